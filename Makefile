@@ -1,0 +1,28 @@
+# Two commands for a fresh machine: `make demo` and `make test`. PYTHON chooses the interpreter for the environment.
+PYTHON ?= python3.11
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export NO_ALBUMENTATIONS_UPDATE := 1
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: demo test lint ui stl10 clean
+
+demo: .venv/ready  ## Fetch the embedded sample, run the pipeline, print the table
+	dvc pull -q data.dvc && dvc repro && exemplarcnn show
+
+test: .venv/ready  ## All tests
+	dvc pull -q data.dvc && pytest
+
+lint: .venv/ready  ## Lint, format and types
+	ruff check . && ruff format --check . && mypy
+
+ui: .venv/ready  ## The MLflow UI on the pipeline's store, at http://127.0.0.1:5000
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 --backend-store-uri "$$(exemplarcnn store)"
+
+stl10: .venv/ready  ## Fetch the real STL-10 in place of the sample
+	exemplarcnn data stl10
+
+clean:  ## Remove everything that commands made but the environment and the data
+	rm -rf work classes surrogates models features classifiers mlflow.db mlruns mlartifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv && .venv/bin/pip install -q -r requirements.lock && .venv/bin/pip install -q --no-deps -e . && touch $@

@@ -1,0 +1,1 @@
+"""ExemplarCNN with clustered surrogate classes: the library behind the pipeline."""

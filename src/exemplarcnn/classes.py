@@ -1,0 +1,85 @@
+"""Class tables: which images make up which surrogate class.
+
+A table is a CSV file with the columns ``class_id`` (0 to classes − 1), ``image_id`` (index into the pool) and
+``origin`` (why the image is in the class), ordered by class. A variant of the method *is* such a table.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from exemplarcnn import rng
+from exemplarcnn.errors import PipelineError
+from exemplarcnn.files import whole
+
+COLUMNS = ["class_id", "image_id", "origin"]
+
+
+class ClassTableError(PipelineError):
+    """A class table is not one, or does not fit the pool."""
+
+
+def seed_table(pool_size: int, classes: int, seed: int) -> pd.DataFrame:
+    """Draw single images at random, one surrogate class each (docs/method.md, section 2).
+
+    The first k classes are the same whatever the number of classes.
+
+    Raises
+    ------
+    ClassTableError
+        If the pool has fewer images than classes are asked for.
+    """
+    if classes > pool_size:
+        raise ClassTableError(
+            f"{classes} classes of one image each, but the pool has {pool_size} images; ask for at most that"
+        )
+    images = rng.generator(seed, rng.Purpose.SEED_IMAGES).permutation(pool_size)[:classes]
+    return pd.DataFrame({"class_id": np.arange(classes), "image_id": images, "origin": "seed"})
+
+
+def check(table: pd.DataFrame, pool_size: int, origin: str = "class table") -> None:
+    """Check that classes are numbered without gaps and that no image is in two places.
+
+    Raises
+    ------
+    ClassTableError
+        Naming the first offending class or image.
+    """
+    if list(table.columns) != COLUMNS:
+        raise ClassTableError(f"{origin}: columns {list(table.columns)}, expected {COLUMNS}")
+    found = np.unique(table["class_id"])
+    if len(found) == 0 or not np.array_equal(found, np.arange(len(found))):
+        raise ClassTableError(f"{origin}: class ids must be 0, 1, 2, … without a gap")
+    if not table["class_id"].is_monotonic_increasing:
+        raise ClassTableError(f"{origin}: rows must be ordered by class_id")
+    if (twice := table["image_id"].duplicated()).any():
+        raise ClassTableError(f"{origin}: image {table.loc[twice, 'image_id'].iloc[0]} is listed twice")
+    if (outside := ~table["image_id"].between(0, pool_size - 1)).any():
+        raise ClassTableError(
+            f"{origin}: image {table.loc[outside, 'image_id'].iloc[0]} is not in the pool of {pool_size} images"
+        )
+
+
+def write(path: Path, table: pd.DataFrame) -> None:
+    """Write a class table as CSV."""
+    with whole(path) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n")
+
+
+def read(path: Path, pool_size: int) -> pd.DataFrame:
+    """Read and check a class table."""
+    table = pd.read_csv(path)
+    check(table, pool_size, str(path))
+    return table
+
+
+def count(table: pd.DataFrame) -> int:
+    """Return the number of classes."""
+    return int(table["class_id"].max()) + 1
+
+
+def sizes(table: pd.DataFrame) -> NDArray[np.int64]:
+    """Return images a class, shape (classes,)."""
+    return np.bincount(table["class_id"])

@@ -1,0 +1,145 @@
+"""The ``exemplarcnn`` command: profiles, data, results. The work itself runs as ``dvc repro``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+import yaml
+
+from exemplarcnn.errors import PipelineError
+
+if TYPE_CHECKING:
+    from exemplarcnn.images import Summary
+
+app = typer.Typer(
+    help="ExemplarCNN with clustered surrogate classes. Run these from the repository's root.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data = typer.Typer(help="The image set in data/.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+PARAMS = Path("params.yaml")
+CONF = Path("conf")
+HEADER = "# Written by `exemplarcnn profile {name}` from conf/, which explains the numbers; `dvc repro` reads this.\n"
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except PipelineError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def profile(
+    name: Annotated[str | None, typer.Argument(help="Name of a file in conf/profile. None: list them.")] = None,
+) -> None:
+    """Write params.yaml from a profile, or list the profiles."""
+    from exemplarcnn import config
+
+    if name is None:
+        for known in config.profiles(CONF):
+            typer.echo(known)
+        return
+    with _plain_errors():
+        values = config.compose(CONF, name)
+        PARAMS.write_text(HEADER.format(name=name) + yaml.safe_dump(values, sort_keys=False))
+        typer.echo(f"{PARAMS} holds profile {name}; `dvc repro` runs it")
+
+
+@app.command()
+def check() -> None:
+    """Check params.yaml and the data, and say what they are."""
+    from exemplarcnn import config, images, paths
+
+    with _plain_errors():
+        params = config.load(PARAMS)
+        typer.echo(f"{PARAMS}: profile {params.profile}, seed {params.seed}, trains {', '.join(params.trained)}")
+        _describe_data(images.check(paths.DATA))
+
+
+@app.command()
+def show() -> None:
+    """Print the results table of the last run."""
+    from exemplarcnn import paths, report
+    from exemplarcnn.files import read_json
+
+    if not paths.RESULTS_JSON.exists():
+        typer.echo(f"error: {paths.RESULTS_JSON} is not there yet; `dvc repro` makes it", err=True)
+        raise typer.Exit(1)
+    results = read_json(paths.RESULTS_JSON)
+    typer.echo(report.describe_dataset(results) + "\n")
+    typer.echo(report.frame(results).to_string(index=False) + "\n")
+    titles = {row["variant"]: row["title"] for row in results["rows"]}
+    for entry in results["differences"]:
+        typer.echo(report.describe_difference(entry, titles))
+    typer.echo(f"\nTable and pictures: {paths.RESULTS_MD}. Runs and curves: `make ui`, then http://127.0.0.1:5000")
+
+
+@app.command()
+def store() -> None:
+    """Print the address of the MLflow store that stages log to."""
+    from exemplarcnn import tracking
+
+    typer.echo(tracking.store_uri())
+
+
+@data.command("check")
+def data_check() -> None:
+    """Check the files in data/ and say what they are."""
+    from exemplarcnn import images, paths
+
+    with _plain_errors():
+        _describe_data(images.check(paths.DATA))
+
+
+@data.command("sample")
+def data_sample(
+    folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+    seed: Annotated[int, typer.Option(help="Another seed draws other images.")] = 0,
+) -> None:
+    """Draw the embedded sample anew, byte for byte, or another one."""
+    from exemplarcnn import sample
+
+    if folder.exists():
+        typer.echo(f"error: {folder} exists already; name a new folder", err=True)
+        raise typer.Exit(1)
+    with _plain_errors():
+        sample.write_sample(folder, seed)
+        typer.echo(f"{folder} written; `exemplarcnn data use {folder}` puts it in place of data/")
+
+
+@data.command("stl10")
+def data_stl10() -> None:
+    """Fetch the real STL-10 (2.6 GB), check it, put it in place of data/ and track it with DVC."""
+    from exemplarcnn import download
+
+    with _plain_errors():
+        _describe_data(download.install_stl10(Path()))
+
+
+@data.command("use")
+def data_use(folder: Annotated[Path, typer.Argument(help="Holds STL-10's binary files.")]) -> None:
+    """Put a copy of a folder with STL-10's binary files in place of data/ and track it with DVC."""
+    from exemplarcnn import download
+
+    with _plain_errors():
+        _describe_data(download.install_folder(Path(), folder))
+
+
+def _describe_data(summary: "Summary") -> None:
+    folds = "the official ones" if summary["folds_official"] else "not the official ones of STL-10"
+    typer.echo(
+        f"data/: {summary['dataset']}; {summary['unlabeled']:,} unlabelled, {summary['train']:,} training and "
+        f"{summary['test']:,} test images; {len(summary['fold_sizes'])} folds of {summary['fold_sizes'][0]:,}, {folds}"
+    )
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,375 @@
+"""What the pipeline may be told: every parameter of ``params.yaml``, its type and its range.
+
+``conf/`` holds the profiles; ``exemplarcnn profile NAME`` composes one of them into ``params.yaml``, which is
+what DVC and the stages read. Unknown keys and values out of range are refused by name before any work starts.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from exemplarcnn.errors import PipelineError
+
+LAYERS = ("conv1", "conv2", "conv3", "dense1", "dense2")
+
+Layer = Literal["conv1", "conv2", "conv3", "dense1", "dense2"]
+PoolName = Literal["unlabeled", "train", "other"]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class ConfigError(PipelineError):
+    """A parameter is unknown, missing, of the wrong type or out of range."""
+
+
+def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"the lower end {bounds[0]} is above the upper end {bounds[1]}")
+    return bounds
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> Self:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) == 2 and all(isinstance(x, int | float) for x in value):
+                try:
+                    _ordered(value)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
+        return self
+
+
+class Machine(_Section):
+    """What the machine offers. Of these only ``threads`` can change the bits of a result."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Count
+    workers: Count
+
+
+class Translate(_Section):
+    """How far the anchor moves, in patch sizes (docs/method.md, section 2)."""
+
+    distribution: Literal["normal", "uniform"]
+    amount: NotNegative
+
+
+class Hsv(_Section):
+    """Ranges of ``factor * x ** power + shift`` for saturation and value (docs/method.md, section 2)."""
+
+    power: tuple[Positive, Positive]
+    factor: tuple[NotNegative, NotNegative]
+    shift: tuple[float, float]
+
+
+class Surrogate(_Section):
+    """The transformation recipe and what is drawn of it (docs/method.md, section 2)."""
+
+    anchors_per_image: Count
+    valid_patches_per_image: Count
+    scale: tuple[Positive, Positive]
+    translate: Translate
+    pca_factor: tuple[NotNegative, NotNegative]
+    flip: Share
+    rotate: Annotated[float, Field(ge=0, le=180)]
+    hsv: Hsv
+    hue: tuple[float, float]
+    range_policy: Literal["rescale", "clip"]
+
+
+class Network(_Section):
+    """Sizes of the network (docs/method.md, section 3)."""
+
+    widths: tuple[Count, Count, Count]
+    dense: Count
+    dropout_conv: Dropout
+    dropout_dense: Dropout
+
+
+class Group(_Section):
+    """Learning rate and L2 factor of one group of parameters."""
+
+    lr: Positive
+    l2: NotNegative
+
+
+class Groups(_Section):
+    """One row per weight tensor and one for all biases (docs/method.md, section 3)."""
+
+    conv1: Group
+    conv2: Group
+    conv3: Group
+    dense1: Group
+    dense2: Group
+    bias: Group
+
+
+class Schedule(_Section):
+    """After the ``epoch``-th of ``epochs`` epochs the learning rate is multiplied by ``factor``."""
+
+    epochs: Count
+    drops: tuple[tuple[Count, Positive], ...]
+
+
+class Train(_Section):
+    """Training (docs/method.md, section 3)."""
+
+    epochs: Count
+    batch_size: Count
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    groups: Groups
+    schedule: Schedule
+    precision: Literal["fp32", "bf16"]
+    channels_last: bool
+
+
+class Features(_Section):
+    """How images become features (docs/method.md, section 4)."""
+
+    layers: tuple[Layer, ...] = Field(min_length=1)
+    pool: Count
+    dense_stride: Count
+    normalise: bool
+    chunk: Count
+
+
+class ClusterFeatures(_Section):
+    """The features that are clustered (docs/method.md, section 5.1)."""
+
+    layers: tuple[Layer, ...] = Field(min_length=1)
+    before_relu: bool
+    pool: Count
+
+
+class Evaluate(_Section):
+    """The linear SVM and the choice of its C (docs/method.md, section 4)."""
+
+    C: tuple[Positive, ...] = Field(min_length=1)
+    inner_folds: Annotated[int, Field(ge=2)]
+    tol: Positive
+    max_iter: Count
+
+
+class Seeded(_Section):
+    """A class table of single images."""
+
+    pool: PoolName
+    classes: Annotated[int, Field(ge=2)]
+
+
+class Grouped(_Section):
+    """A class table made by clustering the features of a trained variant (docs/method.md, section 5)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    source: VariantName = Field(alias="from")
+    classes: Annotated[int, Field(ge=2)]
+    clustered_share: Share
+    merged_fraction: Share | None
+    threshold: NotNegative | None
+    neighbours: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _one_cut(self) -> Self:
+        if (self.merged_fraction is None) == (self.threshold is None):
+            raise ValueError("give exactly one of merged_fraction and threshold, the other null")
+        return self
+
+
+class Trained(_Section):
+    """What goes through surrogate set and training."""
+
+    pool: PoolName
+    patch: Annotated[int, Field(ge=8)]
+    patches_per_image: Count | None
+    patches_per_class: Count | None
+    cluster_features: bool
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        if (self.patches_per_image is None) == (self.patches_per_class is None):
+            raise ValueError("give exactly one of patches_per_image and patches_per_class, the other null")
+        return self
+
+
+class RawPixels(_Section):
+    """Control: the image itself, shrunk to ``side`` by ``side`` RGB pixels."""
+
+    side: Annotated[int, Field(ge=1, le=96)]
+
+
+class RandomNetwork(_Section):
+    """Control: the network of variant ``of`` before its first training step."""
+
+    of: VariantName
+
+
+class Controls(_Section):
+    """What learned features are measured against."""
+
+    raw_pixels: RawPixels
+    random_network: RandomNetwork
+
+
+class PaperFigure(_Section):
+    """Accuracy in percent that the paper reports for a row."""
+
+    mean: float
+    std: float | None
+
+
+class Row(_Section):
+    """One row of the results table."""
+
+    title: str
+    paper: PaperFigure | None
+
+
+class Config(_Section):
+    """Everything in ``params.yaml``."""
+
+    profile: str
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    machine: Machine
+    surrogate: Surrogate
+    network: Network
+    train: Train
+    features: Features
+    cluster: ClusterFeatures
+    evaluate: Evaluate
+    seeded: dict[VariantName, Seeded]
+    grouped: dict[VariantName, Grouped]
+    trained: dict[VariantName, Trained]
+    controls: Controls
+    evaluated: dict[VariantName, Row]
+
+    @model_validator(mode="after")
+    def _names_resolve(self) -> Self:
+        tables = [*self.seeded, *self.grouped]
+        if twice := set(self.seeded) & set(self.grouped):
+            raise ValueError(f"seeded and grouped both define {', '.join(sorted(twice))}")
+        for name in self.trained:
+            if name not in tables:
+                raise ValueError(
+                    f"trained.{name}: no class table of that name in seeded or grouped ({', '.join(tables)})"
+                )
+        for name, grouped in self.grouped.items():
+            self._check_source(name, grouped)
+        if self.controls.random_network.of not in self.trained:
+            raise ValueError(f"controls.random_network.of: {self.controls.random_network.of} is not in trained")
+        known = [*self.trained, *Controls.model_fields]
+        for name in self.evaluated:
+            if name not in known:
+                raise ValueError(f"evaluated.{name}: neither a trained variant nor a control ({', '.join(known)})")
+        return self
+
+    def _check_source(self, name: str, grouped: Grouped) -> None:
+        source = self.trained.get(grouped.source)
+        if source is None:
+            raise ValueError(f"grouped.{name}.from: {grouped.source} is not in trained ({', '.join(self.trained)})")
+        if not source.cluster_features:
+            raise ValueError(
+                f"grouped.{name}.from: {grouped.source} needs trained.{grouped.source}.cluster_features: true"
+            )
+        if name in self.trained and self.trained[name].pool != source.pool:
+            raise ValueError(
+                f"trained.{name}.pool is {self.trained[name].pool}, but its classes are images of {source.pool}"
+            )
+
+
+def parse(values: dict[str, Any], origin: str) -> Config:
+    """Check parameters and give them their types.
+
+    Parameters
+    ----------
+    values
+        The nested dictionary read from YAML.
+    origin
+        Where it came from, named in errors.
+
+    Raises
+    ------
+    ConfigError
+        One line for each offending key, named by its dotted path.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_lines(error, origin))) from None
+
+
+def _lines(error: ValidationError, origin: str) -> list[str]:
+    lines = [f"{origin}: {error.error_count()} problem(s) with the parameters"]
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {key}: unknown parameter")
+        elif problem["type"] == "missing":
+            lines.append(f"  {key}: missing")
+        else:
+            got = f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
+            lines.append(f"  {key + ': ' if key else ''}{problem['msg'].removeprefix('Value error, ')}{got}")
+    return lines
+
+
+def load(path: Path = Path("params.yaml")) -> Config:
+    """Read and check ``params.yaml``.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, is no YAML mapping, or holds a wrong parameter.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: not found; 'exemplarcnn profile sample' writes it") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of parameters, found {type(values).__name__}")
+    return parse(values, str(path))
+
+
+def profiles(conf: Path) -> list[str]:
+    """Names of the profiles in ``conf/profile``, sorted."""
+    return sorted(path.stem for path in (conf / "profile").glob("*.yaml"))
+
+
+def compose(conf: Path, profile: str) -> dict[str, Any]:
+    """Compose ``conf/config.yaml`` with one profile, as ``dvc exp run -S profile=NAME`` does.
+
+    Returns
+    -------
+    dict
+        The nested parameters, checked.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such profile, or what it composes to is not valid.
+    """
+    # Hydra is only needed here, and slow to import.
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from omegaconf import OmegaConf
+
+    if profile not in profiles(conf):
+        raise ConfigError(f"no profile {profile!r} in {conf / 'profile'}; there are: {', '.join(profiles(conf))}")
+    with initialize_config_dir(str(conf.resolve()), version_base=None):
+        composed = hydra_compose("config", overrides=[f"profile={profile}"])
+    values = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(values, dict)
+    plain: dict[str, Any] = {str(key): value for key, value in values.items()}
+    parse(plain, f"profile {profile}")
+    return plain

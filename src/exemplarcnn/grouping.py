@@ -1,0 +1,156 @@
+"""From clusters to a class table: clusters first, then single images with their nearest held-out images.
+
+docs/method.md, section 5.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from exemplarcnn import rng
+from exemplarcnn.clustering import Cut, cut
+from exemplarcnn.config import Grouped
+from exemplarcnn.errors import PipelineError
+
+
+class GroupingError(PipelineError):
+    """The pool is too small for the classes asked for."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The held-out images that joined single images.
+
+    Attributes
+    ----------
+    images
+        (singles, k) int64, positions in the held-out part, nearest first.
+    ranks
+        (singles, k) int64, place of each in the single's full ranking, from 1; above k where nearer ones were
+        taken already.
+    distances
+        (singles, k) float64, cosine distances.
+    """
+
+    images: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+    distances: NDArray[np.float64]
+
+
+def halves(pool_size: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split a pool at random into the part that is clustered and the part held out, each in ascending order."""
+    order = rng.generator(seed, rng.Purpose.HALVES).permutation(pool_size)
+    size = round(share * pool_size)
+    return np.sort(order[:size]), np.sort(order[size:])
+
+
+def expand(singles: NDArray[np.float32], held_out: NDArray[np.float32], k: int) -> Neighbours:
+    """Give each single image in turn its k nearest held-out images that are still free.
+
+    Parameters
+    ----------
+    singles, held_out
+        (n, d) and (m, d) float32 of unit length; ``n * k <= m``.
+    k
+        Neighbours an image.
+    """
+    images = np.empty((len(singles), k), np.int64)
+    ranks, distances = np.empty_like(images), np.empty(images.shape)
+    free = np.ones(len(held_out), bool)
+    for row in tqdm(range(len(singles) if k else 0), desc="nearest held-out images", unit="image"):
+        distance = 1 - (held_out @ singles[row]).astype(np.float64)
+        ranking = np.argsort(distance, kind="stable")
+        places = np.flatnonzero(free[ranking])[:k]
+        chosen = ranking[places]
+        free[chosen] = False
+        images[row], ranks[row], distances[row] = chosen, places + 1, distance[chosen]
+    return Neighbours(images, ranks, distances)
+
+
+def group(features: NDArray[np.float32], params: Grouped, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Make a class table from the features of a pool (docs/method.md, section 5).
+
+    Parameters
+    ----------
+    features
+        (images, d) float32 of unit length, image ids in order.
+    params, seed
+        What is asked for, and the experiment's seed.
+
+    Returns
+    -------
+    table, statistics
+        The class table, clusters first, and what ``clusters.json`` holds.
+
+    Raises
+    ------
+    GroupingError
+        If there are more clusters than classes, or too few images for the rest; the largest possible number of
+        classes is named.
+    """
+    clustered, held_out = halves(len(features), params.clustered_share, seed)
+    found = cut(np.asarray(features[clustered]), params.threshold, params.merged_fraction)
+    sizes = np.bincount(found.labels)
+    clusters = np.flatnonzero(sizes > 1)
+    alone = clustered[sizes[found.labels] == 1]
+    wanted = params.classes - len(clusters)
+    _check_room(params, len(clusters), len(alone), len(held_out))
+
+    picks = rng.generator(seed, rng.Purpose.SINGLES).permutation(len(alone))[:wanted]
+    singles = alone[picks]
+    near = expand(np.asarray(features[singles]), np.asarray(features[held_out]), params.neighbours)
+
+    rows: list[tuple[int, int, str]] = []
+    for class_id, cluster in enumerate(clusters):
+        rows += [(class_id, int(image), "cluster") for image in clustered[found.labels == cluster]]
+    for class_id, (single, joined) in enumerate(zip(singles, near.images, strict=True), len(clusters)):
+        rows.append((class_id, int(single), "single"))
+        rows += [(class_id, int(image), "neighbour") for image in held_out[joined]]
+    table = pd.DataFrame(rows, columns=["class_id", "image_id", "origin"])
+    return table, _statistics(found, sizes[clusters], len(clustered), len(held_out), near)
+
+
+def _check_room(params: Grouped, clusters: int, alone: int, held_out: int) -> None:
+    wanted = params.classes - clusters
+    if wanted < 0:
+        raise GroupingError(
+            f"the cut gives {clusters} clusters, more than the {params.classes} classes asked for; "
+            "lower merged_fraction or threshold, or ask for more classes"
+        )
+    possible = min(alone, held_out // params.neighbours) if params.neighbours else alone
+    if wanted > possible:
+        raise GroupingError(
+            f"{params.classes} classes asked for: {clusters} clusters leave {wanted} to be made of single images with "
+            f"{params.neighbours} neighbour(s) each, but {alone} single and {held_out} held-out images are there. "
+            f"The largest possible number of classes is {clusters + possible}"
+        )
+
+
+def _summary(values: NDArray[Any]) -> dict[str, float] | None:
+    """Five numbers that show a distribution, or None of nothing."""
+    if values.size == 0:
+        return None
+    names = ("min", "quarter", "median", "three_quarters", "max")
+    return {name: float(x) for name, x in zip(names, np.quantile(values, [0, 0.25, 0.5, 0.75, 1]), strict=True)}
+
+
+def _statistics(
+    found: Cut, sizes: NDArray[np.int64], clustered: int, held_out: int, near: Neighbours
+) -> dict[str, Any]:
+    return {
+        "clustered_images": clustered,
+        "held_out_images": held_out,
+        "threshold": found.threshold,
+        "clusters": len(sizes),
+        "images_in_clusters": int(sizes.sum()),
+        "merged_fraction": float(sizes.sum() / clustered) if clustered else 0.0,
+        "cluster_sizes": {str(size): int(number) for size, number in enumerate(np.bincount(sizes)) if number},
+        "merge_heights": _summary(found.heights),
+        "single_classes": len(near.images),
+        "neighbour_ranks": _summary(near.ranks),
+        "neighbour_distances": _summary(near.distances),
+    }

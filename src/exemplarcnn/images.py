@@ -1,0 +1,418 @@
+"""Images on disk: STL-10's binary layout and plain folders of image files (docs/method.md, section 1)."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from tqdm import tqdm
+
+from exemplarcnn.errors import PipelineError
+
+SIDE = 96
+CLASSES = 10
+FOLDS = 10
+IMAGE_BYTES = 3 * SIDE * SIDE
+SPLITS = ("train", "test", "unlabeled")
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+STL10_COUNTS = {"train": 5_000, "test": 8_000, "unlabeled": 100_000}
+STL10_MD5 = {  # smallest first, so that a foreign set is recognised before the large files are read
+    "train_y.bin": "5a34089d4802c674881badbb80307741",
+    "test_y.bin": "36f9794fa4beb8a2c72628de14fa638e",
+    "train_X.bin": "918c2871b30a85fa023e0c44e0bee87f",
+    "test_X.bin": "7f263ba9f9e0b06b93213547f721ac82",
+    "unlabeled_X.bin": "5242ba1fed5e4be9e1e742405eb56ca4",
+}
+STL10_FOLDS_MD5 = "4bbf8cd098ab9f87fe03fbcb37c06b28"
+
+FETCH = "fetch the data with `dvc pull data.dvc`, or install a complete set"
+_CHUNK = 1 << 22
+_LARGE = 1 << 28
+
+Pixels = npt.NDArray[np.uint8]
+Integers = npt.NDArray[np.int64]
+Indices = Sequence[int] | npt.NDArray[np.integer]
+
+
+class DataError(PipelineError):
+    """The data on disk is missing or inconsistent; the message says what to do about it."""
+
+
+class Pool(Protocol):
+    """A fixed, ordered collection of RGB images; the position of an image is its ``image_id``."""
+
+    path: Path
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Pixels:
+        """Return one image, (height, width, 3) uint8, C-contiguous."""
+        ...
+
+    def batch(self, indices: Indices) -> Pixels:
+        """Return several images of one size, (n, height, width, 3) uint8, C-contiguous."""
+        ...
+
+
+class Summary(TypedDict):
+    """What `check` found: the name of the set, images in each pool, and the folds."""
+
+    dataset: str
+    train: int
+    test: int
+    unlabeled: int
+    other: int | None
+    fold_sizes: list[int]
+    folds_official: bool
+    class_names: list[str]
+
+
+class ImageFile:
+    """An STL-10 ``*_X.bin`` file, memory-mapped (docs/method.md, section 1).
+
+    Every image takes 3×96×96 bytes, column-major inside each channel, so reading swaps its last two axes.
+
+    Parameters
+    ----------
+    path : Path
+        The binary file.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, empty, or not a whole number of images.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        size = _size(self.path)
+        if size == 0 or size % IMAGE_BYTES:
+            raise DataError(
+                f"{self.path}: found {size:,} bytes, expected a positive multiple of {IMAGE_BYTES:,} "
+                f"(one 3×{SIDE}×{SIDE} image); the file is damaged or not in STL-10's layout: {FETCH}."
+            )
+        shape = (size // IMAGE_BYTES, 3, SIDE, SIDE)
+        self._raw: Pixels = np.memmap(self.path, dtype=np.uint8, mode="r", shape=shape)
+
+    def __reduce__(self) -> tuple[type["ImageFile"], tuple[Path]]:
+        # A pickled memory map carries all of its pixels; worker processes map the file again instead.
+        return ImageFile, (self.path,)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __getitem__(self, index: int) -> Pixels:
+        """Return image `index`, (96, 96, 3) uint8, C-contiguous; IndexError outside the file."""
+        return np.array(self._raw[index].transpose(2, 1, 0), order="C")
+
+    def batch(self, indices: Indices) -> Pixels:
+        """Return the images at `indices`, (n, 96, 96, 3) uint8, C-contiguous; IndexError outside the file."""
+        chosen = self._raw[np.asarray(indices, dtype=np.int64)]
+        return np.array(chosen.transpose(0, 3, 2, 1), order="C")
+
+
+class ImageFolder:
+    """A folder of image files of any size, at any depth, in the order of their relative paths.
+
+    Parameters
+    ----------
+    path : Path
+        The folder. Files without a known image suffix, and hidden ones, are passed over.
+
+    Attributes
+    ----------
+    files : list[Path]
+        The image files; ``files[i]`` is image `i`.
+
+    Raises
+    ------
+    DataError
+        If the folder is missing or holds no image.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise DataError(f"{self.path}: found no such folder, expected one of image files; {FETCH}.")
+        self.files = sorted(filter(_is_image, self.path.rglob("*")), key=self._relative)
+        if not self.files:
+            raise DataError(
+                f"{self.path}: found no image, expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}; "
+                "put the images there, or remove the folder."
+            )
+
+    def _relative(self, file: Path) -> str:
+        return file.relative_to(self.path).as_posix()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Pixels:
+        """Return image `index` as RGB, (height, width, 3) uint8; DataError if it cannot be decoded."""
+        file = self.files[index]
+        try:
+            with Image.open(file) as image:
+                return np.array(image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise DataError(
+                f"{file}: expected a readable image, found one that fails to decode ({error}); "
+                "replace the file or take it out of the folder."
+            ) from error
+
+    def batch(self, indices: Indices) -> Pixels:
+        """Return the images at `indices`, (n, height, width, 3) uint8; DataError if their sizes differ."""
+        numbers = [int(index) for index in indices]
+        images = [self[number] for number in numbers]
+        for number, image in zip(numbers, images, strict=True):
+            if image.shape != images[0].shape:
+                raise DataError(
+                    f"{self.files[number]}: found {_pixels(image)} pixels, expected {_pixels(images[0])} "
+                    f"like {self.files[numbers[0]]}; bring the images of {self.path} to one size."
+                )
+        return np.stack(images) if images else np.zeros((0, 0, 0, 3), np.uint8)
+
+
+def open_pool(data: Path, name: str) -> Pool:
+    """Open one pool of the data folder.
+
+    Parameters
+    ----------
+    data : Path
+        Folder in the layout of docs/method.md, section 1.
+    name : str
+        ``unlabeled``, ``train`` or ``test`` for ``<name>_X.bin``; ``other`` for the folder ``other/``.
+
+    Raises
+    ------
+    DataError
+        If the name is unknown, or the file or folder is missing or damaged.
+    """
+    if name == "other":
+        return ImageFolder(data / "other")
+    if name in SPLITS:
+        return ImageFile(data / f"{name}_X.bin")
+    raise DataError(f"{data}: found no pool {name!r}, expected one of {', '.join(SPLITS)}, other; correct the name.")
+
+
+def read_labels(path: Path, count: int) -> Integers:
+    """Read a ``*_y.bin`` file: one byte an image, 1..10 on disk.
+
+    Parameters
+    ----------
+    path : Path
+        The label file.
+    count : int
+        Number of images the labels belong to.
+
+    Returns
+    -------
+    (count,) int64
+        Labels from 0 to 9.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, of another length, or has a label outside 1..10.
+    """
+    size = _size(path)
+    if size != count:
+        raise DataError(
+            f"{path}: found {size:,} labels, expected {count:,}, one byte for each image "
+            "of the X file beside it; take both files from the same set."
+        )
+    labels = np.fromfile(path, dtype=np.uint8)
+    wrong = np.flatnonzero((labels < 1) | (labels > CLASSES))
+    if wrong.size:
+        raise DataError(
+            f"{path}: found label {labels[wrong[0]]} at index {wrong[0]} ({wrong.size} such labels), "
+            f"expected 1..{CLASSES}; number the classes from 1."
+        )
+    return labels.astype(np.int64) - 1
+
+
+def read_folds(path: Path, train_count: int) -> list[Integers]:
+    """Read the predefined folds: ten lines of zero-based indices into ``train``.
+
+    Parameters
+    ----------
+    path : Path
+        The file ``fold_indices.txt``.
+    train_count : int
+        Number of images in ``train``.
+
+    Returns
+    -------
+    list of (fold_size,) int64
+        The ten folds in file order; 1,000 indices each in STL-10, fewer in a smaller set.
+
+    Raises
+    ------
+    DataError
+        If there are not ten lines, or a line is empty, repeats an index, or has one outside ``train``.
+    """
+    lines = _text(path).rstrip().splitlines()
+    if len(lines) != FOLDS:
+        raise DataError(f"{path}: found {len(lines)} lines, expected {FOLDS}, one a fold; restore the file.")
+    return [_fold(f"{path}, line {number}", line, train_count) for number, line in enumerate(lines, start=1)]
+
+
+def _fold(place: str, line: str, train_count: int) -> Integers:
+    expected = f"expected distinct indices from 0 to {train_count - 1}"
+    advice = "correct the line, or take the file that belongs to this train_X.bin"
+    words = line.split()
+    if not words:
+        raise DataError(f"{place}: found an empty fold, {expected}; {advice}.")
+    seen: set[int] = set()
+    for word in words:
+        if not (word.isascii() and word.isdigit() and int(word) < train_count):
+            raise DataError(f"{place}: found {word!r}, {expected}; {advice}.")
+        if int(word) in seen:
+            raise DataError(f"{place}: found index {int(word)} twice, {expected}; {advice}.")
+        seen.add(int(word))
+    return np.array([int(word) for word in words], dtype=np.int64)
+
+
+def folds_are_official(path: Path) -> bool:
+    """Tell whether a fold file is STL-10's own, by its md5."""
+    return md5_of(path) == STL10_FOLDS_MD5
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Read the ten class names, one a line; DataError if they are not ten different ones."""
+    names = [name for line in _text(path).splitlines() if (name := line.strip())]
+    if len(names) != CLASSES or len(set(names)) != CLASSES:
+        raise DataError(
+            f"{path}: found {len(names)} names, {len(set(names))} of them different, expected {CLASSES} "
+            "different names, one a line; correct the file."
+        )
+    return names
+
+
+def write_images(path: Path, images: Pixels) -> None:
+    """Write images, (n, 96, 96, 3) uint8 with n > 0, as an STL-10 ``*_X.bin`` file."""
+    if images.dtype != np.uint8 or images.shape[1:] != (SIDE, SIDE, 3) or len(images) == 0:
+        raise DataError(
+            f"{path}: found images of shape {images.shape} and type {images.dtype}, "
+            f"expected (n, {SIDE}, {SIDE}, 3) and uint8 with n > 0; convert them before writing."
+        )
+    with _new_file(path) as file:
+        for start in range(0, len(images), 1000):
+            file.write(images[start : start + 1000].transpose(0, 3, 2, 1).tobytes())
+
+
+def write_labels(path: Path, labels: Sequence[int] | npt.NDArray[np.integer]) -> None:
+    """Write labels, (n,) integers from 0 to 9, as an STL-10 ``*_y.bin`` file (1 to 10 on disk)."""
+    values = np.asarray(labels, dtype=np.int64)
+    wrong = values[(values < 0) | (values >= CLASSES)]
+    if wrong.size:
+        raise DataError(f"{path}: found label {wrong[0]}, expected 0..{CLASSES - 1}; number the classes from 0.")
+    with _new_file(path) as file:
+        file.write((values + 1).astype(np.uint8).tobytes())
+
+
+def write_folds(path: Path, folds: Sequence[Indices]) -> None:
+    """Write folds, each a sequence of indices into ``train``, one fold a line."""
+    with _new_file(path) as file:
+        file.writelines((" ".join(str(int(index)) for index in fold) + "\n").encode() for fold in folds)
+
+
+def write_class_names(path: Path, names: Sequence[str]) -> None:
+    """Write class names, one a line, in the order of their labels."""
+    with _new_file(path) as file:
+        file.writelines(f"{name}\n".encode() for name in names)
+
+
+def check(data: Path) -> Summary:
+    """Check a whole data folder and say what it holds (docs/method.md, section 1).
+
+    Only a set with the sizes of STL-10 is hashed, to tell the original from something of the same size.
+
+    Parameters
+    ----------
+    data : Path
+        Folder in STL-10's layout, with or without ``other/``.
+
+    Returns
+    -------
+    Summary
+        ``dataset`` is ``STL-10`` if train, test and unlabelled files have the published md5s, ``sample`` if
+        ``sample.json`` lies beside them, else ``custom``.
+
+    Raises
+    ------
+    DataError
+        If any file is missing or disagrees with another.
+    """
+    counts = {split: len(ImageFile(data / f"{split}_X.bin")) for split in SPLITS}
+    for split in ("train", "test"):
+        read_labels(data / f"{split}_y.bin", counts[split])
+    folds = read_folds(data / "fold_indices.txt", counts["train"])
+    return Summary(
+        dataset=_dataset(data, counts),
+        train=counts["train"],
+        test=counts["test"],
+        unlabeled=counts["unlabeled"],
+        other=len(ImageFolder(data / "other")) if (data / "other").exists() else None,
+        fold_sizes=[len(fold) for fold in folds],
+        folds_official=folds_are_official(data / "fold_indices.txt"),
+        class_names=read_class_names(data / "class_names.txt"),
+    )
+
+
+def _dataset(data: Path, counts: dict[str, int]) -> str:
+    if counts == STL10_COUNTS and all(md5_of(data / name) == md5 for name, md5 in STL10_MD5.items()):
+        return "STL-10"
+    return "sample" if (data / "sample.json").is_file() else "custom"
+
+
+def md5_of(path: Path) -> str:
+    """Return a file's md5 as 32 hexadecimal digits, with a progress bar from 256 MiB on."""
+    digest = hashlib.md5(usedforsecurity=False)
+    size = _size(path)
+    with (
+        path.open("rb") as file,
+        tqdm(total=size, desc=f"md5 {path.name}", unit="B", unit_scale=True, disable=size < _LARGE) as bar,
+    ):
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            bar.update(len(chunk))
+    return digest.hexdigest()
+
+
+def _size(path: Path) -> int:
+    if not path.is_file():
+        raise DataError(f"{path}: found no such file, expected one of STL-10's layout; {FETCH}.")
+    return path.stat().st_size
+
+
+def _text(path: Path) -> str:
+    _size(path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected plain text, found other bytes ({error}); restore the file.") from error
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _pixels(image: Pixels) -> str:
+    return f"{image.shape[0]}×{image.shape[1]}"
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    # The old file may be a hard link into a cache, so it is replaced as a whole and never written through.
+    unfinished = path.with_name(path.name + ".tmp")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

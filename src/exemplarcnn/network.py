@@ -1,0 +1,166 @@
+"""The network: three convolutions and two dense layers (docs/method.md, section 3)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from exemplarcnn import rng
+from exemplarcnn.config import Groups, Network
+
+# What the third convolution's map measures for a 32×32 patch; other patch sizes are pooled to it.
+DENSE_MAP = 7
+
+
+class ExemplarCNN(nn.Module):
+    """The patch classifier; its layers carry the names that parameters and features use.
+
+    For 32×32 patches the maps are widths[0]×32×32 → 15×15, widths[1]×15×15 → 7×7, widths[2]×7×7, then
+    ``dense`` and ``classes`` numbers. For any other patch size the last map is max-pooled adaptively to 7×7
+    (docs/method.md, section 6), so that the dense layers keep their size.
+
+    Parameters
+    ----------
+    params
+        Widths, size of the dense layer, dropout.
+    classes
+        Number of surrogate classes.
+    patch
+        Side of a patch in pixels.
+    mean, std
+        Per-channel statistics of the training patches in 0–1, kept with the weights: images come in as uint8.
+    """
+
+    def __init__(
+        self,
+        params: Network,
+        classes: int,
+        patch: int,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+    ):
+        super().__init__()
+        first, second, third = params.widths
+        self.patch = patch
+        self.conv1 = nn.Conv2d(3, first, 5, padding=2)
+        self.conv2 = nn.Conv2d(first, second, 5, padding=2)
+        self.conv3 = nn.Conv2d(second, third, 5, padding=2)
+        self.dense1 = nn.Linear(third * DENSE_MAP * DENSE_MAP, params.dense)
+        self.dense2 = nn.Linear(params.dense, classes)
+        self.dropout_conv, self.dropout_dense = params.dropout_conv, params.dropout_dense
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean or [0.0] * 3).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std or [1.0] * 3).view(1, 3, 1, 1))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Turn uint8 images into the network's input.
+
+        Parameters
+        ----------
+        images
+            (n, height, width, 3) uint8.
+
+        Returns
+        -------
+        Tensor
+            (n, 3, height, width) float32, zero mean and unit variance per channel over the surrogate set. The
+            channels stay last in memory, as the images have them.
+        """
+        planes = images.permute(0, 3, 1, 2).float().div_(255)
+        return planes.sub_(self.mean).div_(self.std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores.
+
+        Parameters
+        ----------
+        x
+            (n, 3, patch, patch) float, normalised.
+
+        Returns
+        -------
+        Tensor
+            (n, classes) logits.
+        """
+        x = F.dropout(pool(F.relu(self.conv1(x))), self.dropout_conv, self.training)
+        x = F.dropout(pool(F.relu(self.conv2(x))), self.dropout_conv, self.training)
+        x = F.dropout(F.relu(self.conv3(x)), self.dropout_conv, self.training)
+        if x.shape[-1] != DENSE_MAP:
+            x = F.adaptive_max_pool2d(x, DENSE_MAP)
+        x = F.dropout(F.relu(self.dense1(x.flatten(1))), self.dropout_dense, self.training)
+        logits: Tensor = self.dense2(x)
+        return logits
+
+    def maps(self, x: Tensor, dense_stride: int) -> dict[str, tuple[Tensor, Tensor]]:
+        """Every layer's map of a whole image, before and after its ReLU (docs/method.md, section 4).
+
+        The dense layers are applied convolutionally: dense1 as a 7×7 convolution, dense2 as 1×1. A network for
+        patches other than 32×32 sees the pooled 7×7 map, which gives 1×1 dense maps.
+
+        Parameters
+        ----------
+        x
+            (n, 3, height, width) float, normalised; at least one patch high and wide.
+        dense_stride
+            Stride of dense1 as a convolution.
+
+        Returns
+        -------
+        dict
+            Layer name to (before ReLU, after ReLU), each (n, channels, rows, columns).
+        """
+        result = {}
+        x = self.conv1(x)
+        result["conv1"] = x, (active := F.relu(x))
+        x = self.conv2(pool(active))
+        result["conv2"] = x, (active := F.relu(x))
+        x = self.conv3(pool(active))
+        result["conv3"] = x, (active := F.relu(x))
+        if self.patch != 32:
+            active = F.adaptive_max_pool2d(active, DENSE_MAP)
+        kernel = self.dense1.weight.view(self.dense1.out_features, -1, DENSE_MAP, DENSE_MAP)
+        x = F.conv2d(active, kernel, self.dense1.bias, stride=dense_stride)
+        result["dense1"] = x, (active := F.relu(x))
+        x = F.conv2d(active, self.dense2.weight[:, :, None, None], self.dense2.bias)
+        result["dense2"] = x, F.relu(x)
+        return result
+
+    def parameter_groups(self, groups: Groups) -> list[dict[str, Any]]:
+        """Parameters with their learning rate and L2 factor, as torch optimisers take them.
+
+        Returns
+        -------
+        list of dict
+            One group for each of the five weight tensors and one for all biases, each with ``name``, ``params``,
+            ``lr``, ``initial_lr`` and ``weight_decay``.
+        """
+        members: dict[str, list[nn.Parameter]] = {name: [] for name in type(groups).model_fields}
+        for name, parameter in self.named_parameters():
+            layer, kind = name.split(".")
+            members[layer if kind == "weight" else "bias"].append(parameter)
+        rows = ((name, getattr(groups, name), params) for name, params in members.items())
+        return [
+            {"name": name, "params": params, "lr": row.lr, "initial_lr": row.lr, "weight_decay": row.l2}
+            for name, row, params in rows
+        ]
+
+
+def pool(x: Tensor) -> Tensor:
+    """3×3 max pooling with stride 2 and no padding: 32 → 15 → 7."""
+    return F.max_pool2d(x, 3, 2)
+
+
+def initialise(
+    params: Network,
+    classes: int,
+    patch: int,
+    seed: int,
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
+) -> ExemplarCNN:
+    """Build a network with PyTorch's default initial weights, drawn from the experiment's seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.torch_seed(seed, rng.Purpose.WEIGHTS))
+        return ExemplarCNN(params, classes, patch, mean, std)

@@ -1,0 +1,80 @@
+"""Where everything lies, relative to the repository's root, which every stage runs in."""
+
+from pathlib import Path
+
+DATA = Path("data")
+WORK = Path("work")
+METRICS = Path("metrics")
+REPORTS = Path("reports")
+TEST_LABELS = DATA / "test_y.bin"
+TRAIN_LABELS = DATA / "train_y.bin"
+FOLDS = DATA / "fold_indices.txt"
+CLASS_NAMES = DATA / "class_names.txt"
+RESULTS_JSON = REPORTS / "results.json"
+RESULTS_MD = REPORTS / "results.md"
+RESULTS_PNG = REPORTS / "results.png"
+
+
+def class_table(variant: str) -> Path:
+    """Return the class table of a variant."""
+    return Path("classes") / f"{variant}.csv"
+
+
+def surrogate_set(variant: str) -> Path:
+    """Return the folder of a surrogate set."""
+    return Path("surrogates") / variant
+
+
+def model(variant: str) -> Path:
+    """Return the folder of a trained network."""
+    return Path("models") / variant
+
+
+def eval_features(variant: str, split: str) -> Path:
+    """Return the classifier's features of ``train`` or ``test`` images."""
+    return Path("features") / variant / "eval" / f"{split}.npy"
+
+
+def cluster_features(variant: str) -> Path:
+    """Return the features that are clustered."""
+    return Path("features") / variant / "cluster.npy"
+
+
+def classifiers(variant: str) -> Path:
+    """Return the folder of the folds' classifiers and predictions."""
+    return Path("classifiers") / variant
+
+
+def learning_curve(variant: str) -> Path:
+    """Return the table of a training's epochs."""
+    return METRICS / variant / "train.csv"
+
+
+def evaluation(variant: str) -> Path:
+    """Return the accuracies of a variant."""
+    return METRICS / variant / "eval.json"
+
+
+def confusion(variant: str) -> Path:
+    """Return the confusion matrix, one row a cell."""
+    return METRICS / variant / "confusion.csv"
+
+
+def cluster_statistics(variant: str) -> Path:
+    """Return the figures of a grouping."""
+    return METRICS / variant / "clusters.json"
+
+
+def patches_picture(variant: str) -> Path:
+    """Return the picture of some images and their patches."""
+    return REPORTS / "patches" / f"{variant}.png"
+
+
+def clusters_picture(variant: str) -> Path:
+    """Return the gallery of clusters."""
+    return REPORTS / "clusters" / f"{variant}.png"
+
+
+def confusion_picture(variant: str) -> Path:
+    """Return the picture of a confusion matrix."""
+    return REPORTS / "confusion" / f"{variant}.png"

@@ -1,0 +1,195 @@
+"""The table of results: our rows, the paper's figures in a column of their own, and what the difference says."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from numpy.typing import NDArray
+
+from exemplarcnn.config import Config
+from exemplarcnn.evaluation import bootstrap_difference, correct
+from exemplarcnn.images import Summary
+
+
+def data_digest(data: Path) -> str:
+    """Return the data's hash as ``data.dvc`` records it, or an empty string where DVC does not track it."""
+    pointer = data.with_suffix(".dvc")
+    if not pointer.exists():
+        return ""
+    return str(yaml.safe_load(pointer.read_text())["outs"][0]["md5"])
+
+
+def gather(
+    config: Config,
+    data: Summary,
+    digest: str,
+    summaries: dict[str, dict[str, Any]],
+    predictions: dict[str, NDArray[np.uint8]],
+    labels: NDArray[np.int64],
+    groupings: dict[str, dict[str, Any]],
+    sets: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """Gather what ``results.json`` holds.
+
+    Parameters
+    ----------
+    config
+        Names the rows and their order.
+    data, digest
+        What the data is.
+    summaries, predictions
+        ``eval.json`` and ``predictions.npy`` (folds, test images) of each row.
+    labels
+        Of the test images, from 0.
+    groupings, sets
+        ``clusters.json`` and ``set.json`` of the variants that have them.
+
+    Returns
+    -------
+    dict
+        ``profile``, ``dataset``, ``rows``, ``differences`` and ``groupings``; accuracies in percent.
+    """
+    rows = []
+    for name, row in config.evaluated.items():
+        figures = {key: summaries[name][key] for key in ("accuracy_mean", "accuracy_std", "fold_accuracies")}
+        entry = {
+            "variant": name,
+            "title": row.title,
+            **figures,
+            "paper": row.paper.model_dump() if row.paper else None,
+        }
+        if name in sets:
+            steps = -(-sets[name]["train_patches"] // config.train.batch_size) * config.train.epochs
+            entry |= {key: sets[name][key] for key in ("classes", "images", "train_patches")} | {"steps": steps}
+        rows.append(entry)
+    return {
+        "profile": config.profile,
+        "dataset": {
+            "name": data["dataset"],
+            "md5": digest,
+            "folds_official": data["folds_official"],
+            "unlabeled": data["unlabeled"],
+            "train": data["train"],
+            "test": data["test"],
+        },
+        "rows": rows,
+        "differences": _differences(config, predictions, labels),
+        "groupings": groupings,
+    }
+
+
+def _differences(
+    config: Config, predictions: dict[str, NDArray[np.uint8]], labels: NDArray[np.int64]
+) -> list[dict[str, Any]]:
+    """Each row against every row above it in the table."""
+    right = {name: correct(predictions[name], labels) for name in config.evaluated}
+    names = list(config.evaluated)
+    result = []
+    for place, name in enumerate(names):
+        for other in names[:place]:
+            difference, low, high = bootstrap_difference(right[name], right[other], config.seed)
+            result.append({"variant": name, "against": other, "difference": difference, "low": low, "high": high})
+    return result
+
+
+def frame(results: dict[str, Any]) -> pd.DataFrame:
+    """Return the results as a table for people; one row a variant."""
+    return pd.DataFrame(
+        {
+            "Variant": [row["title"] for row in results["rows"]],
+            "Accuracy (%)": [f"{row['accuracy_mean']:.2f} ± {row['accuracy_std']:.2f}" for row in results["rows"]],
+            "Classes": [_number(row.get("classes")) for row in results["rows"]],
+            "Images": [_number(row.get("images")) for row in results["rows"]],
+            "SGD steps": [_number(row.get("steps")) for row in results["rows"]],
+            "Paper, on all of STL-10 (%)": [_paper(row["paper"]) for row in results["rows"]],
+        }
+    )
+
+
+def _number(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _paper(figure: dict[str, float | None] | None) -> str:
+    if figure is None:
+        return "–"
+    return f"{figure['mean']:.2f}" + (f" ± {figure['std']:.2f}" if figure["std"] is not None else "")
+
+
+def _table(table: pd.DataFrame) -> str:
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+
+
+def describe_dataset(results: dict[str, Any]) -> str:
+    """Say in one sentence what the accuracies were measured on."""
+    data = results["dataset"]
+    folds = "the official folds" if data["folds_official"] else "folds that are not the official ones of STL-10"
+    return (
+        f"Data set: {data['name']} (md5 {data['md5']}), {data['unlabeled']:,} unlabelled, {data['train']:,} training "
+        f"and {data['test']:,} test images, {folds}. Profile: {results['profile']}."
+    )
+
+
+def describe_difference(entry: dict[str, Any], titles: dict[str, str]) -> str:
+    """Say whether a difference between two rows can be told from zero."""
+    sure = entry["low"] > 0 or entry["high"] < 0
+    verdict = "distinguishable from zero" if sure else "not distinguishable from zero"
+    return (
+        f"{titles[entry['variant']]} against {titles[entry['against']]}: {entry['difference']:+.2f} points, 95 % "
+        f"bootstrap interval over test images {entry['low']:+.2f} to {entry['high']:+.2f}: {verdict}."
+    )
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Write ``results.md``."""
+    titles = {row["variant"]: row["title"] for row in results["rows"]}
+    parts = [
+        "# Results",
+        describe_dataset(results),
+        _table(frame(results)),
+        "Accuracy: mean ± population standard deviation over the folds, test set, linear SVM on the features. The "
+        "last column is what the paper (Arazo et al. 2019) reports for its own run on all of STL-10; not ours.",
+        "![Accuracies](results.png)",
+        "## Differences",
+        "\n".join(f"- {describe_difference(entry, titles)}" for entry in results["differences"]),
+        "The intervals are about the choice of test images. They leave out that another seed trains another network.",
+        "## Pictures",
+        "\n".join(_pictures(results, titles)),
+    ]
+    for name, grouping in results["groupings"].items():
+        parts += [f"## Classes of {titles[name]}", _grouping(grouping)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _pictures(results: dict[str, Any], titles: dict[str, str]) -> list[str]:
+    lines = []
+    for row in results["rows"]:
+        name = row["variant"]
+        links = [f"[confusion matrix](confusion/{name}.png)"]
+        if "classes" in row:
+            links.append(f"[images and their patches](patches/{name}.png)")
+        if name in results["groupings"]:
+            links.append(f"[gallery of clusters](clusters/{name}.png)")
+        lines.append(f"- {titles[name]}: {', '.join(links)}")
+    return lines
+
+
+def _grouping(grouping: dict[str, Any]) -> str:
+    sizes = ", ".join(f"{number} of {size}" for size, number in grouping["cluster_sizes"].items()) or "none"
+    lines = [
+        f"- {grouping['clusters']} clusters ({sizes} images) hold {grouping['images_in_clusters']} of the "
+        f"{grouping['clustered_images']} images clustered ({100 * grouping['merged_fraction']:.2f} %); cut at a "
+        f"largest inner distance of {grouping['threshold']:.4f}.",
+        f"- {grouping['single_classes']} further classes of a single image and its nearest of the "
+        f"{grouping['held_out_images']} held-out images.",
+    ]
+    if (ranks := grouping["neighbour_ranks"]) is not None:
+        distances = grouping["neighbour_distances"]
+        lines.append(
+            f"- Rank of the neighbours taken: median {ranks['median']:.0f}, largest {ranks['max']:.0f}; "
+            f"cosine distance: median {distances['median']:.4f}, largest {distances['max']:.4f}."
+        )
+    return "\n".join(lines)

@@ -1,0 +1,24 @@
+"""Stage ``embed``: the features of a trained network, for the classifier and, where wanted, for clustering."""
+
+from exemplarcnn import images, models, paths, stages
+from exemplarcnn.config import Config
+from exemplarcnn.features import cluster_features, eval_features, write_features
+
+
+def run(variant: str, config: Config) -> None:
+    """Write ``features/VARIANT/eval/`` and, if asked for, ``features/VARIANT/cluster.npy``."""
+    params = config.trained[variant]
+    network = models.load(paths.model(variant))
+    device = models.pick_device(config.machine.device)
+    describe = eval_features(network, config.features, device)
+    for split in ("train", "test"):
+        pool = images.open_pool(paths.DATA, split)
+        write_features(paths.eval_features(variant, split), pool, describe, config.features.chunk)
+    if params.cluster_features:
+        describe = cluster_features(network, config.cluster, config.features.dense_stride, device)
+        pool = images.open_pool(paths.DATA, params.pool)
+        write_features(paths.cluster_features(variant), pool, describe, config.features.chunk)
+
+
+if __name__ == "__main__":
+    stages.main(run)

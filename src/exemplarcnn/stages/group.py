@@ -1,0 +1,22 @@
+"""Stage ``group``: a class table made by clustering the features of another variant."""
+
+from exemplarcnn import classes, figures, images, paths, stages
+from exemplarcnn.config import Config
+from exemplarcnn.files import read_array, write_json
+from exemplarcnn.grouping import group
+
+
+def run(variant: str, config: Config) -> None:
+    """Write ``classes/VARIANT.csv``, ``metrics/VARIANT/clusters.json`` and a gallery."""
+    params = config.grouped[variant]
+    pool = images.open_pool(paths.DATA, config.trained[params.source].pool)
+    features = read_array(paths.cluster_features(params.source))
+    table, statistics = group(features, params, config.seed)
+    classes.check(table, len(pool))
+    classes.write(paths.class_table(variant), table)
+    write_json(paths.cluster_statistics(variant), statistics)
+    figures.clusters(paths.clusters_picture(variant), pool, table, features)
+
+
+if __name__ == "__main__":
+    stages.main(run)

@@ -1,0 +1,28 @@
+"""Stage ``report``: the table of results."""
+
+from exemplarcnn import figures, images, paths, report, stages
+from exemplarcnn.config import Config
+from exemplarcnn.files import read_array, read_json, whole, write_json
+
+
+def run(_: str, config: Config) -> None:
+    """Write ``reports/results.json``, ``results.md`` and ``results.png``."""
+    data = images.check(paths.DATA)
+    labels = images.read_labels(paths.TEST_LABELS, data["test"])
+    summaries = {name: read_json(paths.evaluation(name)) for name in config.evaluated}
+    predictions = {name: read_array(paths.classifiers(name) / "predictions.npy") for name in config.evaluated}
+    groupings = {name: read_json(paths.cluster_statistics(name)) for name in config.grouped if name in config.evaluated}
+    budgets = {
+        name: read_json(paths.surrogate_set(name) / "set.json") for name in config.trained if name in config.evaluated
+    }
+    results = report.gather(
+        config, data, report.data_digest(paths.DATA), summaries, predictions, labels, groupings, budgets
+    )
+    write_json(paths.RESULTS_JSON, results)
+    with whole(paths.RESULTS_MD) as partial:
+        partial.write_text(report.markdown(results))
+    figures.results(paths.RESULTS_PNG, results)
+
+
+if __name__ == "__main__":
+    stages.main(run)

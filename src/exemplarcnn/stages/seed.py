@@ -1,0 +1,16 @@
+"""Stage ``seed``: a class table of single images."""
+
+from exemplarcnn import classes, images, paths, stages
+from exemplarcnn.config import Config
+
+
+def run(variant: str, config: Config) -> None:
+    """Write ``classes/VARIANT.csv``."""
+    params = config.seeded[variant]
+    images.check(paths.DATA)
+    pool = images.open_pool(paths.DATA, params.pool)
+    classes.write(paths.class_table(variant), classes.seed_table(len(pool), params.classes, config.seed))
+
+
+if __name__ == "__main__":
+    stages.main(run)

@@ -1,0 +1,48 @@
+"""Stage ``train``: a network that tells the surrogate classes apart."""
+
+import shutil
+from dataclasses import asdict
+
+import pandas as pd
+
+from exemplarcnn import models, paths, stages, tracking
+from exemplarcnn.config import Config
+from exemplarcnn.files import digest_of, read_json, whole, whole_folder
+from exemplarcnn.network import initialise
+from exemplarcnn.training import Trainer
+
+
+def run(variant: str, config: Config) -> None:
+    """Write ``models/VARIANT/`` and ``metrics/VARIANT/train.csv``, going on from a checkpoint in ``work/``."""
+    folder = paths.surrogate_set(variant)
+    about = read_json(folder / "set.json")
+    identity = digest_of(
+        {
+            "set": about,
+            "network": config.network.model_dump(mode="json"),
+            "train": config.train.model_dump(mode="json"),
+            "seed": config.seed,
+            "threads": config.machine.threads,
+        }
+    )
+    work = paths.WORK / "train" / identity[:16]
+    network = initialise(config.network, about["classes"], about["patch"], config.seed, about["mean"], about["std"])
+    with (
+        whole_folder(paths.model(variant)) as partial,
+        tracking.run("train", variant, identity, config) as tracked,
+    ):
+        models.describe(partial / "network.json", config.network, about)
+        models.save_weights(partial / "initial.safetensors", network)
+        device = models.pick_device(config.machine.device)
+        checkpoint = work / "checkpoint.safetensors"
+        trainer = Trainer(network, folder, config.train, config.seed, device, checkpoint, identity)
+        history = trainer.run(after_epoch=tracked.epoch)
+        models.save_weights(partial / "weights.safetensors", network)
+        with whole(paths.learning_curve(variant)) as curve:
+            pd.DataFrame([asdict(row) for row in history]).to_csv(curve, index=False, lineterminator="\n")
+        tracked.picture(paths.patches_picture(variant))
+    shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    stages.main(run)
