@@ -69,8 +69,19 @@ def write(path: Path, table: pd.DataFrame) -> None:
 
 
 def read(path: Path, pool_size: int) -> pd.DataFrame:
-    """Read and check a class table."""
-    table = pd.read_csv(path)
+    """Read and check a class table.
+
+    Raises
+    ------
+    ClassTableError
+        If the file is missing, is no table, or what :func:`check` refuses.
+    """
+    try:
+        table = pd.read_csv(path, dtype={"class_id": np.int64, "image_id": np.int64})
+    except FileNotFoundError:
+        raise ClassTableError(f"{path}: not found; `dvc repro` makes it") from None
+    except ValueError as error:  # pandas raises it for what is no table, and for ids that are no whole numbers
+        raise ClassTableError(f"{path}: {error}; expected the columns {COLUMNS}, ids as whole numbers") from None
     check(table, pool_size, str(path))
     return table
 

@@ -6,11 +6,12 @@ import fastcluster
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster
+from scipy.spatial.distance import pdist
 
 from exemplarcnn.errors import PipelineError
 
-# fastcluster holds all pairs as float64: at this many images 6.4 GB.
-LARGEST = 40_000
+# fastcluster holds all pairs as float64: at this many images 10 GB.
+LARGEST = 50_000
 
 
 class ClusteringError(PipelineError):
@@ -50,18 +51,7 @@ def distances(points: NDArray[np.float32]) -> NDArray[np.float64]:
         )
     if not (good := np.isfinite(points).all(axis=1)).all():
         raise ClusteringError(f"point {int(np.argmin(good))} has a coordinate that is not finite")
-    exact = points.astype(np.float64)
-    squares = (exact**2).sum(axis=1)
-    result = np.empty(len(points) * (len(points) - 1) // 2)
-    start = 0
-    for first in range(0, len(points), 256):
-        block = slice(first, first + 256)
-        products = squares[block, None] + squares[None, first:] - 2 * exact[block] @ exact[first:].T
-        lengths = np.sqrt(np.maximum(products, 0))
-        for offset, row in enumerate(lengths):
-            rest = row[offset + 1 :]
-            result[start : start + len(rest)] = rest
-            start += len(rest)
+    result: NDArray[np.float64] = pdist(points.astype(np.float64))
     return result
 
 
@@ -89,21 +79,20 @@ def threshold_for(Z: NDArray[np.float64], fraction: float) -> float:
     Returns
     -------
     float
-        A threshold halfway between the last merge below it and the next above; half the first height if no
-        merge is wanted.
+        A threshold halfway between the last merge below it and the next above. Points at distance zero are
+        merged by every cut.
     """
     points = len(Z) + 1
     if len(Z) == 0:
         return 0.0
-    heights = Z[:, 2]
+    heights = np.concatenate([[0.0], Z[:, 2]])
+    merged = np.concatenate([[0], merged_after(Z)])
     last = np.flatnonzero(np.append(heights[1:] > heights[:-1], True))
-    shares = np.concatenate([[0.0], merged_after(Z)[last] / points])
+    levels, shares = heights[last], merged[last] / points
     best = int(np.argmin(np.abs(shares - fraction)))
-    below = 0.0 if best == 0 else float(heights[last[best - 1]])
-    above = float(heights[last[best - 1] + 1]) if 0 < best < len(shares) - 1 else below
-    if best == 0:
-        above = float(heights[0])
-    return (below + above) / 2
+    low, high = float(levels[best]), float(levels[min(best + 1, len(levels) - 1)])
+    # Halfway between two neighbouring floats lies the upper one, which would be a merge too many.
+    return middle if (middle := (low + high) / 2) < high else low
 
 
 def cut(points: NDArray[np.float32], threshold: float | None, fraction: float | None) -> Cut:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from exemplarcnn.errors import PipelineError
 
@@ -34,19 +34,13 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+PositiveRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
+NotNegativeRange = Annotated[tuple[NotNegative, NotNegative], AfterValidator(_ordered)]
 
-    @model_validator(mode="after")
-    def _ranges_ascend(self) -> Self:
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if isinstance(value, tuple) and len(value) == 2 and all(isinstance(x, int | float) for x in value):
-                try:
-                    _ordered(value)
-                except ValueError as error:
-                    raise ValueError(f"{name}: {error}") from None
-        return self
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Machine(_Section):
@@ -67,9 +61,9 @@ class Translate(_Section):
 class Hsv(_Section):
     """Ranges of ``factor * x ** power + shift`` for saturation and value (docs/method.md, section 2)."""
 
-    power: tuple[Positive, Positive]
-    factor: tuple[NotNegative, NotNegative]
-    shift: tuple[float, float]
+    power: PositiveRange
+    factor: NotNegativeRange
+    shift: Range
 
 
 class Surrogate(_Section):
@@ -77,13 +71,13 @@ class Surrogate(_Section):
 
     anchors_per_image: Count
     valid_patches_per_image: Count
-    scale: tuple[Positive, Positive]
+    scale: PositiveRange
     translate: Translate
-    pca_factor: tuple[NotNegative, NotNegative]
+    pca_factor: NotNegativeRange
     flip: Share
     rotate: Annotated[float, Field(ge=0, le=180)]
     hsv: Hsv
-    hue: tuple[float, float]
+    hue: Range
     range_policy: Literal["rescale", "clip"]
 
 
@@ -170,7 +164,7 @@ class Seeded(_Section):
 class Grouped(_Section):
     """A class table made by clustering the features of a trained variant (docs/method.md, section 5)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     source: VariantName = Field(alias="from")
     classes: Annotated[int, Field(ge=2)]
@@ -263,6 +257,8 @@ class Config(_Section):
                 raise ValueError(
                     f"trained.{name}: no class table of that name in seeded or grouped ({', '.join(tables)})"
                 )
+        for name, seeded in self.seeded.items():
+            self._check_pool(name, seeded.pool)
         for name, grouped in self.grouped.items():
             self._check_source(name, grouped)
         if self.controls.random_network.of not in self.trained:
@@ -281,10 +277,11 @@ class Config(_Section):
             raise ValueError(
                 f"grouped.{name}.from: {grouped.source} needs trained.{grouped.source}.cluster_features: true"
             )
-        if name in self.trained and self.trained[name].pool != source.pool:
-            raise ValueError(
-                f"trained.{name}.pool is {self.trained[name].pool}, but its classes are images of {source.pool}"
-            )
+        self._check_pool(name, source.pool)
+
+    def _check_pool(self, name: str, pool: PoolName) -> None:
+        if name in self.trained and self.trained[name].pool != pool:
+            raise ValueError(f"trained.{name}.pool is {self.trained[name].pool}, but its classes are images of {pool}")
 
 
 def parse(values: dict[str, Any], origin: str) -> Config:

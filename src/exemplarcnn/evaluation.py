@@ -123,8 +123,10 @@ def evaluate_fold(
         coordinates, basis = span(train)
         C, inner = choose_regularisation(coordinates, labels, params, seed)
         svm = fit(coordinates, labels, C, params)
-        weights = (svm.coef_ @ basis.T).astype(np.float32)
-        intercept = svm.intercept_.astype(np.float32)
+        rows = np.column_stack([svm.coef_, svm.intercept_])
+        if len(rows) == 1:  # of two classes liblinear keeps the second one's row alone
+            rows = np.concatenate([-rows, rows])
+        weights, intercept = (rows[:, :-1] @ basis.T).astype(np.float32), rows[:, -1].astype(np.float32)
         predictions = np.empty(len(test), np.uint8)
         for start in range(0, len(test), SCORED_AT_ONCE):
             scores = np.asarray(test[start : start + SCORED_AT_ONCE]) @ weights.T + intercept

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -54,48 +55,40 @@ def patches(path: Path, pool: Pool, table: pd.DataFrame, surrogate_set: Path, ro
 
 
 def clusters(
-    path: Path,
-    pool: Pool,
-    table: pd.DataFrame,
-    features: NDArray[np.float32],
-    rows: int = 6,
-    columns: int = 8,
+    path: Path, pool: Pool, table: pd.DataFrame, features: NDArray[np.float32], rows: int = 8, columns: int = 6
 ) -> None:
-    """Draw the largest and the tightest clusters, and some single images with their neighbours."""
+    """Draw, side by side, the largest clusters, the tightest, and single images with their neighbours."""
     ids, starts = np.unique(table["class_id"].to_numpy(), return_index=True)
-    split = np.split(table["image_id"].to_numpy(), starts[1:])
-    members = dict(zip(ids.tolist(), split, strict=True))
+    members = dict(zip(ids.tolist(), np.split(table["image_id"].to_numpy(), starts[1:]), strict=True))
     made = [int(c) for c in table.loc[table["origin"] == "cluster", "class_id"].unique()]
     spread = {c: _diameter(features, members[c]) for c in made}
     size = sizes(table)
-    largest = sorted(made, key=lambda c: (-size[c], spread[c], c))[:rows]
-    tightest = sorted(made, key=lambda c: (spread[c], c))[:rows]
-    singles = [int(c) for c in table.loc[table["origin"] == "single", "class_id"].unique()][:rows]
-    blocks = [
-        ("largest clusters", largest),
-        ("tightest clusters", tightest),
-        ("single images with neighbours", singles),
-    ]
-    blocks = [(name, chosen) for name, chosen in blocks if chosen]
-    figure = Figure(figsize=(columns, sum(len(chosen) + 0.4 for _, chosen in blocks)))
-    parts = np.atleast_1d(
-        np.array(figure.subfigures(len(blocks), 1, height_ratios=[len(c) + 0.4 for _, c in blocks]), dtype=object)
-    )
-    for part, (name, chosen) in zip(parts, blocks, strict=True):
-        part.suptitle(name, fontsize=9, x=0.02, ha="left")
-        grid = part.subplots(len(chosen), columns, squeeze=False)
-        for axes in grid.flat:
-            axes.set_axis_off()
-        for row, class_id in enumerate(chosen):
-            for column, image in enumerate(members[class_id][:columns]):
-                _tile(grid[row, column], pool[int(image)], _caption(class_id, column, spread))
+    blocks = {
+        "largest clusters": sorted(made, key=lambda c: (-size[c], spread[c], c)),
+        "tightest clusters": sorted(made, key=lambda c: (spread[c], c)),
+        "single images, nearest held-out": [
+            int(c) for c in table.loc[table["origin"] == "single", "class_id"].unique()
+        ],
+    }
+    shown = {name: [members[c][:columns] for c in chosen[:rows]] for name, chosen in blocks.items() if chosen}
+    widths = [max(map(len, block)) for block in shown.values()]
+    figure = Figure(figsize=(sum(widths) + 0.4 * len(widths), rows + 0.6))
+    for axes, (name, block) in zip(
+        figure.subplots(1, len(shown), width_ratios=widths, squeeze=False)[0], shown.items(), strict=True
+    ):
+        _tile(axes, _mosaic(pool, block, rows, max(map(len, block))))
+        axes.set_title(name, fontsize=9)
     _save(figure, path)
 
 
-def _caption(class_id: int, column: int, spread: dict[int, float]) -> str:
-    if column:
-        return ""
-    return f"class {class_id}" + (f", Ø {spread[class_id]:.2f}" if class_id in spread else "")
+def _mosaic(pool: Pool, block: list[NDArray[np.int64]], rows: int, columns: int) -> NDArray[np.uint8]:
+    """Put images into one picture, a row a class, on white; larger images are shrunk to the tile."""
+    side, gap = 96, 6
+    canvas = np.full((rows * (side + gap), columns * (side + gap), 3), 255, np.uint8)
+    for (row, column), image in (((r, c), i) for r, images in enumerate(block) for c, i in enumerate(images)):
+        top, left = row * (side + gap), column * (side + gap)
+        canvas[top : top + side, left : left + side] = cv2.resize(pool[int(image)], (side, side))
+    return canvas
 
 
 def _diameter(features: NDArray[np.float32], members: NDArray[np.int64]) -> float:
@@ -153,5 +146,5 @@ def results(path: Path, gathered: dict[str, Any]) -> None:
     axes.set_xlim(0, 100)
     axes.set_xlabel("test accuracy, %")
     axes.set_title(f"{gathered['dataset']['name']}, profile {gathered['profile']}", fontsize=10)
-    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.28), ncol=3, frameon=False)
+    figure.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=3, frameon=False)
     _save(figure, path)

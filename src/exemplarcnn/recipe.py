@@ -212,6 +212,8 @@ class HSVContrast(A.ImageOnlyTransform):  # type: ignore[misc]
         """Change S and V; S is clipped to 0–1 before the way back to RGB, V only under ``clip``."""
         power, factor, shift = (np.float32(x) for x in drawn)
         hsv = cv2.cvtColor(np.clip(img, 0, 1), cv2.COLOR_RGB2HSV)
+        # Grey has no hue; what rounding leaves between its channels must not become one.
+        hsv[hsv[..., 1] * hsv[..., 2] < FLAT, :2] = 0
         hsv[..., 1:] = factor * np.power(hsv[..., 1:], power) + shift
         clipped = slice(1, 3) if self.range_policy == "clip" else slice(1, 2)
         np.clip(hsv[..., clipped], 0, 1, out=hsv[..., clipped])

@@ -69,7 +69,10 @@ def edge_strength(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     grey = cv2.cvtColor(image.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2GRAY).astype(np.float64)
     across = cv2.Sobel(grey, cv2.CV_64F, 1, 0, borderType=cv2.BORDER_REFLECT)
     down = cv2.Sobel(grey, cv2.CV_64F, 0, 1, borderType=cv2.BORDER_REFLECT)
-    return np.hypot(across, down)
+    strength = np.hypot(across, down)
+    # OpenCV may round the grey of equal pixels differently (at the end of a row, without its vector instructions).
+    strength[strength < recipe.FLAT] = 0
+    return strength
 
 
 def draw_anchors(image: NDArray[np.uint8], number: int, generator: np.random.Generator) -> NDArray[np.int64]:

@@ -172,7 +172,7 @@ def _open(kind: str, variant: str, identity: str, config: Config) -> Run:
     try:
         client = mlflow.MlflowClient(store_uri())
         experiment = client.get_experiment_by_name(EXPERIMENT)
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+        experiment_id = experiment.experiment_id if experiment else _create_experiment(client)
         found = client.search_runs(
             [experiment_id],
             f"tags.identity = '{identity}' and tags.kind = '{kind}' and tags.variant = '{variant}'",
@@ -198,6 +198,14 @@ def _open(kind: str, variant: str, identity: str, config: Config) -> Run:
     except Exception as error:  # see Run._safely
         log.warning("MLflow store %s: %s. The stage goes on without it.", store_uri(), error)
         return Run()
+
+
+def _create_experiment(client: Any) -> str:
+    """Create the experiment; pictures of a local store lie beside it, not below whatever folder a stage runs in."""
+    place = None
+    if (uri := store_uri()).startswith("sqlite:///"):
+        place = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
+    return str(client.create_experiment(EXPERIMENT, artifact_location=place))
 
 
 def _log_params(client: Any, run_id: str, params: dict[str, str]) -> None:

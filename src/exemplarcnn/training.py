@@ -164,6 +164,9 @@ class Trainer:
             for epoch in range(len(self.history), epochs):
                 bar.set_description(f"epoch {epoch + 1}/{epochs}")
                 row = self._epoch(epoch, bar)
+                # The last step of an epoch may be the one that breaks the weights: only validation shows it.
+                if not math.isfinite(row.valid_loss):
+                    raise TrainingError(self._diverged(epoch, row.valid_loss))
                 self.history.append(row)
                 self._save()
                 after_epoch(row)

@@ -1,0 +1,160 @@
+"""What all benchmarks share: a table for people, one line of JSON with every figure, and what it was measured on."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from exemplarcnn import config
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine: processor, cores, memory."""
+    model = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"cpu": model, "cores": os.cpu_count(), "memory_gib": round(pages / 2**30, 1)}
+
+
+def finish(table: pd.DataFrame, name: str, **figures: Any) -> None:
+    """Print the table, then one line of JSON."""
+    print(table.to_string(index=False))
+    print(json.dumps({"benchmark": name, "machine": machine(), **figures}))
+
+
+class Workspace:
+    """A folder of its own in which `dvc repro` runs this checkout's pipeline on some data.
+
+    The project's own data, results and MLflow store stay as they are. An existing folder is continued in.
+
+    Parameters
+    ----------
+    folder
+        Where.
+    fill
+        Puts the image set into the folder that it is given; called once.
+    """
+
+    def __init__(self, folder: Path, fill: Callable[[Path], None]):
+        self.folder = folder.resolve()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        for name in ("src", "conf"):
+            shutil.copytree(ROOT / name, self.folder / name, dirs_exist_ok=True, ignore=ignore)
+        shutil.copy(ROOT / "dvc.yaml", self.folder)
+        if (self.folder / "data.dvc").exists():
+            return
+        data = self.folder / "data"
+        shutil.rmtree(data, ignore_errors=True)
+        data.mkdir()
+        fill(data)
+        self.dvc("init", "--no-scm", "-q", "-f")
+        self.dvc("config", "cache.type", "reflink,hardlink,copy")
+        self.dvc("add", "-q", "data")
+
+    def use(self, profile: str, seed: int) -> None:
+        """Write params.yaml."""
+        values = config.compose(ROOT / "conf", profile) | {"seed": seed}
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+
+    def dvc(self, *words: str) -> None:
+        """Run DVC in the folder."""
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        environment = os.environ | {"PATH": path, "PYTHONPATH": str(self.folder / "src"), "DVC_NO_ANALYTICS": "1"}
+        environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db"}
+        subprocess.run([sys.executable, "-m", "dvc", *words], cwd=self.folder, check=True, env=environment)
+
+    def json(self, path: Path) -> Any:
+        """Read a JSON file of the folder."""
+        return json.loads((self.folder / path).read_text())
+
+
+class Watcher:
+    """Watches the stages of a pipeline from outside: wall time and peak anonymous memory of each.
+
+    A stage is a process whose command line has ``exemplarcnn.stages.NAME [VARIANT]``; its descendants count with it.
+    Linux only: elsewhere nothing is recorded.
+
+    Parameters
+    ----------
+    interval
+        Seconds between looks.
+    """
+
+    def __init__(self, interval: float = 0.25):
+        self.interval = interval
+        self.stages: dict[str, dict[str, float]] = {}
+        self._stop = threading.Event()
+
+    @contextmanager
+    def watching(self) -> Iterator["Watcher"]:
+        """Watch while the block runs."""
+        thread = threading.Thread(target=self._loop, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def _loop(self) -> None:
+        while not self._stop.wait(self.interval):
+            parents, anonymous, stage_of = _processes()
+            totals: dict[str, float] = {}
+            for pid, size in anonymous.items():
+                ancestor: int | None = pid
+                while ancestor is not None and ancestor not in stage_of:
+                    ancestor = parents.get(ancestor)
+                if ancestor is not None:
+                    totals[stage_of[ancestor]] = totals.get(stage_of[ancestor], 0.0) + size
+            now = time.monotonic()
+            for stage, total in totals.items():
+                seen = self.stages.setdefault(stage, {"first": now, "last": now, "peak_anonymous_mib": 0.0})
+                seen["last"] = now
+                seen["peak_anonymous_mib"] = max(seen["peak_anonymous_mib"], total)
+
+    def report(self) -> dict[str, dict[str, float]]:
+        """Seconds and peak anonymous MiB of each stage, in the order in which they started."""
+        return {
+            stage: {
+                "seconds": round(seen["last"] - seen["first"] + self.interval, 1),
+                "peak_anonymous_mib": round(seen["peak_anonymous_mib"], 1),
+            }
+            for stage, seen in sorted(self.stages.items(), key=lambda item: item[1]["first"])
+        }
+
+
+def _processes() -> tuple[dict[int, int], dict[int, float], dict[int, str]]:
+    """Parent, anonymous MiB, and stage name (of the processes that are a stage) by process id."""
+    parents: dict[int, int] = {}
+    anonymous: dict[int, float] = {}
+    stage_of: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (folder / "status").read_text()
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:  # the process has ended meanwhile
+            continue
+        fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+        pid = int(folder.name)
+        parents[pid] = int(fields["PPid"])
+        anonymous[pid] = int(fields.get("RssAnon", "0 kB").split()[0]) / 1024
+        if len(words) > 2 and words[1] == "-m" and words[2].startswith("exemplarcnn.stages."):
+            stage_of[pid] = " ".join([words[2].removeprefix("exemplarcnn.stages."), *words[3:]]).strip()
+    return parents, anonymous, stage_of

@@ -1,0 +1,141 @@
+"""Run the profile `bench` on a folder with STL-10's binary files and print the result table.
+
+    python benchmarks/stl10.py FOLDER                        # the real thing, all files present
+    python benchmarks/stl10.py FOLDER --stand-in [--images OTHER]
+                                                             # only the labelled files: makes a pool and folds
+    python benchmarks/stl10.py FOLDER --stand-in --quick     # a minute, profile `tiny`, a tenth of the images
+
+With --stand-in the unlabelled pool is the training images without their labels, and the images of OTHER if given
+(cut square from the middle and resized to 96×96), in an order drawn by a fixed seed; the folds are ten class-balanced
+draws of 1,000. Accuracies on them are on STL-10's real test set, but not comparable with published ones.
+
+The pipeline runs in a folder of its own (--work), so that the project's data and results stay as they are; running
+the same command again continues there.
+"""
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from _common import ROOT, Watcher, Workspace, finish
+from exemplarcnn import images, paths
+
+POOL_SEED, FOLD_SEED = 19, 2011
+LABELLED = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt")
+
+
+def square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Cut the middle square and resize it to 96×96."""
+    side = min(image.shape[:2])
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    middle = image[top : top + side, left : left + side]
+    return np.asarray(cv2.resize(middle, (images.SIDE, images.SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def stand_in_pool(train: images.ImageFile, other: Path | None) -> NDArray[np.uint8]:
+    """Put together the training images and those of a folder, shuffled by a fixed seed."""
+    pool = [train.batch(range(len(train)))]
+    if other is not None:
+        folder = images.ImageFolder(other)
+        pool.append(np.stack([square(folder[i]) for i in range(len(folder))]))
+    together = np.concatenate(pool)
+    return together[np.random.Generator(np.random.PCG64(POOL_SEED)).permutation(len(together))]
+
+
+def stand_in_folds(labels: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """Make ten class-balanced draws of `size` training images by a fixed seed."""
+    draw = np.random.Generator(np.random.PCG64(FOLD_SEED))
+    each = size // images.CLASSES
+    return [
+        np.sort(np.concatenate([draw.choice(np.flatnonzero(labels == c), each, False) for c in range(images.CLASSES)]))
+        for _ in range(images.FOLDS)
+    ]
+
+
+def make_stand_in(source: Path, data: Path, other: Path | None) -> None:
+    """Put the labelled files, a stand-in pool and stand-in folds into `data`."""
+    for name in LABELLED:
+        shutil.copy(source / name, data / name)
+    train = images.ImageFile(data / "train_X.bin")
+    images.write_images(data / "unlabeled_X.bin", stand_in_pool(train, other))
+    labels = images.read_labels(data / "train_y.bin", len(train))
+    images.write_folds(data / "fold_indices.txt", stand_in_folds(labels, 1000))
+
+
+def shrink(data: Path) -> None:
+    """Keep a tenth of every set, for --quick."""
+    for split in images.SPLITS:
+        file = images.ImageFile(data / f"{split}_X.bin")
+        keep = np.arange(0, len(file), 10)
+        images.write_images(data / f"{split}_X.bin", file.batch(keep))
+        if split != "unlabeled":
+            labels = images.read_labels(data / f"{split}_y.bin", len(file))
+            images.write_labels(data / f"{split}_y.bin", labels[keep])
+    train = images.ImageFile(data / "train_X.bin")
+    labels = images.read_labels(data / "train_y.bin", len(train))
+    images.write_folds(data / "fold_indices.txt", stand_in_folds(labels, 100))
+
+
+def fill(data: Path, source: Path, stand_in: bool, other: Path | None, quick: bool) -> None:
+    """Put the image set of this benchmark into `data`."""
+    if stand_in:
+        make_stand_in(source, data, other)
+    else:
+        for name in (*LABELLED, "unlabeled_X.bin", "fold_indices.txt"):
+            shutil.copy(source / name, data / name)
+    if quick:
+        shrink(data)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="STL-10's binary files")
+    parser.add_argument("--stand-in", action="store_true", help="make a pool and folds by fixed seeds")
+    parser.add_argument("--images", type=Path, help="folder of other images for the stand-in pool")
+    parser.add_argument("--profile", default="bench")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-PROFILE)")
+    parser.add_argument("--quick", action="store_true", help="profile tiny on a tenth of the images")
+    arguments = parser.parse_args()
+    if arguments.images and not arguments.stand_in:
+        parser.error("--images belongs to --stand-in")
+    profile = "tiny" if arguments.quick else arguments.profile
+    work = arguments.work or ROOT / "work" / f"benchmark-{'quick' if arguments.quick else profile}"
+    folder = arguments.folder / "stl10_binary" if (arguments.folder / "stl10_binary").is_dir() else arguments.folder
+
+    workspace = Workspace(work, lambda data: fill(data, folder, arguments.stand_in, arguments.images, arguments.quick))
+    workspace.use(profile, arguments.seed)
+    start = time.monotonic()
+    with Watcher().watching() as watcher:
+        workspace.dvc("repro", "-q")
+    seconds = time.monotonic() - start
+
+    results = workspace.json(paths.RESULTS_JSON)
+    stages = watcher.report()
+    table = pd.DataFrame([{"stage": name, **row} for name, row in stages.items()])
+    print(table.to_string(index=False))
+    print(f"whole pipeline: {seconds / 60:.1f} minutes\n")
+    rows = pd.DataFrame(results["rows"])[["variant", "accuracy_mean", "accuracy_std"]]
+    finish(
+        rows,
+        "stl10",
+        data={**results["dataset"], "stand_in": arguments.stand_in, "quick": arguments.quick},
+        profile=profile,
+        seed=arguments.seed,
+        seconds=round(seconds, 1),
+        stages=stages,
+        rows=results["rows"],
+        differences=results["differences"],
+        groupings=results["groupings"],
+    )
+
+
+if __name__ == "__main__":
+    main()

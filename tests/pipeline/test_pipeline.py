@@ -1,0 +1,130 @@
+"""Whole runs of the profile `tiny`."""
+
+import json
+import sqlite3
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from .conftest import Project
+
+EVALUATED = ["raw_pixels", "random_network", "baseline", "clustered"]
+
+
+def test_results_have_the_rows_in_order(finished: Project) -> None:
+    results = json.loads((finished.folder / "reports/results.json").read_text())
+    assert [row["variant"] for row in results["rows"]] == EVALUATED
+    assert results["profile"] == "tiny"
+    assert results["dataset"]["name"] == "sample"
+    assert results["dataset"]["folds_official"] is False
+    for row in results["rows"]:
+        assert len(row["fold_accuracies"]) == 10
+        assert row["accuracy_mean"] == pytest.approx(sum(row["fold_accuracies"]) / 10)
+        assert 0 < row["accuracy_mean"] < 100
+
+
+def test_both_variants_have_the_same_number_of_classes(finished: Project) -> None:
+    tables = [pd.read_csv(finished.folder / f"classes/{name}.csv") for name in ("baseline", "clustered")]
+    assert tables[0]["class_id"].nunique() == tables[1]["class_id"].nunique()
+    assert not tables[1]["image_id"].duplicated().any()
+
+
+def test_store_holds_every_training_and_evaluation(finished: Project) -> None:
+    with sqlite3.connect(finished.folder / "mlflow.db") as store:
+        names = [row[0] for row in store.execute("select name from runs where status = 'FINISHED'")]
+    expected = [f"train {v} tiny seed 0" for v in ("baseline", "clustered")]
+    expected += [f"evaluate {v} tiny seed 0" for v in EVALUATED]
+    assert sorted(names) == sorted(expected)
+
+
+def test_metrics_and_plots_show(finished: Project) -> None:
+    shown = finished.dvc("metrics", "show", "--json").stdout
+    assert "accuracy_mean" in shown
+    finished.dvc("plots", "show", "-o", "plots")
+    page = (finished.folder / "plots/index.html").read_text()
+    assert "Learning curve of baseline" in page
+    assert "Confusion of clustered" in page
+
+
+def test_nothing_runs_again(finished: Project) -> None:
+    assert finished.repro() == []
+
+
+def test_forced_run_gives_the_same_hashes(finished: Project) -> None:
+    before = finished.outs()
+    # The number of worker processes is not tracked, and must not matter.
+    finished.change(lambda values: values["machine"].update(workers=1))
+    ran = finished.repro("--force")
+    assert {"train@baseline", "train@clustered", "report"} <= set(ran)
+    assert finished.outs() == before
+    finished.change(lambda values: values["machine"].update(workers=2))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "expected"),
+    [
+        ("evaluate", "inner_folds", 2, {f"evaluate@{name}" for name in EVALUATED} | {"report"}),
+        (
+            "grouped",
+            "clustered",
+            {"merged_fraction": 0.05},
+            {f"{stage}@clustered" for stage in ("group", "surrogate", "train", "embed", "evaluate")} | {"report"},
+        ),
+    ],
+    ids=["evaluation", "clustering"],
+)
+def test_only_what_depends_on_a_parameter_runs(
+    finished: Project, section: str, key: str, value: Any, expected: set[str]
+) -> None:
+    old: dict[str, Any] = {}
+
+    def change(values: dict[str, Any]) -> None:
+        old["value"] = json.loads(json.dumps(values[section][key]))
+        values[section][key] = values[section][key] | value if isinstance(value, dict) else value
+
+    finished.change(change)
+    ran = set(finished.repro())
+    finished.change(lambda values: values[section].update({key: old["value"]}))
+    finished.repro()  # from DVC's run cache
+    assert ran == expected
+
+
+def test_epochs_touch_training_and_nothing_before_it(finished: Project) -> None:
+    finished.change(lambda values: values["train"].update(epochs=3))
+    changed = set(json.loads(finished.dvc("status", "--json").stdout))
+    finished.change(lambda values: values["train"].update(epochs=2))
+    assert changed == {"train@baseline", "train@clustered", "report"}
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda v: v["train"].update(epoch=3), "train.epoch: unknown parameter"),
+        (lambda v: v["train"].update(epochs=0), "train.epochs"),
+        (lambda v: v["evaluate"].update(C=[-1]), "evaluate.C.0"),
+    ],
+    ids=["unknown", "out of range", "negative C"],
+)
+def test_wrong_parameters_are_named(fresh: Project, edit: Any, message: str) -> None:
+    good = (fresh.folder / "params.yaml").read_text()
+    fresh.change(edit)
+    done = fresh.dvc("repro", "seed@baseline", check=False)
+    (fresh.folder / "params.yaml").write_text(good)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (fresh.folder / "classes").exists()
+
+
+def test_broken_data_is_named(fresh: Project) -> None:
+    path = fresh.folder / "data/train_X.bin"
+    good = path.read_bytes()
+    path.unlink()
+    path.write_bytes(good[:-1])
+    done = fresh.dvc("repro", "seed@baseline", check=False)
+    path.unlink()
+    path.write_bytes(good)
+    assert done.returncode != 0
+    assert "train_X.bin" in done.stderr
+    assert "Traceback" not in done.stderr

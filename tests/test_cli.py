@@ -1,0 +1,183 @@
+"""The `exemplarcnn` command, in a folder of its own."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from exemplarcnn import cli, config, images, sample
+
+ROOT = Path(__file__).parents[1]
+run = CliRunner().invoke
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*path, name))
+
+
+COMMANDS = list(commands(typer.main.get_command(cli.app)))
+
+
+def test_there_are_commands() -> None:
+    assert {("profile",), ("check",), ("show",), ("data", "sample"), ("data", "use")} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help(command: tuple[str, ...], home: Path) -> None:
+    result = run(cli.app, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+    assert [path.name for path in home.iterdir()] == ["conf"]
+
+
+def test_profile_without_a_name_lists_the_profiles(home: Path) -> None:
+    (home / "conf" / "profile" / "mine.yaml").write_text("")
+    result = run(cli.app, ["profile"])
+    assert result.exit_code == 0
+    assert result.stdout.split() == sorted(["mine", *config.profiles(ROOT / "conf")])
+    assert not (home / "params.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["tiny", "sample"])
+def test_profile_writes_params(home: Path, name: str) -> None:
+    (home / "params.yaml").write_text("old")
+    result = run(cli.app, ["profile", name])
+    assert result.exit_code == 0
+    assert result.stdout == f"params.yaml holds profile {name}; `dvc repro` runs it\n"
+    text = (home / "params.yaml").read_text()
+    assert text.startswith("# Written by `exemplarcnn profile " + name)
+    assert yaml.safe_load(text) == config.compose(ROOT / "conf", name)
+    assert config.load(home / "params.yaml").profile == name
+
+
+def test_sample_profile_is_the_committed_file_byte_for_byte(home: Path) -> None:
+    run(cli.app, ["profile", "sample"])
+    assert (home / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+def test_unknown_profile_is_refused_and_changes_nothing(home: Path) -> None:
+    (home / "params.yaml").write_text("old")
+    result = run(cli.app, ["profile", "nobody"])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: no profile 'nobody'")
+    assert all(name in result.stderr for name in ("tiny", "sample", "bench"))
+    assert (home / "params.yaml").read_text() == "old"
+
+
+def test_profile_with_a_wrong_parameter_is_refused_and_changes_nothing(home: Path) -> None:
+    path = home / "conf" / "config.yaml"
+    path.write_text(path.read_text().replace("batch_size: 128", "batch_size: 0"))
+    result = run(cli.app, ["profile", "tiny"])
+    assert result.exit_code == 1
+    assert "train.batch_size" in result.stderr
+    assert "Traceback" not in result.output
+    assert not (home / "params.yaml").exists()
+
+
+def test_check_without_params_says_what_writes_them() -> None:
+    result = run(cli.app, ["check"])
+    assert result.exit_code == 1
+    assert result.stderr == "error: params.yaml: not found; 'exemplarcnn profile sample' writes it\n"
+
+
+def test_check_names_a_wrong_parameter(home: Path) -> None:
+    run(cli.app, ["profile", "tiny"])
+    text = (home / "params.yaml").read_text()
+    (home / "params.yaml").write_text(text.replace("momentum: 0.9", "momentum: 9"))
+    result = run(cli.app, ["check"])
+    assert result.exit_code == 1
+    assert "train.momentum: " in result.stderr
+
+
+@pytest.mark.parametrize("command", [["check"], ["data", "check"]])
+def test_check_without_data_is_refused_without_a_traceback(command: list[str]) -> None:
+    run(cli.app, ["profile", "tiny"])
+    result = run(cli.app, command)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: data/")
+    assert "Traceback" not in result.output
+
+
+def small_set(folder: Path) -> None:
+    folder.mkdir()
+    for split, number in {"train": 20, "test": 3, "unlabeled": 1234}.items():
+        images.write_images(folder / f"{split}_X.bin", np.zeros((number, 96, 96, 3), np.uint8))
+    images.write_labels(folder / "train_y.bin", [*range(10), *range(10)])
+    images.write_labels(folder / "test_y.bin", [0, 1, 2])
+    images.write_folds(folder / "fold_indices.txt", [[fold, fold + 10] for fold in range(10)])
+    images.write_class_names(folder / "class_names.txt", list("abcdefghij"))
+
+
+def test_check_describes_params_and_data(home: Path) -> None:
+    run(cli.app, ["profile", "tiny"])
+    small_set(home / "data")
+    result = run(cli.app, ["check"])
+    assert result.exit_code == 0, result.output
+    first, second = result.stdout.splitlines()
+    assert first == "params.yaml: profile tiny, seed 0, trains baseline, clustered"
+    assert second == (
+        "data/: custom; 1,234 unlabelled, 20 training and 3 test images; 10 folds of 2, not the official ones of STL-10"
+    )
+    assert run(cli.app, ["data", "check"]).stdout.splitlines() == [second]
+
+
+def test_show_without_results_says_what_makes_them() -> None:
+    result = run(cli.app, ["show"])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == "error: reports/results.json is not there yet; `dvc repro` makes it\n"
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_data_sample_leaves_what_is_there_alone(home: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    def never(*arguments: object) -> None:
+        raise AssertionError("drew a sample")
+
+    monkeypatch.setattr(sample, "write_sample", never)
+    there = home / "there"
+    if kind == "folder":
+        there.mkdir()
+        (there / "mine").write_text("x")
+    else:
+        there.write_text("x")
+    result = run(cli.app, ["data", "sample", "there"])
+    assert result.exit_code == 1
+    assert result.stderr == "error: there exists already; name a new folder\n"
+    assert not there.is_dir() or [path.name for path in there.iterdir()] == ["mine"]
+
+
+def test_data_sample_draws_with_the_seed_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Path, int]] = []
+    monkeypatch.setattr(sample, "write_sample", lambda folder, seed: calls.append((folder, seed)))
+    assert run(cli.app, ["data", "sample", "new"]).exit_code == 0
+    result = run(cli.app, ["data", "sample", "new", "--seed", "3"])
+    assert result.exit_code == 0
+    assert result.stdout == "new written; `exemplarcnn data use new` puts it in place of data/\n"
+    assert calls == [(Path("new"), 0), (Path("new"), 3)]
+
+
+def test_data_use_of_nothing_is_refused_without_a_traceback() -> None:
+    result = run(cli.app, ["data", "use", "nowhere"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert "nowhere" in result.stderr
+
+
+def test_an_unknown_command_is_refused() -> None:
+    assert run(cli.app, ["nonsense"]).exit_code == 2

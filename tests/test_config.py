@@ -1,0 +1,432 @@
+"""What params.yaml may hold, and that every refusal names the key."""
+
+import copy
+import re
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from exemplarcnn import config
+from exemplarcnn.cli import HEADER
+from exemplarcnn.config import Config, ConfigError, compose, load, parse, profiles
+from exemplarcnn.errors import PipelineError
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+Key = tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def composed() -> dict[str, Any]:
+    return compose(CONF, "sample")
+
+
+@pytest.fixture
+def values(composed: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy(composed)
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    *path, last = key.split(".")
+    section = values
+    for name in path:
+        section = section[name]
+    section[last] = value
+    return values
+
+
+def complaints(values: dict[str, Any]) -> list[str]:
+    """Return the lines below the first, each a problem."""
+    with pytest.raises(ConfigError) as error:
+        parse(values, "some.yaml")
+    first, *problems = str(error.value).split("\n")
+    assert first == f"some.yaml: {len(problems)} problem(s) with the parameters"
+    return [problem.removeprefix("  ") for problem in problems]
+
+
+def leaves(values: Any, path: Key = ()) -> Iterator[Key]:
+    if isinstance(values, dict):
+        for name, inner in values.items():
+            yield from leaves(inner, (*path, name))
+    else:
+        yield path
+
+
+def sections(values: Any, path: Key = ()) -> Iterator[Key]:
+    if isinstance(values, dict):
+        yield path
+        for name, inner in values.items():
+            yield from sections(inner, (*path, name))
+
+
+# Names that a person chooses, which therefore have no fixed set of keys.
+FREE = ("seeded", "grouped", "trained", "evaluated")
+
+
+def test_unknown_keys_are_named_in_every_section(composed: dict[str, Any]) -> None:
+    for path in sections(composed):
+        if path in {(name,) for name in FREE}:
+            continue
+        key = ".".join((*path, "surprise"))
+        assert complaints(put(copy.deepcopy(composed), key, 1)) == [f"{key}: unknown parameter"]
+
+
+def test_every_leaf_of_a_profile_is_needed(composed: dict[str, Any]) -> None:
+    """Each has a place in the model and none has a default: what params.yaml shows is all there is."""
+    names = list(leaves(composed))
+    assert len(names) > 80
+    for path in names:
+        less = copy.deepcopy(composed)
+        section = less
+        for name in path[:-1]:
+            section = section[name]
+        del section[path[-1]]
+        assert complaints(less) == [f"{'.'.join(path)}: missing"]
+
+
+def models(kind: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and issubclass(kind, BaseModel):
+        yield kind
+        for field in kind.model_fields.values():
+            yield from models(field.annotation)
+    for inner in typing.get_args(kind):
+        yield from models(inner)
+
+
+def test_every_parameter_is_used_by_the_software() -> None:
+    sources = [path for path in (ROOT / "src").rglob("*.py") if path.name != "config.py"]
+    text = "\n".join(path.read_text() for path in sources)
+    # Groups are read through the names of the layers.
+    layers = {*config.LAYERS, "bias"}
+    unused = {
+        f"{model.__name__}.{name}"
+        for model in models(Config)
+        for name in model.model_fields
+        if name not in layers and not re.search(rf"\.{name}\b", text)
+    }
+    assert unused == set()
+
+
+# Values
+
+WRONG = [
+    ("profile", 3),
+    ("seed", "many"),
+    ("seed", -1),
+    ("seed", 2**63),
+    ("seed", 1.5),
+    ("seed", None),
+    ("machine", None),
+    ("machine", [1]),
+    ("machine.device", "tpu"),
+    ("machine.threads", 0),
+    ("machine.workers", 0),
+    ("surrogate.anchors_per_image", 0),
+    ("surrogate.valid_patches_per_image", 0),
+    ("surrogate.scale", 0.7),
+    ("surrogate.scale", [0.7]),
+    ("surrogate.scale", [0.7, 1.0, 1.4]),
+    ("surrogate.scale", [0.0, 1.4]),
+    ("surrogate.scale", [1.4, 0.7]),
+    ("surrogate.scale", [float("nan"), 1.4]),
+    ("surrogate.translate.distribution", "cauchy"),
+    ("surrogate.translate.amount", -0.1),
+    ("surrogate.pca_factor", [-0.1, 2]),
+    ("surrogate.pca_factor", [2, 0.5]),
+    ("surrogate.flip", 1.01),
+    ("surrogate.flip", -0.01),
+    ("surrogate.rotate", 181),
+    ("surrogate.rotate", -1),
+    ("surrogate.hsv.power", [0, 4]),
+    ("surrogate.hsv.power", [4, 0.25]),
+    ("surrogate.hsv.factor", [-0.7, 1.4]),
+    ("surrogate.hsv.factor", [1.4, 0.7]),
+    ("surrogate.hsv.shift", [0.1, -0.1]),
+    ("surrogate.hsv.shift", [-0.1, float("inf")]),
+    ("surrogate.hue", [0.1, -0.1]),
+    ("surrogate.hue", "all"),
+    ("surrogate.range_policy", "wrap"),
+    ("network.widths", [32, 64]),
+    ("network.widths", [32, 0, 128]),
+    ("network.dense", 0),
+    ("network.dropout_conv", 1.0),
+    ("network.dropout_dense", -0.1),
+    ("train.epochs", 0),
+    ("train.epochs", 2.5),
+    ("train.batch_size", 0),
+    ("train.momentum", 1.0),
+    ("train.groups.conv1.lr", 0),
+    ("train.groups.bias.l2", -1e-3),
+    ("train.groups.dense1", 0.1),
+    ("train.schedule.epochs", 0),
+    ("train.schedule.drops", [[75]]),
+    ("train.schedule.drops", [[75, 0]]),
+    ("train.schedule.drops", [[0, 0.4]]),
+    ("train.precision", "fp16"),
+    ("train.channels_last", "perhaps"),
+    ("features.layers", []),
+    ("features.layers", ["conv4"]),
+    ("features.layers", "conv1"),
+    ("features.pool", 0),
+    ("features.dense_stride", 0),
+    ("features.normalise", "perhaps"),
+    ("features.chunk", 0),
+    ("cluster.layers", []),
+    ("cluster.before_relu", None),
+    ("cluster.pool", 0),
+    ("evaluate.C", []),
+    ("evaluate.C", [1.0, 0.0]),
+    ("evaluate.inner_folds", 1),
+    ("evaluate.tol", 0),
+    ("evaluate.max_iter", 0),
+    ("seeded.baseline.pool", "test"),
+    ("seeded.baseline.classes", 1),
+    ("grouped.clustered.from", "Upper"),
+    ("grouped.clustered.classes", 1),
+    ("grouped.clustered.clustered_share", 1.1),
+    ("grouped.clustered.merged_fraction", 1.1),
+    ("grouped.clustered.merged_fraction", -0.1),
+    ("grouped.clustered.threshold", -1),
+    ("grouped.clustered.neighbours", -1),
+    ("trained.baseline.pool", "test"),
+    ("trained.baseline.patch", 7),
+    ("trained.baseline.patches_per_image", 0),
+    ("trained.baseline.patches_per_class", 0),
+    ("trained.baseline.cluster_features", "perhaps"),
+    ("controls.raw_pixels.side", 0),
+    ("controls.raw_pixels.side", 97),
+    ("controls.random_network.of", 3),
+    ("evaluated.baseline.title", None),
+    ("evaluated.baseline.paper.mean", "high"),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG, ids=lambda part: str(part))
+def test_a_wrong_value_is_named_by_its_key(values: dict[str, Any], key: str, value: Any) -> None:
+    for problem in complaints(put(values, key, value)):
+        # A value inside a list is named by its position too.
+        assert re.match(rf"{re.escape(key)}(\.[\d.]+)?: ", problem)
+
+
+def test_every_parameter_is_tried_with_a_wrong_value(composed: dict[str, Any]) -> None:
+    """One of each kind: what holds for one layer, variant or row holds for the others, being the same model."""
+    tried = {key for key, _ in WRONG}
+    alike = ("seeded.", "grouped.", "trained.", "evaluated.", "train.groups.")
+    keys = {".".join(path) for path in leaves(composed)}
+    assert {key for key in keys if not key.startswith(alike)} <= tried
+
+
+def test_the_value_found_is_shown(values: dict[str, Any]) -> None:
+    assert complaints(put(values, "network.dense", 0)) == [
+        "network.dense: Input should be greater than or equal to 1 (got 0)"
+    ]
+
+
+def test_a_reversed_range_shows_both_ends(values: dict[str, Any]) -> None:
+    assert complaints(put(values, "surrogate.hsv.power", [4, 0.25])) == [
+        "surrogate.hsv.power: the lower end 4.0 is above the upper end 0.25 (got [4, 0.25])"
+    ]
+
+
+def test_all_problems_are_told_at_once(values: dict[str, Any]) -> None:
+    put(values, "network.dense", 0)
+    put(values, "surrogate.scale", [2, 1])
+    put(values, "extra", 1)
+    assert sorted(problem.split(":")[0] for problem in complaints(values)) == [
+        "extra",
+        "network.dense",
+        "surrogate.scale",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("evaluate.C", [10.0, 1.0]),  # a list of two, not a range
+        ("surrogate.scale", [1.0, 1.0]),
+        ("surrogate.hsv.shift", [0.0, 0.0]),
+        ("surrogate.rotate", 180),
+        ("surrogate.flip", 1),
+        ("train.schedule.drops", []),
+        ("train.groups.conv1.l2", 0),
+        ("seed", 2**63 - 1),
+        ("evaluated.baseline.paper", None),
+        ("evaluated.baseline.paper.std", None),
+    ],
+)
+def test_values_at_the_ends_are_allowed(values: dict[str, Any], key: str, value: Any) -> None:
+    parse(put(values, key, value), "some.yaml")
+
+
+# What holds between parameters
+
+
+def test_exactly_one_way_to_cut(values: dict[str, Any]) -> None:
+    message = ["grouped.clustered: give exactly one of merged_fraction and threshold, the other null"]
+    assert complaints(put(values, "grouped.clustered.threshold", 1.25)) == message
+    put(values, "grouped.clustered.merged_fraction", None)
+    parse(values, "some.yaml")
+    assert complaints(put(values, "grouped.clustered.threshold", None)) == message
+
+
+def test_exactly_one_budget(values: dict[str, Any]) -> None:
+    message = ["trained.baseline: give exactly one of patches_per_image and patches_per_class, the other null"]
+    assert complaints(put(values, "trained.baseline.patches_per_class", 10)) == message
+    put(values, "trained.baseline.patches_per_image", None)
+    parse(values, "some.yaml")
+    assert complaints(put(values, "trained.baseline.patches_per_class", None)) == message
+
+
+def test_trained_needs_a_class_table(values: dict[str, Any]) -> None:
+    put(values, "trained.other", copy.deepcopy(values["trained"]["clustered"]))
+    assert complaints(values) == [
+        "trained.other: no class table of that name in seeded or grouped (baseline, clustered)"
+    ]
+
+
+def test_a_class_table_has_one_origin(values: dict[str, Any]) -> None:
+    put(values, "seeded.clustered", copy.deepcopy(values["seeded"]["baseline"]))
+    assert complaints(values) == ["seeded and grouped both define clustered"]
+
+
+def test_grouping_needs_a_trained_source_with_features(values: dict[str, Any]) -> None:
+    assert complaints(put(copy.deepcopy(values), "grouped.clustered.from", "nobody")) == [
+        "grouped.clustered.from: nobody is not in trained (baseline, clustered)"
+    ]
+    assert complaints(put(values, "trained.baseline.cluster_features", False)) == [
+        "grouped.clustered.from: baseline needs trained.baseline.cluster_features: true"
+    ]
+
+
+def test_a_grouped_variant_stays_in_the_pool_of_its_source(values: dict[str, Any]) -> None:
+    assert complaints(put(values, "trained.clustered.pool", "train")) == [
+        "trained.clustered.pool is train, but its classes are images of unlabeled"
+    ]
+
+
+def test_a_seeded_variant_is_trained_on_the_pool_of_its_table(values: dict[str, Any]) -> None:
+    del values["grouped"]["clustered"], values["trained"]["clustered"], values["evaluated"]["clustered"]
+    assert complaints(put(values, "trained.baseline.pool", "train")) == [
+        "trained.baseline.pool is train, but its classes are images of unlabeled"
+    ]
+
+
+def test_random_network_is_that_of_a_trained_variant(values: dict[str, Any]) -> None:
+    assert complaints(put(values, "controls.random_network.of", "nobody")) == [
+        "controls.random_network.of: nobody is not in trained"
+    ]
+
+
+def test_rows_of_the_report_are_known(values: dict[str, Any]) -> None:
+    put(values, "evaluated.nobody", {"title": "Nobody", "paper": None})
+    assert complaints(values) == [
+        "evaluated.nobody: neither a trained variant nor a control (baseline, clustered, raw_pixels, random_network)"
+    ]
+
+
+@pytest.mark.parametrize("name", ["Upper", "1st", "with-dash", "a/b", "", "ä"])
+def test_names_of_variants_are_fit_for_files_and_stages(values: dict[str, Any], name: str) -> None:
+    values["seeded"][name] = {"pool": "unlabeled", "classes": 5}
+    (problem,) = complaints(values)
+    assert problem.startswith(f"seeded.{name}.")
+
+
+def test_parameters_cannot_be_changed_afterwards(values: dict[str, Any]) -> None:
+    parsed = parse(values, "some.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        parsed.network.dense = 3
+    with pytest.raises(ValueError, match="frozen"):
+        parsed.grouped["clustered"].neighbours = 3
+
+
+# Files
+
+
+def test_load_reads_what_was_written(values: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    loaded = load(path)
+    assert loaded == parse(values, "")
+    assert loaded.surrogate.scale == (0.7, 1.4)
+    assert loaded.grouped["clustered"].source == "baseline"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "params.yaml: not found; 'exemplarcnn profile sample' writes it"),
+        ("", "params.yaml: expected a mapping of parameters, found NoneType"),
+        ("- 1\n", "params.yaml: expected a mapping of parameters, found list"),
+        ("a: [1\n", "params.yaml: not valid YAML: "),
+        ("surprise: 1\n", "\n  surprise: unknown parameter"),
+        ("{}\n", "\n  profile: missing"),
+    ],
+)
+def test_load_names_the_file_and_the_trouble(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path / "params.yaml")
+    assert isinstance(error.value, PipelineError)
+    assert str(error.value).startswith(str(tmp_path / "params.yaml"))
+    assert message in str(error.value)
+
+
+# Profiles
+
+
+@pytest.mark.parametrize("profile", profiles(CONF))
+def test_every_profile_composes_and_parses(profile: str) -> None:
+    values = compose(CONF, profile)
+    assert values["profile"] == profile
+    parsed = parse(values, profile)
+    # A profile changes numbers of config.yaml but keeps its keys.
+    base = yaml.safe_load((CONF / "config.yaml").read_text())
+    base.pop("defaults")
+    assert {path[0] for path in leaves(base)} | set(FREE) | {"profile"} == set(values)
+    assert set(parsed.evaluated) >= {"raw_pixels", "random_network"}
+
+
+def test_there_are_profiles_for_tests_sample_and_benchmark() -> None:
+    assert {"tiny", "sample", "bench"} <= set(profiles(CONF))
+
+
+def test_a_profile_overrides_and_the_rest_stays() -> None:
+    base = yaml.safe_load((CONF / "config.yaml").read_text())
+    tiny = yaml.safe_load((CONF / "profile" / "tiny.yaml").read_text())
+    values = compose(CONF, "tiny")
+    assert values["train"]["epochs"] == tiny["train"]["epochs"] != base["train"]["epochs"]
+    assert values["train"]["momentum"] == base["train"]["momentum"]
+    assert values["surrogate"] == base["surrogate"]
+
+
+def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError) as error:
+        compose(CONF, "nobody")
+    assert str(error.value).endswith(f"there are: {', '.join(profiles(CONF))}")
+    assert "no profile 'nobody'" in str(error.value)
+
+
+def test_a_profile_that_is_not_valid_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "config.yaml").write_text((CONF / "config.yaml").read_text())
+    sample = (CONF / "profile" / "sample.yaml").read_text()
+    (tmp_path / "profile" / "broken.yaml").write_text(sample.replace("dense: 256", "dense: 0"))
+    (tmp_path / "profile" / "stray.yaml").write_text(sample + "surprise: 1\n")
+    with pytest.raises(ConfigError, match=r"(?s)profile broken: .*network\.dense: .*got 0"):
+        compose(tmp_path, "broken")
+    with pytest.raises(ConfigError, match="surprise: unknown parameter"):
+        compose(tmp_path, "stray")
+
+
+def test_committed_params_are_the_sample_profile(composed: dict[str, Any]) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    assert yaml.safe_load(text) == composed
+    assert text.startswith(HEADER.format(name="sample"))
+    load(ROOT / "params.yaml")

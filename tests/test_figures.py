@@ -1,0 +1,241 @@
+"""Pictures: that they are made, show what they should, and come out with the same bytes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from exemplarcnn import figures
+from exemplarcnn.files import write_array
+
+
+class Images:
+    """Images in memory, each of one grey that is its number."""
+
+    path = Path("nowhere")
+
+    def __len__(self) -> int:
+        return 60
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.full((96, 96, 3), index, np.uint8)
+
+    def batch(self, indices: Any) -> np.ndarray:
+        return np.stack([self[i] for i in indices])
+
+
+POOL = Images()
+FEATURES = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+
+
+def class_table(clusters: list[list[int]], singles: list[list[int]]) -> pd.DataFrame:
+    rows = [(c, image, "cluster") for c, members in enumerate(clusters) for image in members]
+    for c, members in enumerate(singles, len(clusters)):
+        rows += [(c, image, "neighbour" if place else "single") for place, image in enumerate(members)]
+    return pd.DataFrame(rows, columns=["class_id", "image_id", "origin"])
+
+
+TABLE = class_table([[30, 1, 2], [3, 4], [5, 6, 7, 8]], [[40, 9], [41, 10]])
+
+
+@pytest.fixture
+def surrogate_set(tmp_path: Path) -> Path:
+    folder = tmp_path / "set"
+    labels = np.repeat(np.arange(5), 3)
+    patches = np.repeat(100 + np.arange(15, dtype=np.uint8), 8 * 8 * 3).reshape(15, 8, 8, 3)
+    write_array(folder / "train.npy", patches)
+    write_array(folder / "train_y.npy", labels)
+    anchors = [(image, 0, image, 2 * image) for image in TABLE["image_id"]] + [(30, 1, 50, 51)]
+    frame = pd.DataFrame(anchors, columns=["image_id", "anchor", "row", "column"])
+    frame.to_csv(folder / "anchors.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Figures as they are saved."""
+    kept: list[Figure] = []
+    save = figures._save
+
+    def spy(figure: Figure, path: Path) -> None:
+        kept.append(figure)
+        save(figure, path)
+
+    monkeypatch.setattr(figures, "_save", spy)
+    return kept
+
+
+def picture(axes: Axes) -> np.ndarray:
+    (image,) = axes.get_images()
+    return np.asarray(image.get_array())
+
+
+def tiles(axes: Axes) -> list[list[int]]:
+    """Grey values in a mosaic, one list a row; white is no image."""
+    canvas = picture(axes)
+    rows = []
+    for top in range(0, len(canvas), 102):
+        row = [canvas[top : top + 96, left : left + 96] for left in range(0, canvas.shape[1], 102)]
+        assert all((tile == tile[0, 0, 0]).all() for tile in row)
+        rows.append([int(tile[0, 0, 0]) for tile in row if tile[0, 0, 0] != 255])
+        assert (canvas[top + 96 : top + 102] == 255).all()
+    return [row for row in rows if row]
+
+
+def blocks(figure: Figure) -> dict[str, list[list[int]]]:
+    return {axes.get_title(): tiles(axes) for axes in figure.get_axes()}
+
+
+def gathered() -> dict[str, Any]:
+    return {
+        "profile": "tiny",
+        "dataset": {"name": "sample"},
+        "rows": [
+            {"title": "Raw", "accuracy_mean": 30.5, "fold_accuracies": [30.0, 31.0], "paper": None},
+            {
+                "title": "Ours",
+                "accuracy_mean": 60.0,
+                "fold_accuracies": [59.0, 61.0],
+                "paper": {"mean": 74.1, "std": 0.4},
+            },
+        ],
+    }
+
+
+MATRIX = np.array([[0.8, 0.2, 0.0], [0.1, 0.5, 0.4], [0.0, 0.0, 1.0]])
+
+
+def pictures(surrogate_set: Path) -> dict[str, Callable[[Path], None]]:
+    return {
+        "patches": lambda path: figures.patches(path, POOL, TABLE, surrogate_set),
+        "clusters": lambda path: figures.clusters(path, POOL, TABLE, FEATURES),
+        "confusion": lambda path: figures.confusion(path, MATRIX, ["cat", "dog", "owl"], "Ours"),
+        "results": lambda path: figures.results(path, gathered()),
+    }
+
+
+@pytest.mark.parametrize("name", ["patches", "clusters", "confusion", "results"])
+def test_the_same_bytes_twice(surrogate_set: Path, tmp_path: Path, name: str) -> None:
+    draw = pictures(surrogate_set)[name]
+    first, second = tmp_path / "a" / "one.png", tmp_path / "b" / "two.png"
+    draw(first)
+    # Whatever was drawn in between must not show.
+    figures.confusion(tmp_path / "between.png", MATRIX, list("abc"), "Other")
+    draw(second)
+    assert first.read_bytes() == second.read_bytes()
+    with Image.open(first) as image:
+        assert image.format == "PNG"
+        assert "Software" not in image.info
+        assert min(image.size) > 100
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 2
+    assert [path.name for path in first.parent.iterdir()] == ["one.png"]
+
+
+def test_patches_stand_beside_their_image(surrogate_set: Path, tmp_path: Path, drawn: list[Figure]) -> None:
+    figures.patches(tmp_path / "p.png", POOL, TABLE, surrogate_set, rows=3, columns=2)
+    axes = drawn[0].get_axes()
+    assert [int(picture(one)[0, 0, 0]) for one in axes] == [30, 100, 101, 3, 103, 104, 5, 106, 107]
+    crosses = [[tuple(np.ravel(line.get_xydata())) for line in one.get_lines()] for one in axes]
+    # x is the column, y the row; the first image has two anchors.
+    assert crosses == [[(60, 30), (51, 50)], [], [], [(6, 3)], [], [], [(10, 5)], [], []]
+
+
+def test_fewer_classes_and_patches_than_room(surrogate_set: Path, tmp_path: Path, drawn: list[Figure]) -> None:
+    figures.patches(tmp_path / "p.png", POOL, TABLE, surrogate_set)
+    filled = [axes for axes in drawn[0].get_axes() if axes.get_images()]
+    assert len(filled) == 5 * (1 + 3)
+
+
+def test_largest_and_tightest_clusters_and_singles(tmp_path: Path, drawn: list[Figure]) -> None:
+    features = np.zeros((60, 2), np.float32)
+    features[[1, 2], 0] = 0.5  # class 0
+    features[4, 0] = 2.0  # class 1
+    features[[5, 8], 0] = -1.0, 0.6  # class 2
+    figures.clusters(tmp_path / "c.png", POOL, TABLE, features, rows=2)
+    largest, tightest, singles = blocks(drawn[0]).items()
+    assert largest == ("largest clusters", [[5, 6, 7, 8], [30, 1, 2]])
+    assert tightest == ("tightest clusters", [[30, 1, 2], [5, 6, 7, 8]])
+    assert "single" in singles[0]
+    assert singles[1] == [[40, 9], [41, 10]]
+
+
+def test_of_clusters_of_one_size_the_tighter_comes_first(tmp_path: Path, drawn: list[Figure]) -> None:
+    features = np.zeros((60, 2), np.float32)
+    features[[1, 3, 5], 1] = 0.5, 0.4, 0.5
+    figures.clusters(tmp_path / "c.png", POOL, class_table([[0, 1], [2, 3], [4, 5]], []), features)
+    assert blocks(drawn[0])["largest clusters"] == [[2, 3], [0, 1], [4, 5]]
+
+
+def test_more_members_than_columns(tmp_path: Path, drawn: list[Figure]) -> None:
+    figures.clusters(tmp_path / "c.png", POOL, class_table([list(range(9))], [[40]]), FEATURES, columns=4)
+    assert list(blocks(drawn[0]).values()) == [[[0, 1, 2, 3]], [[0, 1, 2, 3]], [[40]]]
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (class_table([], [[40, 9], [41, 10]]), [[[40, 9], [41, 10]]]),
+        (class_table([], [[40], [41]]), [[[40], [41]]]),
+        (class_table([[1, 2]], []), [[[1, 2]], [[1, 2]]]),
+    ],
+)
+def test_tables_without_clusters_or_without_singles(
+    tmp_path: Path, drawn: list[Figure], table: pd.DataFrame, expected: list[list[list[int]]]
+) -> None:
+    figures.clusters(tmp_path / "c.png", POOL, table, FEATURES)
+    assert (tmp_path / "c.png").stat().st_size > 1_000
+    assert list(blocks(drawn[0]).values()) == expected
+
+
+def test_images_of_another_size_are_fitted_into_their_tile(tmp_path: Path, drawn: list[Figure]) -> None:
+    class Large(Images):
+        def __getitem__(self, index: int) -> np.ndarray:
+            return np.full((300, 200, 3), index, np.uint8)
+
+    figures.clusters(tmp_path / "c.png", Large(), TABLE, FEATURES)
+    assert blocks(drawn[0])["tightest clusters"]
+
+
+def test_confusion_in_percent(tmp_path: Path, drawn: list[Figure]) -> None:
+    figures.confusion(tmp_path / "c.png", MATRIX, ["cat", "dog", "owl"], "Ours")
+    (axes,) = drawn[0].get_axes()
+    texts = {text.get_position(): text.get_text() for text in axes.texts}
+    assert texts == {(column, row): f"{100 * MATRIX[row, column]:.0f}" for row in range(3) for column in range(3)}
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["cat", "dog", "owl"]
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("actual", "predicted")
+
+
+def test_results_show_ours_as_bars_and_the_papers_apart(tmp_path: Path, drawn: list[Figure]) -> None:
+    figures.results(tmp_path / "r.png", gathered())
+    (axes,) = drawn[0].get_axes()
+    assert [bar.get_width() for bar in axes.patches] == [30.5, 60.0]
+    lines = [line for line in axes.get_lines() if len(line.get_xdata())]
+    dots = [list(line.get_xdata()) for line in lines if line.get_color() == "k"]
+    papers = [list(line.get_xdata()) for line in lines if line.get_color() == figures.PAPER]
+    assert dots == [[30.0, 31.0], [59.0, 61.0]]
+    assert papers == [[74.1, 74.1]]
+    (key,) = drawn[0].legends
+    legend = [text.get_text() for text in key.get_texts()]
+    assert any("paper" in text for text in legend)
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["Raw", "Ours"]
+
+
+def test_a_failing_save_keeps_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "c.png"
+    path.write_bytes(b"old")
+
+    def fail(self: Figure, target: Path, **arguments: Any) -> None:
+        target.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    with pytest.raises(OSError, match="disk full"):
+        figures.confusion(path, MATRIX, list("abc"), "Ours")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["c.png"]

@@ -1,0 +1,141 @@
+"""Files appear whole or not at all."""
+
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exemplarcnn.files import (
+    digest,
+    digest_of,
+    read_array,
+    read_json,
+    whole,
+    whole_folder,
+    write_array,
+    write_json,
+)
+
+
+def test_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.csv"
+    with whole(path) as partial:
+        assert partial.parent == path.parent
+        assert partial.suffix == ".csv"
+        partial.write_text("done")
+        assert not path.exists()
+    assert path.read_text() == "done"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_failure_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), whole(path) as partial:
+        partial.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_success_replaces_the_old_file_without_writing_through_its_links(tmp_path: Path) -> None:
+    path, link = tmp_path / "a.csv", tmp_path / "cached"
+    path.write_text("old")
+    link.hardlink_to(path)
+    with whole(path) as partial:
+        partial.write_text("new")
+    assert path.read_text() == "new"
+    assert link.read_text() == "old"
+
+
+def test_folder_appears_when_the_block_ends_and_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "set"
+    for name in ("first", "second"):
+        with whole_folder(path) as partial:
+            assert list(partial.iterdir()) == []
+            (partial / name).write_text("x")
+            assert not (path / name).exists()
+        assert [file.name for file in path.iterdir()] == [name]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_failure_keeps_the_old_folder_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    path.mkdir()
+    (path / "old").write_text("x")
+    with pytest.raises(ValueError, match="stop"), whole_folder(path) as partial:
+        (partial / "half").write_text("x")
+        raise ValueError("stop")
+    assert [file.name for file in path.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folder_of_a_killed_process_is_cleared(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "set") as partial:
+        name = partial.name
+    left = tmp_path / name
+    left.mkdir()
+    (left / "half").write_text("x")
+    with whole_folder(tmp_path / "set") as partial:
+        assert list(partial.iterdir()) == []
+    assert not left.exists()
+
+
+def test_json(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.json"
+    write_json(path, {"b": [1, 2.5, None], "a": "x"})
+    assert path.read_text() == '{\n  "b": [\n    1,\n    2.5,\n    null\n  ],\n  "a": "x"\n}\n'
+    assert read_json(path) == {"b": [1, 2.5, None], "a": "x"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_json_refuses_what_json_has_not(tmp_path: Path, value: float) -> None:
+    write_json(tmp_path / "a.json", 1)
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"loss": value})
+    assert read_json(tmp_path / "a.json") == 1
+
+
+def test_array(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.npy"
+    array = np.arange(6, dtype=np.int32).reshape(2, 3)
+    write_array(path, array)
+    found = read_array(path)
+    assert found.dtype == np.int32
+    assert np.array_equal(found, array)
+    assert isinstance(found, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        found[0, 0] = 1
+    assert [file.name for file in path.parent.iterdir()] == ["a.npy"]
+
+
+def test_array_of_objects_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="allow_pickle"):
+        write_array(tmp_path / "a.npy", np.array([{}]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_digest_reads_large_files_in_order(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(np.random.default_rng(0).bytes((1 << 20) + 5))
+    two.write_bytes(b"two")
+    assert digest(one, two) == hashlib.sha256(one.read_bytes() + b"two").hexdigest()
+    assert digest(two, one) != digest(one, two)
+    assert digest() == hashlib.sha256().hexdigest()
+
+
+LEAF = st.none() | st.booleans() | st.integers() | st.text(max_size=4)
+JSON = st.recursive(LEAF, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.dictionaries(st.text(max_size=4), JSON, max_size=5))
+def test_digest_of_a_value_ignores_the_order_of_keys(value: dict[str, object]) -> None:
+    backwards = dict(reversed(list(value.items())))
+    assert digest_of(backwards) == digest_of(value)
+    assert digest_of({**value, "one more": 1}) != digest_of({**value, "one more": 2})
+    assert digest_of([1, 2]) != digest_of([2, 1])

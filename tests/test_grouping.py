@@ -1,0 +1,264 @@
+"""Class tables from clusters: who joins which class, and how many classes a pool can give."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exemplarcnn import classes
+from exemplarcnn.clustering import cut
+from exemplarcnn.config import Grouped
+from exemplarcnn.grouping import GroupingError, expand, group, halves
+
+
+def unit(seed: int, n: int, d: int = 4) -> np.ndarray:
+    points = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def params(**changes: Any) -> Grouped:
+    values: dict[str, Any] = {
+        "source": "baseline",
+        "classes": 12,
+        "clustered_share": 0.5,
+        "merged_fraction": 0.3,
+        "threshold": None,
+        "neighbours": 2,
+    }
+    return Grouped(**(values | changes))
+
+
+# Halves
+
+
+@settings(max_examples=50, deadline=None)
+@given(size=st.integers(0, 60), share=st.floats(0, 1), seed=st.integers(0, 100))
+def test_halves_share_the_pool(size: int, share: float, seed: int) -> None:
+    first, second = halves(size, share, seed)
+    assert len(first) == round(share * size)
+    assert sorted([*first, *second]) == list(range(size))
+    assert (np.diff(first) > 0).all()
+    assert (np.diff(second) > 0).all()
+
+
+def test_halves_are_drawn_by_the_seed() -> None:
+    first, again, other = (halves(100, 0.5, seed)[0].tolist() for seed in (0, 0, 1))
+    assert first == again != other
+    assert first != list(range(50))
+
+
+# Neighbours
+
+
+def slow_expand(singles: np.ndarray, held_out: np.ndarray, k: int) -> tuple[list[Any], list[Any], list[Any]]:
+    taken: set[int] = set()
+    images, ranks, lengths = [], [], []
+    for single in singles:
+        ranking = sorted((1 - float(held @ single), place) for place, held in enumerate(held_out))
+        free = [(rank, place, d) for rank, (d, place) in enumerate(ranking, 1) if place not in taken][:k]
+        taken |= {place for _, place, _ in free}
+        ranks.append([rank for rank, _, _ in free])
+        images.append([place for _, place, _ in free])
+        lengths.append([d for _, _, d in free])
+    return images, ranks, lengths
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 1000), n=st.integers(1, 8), k=st.integers(1, 3), spare=st.integers(0, 5))
+def test_expand_against_a_slow_greedy(seed: int, n: int, k: int, spare: int) -> None:
+    singles, held_out = unit(seed, n, 6), unit(seed + 5_000, n * k + spare, 6)
+    found = expand(singles, held_out, k)
+    images, ranks, lengths = slow_expand(singles, held_out, k)
+    assert found.images.tolist() == images
+    assert found.ranks.tolist() == ranks
+    np.testing.assert_allclose(found.distances, lengths, atol=1e-6)
+    assert len(set(found.images.flat)) == n * k
+    assert (np.diff(found.ranks, axis=1) > 0).all()
+
+
+def test_expand_by_hand() -> None:
+    angles = np.deg2rad([0, 10, 20, 90, 180])
+    held_out = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    singles = held_out[[0, 0]]
+    found = expand(singles, held_out, 2)
+    assert found.images.tolist() == [[0, 1], [2, 3]]
+    assert found.ranks.tolist() == [[1, 2], [3, 4]]
+    np.testing.assert_allclose(found.distances, [[0, 1 - np.cos(angles[1])], [1 - np.cos(angles[2]), 1]], atol=1e-6)
+
+
+def test_expand_by_no_neighbours() -> None:
+    found = expand(unit(0, 3), unit(1, 0), 0)
+    assert found.images.shape == found.ranks.shape == found.distances.shape == (3, 0)
+
+
+# Class tables
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    size=st.integers(2, 60),
+    share=st.floats(0, 1),
+    fraction=st.floats(0, 1),
+    neighbours=st.integers(0, 3),
+    wanted=st.integers(2, 40),
+)
+def test_every_image_is_in_one_class_at_most(
+    seed: int, size: int, share: float, fraction: float, neighbours: int, wanted: int
+) -> None:
+    features = unit(seed, size)
+    asked = params(classes=wanted, clustered_share=share, merged_fraction=fraction, neighbours=neighbours)
+    try:
+        table, statistics = group(features, asked, seed)
+    except GroupingError:
+        return
+    classes.check(table, size)
+    assert classes.count(table) == wanted
+    assert statistics["clusters"] + statistics["single_classes"] == wanted
+    clustered, held_out = (set(half.tolist()) for half in halves(size, share, seed))
+    origins = {name: set(rows["image_id"]) for name, rows in table.groupby("origin")}
+    assert origins.get("cluster", set()) | origins.get("single", set()) <= clustered
+    assert origins.get("neighbour", set()) <= held_out
+    for _, rows in table.groupby("class_id"):
+        origin = rows["origin"].tolist()
+        assert origin == ["single"] + ["neighbour"] * neighbours or (len(origin) > 1 and set(origin) == {"cluster"})
+
+
+def test_a_table_piece_by_piece() -> None:
+    features, asked = unit(3, 40), params()
+    table, _ = group(features, asked, seed=1)
+    clustered, held_out = halves(40, 0.5, seed=1)
+    labels = cut(features[clustered], None, 0.3).labels
+    sets = [clustered[labels == label].tolist() for label in range(labels.max() + 1)]
+    clusters = [members for members in sets if len(members) > 1]
+    alone = {members[0] for members in sets if len(members) == 1}
+    found = table.groupby("class_id")["image_id"].apply(list).tolist()
+    assert len(clusters) == 3
+    assert found[:3] == clusters, "clusters first, by their first image"
+    singles = [members[0] for members in found[3:]]
+    assert len(singles) == 9
+    assert set(singles) <= alone
+    near, _, _ = slow_expand(features[singles], features[held_out], 2)
+    assert [members[1:] for members in found[3:]] == [held_out[row].tolist() for row in near]
+
+
+def test_the_table_depends_on_the_seed_alone() -> None:
+    features = unit(3, 40)
+    first, again, other = (group(features, params(), seed)[0] for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(first, again)
+    assert not first.equals(other)
+
+
+def test_singles_are_drawn_at_random() -> None:
+    features = unit(3, 80)
+    table, _ = group(features, params(classes=20), seed=1)
+    singles = table.loc[table["origin"] == "single", "image_id"].tolist()
+    assert singles != sorted(singles)
+
+
+def test_a_given_threshold_is_used() -> None:
+    features = unit(3, 40)
+    _, statistics = group(features, params(merged_fraction=None, threshold=0.5), seed=1)
+    assert statistics["threshold"] == 0.5
+    labels = cut(features[halves(40, 0.5, 1)[0]], 0.5, None).labels
+    assert statistics["clusters"] == int((np.bincount(labels) > 1).sum())
+
+
+def test_clusters_alone_can_fill_the_table() -> None:
+    features = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
+    asked = params(classes=4, clustered_share=1.0, merged_fraction=None, threshold=0.5)
+    table, statistics = group(features + unit(0, 20) * 0.01, asked, seed=0)
+    assert statistics["clusters"] == 4
+    assert set(table["origin"]) == {"cluster"}
+    assert statistics["neighbour_ranks"] is None
+    assert statistics["neighbour_distances"] is None
+
+
+# What is possible
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 300),
+    size=st.integers(8, 50),
+    share=st.floats(0.2, 0.9),
+    fraction=st.floats(0, 0.6),
+    neighbours=st.integers(0, 3),
+)
+def test_the_largest_possible_number_is_named_and_right(
+    seed: int, size: int, share: float, fraction: float, neighbours: int
+) -> None:
+    features = unit(seed, size)
+
+    def asked(number: int) -> Grouped:
+        return params(classes=number, clustered_share=share, merged_fraction=fraction, neighbours=neighbours)
+
+    with pytest.raises(GroupingError, match="largest possible number of classes") as caught:
+        group(features, asked(1_000), seed)
+    largest = int(re.findall(r"\d+", str(caught.value))[-1])
+    if largest >= 2:
+        assert classes.count(group(features, asked(largest), seed)[0]) == largest
+    with pytest.raises(GroupingError, match=f"classes is {largest}$"):
+        group(features, asked(max(largest + 1, 2)), seed)
+
+
+def test_more_clusters_than_classes() -> None:
+    with pytest.raises(GroupingError, match=r"gives \d+ clusters, more than the 2 classes .*lower merged_fraction"):
+        group(unit(0, 60), params(classes=2, merged_fraction=0.9), seed=0)
+
+
+def test_exactly_as_many_classes_as_clusters() -> None:
+    clusters = group(unit(0, 60), params(classes=16), seed=0)[1]["clusters"]
+    table, statistics = group(unit(0, 60), params(classes=clusters), seed=0)
+    assert statistics["single_classes"] == 0
+    assert classes.count(table) == clusters
+
+
+# Statistics
+
+
+def test_statistics_against_the_table() -> None:
+    features = unit(3, 41)
+    table, statistics = group(features, params(merged_fraction=0.6), seed=1)
+    clustered, held_out = halves(41, 0.5, seed=1)
+    in_clusters = table[table["origin"] == "cluster"]
+    assert statistics["clustered_images"] == len(clustered) == 20
+    assert statistics["held_out_images"] == len(held_out) == 21
+    assert statistics["images_in_clusters"] == len(in_clusters)
+    assert statistics["merged_fraction"] == len(in_clusters) / 20
+    sizes = in_clusters["class_id"].value_counts().value_counts()
+    assert len(sizes) > 1
+    assert statistics["cluster_sizes"] == {str(size): int(number) for size, number in sorted(sizes.items())}
+    assert statistics["single_classes"] == int((table["origin"] == "single").sum())
+
+    spreads = []
+    for _, rows in in_clusters.groupby("class_id"):
+        points = features[rows["image_id"]].astype(float)
+        spreads.append(float(np.linalg.norm(points[:, None] - points[None], axis=2).max()))
+    assert statistics["merge_heights"]["max"] == pytest.approx(max(spreads), rel=1e-6)
+    assert max(spreads) <= statistics["threshold"]
+
+    singles = table.loc[table["origin"] == "single", "image_id"].to_numpy()
+    _, ranks, lengths = slow_expand(features[singles], features[held_out], 2)
+    for name, values in (("neighbour_ranks", ranks), ("neighbour_distances", lengths)):
+        expected = [np.min(values), *np.percentile(values, [25, 50, 75]), np.max(values)]
+        assert list(statistics[name]) == ["min", "quarter", "median", "three_quarters", "max"]
+        assert list(statistics[name].values()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_statistics_without_clusters_and_neighbours() -> None:
+    _, statistics = group(unit(0, 20), params(classes=5, merged_fraction=0.0, neighbours=0), seed=0)
+    assert statistics["clusters"] == statistics["images_in_clusters"] == 0
+    assert statistics["cluster_sizes"] == {}
+    assert statistics["merge_heights"] is None
+    assert statistics["neighbour_ranks"] is None
+    assert statistics["single_classes"] == 5
+
+
+def test_nothing_clustered() -> None:
+    with pytest.raises(GroupingError, match=r"0 single and 20 held-out images .* classes is 0$"):
+        group(unit(0, 20), params(clustered_share=0.0), seed=0)

@@ -1,0 +1,255 @@
+"""The table of results: what results.json holds and what results.md says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exemplarcnn.config import Config, compose
+from exemplarcnn.evaluation import bootstrap_difference, correct
+from exemplarcnn.images import Summary
+from exemplarcnn.report import data_digest, describe_dataset, describe_difference, frame, gather, markdown
+
+CONF = Path(__file__).parents[1] / "conf"
+NAMES = ("raw_pixels", "baseline", "clustered")
+GROUPING = {
+    "clustered_images": 20,
+    "held_out_images": 21,
+    "threshold": 0.421,
+    "clusters": 5,
+    "images_in_clusters": 11,
+    "merged_fraction": 0.55,
+    "cluster_sizes": {"2": 4, "3": 1},
+    "merge_heights": {"min": 0.1, "quarter": 0.2, "median": 0.3, "three_quarters": 0.35, "max": 0.4},
+    "single_classes": 7,
+    "neighbour_ranks": {"min": 1.0, "quarter": 1.0, "median": 2.0, "three_quarters": 3.0, "max": 9.0},
+    "neighbour_distances": {"min": 0.1, "quarter": 0.2, "median": 0.25, "three_quarters": 0.3, "max": 0.5},
+}
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    values = compose(CONF, "tiny")
+    values["train"] |= {"epochs": 3, "batch_size": 128}
+    values["evaluated"] = {
+        "raw_pixels": {"title": "Raw pixels", "paper": None},
+        "baseline": {"title": "ExemplarCNN", "paper": {"mean": 74.14, "std": 0.39}},
+        "clustered": {"title": "Clustering", "paper": {"mean": 74.05, "std": None}},
+    }
+    return Config.model_validate(values)
+
+
+def summary(official: bool = False) -> Summary:
+    return Summary(
+        dataset="sample",
+        train=300,
+        test=40,
+        unlabeled=1_540,
+        other=None,
+        fold_sizes=[30] * 10,
+        folds_official=official,
+        class_names=list("abcdefghij"),
+    )
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 10, 40)
+    predictions = {}
+    for name, share in zip(NAMES, (0.3, 0.5, 0.5), strict=True):
+        wrong = generator.integers(0, 10, (3, 40))
+        predictions[name] = np.where(generator.random((3, 40)) < share, labels, wrong).astype(np.uint8)
+    summaries = {}
+    for name in NAMES:
+        folds = [float(100 * (fold == labels).mean()) for fold in predictions[name]]
+        summaries[name] = {
+            "accuracy_mean": float(np.mean(folds)),
+            "accuracy_std": float(np.std(folds)),
+            "fold_accuracies": folds,
+            "C": [1.0] * 3,
+            "class_accuracies": {},
+        }
+    return summaries, predictions, labels
+
+
+@pytest.fixture(scope="module")
+def results(config: Config, parts: Any) -> dict[str, Any]:
+    summaries, predictions, labels = parts
+    sets = {
+        "baseline": {"classes": 30, "images": 30, "train_patches": 1_280, "mean": [0.5] * 3},
+        "clustered": {"classes": 30, "images": 61, "train_patches": 1_281, "mean": [0.5] * 3},
+    }
+    return gather(config, summary(), "abc.dir", summaries, predictions, labels, {"clustered": GROUPING}, sets)
+
+
+def cells(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+# results.json
+
+
+def test_what_every_comparison_needs_is_there(results: dict[str, Any]) -> None:
+    assert results["profile"] == "tiny"
+    assert results["dataset"] == {
+        "name": "sample",
+        "md5": "abc.dir",
+        "folds_official": False,
+        "unlabeled": 1_540,
+        "train": 300,
+        "test": 40,
+    }
+    assert [row["variant"] for row in results["rows"]] == list(NAMES)
+    for row in results["rows"]:
+        assert {"variant", "accuracy_mean", "accuracy_std", "fold_accuracies", "paper"} <= set(row)
+    assert results["groupings"] == {"clustered": GROUPING}
+
+
+def test_it_is_json(results: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
+
+
+def test_accuracies_are_those_of_the_evaluations_in_percent(results: dict[str, Any], parts: Any) -> None:
+    for row in results["rows"]:
+        given = parts[0][row["variant"]]
+        assert {key: row[key] for key in ("accuracy_mean", "accuracy_std", "fold_accuracies")} == {
+            key: given[key] for key in ("accuracy_mean", "accuracy_std", "fold_accuracies")
+        }
+        assert 1 < row["accuracy_mean"] <= 100
+
+
+def test_the_papers_figures_are_apart_from_ours(results: dict[str, Any]) -> None:
+    assert [row["paper"] for row in results["rows"]] == [
+        None,
+        {"mean": 74.14, "std": 0.39},
+        {"mean": 74.05, "std": None},
+    ]
+
+
+def test_steps_count_the_last_batch_of_each_epoch(results: dict[str, Any]) -> None:
+    assert "steps" not in results["rows"][0]
+    assert "classes" not in results["rows"][0]
+    assert results["rows"][1] | {"classes": 30, "images": 30, "train_patches": 1_280, "steps": 30} == results["rows"][1]
+    assert results["rows"][2] | {"classes": 30, "images": 61, "train_patches": 1_281, "steps": 33} == results["rows"][2]
+
+
+def test_every_pair_is_compared_once(results: dict[str, Any], config: Config, parts: Any) -> None:
+    _, predictions, labels = parts
+    pairs = [(entry["variant"], entry["against"]) for entry in results["differences"]]
+    assert pairs == [("baseline", "raw_pixels"), ("clustered", "raw_pixels"), ("clustered", "baseline")]
+    means = {row["variant"]: row["accuracy_mean"] for row in results["rows"]}
+    for entry in results["differences"]:
+        assert entry["difference"] == pytest.approx(means[entry["variant"]] - means[entry["against"]])
+        one, two = (correct(predictions[entry[key]], labels) for key in ("variant", "against"))
+        expected = bootstrap_difference(one, two, config.seed)
+        assert (entry["difference"], entry["low"], entry["high"]) == pytest.approx(expected)
+
+
+# results.md
+
+
+def test_the_table_is_one(results: dict[str, Any]) -> None:
+    table = cells(markdown(results))
+    assert {len(line) for line in table} == {6}
+    assert table[1] == ["---"] * 6
+    assert len(table) == 2 + len(NAMES)
+
+
+def test_the_table_says_what_results_json_holds(results: dict[str, Any]) -> None:
+    head, _, *rows = cells(markdown(results))
+    found = [dict(zip(head, row, strict=True)) for row in rows]
+    for line, row in zip(found, results["rows"], strict=True):
+        assert line["Variant"] == row["title"]
+        assert line["Accuracy (%)"] == f"{row['accuracy_mean']:.2f} ± {row['accuracy_std']:.2f}"
+    assert [line["Classes"] for line in found] == ["–", "30", "30"]
+    assert [line["SGD steps"] for line in found] == ["–", "30", "33"]
+
+
+def test_the_papers_figures_have_a_column_of_their_own(results: dict[str, Any]) -> None:
+    head, _, *rows = cells(markdown(results))
+    place = next(i for i, name in enumerate(head) if "aper" in name)
+    assert head[place] != "Accuracy (%)"
+    assert [row[place] for row in rows] == ["–", "74.14 ± 0.39", "74.05"]
+    for number, cell in ((number, cell) for row in rows for number, cell in enumerate(row)):
+        assert number == place or "74.14" not in cell
+    assert "not ours" in markdown(results)
+
+
+def test_the_frame_is_the_table(results: dict[str, Any]) -> None:
+    head, _, *rows = cells(markdown(results))
+    table = frame(results)
+    assert list(table.columns) == head
+    assert table.to_numpy().tolist() == rows
+
+
+def test_the_data_set_is_named_with_its_hash_and_folds(results: dict[str, Any]) -> None:
+    sentence = describe_dataset(results)
+    assert sentence in markdown(results)
+    for part in ("sample", "abc.dir", "1,540", "300", "40", "not the official", "tiny"):
+        assert part in sentence
+    official = results | {"dataset": results["dataset"] | {"folds_official": True}}
+    assert "the official folds" in describe_dataset(official)
+    assert "not the official" not in describe_dataset(official)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sure"),
+    [
+        (0.1, 2.0, True),
+        (-2.0, -0.1, True),
+        (-0.1, 2.0, False),
+        (0.0, 2.0, False),
+        (-2.0, 0.0, False),
+        (0.0, 0.0, False),
+    ],
+)
+def test_a_difference_is_told_from_zero_by_its_interval(low: float, high: float, sure: bool) -> None:
+    entry = {"variant": "a", "against": "b", "difference": (low + high) / 2, "low": low, "high": high}
+    text = describe_difference(entry, {"a": "One", "b": "Two"})
+    assert text.startswith(f"One against Two: {(low + high) / 2:+.2f} points")
+    assert ("not distinguishable" not in text) == sure
+
+
+def test_pictures_and_groupings_are_linked(results: dict[str, Any]) -> None:
+    text = markdown(results)
+    for link in ("results.png", "confusion/raw_pixels.png", "patches/baseline.png", "clusters/clustered.png"):
+        assert f"({link})" in text
+    assert "(patches/raw_pixels.png)" not in text
+    assert "(clusters/baseline.png)" not in text
+    for part in ("## Classes of Clustering", "5 clusters (4 of 2, 1 of 3 images)", "55.00 %", "0.4210", "largest 9"):
+        assert part in text
+
+
+def test_a_grouping_without_clusters_or_neighbours_is_described(results: dict[str, Any]) -> None:
+    bare = GROUPING | {
+        "clusters": 0,
+        "images_in_clusters": 0,
+        "merged_fraction": 0.0,
+        "cluster_sizes": {},
+        "merge_heights": None,
+        "neighbour_ranks": None,
+        "neighbour_distances": None,
+    }
+    text = markdown(results | {"groupings": {"clustered": bare}})
+    assert "0 clusters (none images)" in text
+    assert "Rank of the neighbours" not in text
+
+
+def test_the_same_results_give_the_same_text(results: dict[str, Any]) -> None:
+    assert markdown(results) == markdown(json.loads(json.dumps(results)))
+
+
+# The hash of the data
+
+
+def test_hash_of_data_that_dvc_tracks(tmp_path: Path) -> None:
+    (tmp_path / "data.dvc").write_text("outs:\n- md5: 90d2.dir\n  size: 3\n  hash: md5\n  path: data\n")
+    assert data_digest(tmp_path / "data") == "90d2.dir"
+
+
+def test_hash_of_other_data_is_empty(tmp_path: Path) -> None:
+    assert data_digest(tmp_path / "data") == ""
