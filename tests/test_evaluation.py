@@ -78,9 +78,12 @@ def test_the_classifier_on_coordinates_is_the_one_on_features(width: int, C: flo
 
 
 def test_a_fold_holds_the_classifier_on_raw_features_and_its_predictions() -> None:
-    train, labels = toy(40, 60)
-    test, _ = toy(2_500, 60, seed=1)  # several blocks, the last one short
-    result = evaluate_fold(train, labels, test, params(), seed=3)
+    train, labels = toy(80, 6, noise=2.0)
+    labels[labels == 2] = 1  # one class twice as large, so that intercepts matter
+    labels[labels == 3] = 2
+    test, _ = toy(2_500, 6, seed=1, noise=2.0)  # several blocks, the last one short
+    result = evaluate_fold(train, labels, test, params(C=(1e-6, 0.01, 1e-5)), seed=3)
+    assert result.C == 0.01, "a choice that is first, last or smallest would not show"
     plain = LinearSVC(C=result.C, dual=False, tol=1e-10, max_iter=100_000).fit(train.astype(float), labels)
     np.testing.assert_allclose(result.weights, plain.coef_, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(result.intercept, plain.intercept_, rtol=1e-4, atol=1e-6)
@@ -91,6 +94,7 @@ def test_a_fold_holds_the_classifier_on_raw_features_and_its_predictions() -> No
     clear = top[:, -1] - top[:, -2] > 1e-4
     assert clear.mean() > 0.99
     np.testing.assert_array_equal(result.predictions[clear], plain.predict(test)[clear])
+    assert (result.predictions != (test @ result.weights.T).argmax(axis=1)).any()
     # What is kept is enough to predict alike.
     np.testing.assert_array_equal(result.predictions, (test @ result.weights.T + result.intercept).argmax(axis=1))
 

@@ -97,7 +97,7 @@ def test_what_every_comparison_needs_is_there(results: dict[str, Any]) -> None:
     assert results["profile"] == "tiny"
     assert results["dataset"] == {
         "name": "sample",
-        "md5": "abc.dir",
+        "hash": "abc.dir",
         "folds_official": False,
         "unlabeled": 1_540,
         "train": 300,

@@ -405,3 +405,26 @@ def test_pictures_lie_beside_the_store_wherever_it_is_made_from(
         pass
     experiment = mlflow.MlflowClient(tracking.store_uri()).get_experiment_by_name(tracking.EXPERIMENT)
     assert str(temporary) not in experiment.artifact_location
+
+
+relative = pytest.mark.xfail(strict=True, reason="a relative path has no URI, so that the store is given up")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "sqlite:////somewhere/a b/mlflow.db",
+        pytest.param("sqlite:///mlflow.db", marks=relative),
+        pytest.param("sqlite:///below/mlflow.db", marks=relative),
+    ],
+)
+def test_every_form_of_a_local_store_gets_a_place_for_pictures(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    class Client:
+        def create_experiment(self, name: str, artifact_location: str | None = None) -> str:
+            return str(artifact_location)
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    expected = (folder / uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+    assert tracking._create_experiment(Client()) == expected.as_uri()

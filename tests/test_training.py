@@ -459,6 +459,17 @@ def test_divergence_in_the_first_epoch(surrogate_set: Path, tmp_path: Path, prec
     assert not (tmp_path / "c").exists()
 
 
+def test_divergence_stops_at_once(surrogate_set: Path, tmp_path: Path) -> None:
+    params = train_params(groups=groups(dict.fromkeys(RATES, (1e30, 0.0))), batch_size=4)
+    run = trainer(surrogate_set, tmp_path / "c", params)
+    outputs: list[bool] = []
+    run.network.register_forward_hook(lambda module, inputs, out: outputs.append(bool(out.isfinite().all())))
+    with pytest.raises(TrainingError, match="diverged"):
+        run.run()
+    assert 1 < len(outputs) < 6, "of eleven batches"
+    assert outputs[0]
+
+
 def test_divergence_later_keeps_the_last_good_checkpoint(surrogate_set: Path, tmp_path: Path) -> None:
     good = trainer(surrogate_set, tmp_path / "good", train_params(epochs=2, schedule=Schedule(epochs=2, drops=())))
     expected = good.run()

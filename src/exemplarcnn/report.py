@@ -68,7 +68,7 @@ def gather(
         "profile": config.profile,
         "dataset": {
             "name": data["dataset"],
-            "md5": digest,
+            "hash": digest,
             "folds_official": data["folds_official"],
             "unlabeled": data["unlabeled"],
             "train": data["train"],
@@ -128,7 +128,7 @@ def describe_dataset(results: dict[str, Any]) -> str:
     data = results["dataset"]
     folds = "the official folds" if data["folds_official"] else "folds that are not the official ones of STL-10"
     return (
-        f"Data set: {data['name']} (md5 {data['md5']}), {data['unlabeled']:,} unlabelled, {data['train']:,} training "
+        f"Data set: {data['name']} (hash {data['hash']}), {data['unlabeled']:,} unlabelled, {data['train']:,} training "
         f"and {data['test']:,} test images, {folds}. Profile: {results['profile']}."
     )
 
