@@ -407,15 +407,12 @@ def test_pictures_lie_beside_the_store_wherever_it_is_made_from(
     assert str(temporary) not in experiment.artifact_location
 
 
-relative = pytest.mark.xfail(strict=True, reason="a relative path has no URI, so that the store is given up")
-
-
 @pytest.mark.parametrize(
     "uri",
     [
         "sqlite:////somewhere/a b/mlflow.db",
-        pytest.param("sqlite:///mlflow.db", marks=relative),
-        pytest.param("sqlite:///below/mlflow.db", marks=relative),
+        "sqlite:///mlflow.db",
+        "sqlite:///below/mlflow.db",
     ],
 )
 def test_every_form_of_a_local_store_gets_a_place_for_pictures(

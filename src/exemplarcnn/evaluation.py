@@ -232,7 +232,9 @@ def summarise(results: list[FoldResult], test_labels: NDArray[np.int64], class_n
         "fold_accuracies": [float(x) for x in folds],
         "C": [result.C for result in results],
         "class_accuracies": {
-            name: float(100 * right[:, test_labels == label].mean()) for label, name in enumerate(class_names)
+            name: float(100 * right[:, test_labels == label].mean())
+            for label, name in enumerate(class_names)
+            if (test_labels == label).any()
         },
     }
 
@@ -243,11 +245,14 @@ def correct(predictions: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArra
 
 
 def confusion(predictions: NDArray[np.uint8], labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """Share of each true class (row) predicted as each class (column), over all folds; rows sum to one."""
+    """Share of each true class (row) predicted as each class (column), over all folds.
+
+    Rows sum to one, or to zero for a class without test images.
+    """
     counts = np.zeros((classes, classes))
     for fold in predictions:
         np.add.at(counts, (labels, fold), 1)
-    shares: NDArray[np.float64] = counts / counts.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return shares
 
 

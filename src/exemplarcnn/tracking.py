@@ -8,6 +8,7 @@ it is said once, and the work goes on.
 
 import logging
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +41,13 @@ def store_uri() -> str:
         return uri
     root = os.environ.get("DVC_ROOT") or _git("rev-parse", "--show-toplevel") or str(Path.cwd())
     return f"sqlite:///{Path(root).resolve()}/mlflow.db"
+
+
+def _warn(error: Exception) -> None:
+    """Say once that the store failed; a user name and password in its address stay unsaid."""
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    text = re.sub(r"//[^/@\s]*@", "//", f"MLflow store {store_uri()}: {said}")
+    log.warning("%s. The stage goes on without it.", text)
 
 
 def _git(*words: str) -> str:
@@ -84,7 +92,7 @@ class Run:
         try:
             action(self._client)
         except Exception as error:  # MLflow raises its own, SQLAlchemy's and requests' errors
-            log.warning("MLflow store %s: %s. The stage goes on without it.", store_uri(), error)
+            _warn(error)
             self._client = None
 
     def metrics(self, values: dict[str, float], step: int = 0) -> None:
@@ -164,6 +172,9 @@ def _describe_evaluation(tracked: Run, kind: str, variant: str) -> None:
 
 
 def _open(kind: str, variant: str, identity: str, config: Config) -> Run:
+    # A server that is down must not hold a stage up for minutes, which mlflow's own defaults would.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
     # Importing mlflow takes seconds; stages that log nothing do without.
     import mlflow
 
@@ -196,7 +207,7 @@ def _open(kind: str, variant: str, identity: str, config: Config) -> Run:
         _log_params(client, run_id, params_of(config, variant))
         return Run(client, run_id)
     except Exception as error:  # see Run._safely
-        log.warning("MLflow store %s: %s. The stage goes on without it.", store_uri(), error)
+        _warn(error)
         return Run()
 
 
@@ -204,7 +215,7 @@ def _create_experiment(client: Any) -> str:
     """Create the experiment; pictures of a local store lie beside it, not below whatever folder a stage runs in."""
     place = None
     if (uri := store_uri()).startswith("sqlite:///"):
-        place = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
+        place = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
     return str(client.create_experiment(EXPERIMENT, artifact_location=place))
 
 
