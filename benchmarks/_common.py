@@ -60,6 +60,8 @@ class Workspace:
         shutil.copy(ROOT / "dvc.yaml", self.folder)
         if (self.folder / "data.dvc").exists():
             return
+        # DVC reads dvc.yaml whatever it does, and that needs parameters; any profile will do.
+        self.use("tiny", 0)
         data = self.folder / "data"
         shutil.rmtree(data, ignore_errors=True)
         data.mkdir()

@@ -130,11 +130,10 @@ def results(path: Path, gathered: dict[str, Any]) -> None:
         axes.barh(place, row["accuracy_mean"], color=OURS, height=0.55, label="this run" if place == 0 else None)
         axes.plot(row["fold_accuracies"], [place] * len(row["fold_accuracies"]), "k.", markersize=3)
         axes.text(
-            row["accuracy_mean"] - 1,
+            1,
             place,
             f"{row['accuracy_mean']:.1f}",
             va="center",
-            ha="right",
             color="white",
         )
         if row["paper"]:
