@@ -26,6 +26,7 @@ class Project:
         self.run("exemplarcnn", "profile", "tiny")
         self.git("init", "-q")
         self.dvc("init", "-q")
+        shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
         self.dvc("add", "-q", "data")
         self.git("add", "-A")
         self.git("-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "tiny")
