@@ -120,11 +120,13 @@ class Watcher:
             parents, anonymous, stage_of = _processes()
             totals: dict[str, float] = {}
             for pid, size in anonymous.items():
-                ancestor: int | None = pid
-                while ancestor is not None and ancestor not in stage_of:
-                    ancestor = parents.get(ancestor)
-                if ancestor is not None:
-                    totals[stage_of[ancestor]] = totals.get(stage_of[ancestor], 0.0) + size
+                # Only what this process started counts: another pipeline may run beside it.
+                stage, ancestor = "", pid
+                while ancestor in parents and ancestor != os.getpid():
+                    stage = stage or stage_of.get(ancestor, "")
+                    ancestor = parents[ancestor]
+                if stage and ancestor == os.getpid():
+                    totals[stage] = totals.get(stage, 0.0) + size
             now = time.monotonic()
             for stage, total in totals.items():
                 seen = self.stages.setdefault(stage, {"first": now, "last": now, "peak_anonymous_mib": 0.0})
