@@ -4,6 +4,7 @@ import os
 import pickle
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,8 +155,9 @@ def test_writing_replaces_a_hard_link_and_leaves_its_other_name_alone(tmp_path: 
 def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "fold_indices.txt"
     write_folds(path, [[1, 2]])
+    folds: list[Any] = [[1], ["no number"]]
     with pytest.raises(ValueError, match="no number"):
-        write_folds(path, [[1], ["no number"]])  # type: ignore[list-item]
+        write_folds(path, folds)
     assert path.read_text() == "1 2\n"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -16,23 +16,12 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 
 from exemplarcnn import recipe
-from exemplarcnn.config import Surrogate
+
+from .defaults import surrogate as params
 
 Image = NDArray[np.float32]
 Exact = NDArray[np.float64]
 
-DEFAULTS: dict[str, Any] = {
-    "anchors_per_image": 1,
-    "valid_patches_per_image": 10,
-    "scale": [0.7, 1.4],
-    "translate": {"distribution": "normal", "amount": 0.2},
-    "pca_factor": [0.5, 2.0],
-    "flip": 0.5,
-    "rotate": 20.0,
-    "hsv": {"power": [0.25, 4.0], "factor": [0.7, 1.4], "shift": [-0.1, 0.1]},
-    "hue": [-0.1, 0.1],
-    "range_policy": "rescale",
-}
 POLICIES = ["rescale", "clip"]
 COLOURS = {
     "black": (0, 0, 0),
@@ -43,10 +32,6 @@ COLOURS = {
     "brown": (130, 90, 60),
     "almost grey": (100, 101, 100),
 }
-
-
-def params(**changed: Any) -> Surrogate:
-    return Surrogate.model_validate(DEFAULTS | changed)
 
 
 def noise(*shape: int, seed: int = 0) -> Image:

@@ -22,18 +22,8 @@ from exemplarcnn.images import ImageFolder
 from exemplarcnn.rng import Purpose
 from exemplarcnn.surrogate import Painter, channel_statistics, draw_anchors, edge_strength, portions, write_set
 
-DEFAULTS: dict[str, Any] = {
-    "anchors_per_image": 1,
-    "valid_patches_per_image": 2,
-    "scale": [0.7, 1.4],
-    "translate": {"distribution": "normal", "amount": 0.2},
-    "pca_factor": [0.5, 2.0],
-    "flip": 0.5,
-    "rotate": 20.0,
-    "hsv": {"power": [0.25, 4.0], "factor": [0.7, 1.4], "shift": [-0.1, 0.1]},
-    "hue": [-0.1, 0.1],
-    "range_policy": "rescale",
-}
+from . import defaults
+
 # Height and width: larger than a patch of 16, narrower, smaller, as large as one, a single pixel. The sixth is flat.
 SIZES = [(40, 31), (50, 12), (7, 9), (16, 16), (1, 1), (24, 24), (33, 60), (96, 96)]
 FLAT = 5
@@ -50,7 +40,7 @@ TABLE = [
 
 
 def params(**changed: Any) -> Surrogate:
-    return Surrogate.model_validate(DEFAULTS | changed)
+    return defaults.surrogate(**({"valid_patches_per_image": 2} | changed))
 
 
 def trained(**changed: Any) -> Trained:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from exemplarcnn.config import LAYERS, ClusterFeatures, Features
 from exemplarcnn.files import whole
 from exemplarcnn.images import Pool
-from exemplarcnn.network import ExemplarCNN
+from exemplarcnn.network import ExemplarCNN, place
 
 Describe = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -78,7 +78,7 @@ def _through(
     device: torch.device,
     describe: Callable[[dict[str, tuple[Tensor, Tensor]]], Tensor],
 ) -> Describe:
-    network = network.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    network = place(network, device, torch.channels_last).eval()
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():

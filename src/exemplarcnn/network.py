@@ -152,6 +152,12 @@ def pool(x: Tensor) -> Tensor:
     return F.max_pool2d(x, 3, 2)
 
 
+def place(network: ExemplarCNN, device: torch.device, layout: torch.memory_format) -> ExemplarCNN:
+    """Move a network to a device and lay its weights out as asked; returns the same network."""
+    # torch documents this call, but its type stubs have no overload with memory_format.
+    return network.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
 def initialise(
     params: Network,
     classes: int,

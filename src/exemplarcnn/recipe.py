@@ -90,10 +90,10 @@ def corner(
     return top, left
 
 
-class AnchoredCrop(A.ImageOnlyTransform):  # type: ignore[misc]
+class AnchoredCrop(A.ImageOnlyTransform):
     """Scale the image, move the anchor, cut a square patch around it."""
 
-    class InitSchema(A.BasicTransform.InitSchema):  # type: ignore[misc]
+    class InitSchema(A.BasicTransform.InitSchema):
         """Checked by albumentations."""
 
         patch: int
@@ -131,10 +131,10 @@ class AnchoredCrop(A.ImageOnlyTransform):  # type: ignore[misc]
         return scaled[top : top + self.patch, left : left + self.patch]
 
 
-class PCAContrast(A.ImageOnlyTransform):  # type: ignore[misc]
+class PCAContrast(A.ImageOnlyTransform):
     """Stretch the patch's colours along the principal axes of its own RGB pixels, each by its own factor."""
 
-    class InitSchema(A.BasicTransform.InitSchema):  # type: ignore[misc]
+    class InitSchema(A.BasicTransform.InitSchema):
         """Checked by albumentations."""
 
         factor: Range
@@ -158,10 +158,10 @@ class PCAContrast(A.ImageOnlyTransform):  # type: ignore[misc]
         return into_range((centred @ stretch + mean).reshape(img.shape), self.range_policy)
 
 
-class FlipRotate(A.ImageOnlyTransform):  # type: ignore[misc]
+class FlipRotate(A.ImageOnlyTransform):
     """Mirror left to right with some probability, then turn, filling the corners by reflection."""
 
-    class InitSchema(A.BasicTransform.InitSchema):  # type: ignore[misc]
+    class InitSchema(A.BasicTransform.InitSchema):
         """Checked by albumentations."""
 
         flip: float
@@ -187,10 +187,10 @@ class FlipRotate(A.ImageOnlyTransform):  # type: ignore[misc]
         return _float32(turned)
 
 
-class HSVContrast(A.ImageOnlyTransform):  # type: ignore[misc]
+class HSVContrast(A.ImageOnlyTransform):
     """In HSV, saturation and value each become ``factor * x ** power + shift``, with the same three draws."""
 
-    class InitSchema(A.BasicTransform.InitSchema):  # type: ignore[misc]
+    class InitSchema(A.BasicTransform.InitSchema):
         """Checked by albumentations."""
 
         power: Range
@@ -220,10 +220,10 @@ class HSVContrast(A.ImageOnlyTransform):  # type: ignore[misc]
         return into_range(_float32(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)), self.range_policy)
 
 
-class HueShift(A.ImageOnlyTransform):  # type: ignore[misc]
+class HueShift(A.ImageOnlyTransform):
     """Turn the hue of every pixel by the same share of the colour circle."""
 
-    class InitSchema(A.BasicTransform.InitSchema):  # type: ignore[misc]
+    class InitSchema(A.BasicTransform.InitSchema):
         """Checked by albumentations."""
 
         hue: Range

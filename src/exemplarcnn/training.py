@@ -26,7 +26,7 @@ from exemplarcnn import rng
 from exemplarcnn.config import Schedule, Train
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_array, whole
-from exemplarcnn.network import ExemplarCNN
+from exemplarcnn.network import ExemplarCNN, place
 
 VALIDATION_BATCH = 512
 
@@ -131,7 +131,7 @@ class Trainer:
         self.params, self.seed, self.device = params, seed, device
         self.checkpoint, self.identity = checkpoint, identity
         layout = torch.channels_last if params.channels_last else torch.contiguous_format
-        self.network = network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+        self.network = place(network, device, layout)
         self.optimiser = torch.optim.SGD(network.parameter_groups(params.groups), momentum=params.momentum)
         self.train = Loader(folder, "train", params.batch_size)
         self.valid = Loader(folder, "valid", VALIDATION_BATCH)
@@ -187,7 +187,7 @@ class Trainer:
             if not math.isfinite(value := loss.item()):
                 raise TrainingError(self._diverged(epoch, value))
             self.optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             self.optimiser.step()
             total_loss += value * len(labels)
             right += int((logits.argmax(1) == labels).sum())
@@ -237,7 +237,8 @@ class Trainer:
     def _load(self) -> None:
         with safe_open(self.checkpoint, framework="pt") as file:
             about = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+            keys: list[str] = file.keys()
+            tensors = {key: file.get_tensor(key) for key in keys}
         if about.get("identity") != self.identity:
             raise TrainingError(f"{self.checkpoint} belongs to another data set or other parameters; remove it")
         weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
