@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; move it to ``path`` if the block ends well, delete it if not."""
+    """Give a temporary name beside ``path``; move it to ``path`` if the block ends well, delete it if not.
+
+    An old file is replaced, never written through: it may be a hard link into DVC's cache.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial{path.suffix}")
     try:

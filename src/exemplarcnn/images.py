@@ -1,10 +1,9 @@
 """Images on disk: STL-10's binary layout and plain folders of image files (docs/method.md, section 1)."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypedDict
+from typing import Protocol, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from exemplarcnn.errors import PipelineError
+from exemplarcnn.files import whole
 
 SIDE = 96
 CLASSES = 10
@@ -300,7 +300,7 @@ def write_images(path: Path, images: Pixels) -> None:
             f"{path}: found images of shape {images.shape} and type {images.dtype}, "
             f"expected (n, {SIDE}, {SIDE}, 3) and uint8 with n > 0; convert them before writing."
         )
-    with _new_file(path) as file:
+    with whole(path) as partial, partial.open("wb") as file:
         for start in range(0, len(images), 1000):
             file.write(images[start : start + 1000].transpose(0, 3, 2, 1).tobytes())
 
@@ -311,19 +311,19 @@ def write_labels(path: Path, labels: Sequence[int] | npt.NDArray[np.integer]) ->
     wrong = values[(values < 0) | (values >= CLASSES)]
     if wrong.size:
         raise DataError(f"{path}: found label {wrong[0]}, expected 0..{CLASSES - 1}; number the classes from 0.")
-    with _new_file(path) as file:
+    with whole(path) as partial, partial.open("wb") as file:
         file.write((values + 1).astype(np.uint8).tobytes())
 
 
 def write_folds(path: Path, folds: Sequence[Indices]) -> None:
     """Write folds, each a sequence of indices into ``train``, one fold a line."""
-    with _new_file(path) as file:
+    with whole(path) as partial, partial.open("wb") as file:
         file.writelines((" ".join(str(int(index)) for index in fold) + "\n").encode() for fold in folds)
 
 
 def write_class_names(path: Path, names: Sequence[str]) -> None:
     """Write class names, one a line, in the order of their labels."""
-    with _new_file(path) as file:
+    with whole(path) as partial, partial.open("wb") as file:
         file.writelines(f"{name}\n".encode() for name in names)
 
 
@@ -404,15 +404,3 @@ def _is_image(path: Path) -> bool:
 
 def _pixels(image: Pixels) -> str:
     return f"{image.shape[0]}×{image.shape[1]}"
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
-    # The old file may be a hard link into a cache, so it is replaced as a whole and never written through.
-    unfinished = path.with_name(path.name + ".tmp")
-    try:
-        with unfinished.open("wb") as file:
-            yield file
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
