@@ -20,6 +20,7 @@ import yaml
 from tqdm import tqdm
 
 from exemplarcnn import images
+from exemplarcnn.files import whole
 from exemplarcnn.images import DataError, Summary
 
 STL10_URL = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
@@ -413,6 +414,5 @@ def _drop_remote(pointer: Path) -> None:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    unfinished = file.with_name(file.name + ".tmp")
-    unfinished.write_bytes(content)
-    unfinished.replace(file)
+    with whole(file) as partial:
+        partial.write_bytes(content)
