@@ -9,8 +9,8 @@ import pytest
 
 from exemplarcnn.config import Config, compose
 from exemplarcnn.evaluation import bootstrap_difference, correct
-from exemplarcnn.images import Summary
-from exemplarcnn.report import data_digest, describe_dataset, describe_difference, frame, gather, markdown
+from exemplarcnn.images import Summary, data_digest
+from exemplarcnn.report import describe_dataset, describe_difference, frame, gather, markdown
 
 CONF = Path(__file__).parents[1] / "conf"
 NAMES = ("raw_pixels", "baseline", "clustered")

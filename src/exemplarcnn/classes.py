@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from exemplarcnn import rng
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import whole
+from exemplarcnn.files import write_table
 
 COLUMNS = ["class_id", "image_id", "origin"]
 
@@ -64,8 +64,7 @@ def check(table: pd.DataFrame, pool_size: int, origin: str = "class table") -> N
 
 def write(path: Path, table: pd.DataFrame) -> None:
     """Write a class table as CSV."""
-    with whole(path) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n")
+    write_table(path, table)
 
 
 def read(path: Path, pool_size: int) -> pd.DataFrame:

@@ -86,9 +86,7 @@ def choose_regularisation(
     C, accuracies
         The choice, and every value's mean accuracy over the inner folds.
     """
-    splits = list(
-        StratifiedKFold(params.inner_folds, shuffle=True, random_state=seed % 2**32).split(coordinates, labels)
-    )
+    splits = list(StratifiedKFold(params.inner_folds, shuffle=True, random_state=seed).split(coordinates, labels))
     accuracies = []
     for C in params.C:
         scores = [

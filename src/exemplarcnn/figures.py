@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.spatial.distance import pdist
 
 from exemplarcnn.classes import sizes
 from exemplarcnn.files import read_array, whole
@@ -93,8 +94,7 @@ def _mosaic(pool: Pool, block: list[NDArray[np.int64]], rows: int, columns: int)
 
 def _diameter(features: NDArray[np.float32], members: NDArray[np.int64]) -> float:
     """Largest distance between two members of a cluster."""
-    points = np.asarray(features[np.sort(members)], np.float64)
-    return float(np.sqrt(((points[:, None] - points[None]) ** 2).sum(axis=2)).max())
+    return float(pdist(np.asarray(features[np.sort(members)], np.float64)).max())
 
 
 def confusion(path: Path, matrix: NDArray[np.float64], names: list[str], title: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 
@@ -66,6 +67,12 @@ def read_array(path: Path) -> NDArray[Any]:
     """Open one ``.npy`` file as a read-only memory map."""
     array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return array
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write one CSV file, without the index."""
+    with whole(path) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n")
 
 
 def digest(*paths: Path) -> str:

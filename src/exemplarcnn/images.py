@@ -7,6 +7,7 @@ from typing import Protocol, TypedDict
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 from PIL import Image
 from tqdm import tqdm
 
@@ -368,6 +369,14 @@ def _dataset(data: Path, counts: dict[str, int]) -> str:
     if counts == STL10_COUNTS and all(md5_of(data / name) == md5 for name, md5 in STL10_MD5.items()):
         return "STL-10"
     return "sample" if (data / "sample.json").is_file() else "custom"
+
+
+def data_digest(data: Path) -> str:
+    """Return the data's hash as ``data.dvc`` records it, or an empty string where DVC does not track it."""
+    pointer = data.with_suffix(".dvc")
+    if not pointer.exists():
+        return ""
+    return str(yaml.safe_load(pointer.read_text())["outs"][0]["md5"])
 
 
 def md5_of(path: Path) -> str:

@@ -20,7 +20,7 @@ class ModelError(PipelineError):
 def save_weights(path: Path, network: ExemplarCNN) -> None:
     """Write a network's parameters and channel statistics as safetensors."""
     with whole(path) as partial:
-        save_file({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}, partial)
+        save_file(network.tensors(), partial)
 
 
 def describe(path: Path, params: Network, summary: dict[str, Any]) -> None:

@@ -127,6 +127,10 @@ class ExemplarCNN(nn.Module):
         result["dense2"] = x, F.relu(x)
         return result
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and channel statistics by name, on the CPU and contiguous, as they are saved."""
+        return {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+
     def parameter_groups(self, groups: Groups) -> list[dict[str, Any]]:
         """Parameters with their learning rate and L2 factor, as torch optimisers take them.
 

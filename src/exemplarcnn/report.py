@@ -1,24 +1,14 @@
 """The table of results: our rows, the paper's figures in a column of their own, and what the difference says."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 
 from exemplarcnn.config import Config
 from exemplarcnn.evaluation import bootstrap_difference, correct
 from exemplarcnn.images import Summary
-
-
-def data_digest(data: Path) -> str:
-    """Return the data's hash as ``data.dvc`` records it, or an empty string where DVC does not track it."""
-    pointer = data.with_suffix(".dvc")
-    if not pointer.exists():
-        return ""
-    return str(yaml.safe_load(pointer.read_text())["outs"][0]["md5"])
 
 
 def gather(

@@ -25,12 +25,13 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from exemplarcnn import recipe, rng
 from exemplarcnn.classes import count, sizes
 from exemplarcnn.config import Surrogate, Trained
-from exemplarcnn.files import digest, read_array, write_array, write_json
+from exemplarcnn.files import digest, read_array, write_array, write_json, write_table
 from exemplarcnn.images import Pool
 
 IMAGES_A_TASK = 32
@@ -128,17 +129,18 @@ class Painter:
     def __init__(self, pool: Pool, params: Surrogate, patch: int, seed: int):
         self.pool, self.params, self.patch = pool, params, patch
         self._anchors = rng.Stream(seed, rng.Purpose.ANCHOR)
+        self._seen: tuple[int, recipe.Image, NDArray[np.int64]] | None = None
         self._streams = {p: rng.Stream(seed, p) for p in (rng.Purpose.TRAIN_PATCH, rng.Purpose.VALID_PATCH)}
         self.recipe = recipe.build(params, patch)
 
     def anchors(self, image: int) -> NDArray[np.int64]:
         """Return the image's anchors, (anchors_per_image, 2) int64, row and column."""
-        return draw_anchors(self.pool[image], self.params.anchors_per_image, self._anchors.at(image))
+        return self._look_at(image)[1]
 
     def patches(self, image: int, number: int, purpose: rng.Purpose) -> NDArray[np.uint8]:
         """Return the first ``number`` patches of an image, (number, patch, patch, 3) uint8."""
-        pixels = self.pool[image].astype(np.float32) / np.float32(255)
-        anchors = [(int(row), int(column)) for row, column in self.anchors(image)]
+        pixels, points = self._look_at(image)
+        anchors = [(int(row), int(column)) for row, column in points]
         stream = self._streams[purpose]
         recipe.bind(self.recipe, stream.generator)
         result = np.empty((number, self.patch, self.patch, 3), np.uint8)
@@ -147,30 +149,59 @@ class Painter:
             result[index] = recipe.to_uint8(self.recipe(image=pixels, anchor=anchors[index % len(anchors)])["image"])
         return result
 
+    def _look_at(self, image: int) -> tuple[recipe.Image, NDArray[np.int64]]:
+        """Return an image's pixels, float32 in 0–1, and its anchors; the last image looked at is kept."""
+        if self._seen is None or self._seen[0] != image:
+            pixels = self.pool[image]
+            anchors = draw_anchors(pixels, self.params.anchors_per_image, self._anchors.at(image))
+            self._seen = image, pixels.astype(np.float32) / np.float32(255), anchors
+        return self._seen[1:]
 
-def _paint(task: tuple[Painter, list[Portion], Path]) -> tuple[int, list[list[int]]]:
+
+Task = tuple[list[Portion], Path]
+Painted = tuple[int, list[list[int]]]
+
+
+def _paint(painter: Painter, task: Task) -> Painted:
     """Fill the rows of some images in both arrays; return how many images, and their anchors."""
-    painter, some, folder = task
+    some, folder = task
     cv2.setNumThreads(1)
     train = np.load(folder / "train.npy", mmap_mode="r+")
     valid = np.load(folder / "valid.npy", mmap_mode="r+")
     anchors: list[list[int]] = []
-    for portion in some:
-        for array, (first, last), purpose in (
-            (train, portion.train, rng.Purpose.TRAIN_PATCH),
-            (valid, portion.valid, rng.Purpose.VALID_PATCH),
-        ):
-            array[first:last] = painter.patches(portion.image, last - first, purpose)
-        anchors += [[portion.image, i, *map(int, a)] for i, a in enumerate(painter.anchors(portion.image))]
+    # One thread each: neither the number of processes nor that of cores may change a bit.
+    with threadpool_limits(1):
+        for portion in some:
+            for array, (first, last), purpose in (
+                (train, portion.train, rng.Purpose.TRAIN_PATCH),
+                (valid, portion.valid, rng.Purpose.VALID_PATCH),
+            ):
+                array[first:last] = painter.patches(portion.image, last - first, purpose)
+            anchors += [[portion.image, i, *map(int, a)] for i, a in enumerate(painter.anchors(portion.image))]
     return len(some), anchors
 
 
-def _run(tasks: list[tuple[Painter, list[Portion], Path]], workers: int) -> Iterator[tuple[int, list[list[int]]]]:
+class _Worker:
+    """What a worker process keeps from task to task, so that the pool of images travels to it once."""
+
+    painter: Painter
+
+    @classmethod
+    def start(cls, painter: Painter) -> None:
+        cls.painter = painter
+
+    @classmethod
+    def paint(cls, task: Task) -> Painted:
+        return _paint(cls.painter, task)
+
+
+def _run(painter: Painter, tasks: list[Task], workers: int) -> Iterator[Painted]:
     if workers == 1 or len(tasks) == 1:
-        yield from map(_paint, tasks)
+        yield from (_paint(painter, task) for task in tasks)
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
-        yield from executor.map(_paint, tasks)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, initializer=_Worker.start, initargs=(painter,)) as executor:
+        yield from executor.map(_Worker.paint, tasks)
 
 
 def channel_statistics(patches: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
@@ -226,14 +257,14 @@ def write_set(
         write_array(folder / f"{name}_y.npy", labels)
 
     painter = Painter(pool, params, side, seed)
-    tasks = [(painter, plan[i : i + IMAGES_A_TASK], folder) for i in range(0, len(plan), IMAGES_A_TASK)]
+    tasks = [(plan[i : i + IMAGES_A_TASK], folder) for i in range(0, len(plan), IMAGES_A_TASK)]
     anchors: list[list[int]] = []
     with tqdm(total=len(plan), desc="drawing patches", unit="image") as bar:
-        for done, some in _run(tasks, workers):
+        for done, some in _run(painter, tasks, workers):
             anchors += some
             bar.update(done)
     frame = pd.DataFrame(anchors, columns=["image_id", "anchor", "row", "column"])
-    frame.to_csv(folder / "anchors.csv", index=False, lineterminator="\n")
+    write_table(folder / "anchors.csv", frame)
 
     mean, std = channel_statistics(read_array(folder / "train.npy"))
     summary = {

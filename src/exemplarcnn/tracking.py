@@ -14,15 +14,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config
 from exemplarcnn.files import read_json
-from exemplarcnn.report import data_digest
-from exemplarcnn.training import Epoch
+from exemplarcnn.images import data_digest
+
+if TYPE_CHECKING:  # importing torch takes seconds
+    from exemplarcnn.training import Epoch
 
 EXPERIMENT = "exemplarcnn"
 LONGEST_PARAM = 500
@@ -86,7 +88,8 @@ class Run:
     def __init__(self, client: Any = None, run_id: str = "", logged_epochs: int = 0):
         self._client, self._run_id, self._logged_epochs = client, run_id, logged_epochs
 
-    def _safely(self, action: Callable[[Any], object]) -> None:
+    def safely(self, action: Callable[[Any], object]) -> None:
+        """Do something with the store's client, unless it has failed before; say so if it fails now."""
         if self._client is None:
             return
         try:
@@ -100,10 +103,12 @@ class Run:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        batch = [Metric(name, float(value), now, step) for name, value in values.items()]
-        self._safely(lambda client: client.log_batch(self._run_id, metrics=batch))
+        # MLflow takes letters, digits and these; class names of other data sets may hold more.
+        names = {name: re.sub(r"[^\w./ -]", "_", name) for name in values}
+        batch = [Metric(names[name], float(value), now, step) for name, value in values.items()]
+        self.safely(lambda client: client.log_batch(self._run_id, metrics=batch))
 
-    def epoch(self, row: Epoch) -> None:
+    def epoch(self, row: "Epoch") -> None:
         """Log one row of the learning curve, unless the run has it from before an interruption."""
         if row.epoch > self._logged_epochs:
             names = ("learning_rate", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
@@ -120,11 +125,11 @@ class Run:
     def picture(self, path: Path) -> None:
         """Attach a picture."""
         if path.exists():
-            self._safely(lambda client: client.log_artifact(self._run_id, str(path)))
+            self.safely(lambda client: client.log_artifact(self._run_id, str(path)))
 
     def finish(self, status: str) -> None:
         """Close the run as ``FINISHED`` or ``FAILED``."""
-        self._safely(lambda client: client.set_terminated(self._run_id, status))
+        self.safely(lambda client: client.set_terminated(self._run_id, status))
 
 
 @contextmanager
@@ -154,7 +159,7 @@ def run(kind: str, variant: str, identity: str, config: Config) -> Iterator[Run]
     except BaseException:
         tracked.finish("FAILED")
         raise
-    _describe_evaluation(tracked, kind, variant)
+    tracked.safely(lambda client: _describe_evaluation(tracked, kind, variant))
     tracked.finish("FINISHED")
 
 
@@ -206,7 +211,7 @@ def _open(kind: str, variant: str, identity: str, config: Config) -> Run:
         run_id = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
         _log_params(client, run_id, params_of(config, variant))
         return Run(client, run_id)
-    except Exception as error:  # see Run._safely
+    except Exception as error:  # see Run.safely
         _warn(error)
         return Run()
 

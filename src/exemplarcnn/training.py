@@ -225,7 +225,7 @@ class Trainer:
         )
 
     def _save(self) -> None:
-        tensors = {f"network.{k}": v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
+        tensors = {f"network.{k}": v for k, v in self.network.tensors().items()}
         for name, parameter in self.network.named_parameters():
             momentum = self.optimiser.state[parameter].get("momentum_buffer")
             if momentum is not None:

@@ -5,12 +5,15 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 import cv2
 from threadpoolctl import threadpool_limits
 
 from exemplarcnn.config import Config, load
 from exemplarcnn.errors import PipelineError
+from exemplarcnn.files import digest
 
 Stage = Callable[[str, Config], None]
 
@@ -27,11 +30,18 @@ def main(stage: Stage) -> None:
         sys.exit("interrupted; the same command goes on from what is done")
 
 
+def code(*modules: ModuleType) -> str:
+    """Hash of the source of modules: what a result depends on beside data and parameters."""
+    return digest(*(Path(str(module.__file__)) for module in modules))
+
+
 def use_threads(threads: int) -> None:
     """Give all numerical libraries one fixed number of threads: sums depend on it in their last bits."""
-    import torch
-
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    # Importing torch takes seconds; a stage that computes with it has done so by now, the others do without.
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
+        # Some gradients have no deterministic form on a GPU: there a warning, and the training goes on.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.allow_tf32 = False
     threadpool_limits(threads)
     cv2.setNumThreads(1)

@@ -5,10 +5,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from exemplarcnn import figures, images, paths, stages, tracking
+from exemplarcnn import evaluation, figures, images, paths, rng, stages, tracking
 from exemplarcnn.config import Config
 from exemplarcnn.evaluation import FoldResult, confusion, evaluate, summarise
-from exemplarcnn.files import digest, digest_of, read_array, whole, whole_folder, write_array, write_json
+from exemplarcnn.files import digest, digest_of, read_array, whole_folder, write_array, write_json, write_table
 
 
 def run(variant: str, config: Config) -> None:
@@ -20,6 +20,7 @@ def run(variant: str, config: Config) -> None:
     folds = images.read_folds(paths.FOLDS, len(train))
     identity = digest_of(
         {
+            "code": stages.code(evaluation, rng),
             "features": digest(*(paths.eval_features(variant, split) for split in ("train", "test"))),
             "labels": digest(paths.TRAIN_LABELS, paths.TEST_LABELS, paths.FOLDS),
             "evaluate": config.evaluate.model_dump(mode="json"),
@@ -35,8 +36,7 @@ def run(variant: str, config: Config) -> None:
         _write_classifiers(variant, results, predictions, config)
         write_json(paths.evaluation(variant), summary)
         _write_confusion(variant, matrix, names)
-        title = config.evaluated[variant].title
-        figures.confusion(paths.confusion_picture(variant), matrix, names, title)
+        figures.confusion(paths.confusion_picture(variant), matrix, names, variant)
 
         tracked.evaluation(summary)
         tracked.picture(paths.confusion_picture(variant))
@@ -64,9 +64,7 @@ def _write_confusion(variant: str, matrix: NDArray[np.float64], names: list[str]
         for row, actual in enumerate(names)
         for column, predicted in enumerate(names)
     ]
-    with whole(paths.confusion(variant)) as partial:
-        frame = pd.DataFrame(cells, columns=["actual", "predicted", "percent"])
-        frame.to_csv(partial, index=False, lineterminator="\n")
+    write_table(paths.confusion(variant), pd.DataFrame(cells, columns=["actual", "predicted", "percent"]))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def run(_: str, config: Config) -> None:
         name: read_json(paths.surrogate_set(name) / "set.json") for name in config.trained if name in config.evaluated
     }
     results = report.gather(
-        config, data, report.data_digest(paths.DATA), summaries, predictions, labels, groupings, budgets
+        config, data, images.data_digest(paths.DATA), summaries, predictions, labels, groupings, budgets
     )
     write_json(paths.RESULTS_JSON, results)
     with whole(paths.RESULTS_MD) as partial:

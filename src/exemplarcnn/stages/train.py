@@ -5,41 +5,40 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from exemplarcnn import models, paths, stages, tracking
+from exemplarcnn import models, network, paths, rng, stages, tracking, training
 from exemplarcnn.config import Config
-from exemplarcnn.files import digest_of, read_json, whole, whole_folder
-from exemplarcnn.network import initialise
-from exemplarcnn.training import Trainer
+from exemplarcnn.files import digest_of, read_json, whole_folder, write_table
 
 
 def run(variant: str, config: Config) -> None:
     """Write ``models/VARIANT/`` and ``metrics/VARIANT/train.csv``, going on from a checkpoint in ``work/``."""
     folder = paths.surrogate_set(variant)
     about = read_json(folder / "set.json")
+    device = models.pick_device(config.machine.device)
     identity = digest_of(
         {
+            "code": stages.code(training, network, rng),
             "set": about,
             "network": config.network.model_dump(mode="json"),
             "train": config.train.model_dump(mode="json"),
             "seed": config.seed,
             "threads": config.machine.threads,
+            "device": device.type,
         }
     )
     work = paths.WORK / "train" / identity[:16]
-    network = initialise(config.network, about["classes"], about["patch"], config.seed, about["mean"], about["std"])
+    net = network.initialise(config.network, about["classes"], about["patch"], config.seed, about["mean"], about["std"])
     with (
         whole_folder(paths.model(variant)) as partial,
         tracking.run("train", variant, identity, config) as tracked,
     ):
         models.describe(partial / "network.json", config.network, about)
-        models.save_weights(partial / "initial.safetensors", network)
-        device = models.pick_device(config.machine.device)
+        models.save_weights(partial / "initial.safetensors", net)
         checkpoint = work / "checkpoint.safetensors"
-        trainer = Trainer(network, folder, config.train, config.seed, device, checkpoint, identity)
+        trainer = training.Trainer(net, folder, config.train, config.seed, device, checkpoint, identity)
         history = trainer.run(after_epoch=tracked.epoch)
-        models.save_weights(partial / "weights.safetensors", network)
-        with whole(paths.learning_curve(variant)) as curve:
-            pd.DataFrame([asdict(row) for row in history]).to_csv(curve, index=False, lineterminator="\n")
+        models.save_weights(partial / "weights.safetensors", net)
+        write_table(paths.learning_curve(variant), pd.DataFrame([asdict(row) for row in history]))
         tracked.picture(paths.patches_picture(variant))
     shutil.rmtree(work, ignore_errors=True)
 
