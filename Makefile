@@ -21,8 +21,8 @@ ui: .venv/ready  ## The MLflow UI on the pipeline's store, at http://127.0.0.1:5
 stl10: .venv/ready  ## Fetch the real STL-10 in place of the sample
 	exemplarcnn data stl10
 
-clean:  ## Remove everything that commands made but the environment and the data
-	rm -rf work classes surrogates models features classifiers mlflow.db mlruns mlartifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:  ## Remove what stages and tests made; `dvc checkout` brings it back. Data, runs and environment stay
+	rm -rf work classes surrogates models features classifiers .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv && .venv/bin/pip install -q -r requirements.lock && .venv/bin/pip install -q --no-deps -e . && touch $@

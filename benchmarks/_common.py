@@ -47,12 +47,17 @@ class Workspace:
     ----------
     folder
         Where.
+    origin
+        What the image set is made of. A folder made of something else is refused.
     fill
         Puts the image set into the folder that it is given; called once.
     """
 
-    def __init__(self, folder: Path, fill: Callable[[Path], None]):
+    def __init__(self, folder: Path, origin: dict[str, Any], fill: Callable[[Path], None]):
         self.folder = folder.resolve()
+        record = self.folder / "origin.json"
+        if record.exists() and (found := json.loads(record.read_text())) != origin:
+            sys.exit(f"error: {self.folder} was made of {found}, not of {origin}; remove it or name another --work")
         self.folder.mkdir(parents=True, exist_ok=True)
         ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
         for name in ("src", "conf"):
@@ -69,6 +74,7 @@ class Workspace:
         self.dvc("init", "--no-scm", "-q", "-f")
         self.dvc("config", "cache.type", "reflink,hardlink,copy")
         self.dvc("add", "-q", "data")
+        record.write_text(json.dumps(origin))
 
     def use(self, profile: str, seed: int) -> None:
         """Write params.yaml."""

@@ -26,12 +26,14 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--data", type=Path, default=ROOT / "data", help="the sample (default: data/)")
+    parser.add_argument("--data", type=Path, default=ROOT / "data", help="image set tracked by DVC (default: data/)")
     parser.add_argument("--quick", action="store_true", help="one seed, profile tiny")
+    parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-sample-PROFILE)")
     arguments = parser.parse_args()
     profile, seeds = ("tiny", arguments.seeds[:1]) if arguments.quick else ("sample", arguments.seeds)
     workspace = Workspace(
-        ROOT / "work" / f"benchmark-sample-{profile}",
+        arguments.work or ROOT / "work" / f"benchmark-sample-{profile}",
+        {"data": images.data_digest(arguments.data)},
         lambda data: shutil.copytree(arguments.data, data, dirs_exist_ok=True),
     )
 
@@ -52,7 +54,7 @@ def main() -> None:
             row |= {control: 100 * float(right[control].mean()), f"gain over {control}": difference}
             row |= {f"{control} low": low, f"{control} high": high}
         rows.append(row)
-    finish(pd.DataFrame(rows).round(2), "sample", profile=profile, data="the embedded sample", rows=rows)
+    finish(pd.DataFrame(rows).round(2), "sample", profile=profile, data=images.data_digest(arguments.data), rows=rows)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from _common import ROOT, Watcher, Workspace, finish
-from exemplarcnn import images, paths
+from exemplarcnn import download, images, paths
 
 POOL_SEED, FOLD_SEED = 19, 2011
 LABELLED = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt")
@@ -108,9 +108,16 @@ def main() -> None:
         parser.error("--images belongs to --stand-in")
     profile = "tiny" if arguments.quick else arguments.profile
     work = arguments.work or ROOT / "work" / f"benchmark-{'quick' if arguments.quick else profile}"
-    folder = arguments.folder / "stl10_binary" if (arguments.folder / "stl10_binary").is_dir() else arguments.folder
-
-    workspace = Workspace(work, lambda data: fill(data, folder, arguments.stand_in, arguments.images, arguments.quick))
+    folder = download.binary_folder(arguments.folder).resolve()
+    origin = {
+        "folder": str(folder),
+        "stand_in": arguments.stand_in,
+        "images": str(arguments.images.resolve()) if arguments.images else None,
+        "quick": arguments.quick,
+    }
+    workspace = Workspace(
+        work, origin, lambda data: fill(data, folder, arguments.stand_in, arguments.images, arguments.quick)
+    )
     workspace.use(profile, arguments.seed)
     start = time.monotonic()
     with Watcher().watching() as watcher:

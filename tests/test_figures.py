@@ -140,7 +140,7 @@ def test_the_same_bytes_twice(surrogate_set: Path, tmp_path: Path, name: str) ->
 def test_patches_stand_beside_their_image(surrogate_set: Path, tmp_path: Path, drawn: list[Figure]) -> None:
     figures.patches(tmp_path / "p.png", POOL, TABLE, surrogate_set, rows=3, columns=2)
     axes = drawn[0].get_axes()
-    assert [int(picture(one)[0, 0, 0]) for one in axes] == [30, 100, 101, 3, 103, 104, 5, 106, 107]
+    assert [int(picture(one)[0, 0, 0]) for one in axes] == [30, 100, 102, 3, 103, 105, 5, 106, 108]
     crosses = [[tuple(np.ravel(line.get_xydata())) for line in one.get_lines()] for one in axes]
     # x is the column, y the row; the first image has two anchors.
     assert crosses == [[(60, 30), (51, 50)], [], [], [(6, 3)], [], [], [(10, 5)], [], []]

@@ -44,7 +44,7 @@ class _Section(BaseModel):
 
 
 class Machine(_Section):
-    """What the machine offers. Of these only ``threads`` can change the bits of a result."""
+    """What the machine offers. ``workers`` never changes a result; the others can, in its last bits."""
 
     device: Literal["auto", "cpu", "cuda"]
     threads: Count

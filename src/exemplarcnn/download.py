@@ -300,7 +300,7 @@ def install(source_folder: Path, data: Path, *, move: bool = False) -> Summary:
         If the source is incomplete or inconsistent, or the disk refuses; `data` is then as it was.
     """
     _recover(data)
-    source = _binary_folder(source_folder)
+    source = binary_folder(source_folder)
     summary = images.check(source)
     staging = _beside(data, "incoming")
     _remove(staging)
@@ -325,7 +325,8 @@ def install(source_folder: Path, data: Path, *, move: bool = False) -> Summary:
     return summary
 
 
-def _binary_folder(folder: Path) -> Path:
+def binary_folder(folder: Path) -> Path:
+    """Return the folder that holds the binary files: this one, or its ``stl10_binary``; DataError if neither does."""
     for candidate in (folder, folder / BINARY_FOLDER):
         if (candidate / REQUIRED[0]).is_file():
             return candidate

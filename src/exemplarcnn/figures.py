@@ -34,7 +34,10 @@ def _tile(axes: Axes, image: NDArray[np.uint8], title: str = "") -> None:
 
 
 def patches(path: Path, pool: Pool, table: pd.DataFrame, surrogate_set: Path, rows: int = 6, columns: int = 12) -> None:
-    """Draw one image of each of the first classes, its anchor, and patches of the class (the paper's Figure 1)."""
+    """Draw the first image of each of the first classes, its anchor, and patches from all over the class.
+
+    In the manner of the paper's Figure 1.
+    """
     labels, train = read_array(surrogate_set / "train_y.npy"), read_array(surrogate_set / "train.npy")
     anchors = pd.read_csv(surrogate_set / "anchors.csv").set_index("image_id")
     rows = min(rows, int(labels.max()) + 1)
@@ -47,11 +50,10 @@ def patches(path: Path, pool: Pool, table: pd.DataFrame, surrogate_set: Path, ro
         _tile(grid[class_id, 0], pool[image], f"image {image}")
         for row, column in anchors.loc[[image], ["row", "column"]].to_numpy():
             grid[class_id, 0].plot(column, row, "+", color="red", markersize=9)
-        start = int(np.searchsorted(labels, class_id))
-        shown = min(columns, int(np.searchsorted(labels, class_id, side="right")) - start)
-        for column in range(shown):
-            _tile(grid[class_id, column + 1], train[start + column])
-    figure.suptitle("Surrogate classes: an image with its anchor, and patches drawn around it", fontsize=10)
+        start, stop = np.searchsorted(labels, [class_id, class_id + 1])
+        for column, place in enumerate(np.linspace(start, stop - 1, min(columns, stop - start)).round().astype(int)):
+            _tile(grid[class_id, column + 1], train[place])
+    figure.suptitle("Surrogate classes: an image with its anchor, and patches of its class", fontsize=10)
     _save(figure, path)
 
 
