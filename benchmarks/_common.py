@@ -84,7 +84,7 @@ class Workspace:
     def dvc(self, *words: str) -> None:
         """Run DVC in the folder."""
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        environment = os.environ | {"PATH": path, "PYTHONPATH": str(self.folder / "src"), "DVC_NO_ANALYTICS": "1"}
+        environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
         environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db"}
         subprocess.run([sys.executable, "-m", "dvc", *words], cwd=self.folder, check=True, env=environment)
 

@@ -1,17 +1,20 @@
 """The `exemplarcnn` command, in a folder of its own."""
 
+import io
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import numpy as np
+import pandas as pd
 import pytest
 import typer
 import yaml
 from typer.testing import CliRunner
 
-from exemplarcnn import cli, config, images, sample
+from exemplarcnn import cli, comparison, config, images, sample, tracking
 
 ROOT = Path(__file__).parents[1]
 run = CliRunner().invoke
@@ -34,7 +37,9 @@ COMMANDS = list(commands(typer.main.get_command(cli.app)))
 
 
 def test_there_are_commands() -> None:
-    assert {("profile",), ("check",), ("show",), ("data", "sample"), ("data", "use")} <= set(COMMANDS)
+    assert {("profile",), ("check",), ("show",), ("data", "sample"), ("data", "use"), ("log",), ("compare",)} <= set(
+        COMMANDS
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -181,3 +186,63 @@ def test_data_use_of_nothing_is_refused_without_a_traceback() -> None:
 
 def test_an_unknown_command_is_refused() -> None:
     assert run(cli.app, ["nonsense"]).exit_code == 2
+
+
+# The MLflow store; what is sent and compared is in tests/test_tracking.py.
+
+
+@pytest.fixture
+def no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+
+
+def test_log_without_results_says_so(no_store: None, home: Path) -> None:
+    run(cli.app, ["profile", "tiny"])
+    result = run(cli.app, ["log"])
+    assert result.exit_code == 0
+    assert {line.partition(": ")[2] for line in result.stdout.splitlines()} == {"it has not run"}
+
+
+def test_log_says_what_became_of_each_result(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(cli.app, ["profile", "tiny"])
+    monkeypatch.setattr(tracking, "send", lambda config: {f"train@{name}": "sent" for name in config.trained})
+    result = run(cli.app, ["log"])
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == ["train@baseline: sent", "train@clustered: sent"]
+
+
+def test_a_store_out_of_reach_is_an_error(no_store: None) -> None:
+    result = run(cli.app, ["compare"])
+    assert result.exit_code == 1
+    assert "error: MLflow store http://127.0.0.1:9" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    row: dict[str, object] = {"variant": "baseline", "accuracy_mean": 48.421, "accuracy_std": 1.5, "profile": "tiny"}
+    row |= {"seed": "0", "experiment": "", "commit": "c" * 40, "data": "d" * 32, "run": "r" * 32}
+    frame = pd.DataFrame([row | {"started": pd.Timestamp("2020-01-01")}])
+    monkeypatch.setattr(comparison, "evaluations", lambda variants, profile: frame[: None if not variants else 0])
+    return frame
+
+
+def test_compare_prints_a_table(table: pd.DataFrame) -> None:
+    text = run(cli.app, ["compare"]).stdout
+    assert "48.42 " in text
+    assert "ccccccc " in text
+    assert "cccccccc" not in text
+
+
+def test_compare_for_programs(table: pd.DataFrame) -> None:
+    text = run(cli.app, ["compare", "--csv"]).stdout
+    assert pd.read_csv(io.StringIO(text))["commit"].tolist() == ["c" * 40]
+    (row,) = json.loads(run(cli.app, ["compare", "--json"]).stdout)
+    assert (row["accuracy_mean"], row["started"][:10]) == (48.421, "2020-01-01")
+
+
+def test_compare_with_nothing_to_show(table: pd.DataFrame) -> None:
+    assert "no evaluation in the store matches" in run(cli.app, ["compare", "none"]).stdout
+    assert json.loads(run(cli.app, ["compare", "none", "--json"]).stdout) == []

@@ -1,77 +1,34 @@
-"""The MLflow store: what is logged, what is found again, and that its failures never stop the work."""
+"""What is logged, what is found again, and that a store that fails never stops the work."""
 
+import json
 import logging
 import subprocess
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+import yaml
 
 from exemplarcnn import paths, tracking
-from exemplarcnn.config import Config, compose
+from exemplarcnn import store as store_module
+from exemplarcnn.config import Config
 from exemplarcnn.files import write_json
-from exemplarcnn.training import Epoch
+from exemplarcnn.lineage import Record
+from exemplarcnn.store import StoreError
 
-CONF = Path(__file__).parents[1] / "conf"
-SUMMARY = {
-    "accuracy_mean": 60.0,
-    "accuracy_std": 1.5,
-    "fold_accuracies": [58.5, 61.5],
-    "C": [0.1, 10.0],
-    "class_accuracies": {"cat": 70.0, "dog": 50.0},
-}
+from .conftest import CONF, DATA_MD5, SUMMARY, Pipeline, epoch
 
 
-@pytest.fixture(scope="session")
-def store_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all tests: making its tables takes seconds. Each test has an identity of its own."""
-    return tmp_path_factory.mktemp("store") / "mlflow.db"
+def runs(store: Any, record: Record) -> list[Any]:
+    everywhere = [experiment.experiment_id for experiment in store.search_experiments()]
+    return list(store.search_runs(everywhere, f"tags.identity = '{record.identity}'"))
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder without git and without any of MLflow's variables."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "DVC_ROOT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    return tmp_path
-
-
-@pytest.fixture
-def store(store_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    import mlflow
-
-    uri = f"sqlite:///{store_file}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    yield mlflow.MlflowClient(uri)
-
-
-@pytest.fixture
-def identity(request: pytest.FixtureRequest) -> str:
-    return f"identity of {request.node.name}"
-
-
-@pytest.fixture(scope="module")
-def config() -> Config:
-    return Config.model_validate(compose(CONF, "tiny"))
-
-
-def runs(store: Any, identity: str) -> list[Any]:
-    experiment = store.get_experiment_by_name(tracking.EXPERIMENT)
-    return list(store.search_runs([experiment.experiment_id], f"tags.identity = '{identity}'"))
-
-
-def only(store: Any, identity: str) -> Any:
-    (found,) = runs(store, identity)
+def only(store: Any, record: Record) -> Any:
+    (found,) = runs(store, record)
     return found
-
-
-def epoch(number: int) -> Epoch:
-    return Epoch(number, 0.05, 3.0 / number, 0.1 * number, 3.5 / number, 0.09 * number)
 
 
 def steps(store: Any, run: Any, metric: str) -> list[tuple[int, float]]:
@@ -79,43 +36,15 @@ def steps(store: Any, run: Any, metric: str) -> list[tuple[int, float]]:
 
 
 def repository(folder: Path) -> str:
-    words = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
     subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    return commit(folder)
+
+
+def commit(folder: Path) -> str:
+    words = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
     subprocess.run([*words, "commit", "-q", "--allow-empty", "-m", "x"], cwd=folder, check=True)
     answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True)
     return answer.stdout.strip()
-
-
-# Where the store is
-
-
-def test_the_tracking_uri_comes_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somewhere:5000")
-    monkeypatch.setenv("DVC_ROOT", "/elsewhere")
-    assert tracking.store_uri() == "http://somewhere:5000"
-
-
-def test_then_dvcs_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    repository(folder)
-    root = folder / "main"
-    root.mkdir()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    monkeypatch.setenv("DVC_ROOT", str(root))
-    assert tracking.store_uri() == f"sqlite:///{root}/mlflow.db"
-
-
-def test_then_the_root_of_the_repository(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    repository(folder)
-    below = folder / "a" / "b"
-    below.mkdir(parents=True)
-    monkeypatch.chdir(below)
-    assert tracking.store_uri() == f"sqlite:///{folder.resolve()}/mlflow.db"
-
-
-def test_else_the_working_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tracking.store_uri() == f"sqlite:///{folder.resolve()}/mlflow.db"
-    monkeypatch.setenv("PATH", str(folder))  # no git at all
-    assert tracking.store_uri() == f"sqlite:///{folder.resolve()}/mlflow.db"
 
 
 # Parameters
@@ -126,58 +55,79 @@ def test_flatten_gives_dotted_names_and_short_texts() -> None:
     assert tracking.flatten(nested, "p.") == {"p.a.b.c": "1", "p.a.d": "None", "p.e": "[1, 2]", "p.f": "x" * 500}
 
 
-def test_parameters_of_a_variant(config: Config) -> None:
-    found = tracking.params_of(config, "clustered")
-    assert found["train.groups.dense2.lr"] == str(config.train.groups.dense2.lr)
-    assert found["seed"] == str(config.seed)
-    assert found["variant.from"] == "baseline"
-    assert found["variant.merged_fraction"] == str(config.grouped["clustered"].merged_fraction)
-    assert found["variant.patch"] == "32"
-    assert not [name for name in found if name.startswith(("seeded", "grouped", "trained", "controls", "evaluated"))]
-    assert not [name for name in found if "title" in name or "paper" in name]
+def test_parameters_of_a_result() -> None:
+    table = Record(
+        "group@clustered", {"features/baseline": "1"}, {"grouped.clustered": {"from": "baseline"}}, {"c": "2"}
+    )
+    train = Record("train@baseline", {}, {"trained.baseline.patch": 32, "seed": 3}, {"features/baseline": "1"})
+    other = Record("train@clustered", {"c": "2"}, {"train": {"epochs": 7}, "seed": 3}, {})
+    records = {record.stage: record for record in (table, train, other)}
+    assert tracking.params_of(other, records) == {
+        "variant.from": "baseline",
+        "trained.baseline.patch": "32",
+        "train.epochs": "7",
+        "seed": "3",
+    }
 
 
-def test_parameters_of_controls(config: Config) -> None:
-    assert tracking.params_of(config, "raw_pixels")["variant.side"] == str(config.controls.raw_pixels.side)
-    assert tracking.params_of(config, "random_network")["variant.of"] == config.controls.random_network.of
+def test_what_was_changed() -> None:
+    profile = {"seed": 0, "train": {"epochs": 10, "lr": 0.1}, "machine": {"threads": 2}, "C": [1, 2]}
+    params = {"seed": 5, "train": {"epochs": 20, "lr": 0.1}, "machine.threads": 4, "C": [1]}
+    assert tracking.changes(params, profile) == ["train.epochs=20", "C=[1]"]
+    assert tracking.changes(profile, profile) == []
 
 
 # What is logged
 
 
-def test_a_training_run(store: Any, folder: Path, identity: str, config: Config) -> None:
-    (folder / "data.dvc").write_text("outs:\n- md5: 90d2.dir\n  path: data\n")
-    picture = folder / "patches.png"
-    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(picture)
-    with tracking.run("train", "baseline", identity, config) as tracked:
-        for number in (1, 2):
-            tracked.epoch(epoch(number))
-        tracked.picture(picture)
-        tracked.picture(folder / "missing.png")
-        assert only(store, identity).info.status == "RUNNING"
-    run = only(store, identity)
+def test_a_training_run(store: Any, pipeline: Pipeline, config: Config) -> None:
+    record = pipeline.train()
+    with tracking.run("train", "baseline", config) as tracked:
+        tracked.epoch(epoch(1))
+        assert only(store, record).info.status == "RUNNING"
+        assert steps(store, only(store, record), "train_loss") == [(1, 3.0)]
+    run = only(store, record)
     assert run.info.status == "FINISHED"
-    assert run.data.params == tracking.params_of(config, "baseline")
-    wanted = {"kind": "train", "variant": "baseline", "identity": identity, "profile": "tiny", "data.md5": "90d2.dir"}
-    assert run.data.tags | wanted == run.data.tags
+    assert run.data.params == tracking.params_of(record, pipeline.records)
+    assert run.data.params["train.epochs"] == str(config.train.epochs)
+    assert (
+        run.data.tags
+        | {
+            "kind": "train",
+            "variant": "baseline",
+            "identity": record.identity,
+            "profile": "tiny",
+            "data.md5": DATA_MD5,
+            "md5.model": f"{pipeline.mark}baseline.dir",
+            "md5.curve": record.outs["metrics/baseline/train.csv"],
+        }
+        == run.data.tags
+    )
     assert "mlflow.parentRunId" not in run.data.tags
     assert steps(store, run, "train_loss") == [(1, 3.0), (2, 1.5)]
     assert steps(store, run, "valid_accuracy") == [(1, 0.09), (2, 0.18)]
-    assert set(run.data.metrics) == {
-        "epoch",
-        "learning_rate",
-        "train_loss",
-        "train_accuracy",
-        "valid_loss",
-        "valid_accuracy",
-    }
-    assert [artifact.path for artifact in store.list_artifacts(run.info.run_id)] == ["patches.png"]
+    assert {name for name in run.data.metrics if not name.startswith("system/")} == {"epoch", *tracking.CURVE}
+    assert [artifact.path for artifact in store.list_artifacts(run.info.run_id)] == ["baseline.png"]
 
 
-def test_an_evaluation_run_stands_alone(store: Any, folder: Path, identity: str, config: Config) -> None:
-    curve = folder / paths.learning_curve("clustered")
-    curve.parent.mkdir(parents=True)
-    curve.write_text("epoch,train_loss,valid_loss,valid_accuracy\n1,3,4,0.1\n2,1,2,0.5\n")
+def test_data_sets_are_logged_with_their_hashes(store: Any, pipeline: Pipeline, config: Config) -> None:
+    pipeline.train()
+    records = pipeline.train(), pipeline.evaluate("baseline")
+    for record in records:
+        kind, _, variant = record.stage.partition("@")
+        with tracking.run(kind, variant, config):
+            pass
+    sets = [
+        {(each.dataset.name, each.dataset.digest) for each in only(store, record).inputs.dataset_inputs}
+        for record in records
+    ]
+    assert sets[0] == {("data", DATA_MD5), ("surrogates/baseline", f"{pipeline.mark}.dir")}
+    assert sets[1] == {("data", DATA_MD5), ("models/baseline", f"{pipeline.mark}baseline.dir")}
+
+
+def test_an_evaluation_run_stands_alone(store: Any, pipeline: Pipeline, config: Config) -> None:
+    pipeline.train("clustered")
+    record = pipeline.evaluate("clustered")
     statistics = {
         "clusters": 5,
         "images_in_clusters": 11,
@@ -185,10 +135,11 @@ def test_an_evaluation_run_stands_alone(store: Any, folder: Path, identity: str,
         "threshold": 0.4,
         "single_classes": 7,
     }
-    write_json(folder / paths.cluster_statistics("clustered"), statistics | {"cluster_sizes": {"2": 5}})
-    with tracking.run("evaluate", "clustered", identity, config) as tracked:
-        tracked.evaluation(SUMMARY)
-    assert only(store, identity).data.metrics == {
+    write_json(paths.cluster_statistics("clustered"), statistics | {"cluster_sizes": {"2": 5}})
+    with tracking.run("evaluate", "clustered", config):
+        pass
+    run = only(store, record)
+    assert {name: value for name, value in run.data.metrics.items() if not name.startswith("system/")} == {
         "accuracy_mean": 60.0,
         "accuracy_std": 1.5,
         "fold_0_accuracy": 58.5,
@@ -197,165 +148,351 @@ def test_an_evaluation_run_stands_alone(store: Any, folder: Path, identity: str,
         "fold_1_C": 10.0,
         "class_cat_accuracy": 70.0,
         "class_dog_accuracy": 50.0,
-        "final_train_loss": 1.0,
-        "final_valid_loss": 2.0,
-        "final_valid_accuracy": 0.5,
+        "final_train_loss": 1.5,
+        "final_valid_loss": 1.75,
+        "final_valid_accuracy": 0.18,
         **{name: float(value) for name, value in statistics.items()},
     }
+    # Through the model that it was made of, the parameters of the training too.
+    assert run.data.params["train.epochs"] == str(config.train.epochs)
+    assert run.data.tags["md5.eval"] == record.outs["metrics/clustered/eval.json"]
 
 
 def test_more_parameters_than_one_call_takes(
-    store: Any, identity: str, config: Config, monkeypatch: pytest.MonkeyPatch
+    store: Any, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "PARAMS_A_CALL", 7)
-    with tracking.run("train", "baseline", identity, config):
+    record = pipeline.train()
+    with tracking.run("train", "baseline", config):
         pass
-    assert only(store, identity).data.params == tracking.params_of(config, "baseline")
+    assert only(store, record).data.params == tracking.params_of(record, pipeline.records)
 
 
-def test_the_commit_is_kept(store: Any, folder: Path, identity: str, config: Config) -> None:
+def test_names_tell_what_was_changed(store: Any, folder: Path, pipeline: Pipeline, config: Config) -> None:
+    (folder / "conf").symlink_to(CONF)
+    same = pipeline.train()
+    with tracking.run("train", "baseline", config):
+        pass
+    pipeline.values["train"]["epochs"] = 7
+    other = pipeline.train()
+    with tracking.run("train", "baseline", config):
+        pass
+    assert only(store, same).info.run_name == "train baseline tiny seed 0"
+    assert only(store, other).info.run_name == "train baseline tiny seed 0 train.epochs=7"
+
+
+def test_commit_and_experiment_are_kept(
+    store: Any, folder: Path, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = repository(folder)
-    with tracking.run("train", "baseline", identity, config):
+    record = pipeline.train()
+    monkeypatch.setenv("DVC_EXP_NAME", "brave-one")
+    with tracking.run("train", "baseline", config):
         pass
-    tags = only(store, identity).data.tags
+    tags = only(store, record).data.tags
     assert tags["mlflow.source.git.commit"] == first
     assert tags[f"commit.{first}"] == "true"
+    assert tags["experiment.brave-one"] == "true"
+    # Inside an experiment git stands on a commit that nobody knows.
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "abc")
+    with tracking.run("train", "baseline", config):
+        pass
+    assert only(store, record).data.tags["commit.abc"] == "true"
 
 
 # The same work again
 
 
-def test_finished_work_leaves_one_run(store: Any, folder: Path, identity: str, config: Config) -> None:
+def test_finished_work_leaves_one_run(store: Any, folder: Path, pipeline: Pipeline, config: Config) -> None:
     repository(folder)
-    with tracking.run("train", "baseline", identity, config) as tracked:
+    record = pipeline.train()
+    with tracking.run("train", "baseline", config) as tracked:
         tracked.epoch(epoch(1))
-    before = only(store, identity)
-    words = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false", "commit", "-q"]
-    subprocess.run([*words, "--allow-empty", "-m", "y"], cwd=folder, check=True)
-    second = tracking._git("rev-parse", "HEAD")
-    with tracking.run("train", "baseline", identity, config) as tracked:
+    before = only(store, record)
+    second = commit(folder)
+    with tracking.run("train", "baseline", config) as tracked:
         tracked.epoch(epoch(1))
         tracked.metrics({"other": 1.0})
-    after = only(store, identity)
+    after = only(store, record)
     assert after.info.run_id == before.info.run_id
     assert after.info.end_time == before.info.end_time
     assert after.data.metrics == before.data.metrics
-    assert steps(store, after, "epoch") == [(1, 1.0)]
+    assert steps(store, after, "epoch") == [(1, 1.0), (2, 2.0)]
     assert after.data.tags == before.data.tags | {f"commit.{second}": "true"}
 
 
-def test_failed_work_is_continued_without_doubled_epochs(store: Any, identity: str, config: Config) -> None:
-    with (
-        pytest.raises(KeyboardInterrupt),
-        tracking.run("train", "baseline", identity, config) as tracked,
-    ):
+def test_failed_work_is_continued_without_doubled_epochs(store: Any, pipeline: Pipeline, config: Config) -> None:
+    record = pipeline.train(epochs=3)
+    with pytest.raises(KeyboardInterrupt), tracking.run("train", "baseline", config) as tracked:
         tracked.epoch(epoch(1))
         tracked.epoch(epoch(2))
         raise KeyboardInterrupt
-    before = only(store, identity)
+    before = only(store, record)
     assert before.info.status == "FAILED"
-    with tracking.run("train", "baseline", identity, config) as tracked:
-        assert only(store, identity).info.status == "RUNNING"
+    with tracking.run("train", "baseline", config) as tracked:
+        assert only(store, record).info.status == "RUNNING"
         for number in (1, 2, 3):
             tracked.epoch(epoch(number))
-    after = only(store, identity)
+    after = only(store, record)
     assert (after.info.run_id, after.info.status) == (before.info.run_id, "FINISHED")
     for metric in ("epoch", "train_loss", "valid_loss"):
         assert [step for step, _ in steps(store, after, metric)] == [1, 2, 3]
 
 
-def test_a_killed_run_is_continued(store: Any, identity: str, config: Config) -> None:
+def test_a_killed_run_is_continued(store: Any, pipeline: Pipeline, config: Config) -> None:
+    record = pipeline.train()
     # What a killed process leaves behind: a run that says it is running.
-    tracking._open("train", "baseline", identity, config).epoch(epoch(1))
-    with tracking.run("train", "baseline", identity, config) as tracked:
+    tracking._open(store, record, pipeline.records, config).epoch(epoch(1))
+    with tracking.run("train", "baseline", config) as tracked:
         tracked.epoch(epoch(1))
         tracked.epoch(epoch(2))
-    run = only(store, identity)
+    run = only(store, record)
     assert run.info.status == "FINISHED"
     assert steps(store, run, "epoch") == [(1, 1.0), (2, 2.0)]
 
 
-def test_other_work_is_another_run(store: Any, identity: str, config: Config) -> None:
-    for kind, variant in (("train", "baseline"), ("evaluate", "baseline"), ("train", "clustered")):
-        with tracking.run(kind, variant, identity, config):
-            pass
-    with tracking.run("train", "baseline", identity + " too", config):
-        pass
-    assert len(runs(store, identity)) == 3
-    assert len(runs(store, identity + " too")) == 1
+def test_two_processes_at_once_open_one_run(store: Any, folder: Path, pipeline: Pipeline, config: Config) -> None:
+    record = pipeline.train()
+    (folder / ".dvc" / "tmp").mkdir(parents=True)
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda _: tracking._open(store, record, pipeline.records, config), range(4)))
+    assert len({run.run_id for run in opened}) == 1
+    only(store, record)
 
 
-def test_the_run_of_mlflow_run_becomes_the_parent(
-    store: Any, identity: str, config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_RUN_ID", "0123456789abcdef0123456789abcdef")
-    for variant in ("baseline", "clustered"):
-        with tracking.run("train", variant, identity, config) as tracked:
-            tracked.epoch(epoch(1))
-    found = runs(store, identity)
-    assert len(found) == 2
-    assert {run.data.tags["mlflow.parentRunId"] for run in found} == {"0123456789abcdef0123456789abcdef"}
-    assert {run.info.status for run in found} == {"FINISHED"}
-
-
-def test_errors_of_the_work_come_through(store: Any, identity: str, config: Config) -> None:
-    with pytest.raises(ValueError, match="diverged"), tracking.run("train", "baseline", identity, config):
+def test_errors_of_the_work_come_through(store: Any, pipeline: Pipeline, config: Config) -> None:
+    record = pipeline.train()
+    with pytest.raises(ValueError, match="diverged"), tracking.run("train", "baseline", config):
         raise ValueError("diverged")
-    assert only(store, identity).info.status == "FAILED"
+    assert only(store, record).info.status == "FAILED"
+
+
+# Sending what the store lacks
+
+
+def test_everything_is_sent_once(store: Any, pipeline: Pipeline, config: Config) -> None:
+    pipeline.everything(config)
+    stages = [f"train@{name}" for name in config.trained] + [f"evaluate@{name}" for name in config.evaluated]
+    assert tracking.send(config) == dict.fromkeys(stages, "sent")
+    before = {stage: only(store, pipeline.records[stage]) for stage in stages}
+    assert tracking.send(config) == dict.fromkeys(stages, "there already")
+    for stage in stages:
+        after = only(store, pipeline.records[stage])
+        assert after.info.status == "FINISHED"
+        assert after.data.to_dictionary() == before[stage].data.to_dictionary()
+
+
+def test_what_is_sent_is_what_would_have_been_logged(store: Any, pipeline: Pipeline, config: Config) -> None:
+    record = pipeline.train()
+    tracking.send(config)
+    sent = only(store, record)
+    store.delete_run(sent.info.run_id)
+    with tracking.run("train", "baseline", config) as tracked:
+        tracked.epoch(epoch(1))
+    logged = only(store, record)
+    assert logged.info.run_id != sent.info.run_id
+    assert (logged.info.run_name, logged.data.params, logged.data.tags, logged.data.metrics) == (
+        sent.info.run_name,
+        sent.data.params,
+        sent.data.tags,
+        sent.data.metrics,
+    )
+
+
+def test_a_run_that_broke_off_is_completed(store: Any, pipeline: Pipeline, config: Config) -> None:
+    record = pipeline.train(epochs=3)
+    broken = tracking._open(store, record, pipeline.records, config)
+    broken.epoch(epoch(1))  # the server goes down here, the training goes on
+    assert tracking.send(config)["train@baseline"] == "sent"
+    run = only(store, record)
+    assert (run.info.run_id, run.info.status) == (broken.run_id, "FINISHED")
+    assert steps(store, run, "epoch") == [(1, 1.0), (2, 2.0), (3, 3.0)]
+
+
+def test_results_that_do_not_stand_are_left_out(store: Any, folder: Path, pipeline: Pipeline, config: Config) -> None:
+    pipeline.everything(config)
+    (folder / paths.evaluation("clustered")).write_text("{}")
+    del pipeline.values["network"]
+    (folder / "params.yaml").write_text(yaml.safe_dump(pipeline.values))
+    said = tracking.send(config)
+    assert "not what evaluate@clustered wrote" in said["evaluate@clustered"] or "network" in said["evaluate@clustered"]
+    assert "params.yaml says network" in said["train@baseline"]
+    assert "params.yaml says network" in said["evaluate@baseline"]
+    assert said["evaluate@raw_pixels"] == "sent"
+    assert runs(store, pipeline.records["train@baseline"]) == []
+
+
+def test_changed_metrics_are_left_out(store: Any, folder: Path, pipeline: Pipeline, config: Config) -> None:
+    record = pipeline.evaluate("raw_pixels")
+    (folder / paths.evaluation("raw_pixels")).write_text(json.dumps(SUMMARY | {"accuracy_mean": 99.0}))
+    assert (
+        tracking.send(config)["evaluate@raw_pixels"]
+        == "metrics/raw_pixels/eval.json is not what evaluate@raw_pixels wrote"
+    )
+    assert runs(store, record) == []
+
+
+def test_sending_says_what_is_wrong_with_the_store(no_server: None, pipeline: Pipeline, config: Config) -> None:
+    pipeline.everything(config)
+    with pytest.raises(StoreError, match=r"MLflow store http://127\.0\.0\.1:9"):
+        tracking.send(config)
+
+
+# Under `mlflow run`
+
+
+@pytest.fixture
+def parent(store: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+    experiment = store.create_experiment(request.node.nodeid)
+    run = store.create_run(experiment, run_name="mine")
+    store.log_param(run.info.run_id, "profile", "tiny")
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
+    return run
+
+
+def test_runs_are_nested(store: Any, pipeline: Pipeline, config: Config, parent: Any) -> None:
+    records = [pipeline.train("baseline"), pipeline.train("clustered")]
+    for variant in ("baseline", "clustered"):
+        with tracking.run("train", variant, config) as tracked:
+            tracked.epoch(epoch(1))
+    for record in records:
+        run = only(store, record)
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.info.experiment_id == parent.info.experiment_id
+        assert run.info.status == "FINISHED"
+    untouched = store.get_run(parent.info.run_id)
+    assert (untouched.info.status, untouched.info.run_name) == ("RUNNING", "mine")
+    assert untouched.data.params == {"profile": "tiny"}
+
+
+def test_the_parent_gets_the_figures_even_of_cached_stages(
+    store: Any, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch, parent: Any
+) -> None:
+    pipeline.everything(config)
+    with monkeypatch.context() as before:
+        before.delenv("MLFLOW_RUN_ID")
+        tracking.send(config)  # all runs are there from before
+    for _ in range(2):
+        tracking.send(config)
+    run = store.get_run(parent.info.run_id)
+    expected = {f"{v}/{name}": SUMMARY[name] for v in config.evaluated for name in ("accuracy_mean", "accuracy_std")}
+    assert run.data.metrics == expected
+    for name in expected:
+        assert len(store.get_metric_history(parent.info.run_id, name)) == 1
+    found = only(store, pipeline.records["evaluate@baseline"])
+    assert run.data.tags["run.evaluate.baseline"] == found.info.run_id
+    assert run.data.tags["data.md5"] == DATA_MD5
+    assert [artifact.path for artifact in store.list_artifacts(parent.info.run_id)] == ["results.png"]
+    assert (run.info.status, run.info.run_name) == ("RUNNING", "mine")
+
+
+def test_a_parent_that_is_not_in_the_store(
+    store: Any, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", md5(pipeline.mark.encode()).hexdigest())
+    record = pipeline.train()
+    with tracking.run("train", "baseline", config):
+        pass
+    tracking.send(config)
+    run = only(store, record)
+    assert run.info.status == "FINISHED"
+    assert "mlflow.parentRunId" not in run.data.tags
+    (warning,) = warnings(caplog)
+    assert "is not in the store" in warning
+
+
+def test_an_experiment_named_by_the_user(
+    store: Any, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = pipeline.train()
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", pipeline.mark)
+    with tracking.run("train", "baseline", config):
+        pass
+    assert store.get_experiment(only(store, record).info.experiment_id).name == pipeline.mark
+    # The same work is found again wherever its run is.
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    tracking.send(config)
+    only(store, record)
 
 
 # A store that fails
 
 
-@pytest.fixture
-def no_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == tracking.log.name and r.levelno == logging.WARNING]
+    ours = (tracking.log.name, store_module.log.name)
+    return [r.getMessage() for r in caplog.records if r.name in ours and r.levelno == logging.WARNING]
 
 
 def test_a_store_out_of_reach_only_warns(
-    no_server: None, config: Config, caplog: pytest.LogCaptureFixture, folder: Path
+    no_server: None, pipeline: Pipeline, config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
+    pipeline.train()
     done = []
-    picture = folder / "a.png"
-    picture.write_bytes(b"x")
-    with tracking.run("train", "baseline", "no server", config) as tracked:
+    with tracking.run("train", "baseline", config) as tracked:
         tracked.epoch(epoch(1))
-        tracked.evaluation(SUMMARY)
-        tracked.picture(picture)
+        tracked.artifact(paths.patches_picture("baseline"))
         done.append(True)
     assert done
     (warning,) = warnings(caplog)
     assert "http://127.0.0.1:9" in warning
-    assert "The stage goes on without it" in warning
+    assert "The work goes on" in warning
 
 
-def test_a_store_out_of_reach_does_not_hide_errors_of_the_work(no_server: None, config: Config) -> None:
-    with pytest.raises(ValueError, match="diverged"), tracking.run("train", "baseline", "no server", config):
+def test_a_store_out_of_reach_does_not_hide_errors_of_the_work(
+    no_server: None, pipeline: Pipeline, config: Config
+) -> None:
+    pipeline.train()
+    with pytest.raises(ValueError, match="diverged"), tracking.run("train", "baseline", config):
         raise ValueError("diverged")
 
 
-def test_a_broken_store_only_warns(
-    folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_passwords_are_not_repeated(
+    no_server: None,
+    monkeypatch: pytest.MonkeyPatch,
+    pipeline: Pipeline,
+    config: Config,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    pipeline.train()
+    with tracking.run("train", "baseline", config):
+        pass
+    (warning,) = warnings(caplog)
+    assert "secret" not in warning
+
+
+def test_a_folder_that_dvc_does_not_know_only_warns(
+    store: Any, folder: Path, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = []
+    with tracking.run("train", "baseline", config):
+        done.append(True)
+    assert done
+    (warning,) = warnings(caplog)
+    assert "not inside of a DVC repository" in warning
+
+
+def test_a_broken_store_only_warns(
+    folder: Path,
+    pipeline: Pipeline,
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pipeline.train()
     (folder / "mlflow.db").write_text("this is no data base, but a text of some length " * 20)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-    with tracking.run("train", "baseline", "broken", config) as tracked:
+    with tracking.run("train", "baseline", config) as tracked:
         tracked.epoch(epoch(1))
     assert len(warnings(caplog)) == 1
 
 
 def test_a_store_that_fails_on_the_way_warns_once(
-    store: Any, identity: str, config: Config, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    store: Any, pipeline: Pipeline, config: Config, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with tracking.run("train", "baseline", identity, config) as tracked:
+    record = pipeline.train(epochs=3)
+    with tracking.run("train", "baseline", config) as tracked:
         tracked.epoch(epoch(1))
 
         def fail(*arguments: Any, **named: Any) -> None:
@@ -366,62 +503,8 @@ def test_a_store_that_fails_on_the_way_warns_once(
         tracked.epoch(epoch(3))
     (warning,) = warnings(caplog)
     assert "database is locked" in warning
-    # It stays unfinished, so that the same work goes on with it.
-    run = only(store, identity)
+    # It stays unfinished, so that it is completed later.
+    run = only(store, record)
     assert run.info.status == "RUNNING"
-    monkeypatch.undo()
-
-
-def test_epochs_missed_by_a_failing_store_are_made_up_for(
-    store: Any, identity: str, config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tracked = tracking._open("train", "baseline", identity, config)
-    tracked.epoch(epoch(1))
-    tracked._client = None  # the store failed here
-    tracked.epoch(epoch(2))
-    with tracking.run("train", "baseline", identity, config) as tracked:
-        for number in (1, 2, 3):
-            tracked.epoch(epoch(number))
-    assert [step for step, _ in steps(store, only(store, identity), "epoch")] == [1, 2, 3]
-
-
-# Where pictures go
-
-
-def test_pictures_lie_beside_the_store_wherever_it_is_made_from(
-    store_file: Path, folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import mlflow
-
-    root, temporary = folder / "root", folder / "temporary"
-    root.mkdir()
-    temporary.mkdir()
-    monkeypatch.setattr(tracking, "EXPERIMENT", f"exemplarcnn of {folder.name}")
-    monkeypatch.setenv("DVC_ROOT", str(root))
-    # A new store takes seconds; a new experiment in the shared one is enough.
-    (root / "mlflow.db").symlink_to(store_file)
-    monkeypatch.chdir(temporary)
-    with tracking.run("train", "baseline", "anything", config):
-        pass
-    experiment = mlflow.MlflowClient(tracking.store_uri()).get_experiment_by_name(tracking.EXPERIMENT)
-    assert str(temporary) not in experiment.artifact_location
-
-
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "sqlite:////somewhere/a b/mlflow.db",
-        "sqlite:///mlflow.db",
-        "sqlite:///below/mlflow.db",
-    ],
-)
-def test_every_form_of_a_local_store_gets_a_place_for_pictures(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, uri: str
-) -> None:
-    class Client:
-        def create_experiment(self, name: str, artifact_location: str | None = None) -> str:
-            return str(artifact_location)
-
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    expected = (folder / uri.removeprefix("sqlite:///")).parent / "mlartifacts"
-    assert tracking._create_experiment(Client()) == expected.as_uri()
+    assert tracking.send(config)["train@baseline"] == "sent"
+    assert steps(store, only(store, record), "epoch") == [(1, 1.0), (2, 2.0), (3, 3.0)]

@@ -82,12 +82,45 @@ def show() -> None:
     typer.echo(f"\nTable and pictures: {paths.RESULTS_MD}. Runs and curves: `make ui`, then http://127.0.0.1:5000")
 
 
-@app.command()
-def store() -> None:
-    """Print the address of the MLflow store that stages log to."""
-    from exemplarcnn import tracking
+@app.command("log")
+def log_results() -> None:
+    """Send the results that stand here to the MLflow store, as far as it lacks them. Safe to repeat."""
+    from exemplarcnn import config, tracking
 
-    typer.echo(tracking.store_uri())
+    with _plain_errors():
+        params = config.load(PARAMS)
+        for stage, said in tracking.send(params).items():
+            typer.echo(f"{stage}: {said}")
+
+
+@app.command()
+def compare(
+    variants: Annotated[list[str] | None, typer.Argument(help="Show only these variants.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Show only runs of this profile.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="As CSV, hashes in full.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="As JSON, one object a run, hashes in full.")] = False,
+) -> None:
+    """Print the evaluations in the MLflow store, the best first, with the parameters in which they differ."""
+    from exemplarcnn import comparison
+
+    with _plain_errors():
+        table = comparison.evaluations(variants, profile)
+    if csv:
+        typer.echo(table.to_csv(index=False), nl=False)
+    elif json:
+        typer.echo(table.to_json(orient="records", date_format="iso", indent=2))
+    elif table.empty:
+        typer.echo("no evaluation in the store matches; `dvc repro` makes some, `exemplarcnn store` says where")
+    else:
+        typer.echo(comparison.for_people(table).to_string(index=False, na_rep=""))
+
+
+@app.command("store")
+def store_address() -> None:
+    """Print the address of the MLflow store that stages log to."""
+    from exemplarcnn import store
+
+    typer.echo(store.address())
 
 
 @data.command("check")

@@ -63,11 +63,13 @@ def expand(singles: NDArray[np.float32], held_out: NDArray[np.float32], k: int) 
     free = np.ones(len(held_out), bool)
     for row in tqdm(range(len(singles) if k else 0), desc="nearest held-out images", unit="image"):
         distance = 1 - (held_out @ singles[row]).astype(np.float64)
-        ranking = np.argsort(distance, kind="stable")
-        places = np.flatnonzero(free[ranking])[:k]
-        chosen = ranking[places]
-        free[chosen] = False
-        images[row], ranks[row], distances[row] = chosen, places + 1, distance[chosen]
+        left = np.where(free, distance, np.inf)
+        for place in range(k):
+            nearest = int(left.argmin())  # of equally near ones the first
+            left[nearest], free[nearest] = np.inf, False
+            images[row, place], distances[row, place] = nearest, distance[nearest]
+            before = np.count_nonzero(distance < distance[nearest])
+            ranks[row, place] = 1 + before + np.count_nonzero(distance[:nearest] == distance[nearest])
     return Neighbours(images, ranks, distances)
 
 
@@ -94,6 +96,30 @@ def group(features: NDArray[np.float32], params: Grouped, seed: int) -> tuple[pd
     """
     clustered, held_out = halves(len(features), params.clustered_share, seed)
     found = cut(np.asarray(features[clustered]), params.threshold, params.merged_fraction)
+    return assemble(features, clustered, held_out, found, params, seed)
+
+
+def assemble(
+    features: NDArray[np.float32],
+    clustered: NDArray[np.int64],
+    held_out: NDArray[np.int64],
+    found: Cut,
+    params: Grouped,
+    seed: int,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Make a class table of clusters that have been found already.
+
+    Parameters
+    ----------
+    features
+        (images, d) float32 of unit length, image ids in order.
+    clustered, held_out
+        Image ids of the two parts, as `halves` gives them.
+    found
+        The clusters of the first part.
+    params, seed
+        As for `group`, which also says what is returned and raised.
+    """
     sizes = np.bincount(found.labels)
     clusters = np.flatnonzero(sizes > 1)
     alone = clustered[sizes[found.labels] == 1]
@@ -104,9 +130,10 @@ def group(features: NDArray[np.float32], params: Grouped, seed: int) -> tuple[pd
     singles = alone[picks]
     near = expand(np.asarray(features[singles]), np.asarray(features[held_out]), params.neighbours)
 
+    members = np.split(clustered[np.argsort(found.labels, kind="stable")], np.cumsum(sizes)[:-1])
     rows: list[tuple[int, int, str]] = []
     for class_id, cluster in enumerate(clusters):
-        rows += [(class_id, int(image), "cluster") for image in clustered[found.labels == cluster]]
+        rows += [(class_id, int(image), "cluster") for image in members[cluster]]
     for class_id, (single, joined) in enumerate(zip(singles, near.images, strict=True), len(clusters)):
         rows.append((class_id, int(single), "single"))
         rows += [(class_id, int(image), "neighbour") for image in held_out[joined]]

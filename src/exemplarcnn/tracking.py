@@ -1,63 +1,48 @@
-"""The only module that talks to MLflow.
+"""Trainings and evaluations as runs in the MLflow store.
 
-A run is a projection of results: its identity (kind, variant, hash of what the result depends on) is known before
-the work starts and kept as a tag. The same work again finds the same run: a finished one is left as it is but for
-the commit, an unfinished one is continued. No run id enters a result, and a store that fails never stops a stage:
-it is said once, and the work goes on.
+A run is a projection of results. Its identity is the hash of what the work depends on, known before the work starts
+and kept as a tag. The same work again finds the same run: a finished one only gains a tag for the commit, an
+unfinished one is completed. What a run shows is read from the files that the stage wrote, so it makes no difference
+whether it was logged while the stage ran, or afterwards by `send`: where DVC skipped the stage, in a fresh clone, or
+after the server had been down. No run id enters a result, and a store that fails never stops a stage.
 """
 
+import json
 import logging
 import os
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from exemplarcnn import paths
+from exemplarcnn import config as configuration
+from exemplarcnn import lineage, paths, store
 from exemplarcnn.config import Config
 from exemplarcnn.files import read_json
-from exemplarcnn.images import data_digest
+from exemplarcnn.images import data_digest, md5_of
+from exemplarcnn.lineage import Record
 
 if TYPE_CHECKING:  # importing torch takes seconds
     from exemplarcnn.training import Epoch
 
-EXPERIMENT = "exemplarcnn"
 LONGEST_PARAM = 500
+LONGEST_NAME = 200
 PARAMS_A_CALL = 100
+CURVE = ("learning_rate", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+# What is tagged with its hash once it is made.
+MADE = {
+    "train": {"model": paths.model, "curve": paths.learning_curve},
+    "evaluate": {"eval": paths.evaluation, "classifiers": paths.classifiers},
+}
 
 log = logging.getLogger(__name__)
 
 
-def store_uri() -> str:
-    """Return where runs are kept.
-
-    ``MLFLOW_TRACKING_URI`` if set, else ``mlflow.db`` in the repository's root. ``DVC_ROOT`` tells the main root
-    inside ``dvc exp run --temp`` and queues, where the working folder is a temporary one.
-    """
-    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        return uri
-    root = os.environ.get("DVC_ROOT") or _git("rev-parse", "--show-toplevel") or str(Path.cwd())
-    return f"sqlite:///{Path(root).resolve()}/mlflow.db"
-
-
-def _warn(error: Exception) -> None:
-    """Say once that the store failed; a user name and password in its address stay unsaid."""
-    said = (str(error).splitlines() or [type(error).__name__])[0]
-    text = re.sub(r"//[^/@\s]*@", "//", f"MLflow store {store_uri()}: {said}")
-    log.warning("%s. The stage goes on without it.", text)
-
-
-def _git(*words: str) -> str:
-    try:
-        answer = subprocess.run(["git", *words], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return answer.stdout.strip()
+# What a run says about itself
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -71,32 +56,56 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def params_of(config: Config, variant: str) -> dict[str, str]:
-    """All parameters that bear on a variant: the shared ones, and its own entries under ``variant.``."""
-    values = config.model_dump(mode="json", by_alias=True)
-    own: dict[str, Any] = {}
-    for section in ("seeded", "grouped", "trained", "controls", "evaluated"):
-        entry = values.pop(section).get(variant)
-        if entry is not None and section != "evaluated":
-            own |= entry
-    return flatten(values) | flatten(own, "variant.")
+def params_of(record: Record, records: dict[str, Record]) -> dict[str, str]:
+    """All parameters that a result depends on; those of its own variant as ``variant.``, to compare across variants."""
+    variant = record.stage.partition("@")[2]
+    own = re.compile(rf"^(seeded|grouped|trained|controls)\.{re.escape(variant)}\.")
+    return {own.sub("variant.", key): value for key, value in flatten(lineage.params(record, records)).items()}
+
+
+def changes(params: dict[str, Any], profile: dict[str, Any]) -> list[str]:
+    """Say where parameters are other than a profile's, as ``train.epochs=20``; seed and machine are not changes."""
+    base = flatten(profile)
+    return [
+        f"{key}={value}"
+        for key, value in flatten(params).items()
+        if key != "seed" and not key.startswith("machine.") and base.get(key) != value
+    ]
+
+
+def _name(record: Record, records: dict[str, Record], config: Config) -> str:
+    """Return a name by which a person tells runs apart: what, on which scale, which seed, and what was changed."""
+    changed = []
+    # A profile of the user's own making may no longer be there.
+    with suppress(configuration.ConfigError):
+        changed = changes(lineage.params(record, records), configuration.compose(Path("conf"), config.profile))
+    kind, _, variant = record.stage.partition("@")
+    return " ".join([kind, variant, config.profile, f"seed {config.seed}", *changed])[:LONGEST_NAME]
+
+
+# One run
 
 
 class Run:
     """One run in the store. Every method is safe to call: a store that fails is reported once and then left alone."""
 
-    def __init__(self, client: Any = None, run_id: str = "", logged_epochs: int = 0):
-        self._client, self._run_id, self._logged_epochs = client, run_id, logged_epochs
+    def __init__(self, client: Any = None, found: Any = None):
+        self._client = client
+        self.failed = client is None
+        self.run_id = found.info.run_id if found else ""
+        self.finished = bool(found) and found.info.status == "FINISHED"
+        self._epochs = int(found.data.metrics.get("epoch", 0)) if found else 0
+        self._tags = dict(found.data.tags) if found else {}
 
     def safely(self, action: Callable[[Any], object]) -> None:
         """Do something with the store's client, unless it has failed before; say so if it fails now."""
-        if self._client is None:
+        if self.failed or self.finished:
             return
         try:
             action(self._client)
-        except Exception as error:  # MLflow raises its own, SQLAlchemy's and requests' errors
+        except Exception as error:  # as in _only_warn
             _warn(error)
-            self._client = None
+            self.failed = True
 
     def metrics(self, values: dict[str, float], step: int = 0) -> None:
         """Log several metrics in one call."""
@@ -106,127 +115,248 @@ class Run:
         # MLflow takes letters, digits and these; class names of other data sets may hold more.
         names = {name: re.sub(r"[^\w./ -]", "_", name) for name in values}
         batch = [Metric(names[name], float(value), now, step) for name, value in values.items()]
-        self.safely(lambda client: client.log_batch(self._run_id, metrics=batch))
+        self.safely(lambda client: client.log_batch(self.run_id, metrics=batch))
+
+    def tags(self, values: dict[str, str]) -> None:
+        """Set several tags in one call."""
+        from mlflow.entities import RunTag
+
+        batch = [RunTag(name, value) for name, value in values.items()]
+        self.safely(lambda client: client.log_batch(self.run_id, tags=batch))
 
     def epoch(self, row: "Epoch") -> None:
-        """Log one row of the learning curve, unless the run has it from before an interruption."""
-        if row.epoch > self._logged_epochs:
-            names = ("learning_rate", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
-            self.metrics({"epoch": row.epoch} | {name: getattr(row, name) for name in names}, step=row.epoch)
+        """Log one row of the learning curve as it comes, unless the run has it from before an interruption."""
+        self._row(row.epoch, {name: getattr(row, name) for name in CURVE})
 
-    def evaluation(self, summary: dict[str, Any]) -> None:
-        """Log the accuracies of ``eval.json``, in percent."""
+    def _row(self, epoch: int, values: dict[str, float]) -> None:
+        if epoch > self._epochs:
+            self.metrics({"epoch": epoch} | values, step=epoch)
+            self._epochs = epoch if not self.failed else self._epochs
+
+    def artifact(self, path: Path) -> None:
+        """Attach a file, if it is there."""
+        if path.exists():
+            self.safely(lambda client: client.log_artifact(self.run_id, str(path)))
+
+    def complete(self, record: Record) -> None:
+        """Log all that a stage has made, as far as the run lacks it, and close the run as finished."""
+        kind, _, variant = record.stage.partition("@")
+        made = {f"md5.{name}": record.outs[str(place(variant))] for name, place in MADE[kind].items()}
+        if self.finished:
+            other = [name for name, md5 in made.items() if self._tags.get(name, md5) != md5]
+            if other:
+                text = "%s gave another result than run %s in the store, which is left as it is: %s differ"
+                log.warning(text, record.stage, self.run_id, ", ".join(other))
+            return
+        (self._training if kind == "train" else self._evaluation)(variant)
+        self.tags(made)
+        self.finish("FINISHED")
+
+    def _training(self, variant: str) -> None:
+        for row in pd.read_csv(paths.learning_curve(variant)).to_dict("records"):
+            self._row(int(row["epoch"]), {name: row[name] for name in CURVE})
+        self.artifact(paths.patches_picture(variant))
+
+    def _evaluation(self, variant: str) -> None:
+        """Log accuracies in percent, and what else makes an evaluation stand alone in the comparison view."""
+        summary = read_json(paths.evaluation(variant))
         values = {"accuracy_mean": summary["accuracy_mean"], "accuracy_std": summary["accuracy_std"]}
         values |= {f"fold_{i}_accuracy": x for i, x in enumerate(summary["fold_accuracies"])}
         values |= {f"fold_{i}_C": x for i, x in enumerate(summary["C"])}
         values |= {f"class_{name}_accuracy": x for name, x in summary["class_accuracies"].items()}
+        if (curve := paths.learning_curve(variant)).exists():
+            last = pd.read_csv(curve).iloc[-1]
+            values |= {f"final_{name}": last[name] for name in ("train_loss", "valid_loss", "valid_accuracy")}
+        if (clusters := paths.cluster_statistics(variant)).exists():
+            statistics = read_json(clusters)
+            names = ("clusters", "images_in_clusters", "merged_fraction", "threshold", "single_classes")
+            values |= {name: statistics[name] for name in names}
         self.metrics(values)
-
-    def picture(self, path: Path) -> None:
-        """Attach a picture."""
-        if path.exists():
-            self.safely(lambda client: client.log_artifact(self._run_id, str(path)))
+        self.artifact(paths.confusion_picture(variant))
 
     def finish(self, status: str) -> None:
         """Close the run as ``FINISHED`` or ``FAILED``."""
-        self.safely(lambda client: client.set_terminated(self._run_id, status))
+        self.safely(lambda client: client.set_terminated(self.run_id, status))
+
+    @contextmanager
+    def system_metrics(self) -> Iterator[None]:
+        """Log what processor, memory, disk and GPU do while the block runs, every ten seconds."""
+        if self.failed or self.finished:
+            yield
+            return
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        monitor: Any = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=store.address())
+        monitor.start()
+        try:
+            yield
+        finally:
+            monitor.finish()
+
+
+def _warn(error: Exception) -> None:
+    log.warning("%s. The work goes on; `exemplarcnn log` sends later what the store lacks.", store.problem(error))
 
 
 @contextmanager
-def run(kind: str, variant: str, identity: str, config: Config) -> Iterator[Run]:
-    """Open the run of some work, log parameters and tags, close it at the end.
+def _only_warn() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # MLflow raises its own, SQLAlchemy's and requests' errors; DVC its own
+        _warn(error)
+
+
+@contextmanager
+def run(kind: str, variant: str, config: Config) -> Iterator[Run]:
+    """Track the work of a stage: open its run, close it at the end with all that the stage has made.
 
     Parameters
     ----------
     kind
-        ``train`` or ``evaluate``.
+        ``train`` or ``evaluate``, the stage's name.
     variant
         What it is about.
-    identity
-        Hash of all that the result depends on.
     config
         The parameters.
 
     Yields
     ------
     Run
-        To log to. It swallows what is logged if the same work is finished in the store already, or if the store
-        cannot be reached.
+        To log to while the work goes on. It swallows what is logged if the same work is finished in the store
+        already, or if the store cannot be reached.
     """
-    tracked = _open(kind, variant, identity, config)
+    stage = f"{kind}@{variant}"
+    tracked = Run()
+    with _only_warn():
+        tracked = _open(store.connect(), lineage.now(stage), lineage.locked(), config)
     try:
-        yield tracked
+        with tracked.system_metrics():
+            yield tracked
     except BaseException:
         tracked.finish("FAILED")
         raise
-    tracked.safely(lambda client: _describe_evaluation(tracked, kind, variant))
-    tracked.finish("FINISHED")
+    if not tracked.failed:
+        with _only_warn():
+            tracked.complete(lineage.now(stage))
 
 
-def _describe_evaluation(tracked: Run, kind: str, variant: str) -> None:
-    """Make an evaluation run stand alone in the comparison view."""
-    if kind != "evaluate":
-        return
-    if (curve := paths.learning_curve(variant)).exists():
-        last = pd.read_csv(curve).iloc[-1]
-        tracked.metrics({f"final_{name}": last[name] for name in ("train_loss", "valid_loss", "valid_accuracy")})
-    if (clusters := paths.cluster_statistics(variant)).exists():
-        statistics = read_json(clusters)
-        names = ("clusters", "images_in_clusters", "merged_fraction", "threshold", "single_classes")
-        tracked.metrics({name: statistics[name] for name in names})
+def _open(client: Any, record: Record, records: dict[str, Record], config: Config) -> Run:
+    """Find the run of some work, or open one."""
+    marks = _marks()
+    with store.locked():
+        found = store.search(client, f"tags.identity = '{record.identity}'")
+        tracked = Run(client, found[0] if found else _create(client, record, records, config, marks))
+    if found:
+        for key, value in marks.items():
+            client.set_tag(tracked.run_id, key, value)
+    if not tracked.finished:
+        client.update_run(tracked.run_id, status="RUNNING")
+        _describe(client, tracked.run_id, record, records)
+    return tracked
 
 
-def _open(kind: str, variant: str, identity: str, config: Config) -> Run:
-    # A server that is down must not hold a stage up for minutes, which mlflow's own defaults would.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
-    # Importing mlflow takes seconds; stages that log nothing do without.
-    import mlflow
-
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    try:
-        client = mlflow.MlflowClient(store_uri())
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        experiment_id = experiment.experiment_id if experiment else _create_experiment(client)
-        found = client.search_runs(
-            [experiment_id],
-            f"tags.identity = '{identity}' and tags.kind = '{kind}' and tags.variant = '{variant}'",
-        )
-        commit = _git("rev-parse", "HEAD")
-        if found and found[0].info.status == "FINISHED":
-            if commit:
-                client.set_tag(found[0].info.run_id, f"commit.{commit}", "true")
-            return Run()
-        if found:
-            client.update_run(found[0].info.run_id, status="RUNNING")
-            return Run(client, found[0].info.run_id, int(found[0].data.metrics.get("epoch", 0)))
-        tags = {"kind": kind, "variant": variant, "identity": identity, "profile": config.profile}
-        tags |= {"mlflow.source.git.commit": commit, "data.md5": data_digest(paths.DATA)}
-        tags |= {f"commit.{commit}": "true"} if commit else {}
-        # Under `mlflow run` the project's run is the parent.
-        if parent := os.environ.get("MLFLOW_RUN_ID"):
-            tags["mlflow.parentRunId"] = parent
-        name = f"{kind} {variant} {config.profile} seed {config.seed}"
-        run_id = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
-        _log_params(client, run_id, params_of(config, variant))
-        return Run(client, run_id)
-    except Exception as error:  # see Run.safely
-        _warn(error)
-        return Run()
+def _create(client: Any, record: Record, records: dict[str, Record], config: Config, marks: dict[str, str]) -> Any:
+    kind, _, variant = record.stage.partition("@")
+    parent = store.parent_run(client)
+    tags = {"kind": kind, "variant": variant, "identity": record.identity, "profile": config.profile}
+    tags |= {"mlflow.source.git.commit": store.commit(), "data.md5": data_digest(paths.DATA)} | marks
+    if parent:
+        tags["mlflow.parentRunId"] = parent.info.run_id
+    name = _name(record, records, config)
+    return client.create_run(store.experiment_id(client, parent), tags=tags, run_name=name)
 
 
-def _create_experiment(client: Any) -> str:
-    """Create the experiment; pictures of a local store lie beside it, not below whatever folder a stage runs in."""
-    place = None
-    if (uri := store_uri()).startswith("sqlite:///"):
-        place = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
-    return str(client.create_experiment(EXPERIMENT, artifact_location=place))
+def _marks() -> dict[str, str]:
+    """Tags for every commit and every DVC experiment that has this result."""
+    names = {"commit": store.commit(), "experiment": os.environ.get("DVC_EXP_NAME", "")}
+    return {f"{kind}.{name}": "true" for kind, name in names.items() if name}
 
 
-def _log_params(client: Any, run_id: str, params: dict[str, str]) -> None:
-    from mlflow.entities import Param
+def _describe(client: Any, run_id: str, record: Record, records: dict[str, Record]) -> None:
+    """Log parameters, and the data sets that the work reads with their hashes. Harmless to repeat."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-    entries = [Param(name, value) for name, value in params.items()]
+    entries = [Param(name, value) for name, value in params_of(record, records).items()]
     for start in range(0, len(entries), PARAMS_A_CALL):
         client.log_batch(run_id, params=entries[start : start + PARAMS_A_CALL])
+    read = {path: md5 for path, md5 in record.deps.items() if not path.startswith(lineage.CODE)}
+    read |= {str(paths.DATA): data_digest(paths.DATA)}
+    context = [InputTag("mlflow.data.context", "training" if record.stage.startswith("train") else "evaluation")]
+    sets = [Dataset(path, md5, "dvc", json.dumps({"path": path, "md5": md5})) for path, md5 in read.items()]
+    client.log_inputs(run_id, datasets=[DatasetInput(each, context) for each in sets])
+
+
+# All runs
+
+
+def send(config: Config) -> dict[str, str]:
+    """Send whatever results stand in ``metrics/`` and the store lacks, and fill in the run of `mlflow run`.
+
+    Safe to repeat: what the store has is left as it is.
+
+    Returns
+    -------
+    dict
+        Stage and what became of it: ``sent``, ``there already``, or why it was left out.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be reached.
+    """
+    with store.reached():
+        return _send(store.connect(), lineage.locked(), config)
+
+
+def _send(client: Any, records: dict[str, Record], config: Config) -> dict[str, str]:
+    stages = [f"train@{name}" for name in config.trained] + [f"evaluate@{name}" for name in config.evaluated]
+    said: dict[str, str] = {}
+    runs: dict[str, str] = {}
+    for stage in stages:
+        said[stage] = _missing(stage, records) or ""
+        if said[stage]:
+            continue
+        tracked = _open(client, records[stage], records, config)
+        said[stage] = "there already" if tracked.finished else "sent"
+        tracked.complete(records[stage])
+        if tracked.failed:
+            said[stage] = "the store failed on the way"
+        runs[stage] = tracked.run_id
+    if parent := store.parent_run(client):
+        _fill_parent(client, parent, records, config, runs)
+    return said
+
+
+def send_if_possible(config: Config) -> None:
+    """Do what `send` does; if the store cannot be reached, say so and go on."""
+    with _only_warn():
+        send(config)
+
+
+def _missing(stage: str, records: dict[str, Record]) -> str | None:
+    """Say why the result of a stage cannot be sent."""
+    if reason := lineage.out_of_date(stage, records):
+        return reason
+    for path, md5 in records[stage].outs.items():
+        if path.startswith(f"{paths.METRICS}/") and not (Path(path).exists() and md5_of(Path(path)) == md5):
+            return f"{path} is not what {stage} wrote"
+    return None
+
+
+def _fill_parent(client: Any, parent: Any, records: dict[str, Record], config: Config, runs: dict[str, str]) -> None:
+    """Give the run that `mlflow run` opened the figures of all variants, whether computed under it or before."""
+    whole = Run(client, parent)
+    values: dict[str, float] = {}
+    for stage in runs:
+        kind, _, variant = stage.partition("@")
+        if kind == "evaluate":
+            summary = read_json(paths.evaluation(variant))
+            values |= {f"{variant}/{name}": summary[name] for name in ("accuracy_mean", "accuracy_std")}
+    whole.metrics({name: value for name, value in values.items() if parent.data.metrics.get(name) != value})
+    tags = {"kind": "pipeline", "profile": config.profile, "seed": str(config.seed)}
+    tags |= {"data.md5": data_digest(paths.DATA)}
+    tags |= {f"run.{stage.replace('@', '.')}": run_id for stage, run_id in runs.items()}
+    whole.tags(tags)
+    if lineage.out_of_date("report", records) is None:
+        for path in (paths.RESULTS_MD, paths.RESULTS_PNG, paths.RESULTS_JSON):
+            whole.artifact(path)

@@ -22,11 +22,13 @@ class Project:
         for name in ("src", "conf"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         shutil.copytree(ROOT / "data", folder / "data")
-        shutil.copy(ROOT / "dvc.yaml", folder)
+        for name in ("dvc.yaml", "MLproject", "python_env.yaml", ".gitignore"):
+            shutil.copy(ROOT / name, folder)
         self.run("exemplarcnn", "profile", "tiny")
         self.git("init", "-q")
         self.dvc("init", "-q")
         shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
+        self.dvc("config", "hydra.enabled", "true")
         self.dvc("add", "-q", "data")
         self.git("add", "-A")
         self.git("-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "tiny")
@@ -37,8 +39,12 @@ class Project:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
         return clean | {"PATH": path, "PYTHONPATH": str(self.folder / "src"), "DVC_NO_ANALYTICS": "1"}
 
-    def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(words, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+    def run(
+        self, *words: str, check: bool = True, folder: Path | None = None, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command, in the project's folder unless told otherwise, with more variables in its environment."""
+        environment = self.environment | variables
+        done = subprocess.run(words, cwd=folder or self.folder, env=environment, capture_output=True, text=True)
         assert not check or done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
         return done
 

@@ -5,10 +5,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from exemplarcnn import evaluation, figures, images, paths, rng, stages, tracking
+from exemplarcnn import figures, images, paths, stages, tracking
 from exemplarcnn.config import Config
 from exemplarcnn.evaluation import FoldResult, confusion, evaluate, summarise
-from exemplarcnn.files import digest, digest_of, read_array, whole_folder, write_array, write_json, write_table
+from exemplarcnn.files import read_array, whole_folder, write_array, write_json, write_table
 
 
 def run(variant: str, config: Config) -> None:
@@ -18,16 +18,7 @@ def run(variant: str, config: Config) -> None:
     test_labels = images.read_labels(paths.TEST_LABELS, len(test))
     names = images.read_class_names(paths.CLASS_NAMES)
     folds = images.read_folds(paths.FOLDS, len(train))
-    identity = digest_of(
-        {
-            "code": stages.code(evaluation, rng),
-            "features": digest(*(paths.eval_features(variant, split) for split in ("train", "test"))),
-            "labels": digest(paths.TRAIN_LABELS, paths.TEST_LABELS, paths.FOLDS),
-            "evaluate": config.evaluate.model_dump(mode="json"),
-            "seed": config.seed,
-        }
-    )
-    with tracking.run("evaluate", variant, identity, config) as tracked:
+    with tracking.run("evaluate", variant, config):
         results = evaluate(train, train_labels, folds, test, config.evaluate, config.seed, config.machine.workers)
         predictions = np.stack([result.predictions for result in results])
         matrix = confusion(predictions, test_labels, len(names))
@@ -37,9 +28,6 @@ def run(variant: str, config: Config) -> None:
         write_json(paths.evaluation(variant), summary)
         _write_confusion(variant, matrix, names)
         figures.confusion(paths.confusion_picture(variant), matrix, names, variant)
-
-        tracked.evaluation(summary)
-        tracked.picture(paths.confusion_picture(variant))
 
 
 def _write_classifiers(variant: str, results: list[FoldResult], predictions: NDArray[np.uint8], config: Config) -> None:

@@ -1,6 +1,6 @@
 """Stage ``report``: the table of results."""
 
-from exemplarcnn import figures, images, paths, report, stages
+from exemplarcnn import figures, images, paths, report, stages, tracking
 from exemplarcnn.config import Config
 from exemplarcnn.files import read_array, read_json, whole, write_json
 
@@ -22,6 +22,8 @@ def run(_: str, config: Config) -> None:
     with whole(paths.RESULTS_MD) as partial:
         partial.write_text(report.markdown(results))
     figures.results(paths.RESULTS_PNG, results)
+    # Whatever stages that DVC skipped, or a store that was down, left out.
+    tracking.send_if_possible(config)
 
 
 if __name__ == "__main__":

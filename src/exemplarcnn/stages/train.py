@@ -28,10 +28,7 @@ def run(variant: str, config: Config) -> None:
     )
     work = paths.WORK / "train" / identity[:16]
     net = network.initialise(config.network, about["classes"], about["patch"], config.seed, about["mean"], about["std"])
-    with (
-        whole_folder(paths.model(variant)) as partial,
-        tracking.run("train", variant, identity, config) as tracked,
-    ):
+    with tracking.run("train", variant, config) as tracked, whole_folder(paths.model(variant)) as partial:
         models.describe(partial / "network.json", config.network, about)
         models.save_weights(partial / "initial.safetensors", net)
         checkpoint = work / "checkpoint.safetensors"
@@ -39,7 +36,6 @@ def run(variant: str, config: Config) -> None:
         history = trainer.run(after_epoch=tracked.epoch)
         models.save_weights(partial / "weights.safetensors", net)
         write_table(paths.learning_curve(variant), pd.DataFrame([asdict(row) for row in history]))
-        tracked.picture(paths.patches_picture(variant))
     shutil.rmtree(work, ignore_errors=True)
 
 

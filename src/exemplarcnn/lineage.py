@@ -1,0 +1,134 @@
+"""What DVC knows of a stage: what it depends on, what it made, and whether that still stands.
+
+The only module that asks DVC. ``dvc.lock`` tells what finished stages depended on, whatever lies in the folder now:
+so a fresh clone with committed metrics knows as much about its results as the machine that computed them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from exemplarcnn import paths
+from exemplarcnn.files import digest_of
+from exemplarcnn.images import data_digest, md5_of
+
+LOCK = Path("dvc.lock")
+PARAMS = Path("params.yaml")
+CODE = "src/"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One execution of a stage.
+
+    Attributes
+    ----------
+    stage
+        Its name, such as ``train@baseline``.
+    deps, outs
+        Path and DVC's hash of what it read and made. Folders' hashes end in ``.dir``.
+    params
+        Dotted key and value of the parameters it depends on, as ``dvc.yaml`` lists them.
+    """
+
+    stage: str
+    deps: dict[str, str]
+    params: dict[str, Any]
+    outs: dict[str, str]
+
+    @property
+    def identity(self) -> str:
+        """Hash of all that the result depends on: known before the work starts, the same wherever it is done."""
+        return digest_of({"stage": self.stage, "deps": self.deps, "params": self.params})
+
+
+def now(stage: str) -> Record:
+    """Ask DVC what a stage depends on and has made, as things lie in the folder now.
+
+    Raises
+    ------
+    dvc.exceptions.DvcException
+        If the folder is no DVC repository, has no such stage, or lacks a dependency.
+    """
+    # Half a second to import; only runs that are tracked need it.
+    from dvc.repo import Repo
+    from dvc.stage.serialize import to_single_stage_lockfile
+
+    with Repo() as repo:
+        loaded = repo.stage.load_one("dvc.yaml", stage)
+        loaded.save_deps()
+        outs = {str(out.def_path): str(out.get_hash().value) for out in loaded.outs if out.exists}
+        entry = to_single_stage_lockfile(loaded)
+    record = _record(stage, entry)
+    return Record(stage, record.deps, record.params, outs)
+
+
+def locked(lock: Path = LOCK) -> dict[str, Record]:
+    """Read the records of all stages in ``dvc.lock``, by name; none if there is no such file."""
+    if not lock.exists():
+        return {}
+    stages = yaml.safe_load(lock.read_text())["stages"]
+    return {name: _record(name, entry) for name, entry in stages.items()}
+
+
+def _record(stage: str, entry: dict[str, Any]) -> Record:
+    def hashes(key: str) -> dict[str, str]:
+        return {item["path"]: item.get("md5", "") for item in entry.get(key, [])}
+
+    return Record(stage, hashes("deps"), dict(entry.get("params", {}).get(PARAMS.name, {})), hashes("outs"))
+
+
+def chain(record: Record, records: dict[str, Record]) -> list[Record]:
+    """Return a record and those of all stages before it, each once, the last first."""
+    found = {record.stage: record}
+    waiting = [record]
+    while waiting:
+        for producer, _ in _producers(waiting.pop(), records):
+            if producer.stage not in found:
+                found[producer.stage] = producer
+                waiting.append(producer)
+    return list(found.values())
+
+
+def params(record: Record, records: dict[str, Record]) -> dict[str, Any]:
+    """Return all parameters that a result depends on, through every stage before it; dotted key and value."""
+    return {key: value for each in reversed(chain(record, records)) for key, value in each.params.items()}
+
+
+def out_of_date(stage: str, records: dict[str, Record]) -> str | None:
+    """Say why the result of a stage is not what the parameters, code and data here give; None if it is."""
+    if stage not in records:
+        return "it has not run"
+    values = yaml.safe_load(PARAMS.read_text())
+    for record in chain(records[stage], records):
+        for key, value in record.params.items():
+            if _lookup(values, key) != value:
+                return f"{PARAMS} says {key}: {_lookup(values, key)}, but {record.stage} ran with {value}"
+        for path, md5 in record.deps.items():
+            if path == str(paths.DATA) and md5 != data_digest(paths.DATA):
+                return f"{record.stage} ran on other data than {paths.DATA}.dvc names"
+            if path.startswith(CODE) and not (Path(path).exists() and md5_of(Path(path)) == md5):
+                return f"{path} has changed since {record.stage} ran"
+        for producer, path in _producers(record, records):
+            if path in producer.outs and producer.outs[path] != record.deps[path]:
+                return f"{producer.stage} has run since {record.stage} did"
+    return None
+
+
+def _producers(record: Record, records: dict[str, Record]) -> Iterator[tuple[Record, str]]:
+    """Stages that made a record's dependencies, wholly or in part, each with the dependency."""
+    for path in map(Path, record.deps):
+        for other in records.values():
+            if other.stage != record.stage and any(
+                path.is_relative_to(out) or Path(out).is_relative_to(path) for out in other.outs
+            ):
+                yield other, str(path)
+
+
+def _lookup(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+    return values

@@ -1,0 +1,156 @@
+"""Where the MLflow store is, and how to reach it: what `tracking` and `comparison` share."""
+
+import logging
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from exemplarcnn.errors import PipelineError
+
+EXPERIMENT = "exemplarcnn"
+
+log = logging.getLogger(__name__)
+
+
+class StoreError(PipelineError):
+    """The MLflow store cannot be reached, or refuses what is sent."""
+
+
+def address() -> str:
+    """Return where runs are kept.
+
+    ``MLFLOW_TRACKING_URI`` if set, else ``mlflow.db`` in the repository's root. ``DVC_ROOT`` tells the main root
+    inside ``dvc exp run --temp`` and queues, where the working folder is a temporary one.
+    """
+    root = os.environ.get("DVC_ROOT") or _git("rev-parse", "--show-toplevel") or str(Path.cwd())
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        return f"sqlite:///{Path(root).resolve()}/mlflow.db"
+    place = uri.removeprefix("sqlite:///")
+    if place == uri or Path(place).is_absolute():
+        return uri
+    return f"sqlite:///{((_caller() or Path(root)) / place).resolve()}"
+
+
+def _caller() -> Path | None:
+    """Return the folder that `mlflow run` was typed in: what a relative address that it passes on is relative to."""
+    if "MLFLOW_RUN_ID" not in os.environ:
+        return None
+    import psutil
+
+    for process in psutil.Process().parents():
+        with suppress(psutil.Error):
+            words = [Path(word).name for word in process.cmdline()]
+            if "mlflow" in words and "run" in words:
+                return Path(process.cwd())
+    return None
+
+
+def _git(*words: str) -> str:
+    try:
+        answer = subprocess.run(["git", *words], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return answer.stdout.strip()
+
+
+def commit() -> str:
+    """Return the commit that results belong to, or an empty string outside of git."""
+    # An experiment of DVC runs on a commit of its own making; the one it started from is the one that people know.
+    return os.environ.get("DVC_EXP_BASELINE_REV") or _git("rev-parse", "HEAD")
+
+
+def connect() -> Any:
+    """Return MLflow's client of the store."""
+    # A server that is down must not hold a stage up for minutes, which mlflow's own defaults would.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+    # Importing mlflow takes seconds; stages that log nothing do without.
+    import mlflow
+
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # A store that fails is said once, in our words.
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
+    return mlflow.MlflowClient(address())
+
+
+def experiment_id(client: Any, parent: Any) -> str:
+    """Return the experiment's id: that of the parent under `mlflow run`, ``MLFLOW_EXPERIMENT_NAME``, or our own."""
+    if parent:
+        return str(parent.info.experiment_id)
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+    if found := client.get_experiment_by_name(name):
+        return str(found.experiment_id)
+    # Pictures of a local store lie beside it, not below whatever folder a stage runs in.
+    place = None
+    if (uri := address()).startswith("sqlite:///"):
+        place = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
+    return str(client.create_experiment(name, artifact_location=place))
+
+
+def parent_run(client: Any) -> Any:
+    """Return the run that `mlflow run` opened around this process, or None."""
+    if not (run_id := os.environ.get("MLFLOW_RUN_ID")):
+        return None
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException:  # no such run in this store
+        _say_once(_anonymous(f"The run {run_id} of `mlflow run` is not in the store {address()}: no parent for ours."))
+        return None
+
+
+@cache
+def _say_once(text: str) -> None:
+    log.warning(text)
+
+
+def _anonymous(text: str) -> str:
+    """Take user names and passwords out of addresses."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """Let one process at a time look for a run and open it: two at once would open two."""
+    from filelock import FileLock
+
+    folder = Path(os.environ.get("DVC_ROOT", "")) / ".dvc" / "tmp"
+    if not folder.is_dir():
+        yield
+        return
+    with FileLock(folder / "tracking.lock", timeout=60):
+        yield
+
+
+def search(client: Any, wanted: str) -> list[Any]:
+    """Return all runs that match, whichever experiment they are in."""
+    everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+    page = client.search_runs(everywhere, wanted)
+    runs = list(page)
+    while page.token:
+        page = client.search_runs(everywhere, wanted, page_token=page.token)
+        runs += page
+    return runs
+
+
+def problem(error: Exception) -> str:
+    """Say in one line what is wrong with the store."""
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    return _anonymous(f"MLflow store {address()}: {said}")
+
+
+@contextmanager
+def reached() -> Iterator[None]:
+    """Turn whatever goes wrong in the block into a `StoreError`."""
+    try:
+        yield
+    except Exception as error:  # MLflow raises its own, SQLAlchemy's and requests' errors
+        raise StoreError(problem(error)) from error

@@ -1,0 +1,148 @@
+"""A pipeline's results and an MLflow store to send them to."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from hashlib import md5
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from exemplarcnn import lineage, paths
+from exemplarcnn.config import Config, compose
+from exemplarcnn.files import write_json
+from exemplarcnn.images import md5_of
+from exemplarcnn.lineage import Record
+from exemplarcnn.training import Epoch
+
+DATA_MD5 = "90d23bc2d7e3159cfa83604dd862094f.dir"  # 36 characters, as many as MLflow takes for a digest
+CONF = Path(__file__).parents[1] / "conf"
+UNSET = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_RUN_ID",
+    "MLFLOW_EXPERIMENT_NAME",
+    "DVC_ROOT",
+    "DVC_EXP_NAME",
+    "DVC_EXP_BASELINE_REV",
+)
+SUMMARY = {
+    "accuracy_mean": 60.0,
+    "accuracy_std": 1.5,
+    "fold_accuracies": [58.5, 61.5],
+    "C": [0.1, 10.0],
+    "class_accuracies": {"cat": 70.0, "dog": 50.0},
+}
+
+
+@pytest.fixture(scope="session")
+def store_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all tests: making its tables takes seconds. Each test has an identity of its own."""
+    return tmp_path_factory.mktemp("store") / "mlflow.db"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder without git and without any of MLflow's variables."""
+    monkeypatch.chdir(tmp_path)
+    for name in UNSET:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    return tmp_path
+
+
+@pytest.fixture
+def store(store_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    import mlflow
+
+    uri = f"sqlite:///{store_file}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    yield mlflow.MlflowClient(uri)
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return Config.model_validate(compose(CONF, "tiny"))
+
+
+class Pipeline:
+    """What a finished pipeline leaves behind, with hashes of its own so that each test has runs of its own."""
+
+    def __init__(self, folder: Path, mark: str, values: dict[str, Any]):
+        self.folder, self.mark, self.values = folder, mark, values
+        (folder / "data.dvc").write_text(f"outs:\n- md5: {DATA_MD5}\n  path: data\n")
+        (folder / "params.yaml").write_text(yaml.safe_dump(values))
+        self.records: dict[str, Record] = {}
+        self.add("surrogate", "baseline", {"data": DATA_MD5}, {"surrogates/baseline": f"{mark}.dir"}, "surrogate")
+
+    def add(self, kind: str, variant: str, deps: dict[str, str], outs: dict[str, str], *params: str) -> Record:
+        params_now = json.loads(json.dumps({key: self.values[key] for key in params}))
+        record = Record(f"{kind}@{variant}".rstrip("@"), deps, params_now, outs)
+        self.records[record.stage] = record
+        lock = {
+            name: {
+                "cmd": name,
+                "deps": [{"path": path, "md5": md5} for path, md5 in each.deps.items()],
+                "params": {"params.yaml": each.params},
+                "outs": [{"path": path, "md5": md5} for path, md5 in each.outs.items()],
+            }
+            for name, each in self.records.items()
+        }
+        (self.folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": lock}))
+        return record
+
+    def train(self, variant: str = "baseline", epochs: int = 2) -> Record:
+        curve = paths.learning_curve(variant)
+        curve.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame([asdict(epoch(number)) for number in range(1, epochs + 1)]).to_csv(curve, index=False)
+        picture(paths.patches_picture(variant))
+        outs = {str(paths.model(variant)): f"{self.mark}{variant}.dir", str(curve): md5_of(curve)}
+        deps = {f"surrogates/{variant}": f"{self.mark}.dir"}
+        return self.add("train", variant, deps, outs, "seed", "train", "network")
+
+    def evaluate(self, variant: str) -> Record:
+        path = paths.evaluation(variant)
+        write_json(path, SUMMARY)
+        picture(paths.confusion_picture(variant))
+        outs = {str(paths.classifiers(variant)): f"{self.mark}{variant}.dir", str(path): md5_of(path)}
+        deps = {"data": DATA_MD5, f"models/{variant}": f"{self.mark}{variant}.dir"}
+        return self.add("evaluate", variant, deps, outs, "seed", "evaluate")
+
+    def everything(self, config: Config) -> None:
+        for variant in config.trained:
+            self.train(variant)
+        for variant in config.evaluated:
+            self.evaluate(variant)
+        picture(paths.RESULTS_PNG)
+        deps = {str(paths.evaluation(name)): md5_of(paths.evaluation(name)) for name in config.evaluated}
+        self.add("report", "", deps, {str(paths.RESULTS_PNG): md5_of(paths.RESULTS_PNG)})
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
+
+
+@pytest.fixture
+def pipeline(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    made = Pipeline(folder, md5(request.node.nodeid.encode()).hexdigest()[:8], compose(CONF, "tiny"))
+    # Asking DVC takes a repository and a second; tests/test_lineage.py does.
+    monkeypatch.setattr(lineage, "now", lambda stage: made.records[stage])
+    return made
+
+
+@pytest.fixture
+def no_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def epoch(number: int) -> Epoch:
+    return Epoch(number, 0.05, 3.0 / number, 0.1 * number, 3.5 / number, 0.09 * number)

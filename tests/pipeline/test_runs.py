@@ -1,0 +1,224 @@
+"""Runs of `mlflow run`, of DVC's experiments and of `dvc repro` in one store, and a store that is not always there."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import yaml
+
+from .conftest import Project
+
+EVALUATED = ["raw_pixels", "random_network", "baseline", "clustered"]
+STAGES = [f"evaluate {name}" for name in EVALUATED] + ["train baseline", "train clustered"]
+
+
+@pytest.fixture
+def project(finished: Project) -> Iterator[Project]:
+    """The finished project, with its results committed; parameters and results are set back afterwards."""
+    finished.git("add", "-A")
+    words = ("-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-q", "--allow-empty")
+    finished.git(*words, "-m", "results")
+    yield finished
+    finished.git("checkout", "-q", ".")
+    finished.dvc("checkout", "-q")
+
+
+def store_of(project: Project) -> str:
+    return f"sqlite:///{project.folder}/mlflow.db"
+
+
+def runs(uri: str) -> dict[str, Any]:
+    client = mlflow.MlflowClient(uri)
+    everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+    return {run.info.run_id: run for run in client.search_runs(everywhere)}
+
+
+def of_stages(found: dict[str, Any]) -> list[Any]:
+    return [run for run in found.values() if run.data.tags.get("kind") in ("train", "evaluate")]
+
+
+def parents(found: dict[str, Any]) -> list[Any]:
+    return [run for run in found.values() if run.data.tags.get("kind") not in ("train", "evaluate")]
+
+
+def whole_run(project: Project, folder: Path | None = None) -> None:
+    """`mlflow run` of the project, with an address that is relative, as MLflow's own default is."""
+    store = f"sqlite:///{os.path.relpath(project.folder / 'mlflow.db', folder or project.folder)}"
+    words = ["mlflow", "run", str(project.folder), "--env-manager=local", "-P", "profile=tiny"]
+    project.run(*words, folder=folder, MLFLOW_TRACKING_URI=store)
+
+
+def inner_folds(folds: int) -> Callable[[dict[str, Any]], None]:
+    return lambda values: values["evaluate"].update(inner_folds=folds)
+
+
+def test_one_stage_under_mlflow_run(project: Project) -> None:
+    before = runs(store_of(project))
+    project.change(inner_folds(3))
+    words = ["mlflow", "run", ".", "--env-manager=local", "-e", "evaluate", "-P", "variant=raw_pixels"]
+    project.run(*words, MLFLOW_TRACKING_URI=store_of(project))
+    new = {key: run for key, run in runs(store_of(project)).items() if key not in before}
+    (parent,), (child,) = parents(new), of_stages(new)
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.info.experiment_id == parent.info.experiment_id
+    assert child.info.run_name == "evaluate raw_pixels tiny seed 0 evaluate.inner_folds=3"
+    assert parent.data.metrics["raw_pixels/accuracy_mean"] == child.data.metrics["accuracy_mean"]
+    assert {run.info.status for run in new.values()} == {"FINISHED"}
+
+
+def test_an_experiment_reaches_the_main_store(project: Project) -> None:
+    before = runs(store_of(project))
+    project.dvc("exp", "run", "--temp", "-n", "four-folds", "-S", "profile=tiny", "-S", "evaluate.inner_folds=4")
+    after = runs(store_of(project))
+    new = [run for key, run in after.items() if key not in before]
+    assert sorted(run.data.tags["variant"] for run in new) == sorted(EVALUATED)
+    tagged = [run for run in after.values() if "experiment.four-folds" in run.data.tags]
+    # Those that DVC took from its cache are told about the experiment too.
+    assert Counter(run.data.tags["kind"] for run in tagged) == {"evaluate": 4, "train": 2}
+    commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
+    for run in new:
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.source.git.commit"] == commit
+    assert "four-folds" in project.dvc("exp", "show", "--json").stdout
+    listed = json.loads(project.run("exemplarcnn", "compare", "baseline", "--json").stdout)
+    assert "four-folds" in {row["experiment"] for row in listed}
+
+
+def test_an_experiment_runs_the_code_of_its_own_folder(project: Project) -> None:
+    # An experiment in a folder of its own must not look at the code that somebody goes on editing in the main one.
+    project.dvc("exp", "run", "--queue", "-n", "old-code", "-S", "profile=tiny", "-S", "evaluate.inner_folds=6")
+    report = project.folder / "src/exemplarcnn/stages/evaluate.py"
+    report.write_text("raise SystemExit('code of the main folder')\n")
+    project.dvc("exp", "run", "--run-all")
+    assert "old-code" in project.dvc("exp", "list").stdout
+
+
+def test_ten_runs_mixed_with_repro_and_experiments(project: Project, tmp_path: Path) -> None:
+    before = runs(store_of(project))
+    for number in range(10):
+        whole_run(project, tmp_path if number % 2 else None)
+        if number == 3:
+            project.change(inner_folds(7))
+            project.repro()
+        if number == 6:
+            project.dvc("exp", "run", "--temp", "-S", "profile=tiny", "-S", "evaluate.inner_folds=7")
+    after = runs(store_of(project))
+    assert {run.info.status for run in after.values()} == {"FINISHED"}
+    identities = Counter(run.data.tags["identity"] for run in of_stages(after))
+    assert set(identities.values()) == {1}
+    new = {key: run for key, run in after.items() if key not in before}
+    assert sorted(run.info.run_name for run in of_stages(new)) == sorted(
+        f"evaluate {name} tiny seed 0 evaluate.inner_folds=7" for name in EVALUATED
+    )
+    assert len(parents(new)) == 10
+    results = json.loads((project.folder / "reports/results.json").read_text())
+    for parent in parents(new):
+        assert not parent.info.run_name.startswith(("train", "evaluate"))
+        assert parent.data.params["profile"] == "tiny"
+        # Their figures are there although every stage was cached.
+        for row in results["rows"]:
+            name = row["variant"]
+            assert parent.data.metrics[f"{name}/accuracy_mean"] == pytest.approx(row["accuracy_mean"])
+            assert after[parent.data.tags[f"run.evaluate.{name}"]].data.tags["variant"] == name
+    data = yaml.safe_load((project.folder / "data.dvc").read_text())["outs"][0]["md5"]
+    commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
+    client = mlflow.MlflowClient(store_of(project))
+    everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+    wanted = f"tags.variant = 'clustered' and tags.`data.md5` = '{data}' and tags.`commit.{commit}` = 'true'"
+    assert {run.data.tags["kind"] for run in client.search_runs(everywhere, wanted)} == {"train", "evaluate"}
+
+
+def test_a_fresh_clone_with_an_empty_store_sends_all(project: Project, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    project.git("clone", "-q", str(project.folder), str(clone))
+    variables = {"PYTHONPATH": str(clone / "src")}
+    said = project.run("exemplarcnn", "log", folder=clone, **variables).stdout
+    assert said.count(": sent") == len(STAGES)
+    again = project.run("exemplarcnn", "log", folder=clone, **variables).stdout
+    assert again.count(": there already") == len(STAGES)
+    rows = json.loads(project.run("exemplarcnn", "compare", "--json", folder=clone, **variables).stdout)
+    assert {row["variant"] for row in rows} == set(EVALUATED)
+
+
+class Server:
+    """An MLflow server that can be killed and started again on the same store."""
+
+    def __init__(self, folder: Path):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri, self.folder = f"http://127.0.0.1:{self.port}", folder
+
+    def start(self) -> None:
+        words = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(self.port)]
+        words += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self.folder / "server.log").open("a") as log:
+            self.process = subprocess.Popen(
+                words, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        self._wait()
+
+    def _wait(self) -> None:
+        for _ in range(240):
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+                    return
+            except (OSError, urllib.error.URLError):
+                time.sleep(0.5)
+        pytest.fail((self.folder / "server.log").read_text())
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    made.start()
+    yield made
+    made.kill()
+
+
+def test_a_server_that_dies_during_a_training(project: Project, server: Server) -> None:
+    epochs = 300
+    project.change(lambda values: values["train"].update(epochs=epochs))
+    words = [sys.executable, "-m", "dvc", "repro", "train@baseline"]
+    environment = project.environment | {"MLFLOW_TRACKING_URI": server.uri}
+    training = subprocess.Popen(
+        words, cwd=project.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    started = time.monotonic()
+    while not any(run.data.metrics.get("epoch", 0) > 5 for run in runs(server.uri).values()):
+        assert training.poll() is None, training.communicate()[0]
+        assert time.monotonic() - started < 300
+        time.sleep(0.2)
+    server.kill()
+    said = training.communicate()[0]
+    assert training.returncode == 0, said
+    assert "exemplarcnn log" in said
+    assert "Traceback" not in said
+
+    server.start()
+    (broken,) = runs(server.uri).values()
+    assert broken.info.status == "RUNNING"
+    assert broken.data.metrics["epoch"] < epochs
+    project.run("exemplarcnn", "log", MLFLOW_TRACKING_URI=server.uri)
+    whole = [run for run in runs(server.uri).values() if run.data.tags["variant"] == "baseline"]
+    (run,) = (each for each in whole if each.data.tags["kind"] == "train")
+    assert (run.info.run_id, run.info.status) == (broken.info.run_id, "FINISHED")
+    history = mlflow.MlflowClient(server.uri).get_metric_history(run.info.run_id, "valid_loss")
+    assert sorted(metric.step for metric in history) == list(range(1, epochs + 1))

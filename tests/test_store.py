@@ -1,0 +1,106 @@
+"""Where the MLflow store is, for every way in which a stage may be started."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from exemplarcnn import store, tracking
+from exemplarcnn.config import Config
+
+from .conftest import Pipeline
+from .test_tracking import repository
+
+
+def test_the_tracking_uri_comes_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somewhere:5000")
+    monkeypatch.setenv("DVC_ROOT", "/elsewhere")
+    assert store.address() == "http://somewhere:5000"
+
+
+def test_then_dvcs_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository(folder)
+    root = folder / "main"
+    root.mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    assert store.address() == f"sqlite:///{root}/mlflow.db"
+
+
+def test_then_the_root_of_the_repository(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository(folder)
+    below = folder / "a" / "b"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert store.address() == f"sqlite:///{folder.resolve()}/mlflow.db"
+
+
+def test_else_the_working_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.address() == f"sqlite:///{folder.resolve()}/mlflow.db"
+    monkeypatch.setenv("PATH", str(folder))  # no git at all
+    assert store.address() == f"sqlite:///{folder.resolve()}/mlflow.db"
+
+
+def test_a_relative_address_is_relative_to_the_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///below/mlflow.db")
+    monkeypatch.setenv("DVC_ROOT", "/elsewhere")
+    assert store.address() == "sqlite:////elsewhere/below/mlflow.db"
+
+
+def test_under_mlflow_run_a_relative_address_is_relative_to_its_caller(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What `mlflow run` does: it starts the command in the project's folder and passes its own address on.
+    caller = folder / "caller"
+    caller.mkdir()
+    script = folder / "mlflow"
+    command = [sys.executable, "-c", "from exemplarcnn import store; print(store.address())"]
+    script.write_text(f"import subprocess, sys\nsubprocess.run({command}, cwd={str(folder)!r}, check=True)\n")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    done = subprocess.run([sys.executable, str(script), "run"], cwd=caller, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"sqlite:///{caller.resolve()}/mlflow.db"
+
+
+# Where pictures go
+
+
+def test_pictures_lie_beside_the_store_wherever_it_is_made_from(
+    store_file: Path, folder: Path, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.train()
+    root = folder / "root"
+    root.mkdir()
+    monkeypatch.setattr(store, "EXPERIMENT", f"exemplarcnn of {folder.name}")
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    # A new store takes seconds; a new experiment in the shared one is enough.
+    (root / "mlflow.db").symlink_to(store_file)
+    with tracking.run("train", "baseline", config):
+        pass
+    experiment = mlflow.MlflowClient(store.address()).get_experiment_by_name(store.EXPERIMENT)
+    assert experiment.artifact_location == (store_file.parent / "mlartifacts").as_uri()
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "sqlite:////somewhere/a b/mlflow.db",
+        "sqlite:///mlflow.db",
+        "sqlite:///below/mlflow.db",
+    ],
+)
+def test_every_form_of_a_local_store_gets_a_place_for_pictures(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    class Client:
+        def get_experiment_by_name(self, name: str) -> None:
+            return None
+
+        def create_experiment(self, name: str, artifact_location: str | None = None) -> str:
+            return str(artifact_location)
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    expected = (folder / uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+    assert store.experiment_id(Client(), None) == expected.as_uri()
