@@ -98,7 +98,7 @@ def test_every_form_of_a_local_store_gets_a_place_for_pictures(
         def get_experiment_by_name(self, name: str) -> None:
             return None
 
-        def create_experiment(self, name: str, artifact_location: str | None = None) -> str:
+        def create_experiment(self, name: str, artifact_location: str, tags: dict[str, str]) -> str:
             return str(artifact_location)
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

@@ -7,6 +7,8 @@ import pandas as pd
 from exemplarcnn import store
 
 FIRST_COLUMNS = ("variant", "accuracy_mean", "accuracy_std", "profile", "seed")
+# Says which files are written, and changes no result.
+NO_COLUMN = "variant.cluster_features"
 LAST_COLUMNS = ("experiment", "commit", "data", "started", "run")
 
 
@@ -30,7 +32,7 @@ def evaluations(variants: list[str] | None = None, profile: str | None = None) -
         rows = [_row_of(run) for run in store.search(store.connect(), wanted)]
     rows = [row for row in rows if not variants or row["variant"] in variants]
     table = pd.DataFrame(rows, columns=None if rows else [*FIRST_COLUMNS, *LAST_COLUMNS])
-    params = [name for name in table if name not in FIRST_COLUMNS + LAST_COLUMNS]
+    params = [name for name in table if name not in (*FIRST_COLUMNS, *LAST_COLUMNS, NO_COLUMN)]
     # A parameter that some runs do not depend on is no difference between them.
     differing = [name for name in params if table[name].dropna().nunique() > 1]
     ordered = table[[*FIRST_COLUMNS, *differing, *LAST_COLUMNS]]

@@ -13,6 +13,11 @@ from typing import Any
 from exemplarcnn.errors import PipelineError
 
 EXPERIMENT = "exemplarcnn"
+ABOUT = {
+    "mlflow.note.content": "Trainings and evaluations of ExemplarCNN. One run a result: see `exemplarcnn compare`.",
+    # MLflow's pages then show what belongs to training, not to language models.
+    "mlflow.experimentKind": "custom_model_development",
+}
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +96,7 @@ def experiment_id(client: Any, parent: Any) -> str:
     place = None
     if (uri := address()).startswith("sqlite:///"):
         place = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
-    return str(client.create_experiment(name, artifact_location=place))
+    return str(client.create_experiment(name, artifact_location=place, tags=ABOUT))
 
 
 def parent_run(client: Any) -> Any:

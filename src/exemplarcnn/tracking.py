@@ -260,6 +260,7 @@ def _create(client: Any, record: Record, records: dict[str, Record], config: Con
     parent = store.parent_run(client)
     tags = {"kind": kind, "variant": variant, "identity": record.identity, "profile": config.profile}
     tags |= {"mlflow.source.git.commit": store.commit(), "data.md5": data_digest(paths.DATA)} | marks
+    tags |= {"mlflow.source.name": f"dvc repro {record.stage}", "mlflow.source.type": "LOCAL"}
     if parent:
         tags["mlflow.parentRunId"] = parent.info.run_id
     name = _name(record, records, config)
