@@ -10,7 +10,7 @@ import pytest
 from exemplarcnn.config import Config, compose
 from exemplarcnn.evaluation import bootstrap_difference, correct
 from exemplarcnn.images import Summary, data_digest
-from exemplarcnn.report import describe_dataset, describe_difference, frame, gather, markdown
+from exemplarcnn.report import describe_dataset, describe_difference, frame, gather, headline, markdown
 
 CONF = Path(__file__).parents[1] / "conf"
 NAMES = ("raw_pixels", "baseline", "clustered")
@@ -120,6 +120,13 @@ def test_accuracies_are_those_of_the_evaluations_in_percent(results: dict[str, A
             key: given[key] for key in ("accuracy_mean", "accuracy_std", "fold_accuracies")
         }
         assert 1 < row["accuracy_mean"] <= 100
+
+
+def test_the_headline_has_a_mean_and_a_deviation_of_every_row(results: dict[str, Any], parts: Any) -> None:
+    summaries = parts[0]
+    assert headline(results) == {
+        name: {"mean": summaries[name]["accuracy_mean"], "std": summaries[name]["accuracy_std"]} for name in NAMES
+    }
 
 
 def test_the_papers_figures_are_apart_from_ours(results: dict[str, Any]) -> None:

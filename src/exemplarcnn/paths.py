@@ -11,6 +11,7 @@ TRAIN_LABELS = DATA / "train_y.bin"
 FOLDS = DATA / "fold_indices.txt"
 CLASS_NAMES = DATA / "class_names.txt"
 RESULTS_JSON = REPORTS / "results.json"
+ACCURACY_JSON = REPORTS / "accuracy.json"
 RESULTS_MD = REPORTS / "results.md"
 RESULTS_PNG = REPORTS / "results.png"
 

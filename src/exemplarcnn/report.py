@@ -84,6 +84,11 @@ def _differences(
     return result
 
 
+def headline(results: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return accuracy and its deviation over the folds, in percent, by variant: what one compares at a glance."""
+    return {row["variant"]: {"mean": row["accuracy_mean"], "std": row["accuracy_std"]} for row in results["rows"]}
+
+
 def frame(results: dict[str, Any]) -> pd.DataFrame:
     """Return the results as a table for people; one row a variant."""
     return pd.DataFrame(

@@ -39,8 +39,9 @@ def test_store_holds_every_training_and_evaluation(finished: Project) -> None:
 
 
 def test_metrics_and_plots_show(finished: Project) -> None:
-    shown = finished.dvc("metrics", "show", "--json").stdout
-    assert "accuracy_mean" in shown
+    (shown,) = json.loads(finished.dvc("metrics", "show", "--json").stdout).values()
+    assert list(shown["data"]) == ["reports/accuracy.json"]
+    assert list(shown["data"]["reports/accuracy.json"]["data"]) == EVALUATED
     finished.dvc("plots", "show", "-o", "plots")
     page = (finished.folder / "plots/index.html").read_text()
     assert "Learning curve of baseline" in page

@@ -6,7 +6,7 @@ from exemplarcnn.files import read_array, read_json, whole, write_json
 
 
 def run(_: str, config: Config) -> None:
-    """Write ``reports/results.json``, ``results.md`` and ``results.png``."""
+    """Write ``reports/results.json``, ``results.md``, ``results.png`` and ``accuracy.json``."""
     data = images.check(paths.DATA)
     labels = images.read_labels(paths.TEST_LABELS, data["test"])
     summaries = {name: read_json(paths.evaluation(name)) for name in config.evaluated}
@@ -19,6 +19,7 @@ def run(_: str, config: Config) -> None:
         config, data, images.data_digest(paths.DATA), summaries, predictions, labels, groupings, budgets
     )
     write_json(paths.RESULTS_JSON, results)
+    write_json(paths.ACCURACY_JSON, report.headline(results))
     with whole(paths.RESULTS_MD) as partial:
         partial.write_text(report.markdown(results))
     figures.results(paths.RESULTS_PNG, results)
