@@ -81,7 +81,7 @@ class Pipeline:
 
     def add(self, kind: str, variant: str, deps: dict[str, str], outs: dict[str, str], *params: str) -> Record:
         params_now = json.loads(json.dumps({key: self.values[key] for key in params}))
-        record = Record(f"{kind}@{variant}".rstrip("@"), deps, params_now, outs)
+        record = Record(f"{kind}@{variant}", deps, params_now, outs)
         self.records[record.stage] = record
         lock = {
             name: {
@@ -118,8 +118,8 @@ class Pipeline:
         for variant in config.evaluated:
             self.evaluate(variant)
         picture(paths.RESULTS_PNG)
-        deps = {str(paths.evaluation(name)): md5_of(paths.evaluation(name)) for name in config.evaluated}
-        self.add("report", "", deps, {str(paths.RESULTS_PNG): md5_of(paths.RESULTS_PNG)})
+        rows = [{"variant": name, "fold_accuracies": SUMMARY["fold_accuracies"]} for name in config.evaluated]
+        write_json(paths.RESULTS_JSON, {"dataset": {"hash": DATA_MD5}, "rows": rows})
 
 
 def picture(path: Path) -> None:

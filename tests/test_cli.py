@@ -198,6 +198,12 @@ def no_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
 
 
+def test_log_that_broke_off_is_a_failure(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(cli.app, ["profile", "tiny"])
+    monkeypatch.setattr(tracking, "send", lambda config: {"train@baseline": tracking.BROKEN})
+    assert run(cli.app, ["log"]).exit_code == 1
+
+
 def test_log_without_results_says_so(no_store: None, home: Path) -> None:
     run(cli.app, ["profile", "tiny"])
     result = run(cli.app, ["log"])

@@ -42,6 +42,7 @@ def repository(folder: Path) -> str:
 
 def commit(folder: Path) -> str:
     words = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "add", "-A"], cwd=folder, check=True)
     subprocess.run([*words, "commit", "-q", "--allow-empty", "-m", "x"], cwd=folder, check=True)
     answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True)
     return answer.stdout.strip()
@@ -111,7 +112,6 @@ def test_a_training_run(store: Any, pipeline: Pipeline, config: Config) -> None:
 
 
 def test_data_sets_are_logged_with_their_hashes(store: Any, pipeline: Pipeline, config: Config) -> None:
-    pipeline.train()
     records = pipeline.train(), pipeline.evaluate("baseline")
     for record in records:
         kind, _, variant = record.stage.partition("@")
@@ -181,31 +181,52 @@ def test_names_tell_what_was_changed(store: Any, folder: Path, pipeline: Pipelin
     assert only(store, other).info.run_name == "train baseline tiny seed 0 train.epochs=7"
 
 
-def test_commit_and_experiment_are_kept(
-    store: Any, folder: Path, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = repository(folder)
+def test_a_commit_that_has_the_result_is_kept(store: Any, folder: Path, pipeline: Pipeline, config: Config) -> None:
     record = pipeline.train()
-    monkeypatch.setenv("DVC_EXP_NAME", "brave-one")
+    first = repository(folder)
     with tracking.run("train", "baseline", config):
         pass
     tags = only(store, record).data.tags
     assert tags["mlflow.source.git.commit"] == first
     assert tags[f"commit.{first}"] == "true"
-    assert tags["experiment.brave-one"] == "true"
-    # Inside an experiment git stands on a commit that nobody knows.
-    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "abc")
+
+
+def test_a_commit_with_changes_since_does_not_have_the_result(
+    store: Any, folder: Path, pipeline: Pipeline, config: Config
+) -> None:
+    first = repository(folder)
+    pipeline.values["train"]["epochs"] = 7
+    (folder / "params.yaml").write_text(yaml.safe_dump(pipeline.values))
+    record = pipeline.train()
     with tracking.run("train", "baseline", config):
         pass
-    assert only(store, record).data.tags["commit.abc"] == "true"
+    tags = only(store, record).data.tags
+    assert tags["mlflow.source.git.commit"] == first
+    assert f"commit.{first}" not in tags
+
+
+def test_an_experiment_is_kept(
+    store: Any, folder: Path, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = pipeline.train()
+    repository(folder)
+    # Inside an experiment git stands on a commit that nobody knows.
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "abc")
+    monkeypatch.setenv("DVC_EXP_NAME", "brave-one")
+    with tracking.run("train", "baseline", config):
+        pass
+    tags = only(store, record).data.tags
+    assert tags["experiment.brave-one"] == "true"
+    assert tags["mlflow.source.git.commit"] == "abc"
+    assert not [name for name in tags if name.startswith("commit.")]
 
 
 # The same work again
 
 
 def test_finished_work_leaves_one_run(store: Any, folder: Path, pipeline: Pipeline, config: Config) -> None:
-    repository(folder)
     record = pipeline.train()
+    repository(folder)
     with tracking.run("train", "baseline", config) as tracked:
         tracked.epoch(epoch(1))
     before = only(store, record)
@@ -260,6 +281,29 @@ def test_two_processes_at_once_open_one_run(store: Any, folder: Path, pipeline: 
     only(store, record)
 
 
+def test_what_another_process_finished_stays_finished(store: Any, pipeline: Pipeline, config: Config) -> None:
+    record = pipeline.train()
+    with pytest.raises(KeyboardInterrupt), tracking.run("train", "baseline", config):
+        store.set_terminated(only(store, record).info.run_id, "FINISHED")
+        raise KeyboardInterrupt
+    assert only(store, record).info.status == "FINISHED"
+
+
+def test_a_parameter_that_made_no_difference_does_not_block_a_run(
+    store: Any, pipeline: Pipeline, config: Config
+) -> None:
+    record = pipeline.train()
+    broken = tracking._open(store, record, pipeline.records, config)
+    # Another surrogate recipe, the very same surrogate set.
+    pipeline.values["surrogate"]["flip"] = 0.25
+    outs = {"surrogates/baseline": f"{pipeline.mark}.dir"}
+    pipeline.add("surrogate", "baseline", {"data": DATA_MD5}, outs, "surrogate")
+    with tracking.run("train", "baseline", config):
+        pass
+    run = only(store, record)
+    assert (run.info.run_id, run.info.status) == (broken.run_id, "FINISHED")
+
+
 def test_errors_of_the_work_come_through(store: Any, pipeline: Pipeline, config: Config) -> None:
     record = pipeline.train()
     with pytest.raises(ValueError, match="diverged"), tracking.run("train", "baseline", config):
@@ -311,11 +355,9 @@ def test_a_run_that_broke_off_is_completed(store: Any, pipeline: Pipeline, confi
 
 def test_results_that_do_not_stand_are_left_out(store: Any, folder: Path, pipeline: Pipeline, config: Config) -> None:
     pipeline.everything(config)
-    (folder / paths.evaluation("clustered")).write_text("{}")
     del pipeline.values["network"]
     (folder / "params.yaml").write_text(yaml.safe_dump(pipeline.values))
     said = tracking.send(config)
-    assert "not what evaluate@clustered wrote" in said["evaluate@clustered"] or "network" in said["evaluate@clustered"]
     assert "params.yaml says network" in said["train@baseline"]
     assert "params.yaml says network" in said["evaluate@baseline"]
     assert said["evaluate@raw_pixels"] == "sent"
@@ -383,8 +425,19 @@ def test_the_parent_gets_the_figures_even_of_cached_stages(
     found = only(store, pipeline.records["evaluate@baseline"])
     assert run.data.tags["run.evaluate.baseline"] == found.info.run_id
     assert run.data.tags["data.md5"] == DATA_MD5
-    assert [artifact.path for artifact in store.list_artifacts(parent.info.run_id)] == ["results.png"]
+    assert {artifact.path for artifact in store.list_artifacts(parent.info.run_id)} == {"results.png", "results.json"}
     assert (run.info.status, run.info.run_name) == ("RUNNING", "mine")
+
+
+def test_a_report_of_other_evaluations_is_not_attached(
+    store: Any, pipeline: Pipeline, config: Config, parent: Any
+) -> None:
+    pipeline.everything(config)
+    results = json.loads(paths.RESULTS_JSON.read_text())
+    results["rows"][0]["fold_accuracies"][0] += 1
+    write_json(paths.RESULTS_JSON, results)
+    tracking.send(config)
+    assert store.list_artifacts(parent.info.run_id) == []
 
 
 def test_a_parent_that_is_not_in_the_store(
@@ -400,6 +453,22 @@ def test_a_parent_that_is_not_in_the_store(
     assert "mlflow.parentRunId" not in run.data.tags
     (warning,) = warnings(caplog)
     assert "is not in the store" in warning
+
+
+def test_a_deleted_experiment_is_named(
+    store: Any,
+    pipeline: Pipeline,
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", pipeline.mark)
+    store.delete_experiment(store.create_experiment(pipeline.mark))
+    pipeline.train()
+    with tracking.run("train", "baseline", config):
+        pass
+    (warning,) = warnings(caplog)
+    assert "is deleted; `mlflow experiments restore" in warning
 
 
 def test_an_experiment_named_by_the_user(

@@ -89,8 +89,11 @@ def log_results() -> None:
 
     with _plain_errors():
         params = config.load(PARAMS)
-        for stage, said in tracking.send(params).items():
+        outcome = tracking.send(params)
+        for stage, said in outcome.items():
             typer.echo(f"{stage}: {said}")
+        if tracking.BROKEN in outcome.values():
+            raise typer.Exit(1)
 
 
 @app.command()

@@ -5,6 +5,7 @@ so a fresh clone with committed metrics knows as much about its results as the m
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,15 @@ from exemplarcnn.images import data_digest, md5_of
 LOCK = Path("dvc.lock")
 PARAMS = Path("params.yaml")
 CODE = "src/"
+# Which part of params.yaml names the variants of a stage.
+VARIANTS = {
+    "seed": "seeded",
+    "group": "grouped",
+    "surrogate": "trained",
+    "train": "trained",
+    "embed": "trained",
+    "evaluate": "evaluated",
+}
 
 
 @dataclass(frozen=True)
@@ -67,11 +77,20 @@ def now(stage: str) -> Record:
 
 
 def locked(lock: Path = LOCK) -> dict[str, Record]:
-    """Read the records of all stages in ``dvc.lock``, by name; none if there is no such file."""
+    """Read the records of all stages in ``dvc.lock``, by name; none if there is no such file.
+
+    Variants that ``params.yaml`` no longer names are left out: DVC keeps their entries for ever.
+    """
     if not lock.exists():
         return {}
+    values = yaml.safe_load(PARAMS.read_text())
     stages = yaml.safe_load(lock.read_text())["stages"]
-    return {name: _record(name, entry) for name, entry in stages.items()}
+    return {name: _record(name, entry) for name, entry in stages.items() if _named(name, values)}
+
+
+def _named(stage: str, values: dict[str, Any]) -> bool:
+    kind, _, variant = stage.partition("@")
+    return kind not in VARIANTS or variant in values.get(VARIANTS[kind], {})
 
 
 def _record(stage: str, entry: dict[str, Any]) -> Record:
@@ -113,9 +132,20 @@ def out_of_date(stage: str, records: dict[str, Record]) -> str | None:
             if path.startswith(CODE) and not (Path(path).exists() and md5_of(Path(path)) == md5):
                 return f"{path} has changed since {record.stage} ran"
         for producer, path in _producers(record, records):
-            if path in producer.outs and producer.outs[path] != record.deps[path]:
+            if _hash(producer, record, path) != record.deps[path]:
                 return f"{producer.stage} has run since {record.stage} did"
     return None
+
+
+def _hash(producer: Record, record: Record, path: str) -> str:
+    """Return the hash of what a stage read, as its producer has it now."""
+    if path in producer.outs:
+        return producer.outs[path]
+    # A part of an out, or a folder of several outs: the lock has no hash of it, but what lies there can be asked.
+    if Path(path).exists():
+        with suppress(Exception):  # something else that the stage reads is not there
+            return now(record.stage).deps[path]
+    return record.deps[path]
 
 
 def _producers(record: Record, records: dict[str, Record]) -> Iterator[tuple[Record, str]]:

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -49,7 +49,7 @@ def _caller() -> Path | None:
     import psutil
 
     for process in psutil.Process().parents():
-        with suppress(psutil.Error):
+        with suppress(psutil.Error, OSError):
             words = [Path(word).name for word in process.cmdline()]
             if "mlflow" in words and "run" in words:
                 return Path(process.cwd())
@@ -62,6 +62,11 @@ def _git(*words: str) -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     return answer.stdout.strip()
+
+
+def clean() -> bool:
+    """Say whether the commit has what results depend on: nothing of it was changed since."""
+    return _git("status", "--porcelain", "--", "params.yaml", "dvc.yaml", "data.dvc", "src") == ""
 
 
 def commit() -> str:
@@ -91,6 +96,11 @@ def experiment_id(client: Any, parent: Any) -> str:
         return str(parent.info.experiment_id)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     if found := client.get_experiment_by_name(name):
+        if found.lifecycle_stage == "deleted":
+            raise StoreError(
+                f"experiment {name!r} is deleted; `mlflow experiments restore -x {found.experiment_id}` brings it "
+                "back, MLFLOW_EXPERIMENT_NAME names another"
+            )
         return str(found.experiment_id)
     # Pictures of a local store lie beside it, not below whatever folder a stage runs in.
     place = None
@@ -107,7 +117,9 @@ def parent_run(client: Any) -> Any:
 
     try:
         return client.get_run(run_id)
-    except MlflowException:  # no such run in this store
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
         _say_once(_anonymous(f"The run {run_id} of `mlflow run` is not in the store {address()}: no parent for ours."))
         return None
 
@@ -137,17 +149,24 @@ def locked() -> Iterator[None]:
 
 def search(client: Any, wanted: str) -> list[Any]:
     """Return all runs that match, whichever experiment they are in."""
-    everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
-    page = client.search_runs(everywhere, wanted)
-    runs = list(page)
+    experiments = _pages(client.search_experiments)
+    everywhere = [experiment.experiment_id for experiment in experiments]
+    return _pages(lambda page_token: client.search_runs(everywhere, wanted, page_token=page_token))
+
+
+def _pages(fetch: Callable[..., Any]) -> list[Any]:
+    page = fetch(page_token=None)
+    found = list(page)
     while page.token:
-        page = client.search_runs(everywhere, wanted, page_token=page.token)
-        runs += page
-    return runs
+        page = fetch(page_token=page.token)
+        found += page
+    return found
 
 
 def problem(error: Exception) -> str:
     """Say in one line what is wrong with the store."""
+    if isinstance(error, StoreError):
+        return str(error)
     said = (str(error).splitlines() or [type(error).__name__])[0]
     return _anonymous(f"MLflow store {address()}: {said}")
 

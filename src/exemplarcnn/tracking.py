@@ -33,6 +33,7 @@ LONGEST_PARAM = 500
 LONGEST_NAME = 200
 PARAMS_A_CALL = 100
 CURVE = ("learning_rate", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+BROKEN = "the store failed on the way; the same command goes on"
 # What is tagged with its hash once it is made.
 MADE = {
     "train": {"model": paths.model, "curve": paths.learning_curve},
@@ -76,8 +77,8 @@ def changes(params: dict[str, Any], profile: dict[str, Any]) -> list[str]:
 def _name(record: Record, records: dict[str, Record], config: Config) -> str:
     """Return a name by which a person tells runs apart: what, on which scale, which seed, and what was changed."""
     changed = []
-    # A profile of the user's own making may no longer be there.
-    with suppress(configuration.ConfigError):
+    # A profile of the user's own making may no longer be there, or be half edited: a name is not worth a run.
+    with suppress(Exception):
         changed = changes(lineage.params(record, records), configuration.compose(Path("conf"), config.profile))
     kind, _, variant = record.stage.partition("@")
     return " ".join([kind, variant, config.profile, f"seed {config.seed}", *changed])[:LONGEST_NAME]
@@ -109,6 +110,8 @@ class Run:
 
     def metrics(self, values: dict[str, float], step: int = 0) -> None:
         """Log several metrics in one call."""
+        if self.failed or self.finished:
+            return
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -119,6 +122,8 @@ class Run:
 
     def tags(self, values: dict[str, str]) -> None:
         """Set several tags in one call."""
+        if self.failed or self.finished:
+            return
         from mlflow.entities import RunTag
 
         batch = [RunTag(name, value) for name, value in values.items()]
@@ -175,23 +180,29 @@ class Run:
         self.artifact(paths.confusion_picture(variant))
 
     def finish(self, status: str) -> None:
-        """Close the run as ``FINISHED`` or ``FAILED``."""
-        self.safely(lambda client: client.set_terminated(self.run_id, status))
+        """Close the run as ``FINISHED`` or ``FAILED``; what another process has finished meanwhile stays so."""
+
+        def close(client: Any) -> None:
+            if client.get_run(self.run_id).info.status != "FINISHED":
+                client.set_terminated(self.run_id, status)
+
+        self.safely(close)
 
     @contextmanager
     def system_metrics(self) -> Iterator[None]:
         """Log what processor, memory, disk and GPU do while the block runs, every ten seconds."""
-        if self.failed or self.finished:
-            yield
-            return
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+        monitor: Any = None
+        if not (self.failed or self.finished):
+            with _only_warn():
+                from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        monitor: Any = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=store.address())
-        monitor.start()
+                monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=store.address())
+                monitor.start()
         try:
             yield
         finally:
-            monitor.finish()
+            if monitor is not None:
+                monitor.finish()
 
 
 def _warn(error: Exception) -> None:
@@ -269,15 +280,19 @@ def _create(client: Any, record: Record, records: dict[str, Record], config: Con
 
 def _marks() -> dict[str, str]:
     """Tags for every commit and every DVC experiment that has this result."""
-    names = {"commit": store.commit(), "experiment": os.environ.get("DVC_EXP_NAME", "")}
-    return {f"{kind}.{name}": "true" for kind, name in names.items() if name}
+    if experiment := os.environ.get("DVC_EXP_NAME"):
+        return {f"experiment.{experiment}": "true"}
+    commit = store.commit()
+    return {f"commit.{commit}": "true"} if commit and store.clean() else {}
 
 
 def _describe(client: Any, run_id: str, record: Record, records: dict[str, Record]) -> None:
-    """Log parameters, and the data sets that the work reads with their hashes. Harmless to repeat."""
+    """Log parameters that the run lacks, and the data sets that the work reads with their hashes."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-    entries = [Param(name, value) for name, value in params_of(record, records).items()]
+    # A parameter of a stage before may be another now and have made no difference: MLflow takes each name once.
+    there = client.get_run(run_id).data.params
+    entries = [Param(name, value) for name, value in params_of(record, records).items() if name not in there]
     for start in range(0, len(entries), PARAMS_A_CALL):
         client.log_batch(run_id, params=entries[start : start + PARAMS_A_CALL])
     read = {path: md5 for path, md5 in record.deps.items() if not path.startswith(lineage.CODE)}
@@ -321,10 +336,10 @@ def _send(client: Any, records: dict[str, Record], config: Config) -> dict[str, 
         said[stage] = "there already" if tracked.finished else "sent"
         tracked.complete(records[stage])
         if tracked.failed:
-            said[stage] = "the store failed on the way"
+            said[stage] = BROKEN
         runs[stage] = tracked.run_id
     if parent := store.parent_run(client):
-        _fill_parent(client, parent, records, config, runs)
+        _fill_parent(client, parent, config, runs)
     return said
 
 
@@ -344,7 +359,7 @@ def _missing(stage: str, records: dict[str, Record]) -> str | None:
     return None
 
 
-def _fill_parent(client: Any, parent: Any, records: dict[str, Record], config: Config, runs: dict[str, str]) -> None:
+def _fill_parent(client: Any, parent: Any, config: Config, runs: dict[str, str]) -> None:
     """Give the run that `mlflow run` opened the figures of all variants, whether computed under it or before."""
     whole = Run(client, parent)
     values: dict[str, float] = {}
@@ -358,6 +373,17 @@ def _fill_parent(client: Any, parent: Any, records: dict[str, Record], config: C
     tags |= {"data.md5": data_digest(paths.DATA)}
     tags |= {f"run.{stage.replace('@', '.')}": run_id for stage, run_id in runs.items()}
     whole.tags(tags)
-    if lineage.out_of_date("report", records) is None:
+    if paths.RESULTS_JSON.exists() and _results_stand(config, runs):
         for path in (paths.RESULTS_MD, paths.RESULTS_PNG, paths.RESULTS_JSON):
             whole.artifact(path)
+
+
+def _results_stand(config: Config, runs: dict[str, str]) -> bool:
+    """Say whether the report is of the evaluations that stand."""
+    results = read_json(paths.RESULTS_JSON)
+    reported = {row["variant"]: row["fold_accuracies"] for row in results["rows"]}
+    if results["dataset"]["hash"] != data_digest(paths.DATA) or any(
+        f"evaluate@{name}" not in runs for name in reported
+    ):
+        return False
+    return reported == {name: read_json(paths.evaluation(name))["fold_accuracies"] for name in config.evaluated}

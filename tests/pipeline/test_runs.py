@@ -27,6 +27,7 @@ STAGES = [f"evaluate {name}" for name in EVALUATED] + ["train baseline", "train 
 @pytest.fixture
 def project(finished: Project) -> Iterator[Project]:
     """The finished project, with its results committed; parameters and results are set back afterwards."""
+    finished.run("exemplarcnn", "profile", "tiny")
     finished.git("add", "-A")
     words = ("-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-q", "--allow-empty")
     finished.git(*words, "-m", "results")
