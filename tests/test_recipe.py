@@ -657,6 +657,6 @@ def test_dictionary_of_the_recipe_loses_no_argument(changed: dict[str, Any]) -> 
 
 def test_transforms_refuse_arguments_of_the_wrong_kind() -> None:
     with pytest.raises(ValueError, match="distribution"):
-        recipe.AnchoredCrop(32, (0.7, 1.4), "other", 0.2)  # type: ignore[arg-type]
+        recipe.AnchoredCrop(32, (0.7, 1.4), "other", 0.2)
     with pytest.raises(ValueError, match="range_policy"):
-        recipe.HueShift((-0.1, 0.1), "stretch")  # type: ignore[arg-type]
+        recipe.HueShift((-0.1, 0.1), "stretch")

@@ -92,7 +92,7 @@ def trainer(
     return Trainer(network or built(), folder, params or train_params(), checkpoint=checkpoint, **values)
 
 
-class Interruption(Exception):  # noqa: N818
+class Interruption(Exception):  # noqa: N818 - stands for a Ctrl-C, which is no error
     pass
 
 
@@ -251,7 +251,7 @@ def orders(run: Trainer, **arguments: Any) -> list[list[int]]:
             seen[-1].extend(images[:, 0, 0, 0].tolist())
         return inner(images)
 
-    run.network.normalise = spy  # type: ignore[method-assign]
+    run.network.normalise = spy
     run.run(**arguments)
     return seen
 
@@ -263,7 +263,7 @@ def test_order_of_batches_depends_on_seed_and_epoch_alone(surrogate_set: Path, t
     assert all(order != list(range(PATCHES)) for order in first)
     assert len({tuple(order) for order in first}) == 4
 
-    np.random.seed(3)  # noqa: NPY002
+    np.random.seed(3)  # noqa: NPY002 - the global generator is what must not matter
     torch.manual_seed(3)
     params = train_params(batch_size=7, precision="bf16", momentum=0.5)
     assert orders(trainer(surrogate_set, tmp_path / "b", params, built(9, 0.5))) == first
