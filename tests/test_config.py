@@ -127,6 +127,7 @@ WRONG = [
     ("machine.device", "tpu"),
     ("machine.threads", 0),
     ("machine.workers", 0),
+    ("machine.memory", 0),
     ("surrogate.anchors_per_image", 0),
     ("surrogate.valid_patches_per_image", 0),
     ("surrogate.scale", 0.7),

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from exemplarcnn import classes
 from exemplarcnn.clustering import cut
 from exemplarcnn.config import Grouped
-from exemplarcnn.grouping import GroupingError, expand, group, halves
+from exemplarcnn.grouping import GroupingError, group, halves
+from tests.test_expansion import distance, slow_expand
 
 
 def unit(seed: int, n: int, d: int = 4) -> np.ndarray:
@@ -28,6 +29,7 @@ def params(**changes: Any) -> Grouped:
         "merged_fraction": 0.3,
         "threshold": None,
         "neighbours": 2,
+        "neighbour_order": "query",
     }
     return Grouped(**(values | changes))
 
@@ -49,50 +51,6 @@ def test_halves_are_drawn_by_the_seed() -> None:
     first, again, other = (halves(100, 0.5, seed)[0].tolist() for seed in (0, 0, 1))
     assert first == again != other
     assert first != list(range(50))
-
-
-# Neighbours
-
-
-def slow_expand(singles: np.ndarray, held_out: np.ndarray, k: int) -> tuple[list[Any], list[Any], list[Any]]:
-    taken: set[int] = set()
-    images, ranks, lengths = [], [], []
-    for single in singles:
-        ranking = sorted((1 - float(held @ single), place) for place, held in enumerate(held_out))
-        free = [(rank, place, d) for rank, (d, place) in enumerate(ranking, 1) if place not in taken][:k]
-        taken |= {place for _, place, _ in free}
-        ranks.append([rank for rank, _, _ in free])
-        images.append([place for _, place, _ in free])
-        lengths.append([d for _, _, d in free])
-    return images, ranks, lengths
-
-
-@settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 1000), n=st.integers(1, 8), k=st.integers(1, 3), spare=st.integers(0, 5))
-def test_expand_against_a_slow_greedy(seed: int, n: int, k: int, spare: int) -> None:
-    singles, held_out = unit(seed, n, 6), unit(seed + 5_000, n * k + spare, 6)
-    found = expand(singles, held_out, k)
-    images, ranks, lengths = slow_expand(singles, held_out, k)
-    assert found.images.tolist() == images
-    assert found.ranks.tolist() == ranks
-    np.testing.assert_allclose(found.distances, lengths, atol=1e-6)
-    assert len(set(found.images.flat)) == n * k
-    assert (np.diff(found.ranks, axis=1) > 0).all()
-
-
-def test_expand_by_hand() -> None:
-    angles = np.deg2rad([0, 10, 20, 90, 180])
-    held_out = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    singles = held_out[[0, 0]]
-    found = expand(singles, held_out, 2)
-    assert found.images.tolist() == [[0, 1], [2, 3]]
-    assert found.ranks.tolist() == [[1, 2], [3, 4]]
-    np.testing.assert_allclose(found.distances, [[0, 1 - np.cos(angles[1])], [1 - np.cos(angles[2]), 1]], atol=1e-6)
-
-
-def test_expand_by_no_neighbours() -> None:
-    found = expand(unit(0, 3), unit(1, 0), 0)
-    assert found.images.shape == found.ranks.shape == found.distances.shape == (3, 0)
 
 
 # Class tables
@@ -142,7 +100,7 @@ def test_a_table_piece_by_piece() -> None:
     singles = [members[0] for members in found[3:]]
     assert len(singles) == 9
     assert set(singles) <= alone
-    near, _, _ = slow_expand(features[singles], features[held_out], 2)
+    near, _ = slow_expand(features[singles], features[held_out], 2, "query")
     assert [members[1:] for members in found[3:]] == [held_out[row].tolist() for row in near]
 
 
@@ -243,7 +201,10 @@ def test_statistics_against_the_table() -> None:
     assert max(spreads) <= statistics["threshold"]
 
     singles = table.loc[table["origin"] == "single", "image_id"].to_numpy()
-    _, ranks, lengths = slow_expand(features[singles], features[held_out], 2)
+    near, ranks = slow_expand(features[singles], features[held_out], 2, "query")
+    lengths = [
+        [distance(features[one], features[held_out[i]]) for i in row] for one, row in zip(singles, near, strict=True)
+    ]
     for name, values in (("neighbour_ranks", ranks), ("neighbour_distances", lengths)):
         expected = [np.min(values), *np.percentile(values, [25, 50, 75]), np.max(values)]
         assert list(statistics[name]) == ["min", "quarter", "median", "three_quarters", "max"]

@@ -44,11 +44,12 @@ class _Section(BaseModel):
 
 
 class Machine(_Section):
-    """What the machine offers. ``workers`` never changes a result; the others can, in its last bits."""
+    """What the machine offers. ``workers`` and ``memory`` never change a result; the others can, in its last bits."""
 
     device: Literal["auto", "cpu", "cuda"]
     threads: Count
     workers: Count
+    memory: Positive
 
 
 class Translate(_Section):
@@ -172,6 +173,7 @@ class Grouped(_Section):
     merged_fraction: Share | None
     threshold: NotNegative | None
     neighbours: Annotated[int, Field(ge=0)]
+    neighbour_order: Literal["query", "global"]
 
     @model_validator(mode="after")
     def _one_cut(self) -> Self:

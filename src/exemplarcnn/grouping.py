@@ -3,42 +3,22 @@
 docs/method.md, section 5.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from exemplarcnn import rng
 from exemplarcnn.clustering import Cut, cut
 from exemplarcnn.config import Grouped
 from exemplarcnn.errors import PipelineError
+from exemplarcnn.expansion import Neighbours, expand
 
 
 class GroupingError(PipelineError):
     """The pool is too small for the classes asked for."""
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """The held-out images that joined single images.
-
-    Attributes
-    ----------
-    images
-        (singles, k) int64, positions in the held-out part, nearest first.
-    ranks
-        (singles, k) int64, place of each in the single's full ranking, from 1; above k where nearer ones were
-        taken already.
-    distances
-        (singles, k) float64, cosine distances.
-    """
-
-    images: NDArray[np.int64]
-    ranks: NDArray[np.int64]
-    distances: NDArray[np.float64]
 
 
 def halves(pool_size: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -48,32 +28,13 @@ def halves(pool_size: int, share: float, seed: int) -> tuple[NDArray[np.int64], 
     return np.sort(order[:size]), np.sort(order[size:])
 
 
-def expand(singles: NDArray[np.float32], held_out: NDArray[np.float32], k: int) -> Neighbours:
-    """Give each single image in turn its k nearest held-out images that are still free.
-
-    Parameters
-    ----------
-    singles, held_out
-        (n, d) and (m, d) float32 of unit length; ``n * k <= m``.
-    k
-        Neighbours an image.
-    """
-    images = np.empty((len(singles), k), np.int64)
-    ranks, distances = np.empty_like(images), np.empty(images.shape)
-    free = np.ones(len(held_out), bool)
-    for row in tqdm(range(len(singles) if k else 0), desc="nearest held-out images", unit="image"):
-        distance = 1 - (held_out @ singles[row]).astype(np.float64)
-        left = np.where(free, distance, np.inf)
-        for place in range(k):
-            nearest = int(left.argmin())  # of equally near ones the first
-            left[nearest], free[nearest] = np.inf, False
-            images[row, place], distances[row, place] = nearest, distance[nearest]
-            before = np.count_nonzero(distance < distance[nearest])
-            ranks[row, place] = 1 + before + np.count_nonzero(distance[:nearest] == distance[nearest])
-    return Neighbours(images, ranks, distances)
-
-
-def group(features: NDArray[np.float32], params: Grouped, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+def group(
+    features: NDArray[np.float32],
+    params: Grouped,
+    seed: int,
+    memory: float = 2.0,
+    device: torch.device | None = None,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Make a class table from the features of a pool (docs/method.md, section 5).
 
     Parameters
@@ -82,6 +43,8 @@ def group(features: NDArray[np.float32], params: Grouped, seed: int) -> tuple[pd
         (images, d) float32 of unit length, image ids in order.
     params, seed
         What is asked for, and the experiment's seed.
+    memory, device
+        As for `clustering.cut`.
 
     Returns
     -------
@@ -95,7 +58,7 @@ def group(features: NDArray[np.float32], params: Grouped, seed: int) -> tuple[pd
         classes is named.
     """
     clustered, held_out = halves(len(features), params.clustered_share, seed)
-    found = cut(np.asarray(features[clustered]), params.threshold, params.merged_fraction)
+    found = cut(np.asarray(features[clustered]), params.threshold, params.merged_fraction, memory, device)
     return assemble(features, clustered, held_out, found, params, seed)
 
 
@@ -128,7 +91,9 @@ def assemble(
 
     picks = rng.generator(seed, rng.Purpose.SINGLES).permutation(len(alone))[:wanted]
     singles = alone[picks]
-    near = expand(np.asarray(features[singles]), np.asarray(features[held_out]), params.neighbours)
+    near = expand(
+        np.asarray(features[singles]), np.asarray(features[held_out]), params.neighbours, params.neighbour_order
+    )
 
     members = np.split(clustered[np.argsort(found.labels, kind="stable")], np.cumsum(sizes)[:-1])
     rows: list[tuple[int, int, str]] = []

@@ -1,6 +1,9 @@
-"""Stage ``group``: a class table made by clustering the features of another variant."""
+"""Stage ``group``: a class table made by clustering the features of another variant.
 
-from exemplarcnn import classes, figures, images, paths, stages
+``torchrun --nproc-per-node N -m exemplarcnn.stages.group VARIANT`` shares the search for near pairs among processes.
+"""
+
+from exemplarcnn import classes, distributed, figures, images, models, paths, stages
 from exemplarcnn.config import Config
 from exemplarcnn.files import read_array, write_json
 from exemplarcnn.grouping import group
@@ -11,7 +14,11 @@ def run(variant: str, config: Config) -> None:
     params = config.grouped[variant]
     pool = images.open_pool(paths.DATA, config.trained[params.source].pool)
     features = read_array(paths.cluster_features(params.source))
-    table, statistics = group(features, params, config.seed)
+    with distributed.processes():
+        device = models.pick_device(config.machine.device)
+        table, statistics = group(features, params, config.seed, config.machine.memory, device)
+        if distributed.rank() > 0:
+            return
     classes.check(table, len(pool))
     classes.write(paths.class_table(variant), table)
     write_json(paths.cluster_statistics(variant), statistics)

@@ -1,0 +1,322 @@
+"""Time and memory of the exact complete-linkage cut, beside scipy and fastcluster in the same run.
+
+    python benchmarks/clustering.py                      # features drawn like real ones, no data needed
+    python benchmarks/clustering.py --images FOLDER      # and features of the images in STL-10 binary files
+    python benchmarks/clustering.py --quick              # within a minute: 2,000 points
+
+All points have 3,440 coordinates and are cut where a tenth of them is merged. Each method runs in a process of its
+own, from a memory-mapped file of features to the number of each point's cluster; memory is the peak of what the
+process holds beyond the mapped file and what its imports took. The peers get float32 distances from a blocked matrix
+product over the upper triangle, written block by block into the float64 array that they take (fastcluster works in
+that array). A peer that does not fit into memory is reported as such. Agreement is with fastcluster's clusters, whose
+distances have float32 errors: differences can be such errors.
+
+Real features: a network of the paper's size is trained on 300 surrogate classes (minutes, once, kept in --work), and
+describes the images of `unlabeled` and `test`; for more points than that their mirror images, then their corners
+(80×80, resized), then mirrored corners. Features drawn like real ones: a Gaussian with the eigenvalues of real
+features, then each point moved towards an earlier one, to a distance drawn from real nearest-neighbour distances; the
+numbers in REAL_LIKE are printed by a run with --images.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+from numpy.typing import NDArray
+
+from _common import ROOT, finish
+from exemplarcnn import classes, clustering, config, features, images, models, network, surrogate, training
+from exemplarcnn.linkage import flat_clusters
+from exemplarcnn.stages import use_threads
+
+DIMENSIONS = 3440
+FRACTION = 0.1
+STRIP = 1000  # points a side of the peers' blocked product
+# Of 15,000 real images, see above: deciles of the distance to the nearest neighbour among 5,000 of them, share of
+# the variance left after k axes, length of the mean.
+REAL_LIKE: dict[str, Any] = {}
+
+Features = NDArray[np.float32]
+
+
+# What is measured, each in a process of its own
+
+
+def condensed(points: Features) -> NDArray[np.float64]:
+    """All distances in scipy's order, from float32 products of blocks of the upper triangle."""
+    n = len(points)
+    result = np.empty(n * (n - 1) // 2)
+    squares = np.concatenate([np.square(points[i : i + STRIP]).sum(axis=1) for i in range(0, n, STRIP)])
+    for top in range(0, n, STRIP):
+        rows = np.asarray(points[top : top + STRIP])
+        for left in range(top, n, STRIP):
+            block = rows @ np.asarray(points[left : left + STRIP]).T
+            block *= -2
+            block += squares[top : top + STRIP, None]
+            block += squares[left : left + STRIP]
+            np.sqrt(np.maximum(block, 0, out=block), out=block)
+            for i in range(len(rows)):
+                first = max(left, top + i + 1)
+                start = (top + i) * (2 * n - top - i - 1) // 2 - (top + i) - 1
+                result[start + first : start + left + block.shape[1]] = block[i, first - left :]
+    return result
+
+
+def by_peer(points: Features, name: str) -> NDArray[np.int64]:
+    """Cluster by scipy or fastcluster."""
+    if name == "scipy":
+        from scipy.cluster.hierarchy import linkage
+
+        Z = linkage(condensed(points), "complete")
+    else:
+        import fastcluster
+
+        Z = fastcluster.linkage(condensed(points), "complete", preserve_input=False)
+    threshold = clustering.threshold_for(Z, len(points), FRACTION)
+    assert threshold is not None
+    return flat_clusters(Z, len(points), threshold)
+
+
+def child(method: str, file: Path, count: int, out: Path) -> None:
+    """Run one method on the first points of a file, and say how long it took."""
+    Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out, this is the process to end
+    use_threads(os.cpu_count() or 1)
+    points = np.load(file, mmap_mode="r")[:count]
+    torch.ones(64, 64) @ torch.ones(64, 64)
+    if method == "scipy":
+        import scipy.cluster.hierarchy  # noqa: F401
+    elif method == "fastcluster":
+        import fastcluster  # noqa: F401
+    for start in range(0, count, STRIP):  # so that nobody waits for the disk
+        points[start : start + STRIP].max()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    begin = time.perf_counter()
+    labels = clustering.cut(points, None, FRACTION).labels if method == "ours" else by_peer(points, method)
+    seconds = time.perf_counter() - begin
+    np.save(out, labels)
+    print(json.dumps({"seconds": seconds}), flush=True)
+
+
+def anonymous(pid: int) -> int:
+    """Bytes that a process holds and that are no pages of a file."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
+def measure(method: str, file: Path, count: int) -> dict[str, Any]:
+    """Run a method in a process of its own, and watch its memory from outside."""
+    row: dict[str, Any] = {"points": count, "method": method}
+    pairs = count * (count - 1) // 2 * 8
+    if method != "ours" and 1.02 * pairs > psutil.virtual_memory().available:
+        return row | {"outcome": f"does not fit: its distances alone take {pairs / 2**30:.1f} GiB"}
+    out = file.with_suffix(f".{method}.npy")
+    out.unlink(missing_ok=True)
+    words = [sys.executable, __file__, "--child", method, str(file), str(count), str(out)]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if process.stdout.readline().strip() != "ready":
+            sys.exit(f"error: {method} did not start:\n{process.stderr.read() if process.stderr else ''}")
+        before = peak = anonymous(process.pid)
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        while process.poll() is None:
+            try:
+                peak = max(peak, anonymous(process.pid))
+            except (OSError, StopIteration):  # it has just ended
+                break
+            time.sleep(0.01)
+        answer = process.stdout.readline()
+    if process.returncode != 0:
+        return row | {"outcome": "ended by the system for lack of memory", "peak_mib": (peak - before) / 2**20}
+    return row | {"outcome": "", "peak_mib": (peak - before) / 2**20, "labels": str(out)} | json.loads(answer)
+
+
+# Features
+
+
+def small_network(folder: Path, pool: images.Pool) -> Path:
+    """Train a network of the paper's size for a short time: 300 classes, 80 patches each, two epochs."""
+    model = folder / "model"
+    if (model / "weights.safetensors").exists():
+        return model
+    params = config.parse(config.compose(ROOT / "conf", "code"), "profile code")
+    train = params.train.model_copy(update={"epochs": 2})
+    trained = params.trained["baseline"].model_copy(update={"patches_per_image": 80})
+    patches = folder / "patches"
+    patches.mkdir(parents=True, exist_ok=True)
+    table = classes.seed_table(len(pool), 300, 0)
+    surrogate.write_set(patches, pool, table, params.surrogate, trained, 0, 2)
+    about = json.loads((patches / "set.json").read_text())
+    net = network.initialise(params.network, 300, 32, 0, about["mean"], about["std"])
+    training.Trainer(net, patches, train, 0, torch.device("cpu"), folder / "checkpoint.safetensors", "benchmark").run()
+    model.mkdir(exist_ok=True)
+    models.describe(model / "network.json", params.network, about)
+    models.save_weights(model / "weights.safetensors", net)
+    return model
+
+
+def corner(image: NDArray[np.uint8], which: int) -> NDArray[np.uint8]:
+    """One of the four 80×80 corners, resized to 96×96."""
+    top, left = divmod(which, 2)
+    part = image[16 * top : 16 * top + 80, 16 * left : 16 * left + 80]
+    return np.asarray(cv2.resize(part, (96, 96), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def real(folder: Path, source: Path, count: int) -> tuple[Path, int]:
+    """Describe images, their mirror images, their corners and the mirrored corners, until there are enough."""
+    pools = [images.open_pool(source, "unlabeled"), images.ImageFile(source / "test_X.bin")]
+    distinct = sum(map(len, pools))
+    file = folder / f"real-{count}.npy"
+    if file.exists():
+        return file, distinct
+    params = config.parse(config.compose(ROOT / "conf", "code"), "profile code")
+    net = models.load(small_network(folder, pools[0]))
+    describe = features.cluster_features(net, params.cluster, params.features.dense_stride, torch.device("cpu"))
+    kinds = [lambda x: x, lambda x: x[:, ::-1]]
+    kinds += [lambda x, c=c: corner(x, c) for c in range(4)]
+    kinds += [lambda x, c=c: corner(x, c)[:, ::-1] for c in range(4)]
+    partial = file.with_suffix(".partial")
+    array = np.lib.format.open_memmap(partial, "w+", np.float32, (count, DIMENSIONS))
+    done = 0
+    for kind in kinds:
+        for pool in pools:
+            for start in range(0, len(pool), 64):
+                batch = pool.batch(np.arange(start, min(start + 64, len(pool))))
+                batch = np.ascontiguousarray(np.stack([kind(image) for image in batch]))[: count - done]
+                if len(batch):
+                    array[done : done + len(batch)] = describe(batch)
+                    done += len(batch)
+                    print(f"\r{done:,} of {count:,} images described", end="", file=sys.stderr)
+    if done < count:
+        sys.exit(f"error: {source} gives {done} points only; ask for at most that")
+    array.flush()
+    partial.rename(file)
+    return file, distinct
+
+
+def look(file: Path) -> dict[str, Any]:
+    """Take from real features what `drawn` needs."""
+    points = np.asarray(np.load(file, mmap_mode="r")[:5000], np.float64)
+    mean = points.mean(axis=0)
+    values = np.linalg.svd(points - mean, compute_uv=False) ** 2
+    left = 1 - np.cumsum(values) / values.sum()
+    gaps = np.sqrt(np.maximum(2 - 2 * points @ points.T, 0)) + 10 * np.eye(len(points))
+    axes = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048]
+    return {
+        "mean_length": round(float(np.linalg.norm(mean)), 4),
+        "variance_after": {k: round(float(left[k - 1]), 5) for k in axes},
+        "nearest": np.quantile(gaps.min(axis=1), np.linspace(0, 1, 11)).round(4).tolist(),
+    }
+
+
+def drawn(folder: Path, count: int) -> Path:
+    """Draw points with the eigenvalues and nearest-neighbour distances of real features."""
+    file = folder / f"drawn-{count}.npy"
+    if file.exists():
+        return file
+    draw = np.random.Generator(np.random.PCG64(1))
+    after = REAL_LIKE["variance_after"]
+    left = np.interp(
+        np.log(np.arange(1, DIMENSIONS + 1)), np.log([*after, DIMENSIONS]), np.log([*after.values(), 1e-6])
+    )
+    spread = np.sqrt(np.maximum(-np.diff(np.exp(left), prepend=1.0), 1e-12))
+    spread *= np.sqrt((1 - REAL_LIKE["mean_length"] ** 2) / np.square(spread).sum())
+    partial = file.with_suffix(".partial")
+    array = np.lib.format.open_memmap(partial, "w+", np.float32, (count, DIMENSIONS))
+    for start in range(0, count, STRIP):
+        rows = min(STRIP, count - start)
+        fresh = draw.normal(size=(rows, DIMENSIONS)) * spread
+        fresh[:, 0] += REAL_LIKE["mean_length"]
+        fresh /= np.linalg.norm(fresh, axis=1, keepdims=True)
+        if start:
+            towards = array[np.sort(draw.integers(0, start, rows))]
+            gap = fresh - towards
+            wanted = np.interp(draw.random(rows), np.linspace(0, 1, 11), REAL_LIKE["nearest"])
+            fresh = towards + gap * (wanted / np.linalg.norm(gap, axis=1))[:, None]
+            fresh /= np.linalg.norm(fresh, axis=1, keepdims=True)
+        array[start : start + rows] = fresh
+    array.flush()
+    partial.rename(file)
+    return file
+
+
+# The table
+
+
+def agreement(one: str, other: str) -> str:
+    """How many points are in clusters that the other method does not have."""
+    a, b = np.load(one), np.load(other)
+    pairs = np.unique(np.stack([a, b]), axis=1)
+    split = (np.bincount(pairs[0])[a] > 1) | (np.bincount(pairs[1])[b] > 1)
+    return "same clusters" if not split.any() else f"{np.count_nonzero(split)} points differ"
+
+
+def compare(data: str, file: Path, sizes: list[int]) -> list[dict[str, Any]]:
+    """All methods at each size: rows with ratios to the better peer."""
+    rows = []
+    for count in sizes:
+        found = {method: measure(method, file, count) for method in ("ours", "fastcluster", "scipy")}
+        peers = [row for name, row in found.items() if name != "ours" and not row["outcome"]]
+        for name, row in found.items():
+            row["data"] = data
+            if not row["outcome"] and "labels" in found["fastcluster"]:
+                row["clusters"] = agreement(row["labels"], found["fastcluster"]["labels"])
+            if name == "ours" and peers:
+                row["time_ratio"] = row["seconds"] / min(peer["seconds"] for peer in peers)
+                row["memory_ratio"] = row["peak_mib"] / min(peer["peak_mib"] for peer in peers)
+            rows.append(row)
+            print({key: value for key, value in row.items() if key != "labels"}, file=sys.stderr)
+    return rows
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, help="folder with unlabeled_X.bin and test_X.bin")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 50_000], help="points, beside the peers")
+    parser.add_argument("--growth", type=int, nargs="*", default=[10_000, 20_000, 50_000, 100_000], help="points alone")
+    parser.add_argument("--quick", action="store_true", help="2,000 points beside the peers, 2,000 and 4,000 alone")
+    parser.add_argument("--work", type=Path, default=ROOT / "work" / "benchmark-clustering")
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        method, file, count, out = arguments.child
+        child(method, Path(file), int(count), Path(out))
+        return
+    sizes, growth = ([2000], [2000, 4000]) if arguments.quick else (arguments.sizes, arguments.growth)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    most = max([*sizes, *growth])
+
+    files = {"drawn": drawn(arguments.work, most)}
+    if arguments.images:
+        file, distinct = real(arguments.work, arguments.images, most)
+        files = {f"real ({min(distinct, most):,} images and what is made of them)": file} | files
+        print("REAL_LIKE =", look(file), file=sys.stderr)
+    rows, curves = [], {}
+    for data, file in files.items():
+        rows += compare(data, file, sizes)
+        alone = [measure("ours", file, count) | {"data": data} for count in growth]
+        rows += alone
+        points, seconds = ([row[key] for row in alone] for key in ("points", "seconds"))
+        curves[data] = round(float(np.polyfit(np.log(points), np.log(seconds), 1)[0]), 2) if len(alone) > 1 else None
+        print(f"{data}: time grows with the {curves[data]}th power of the number of points", file=sys.stderr)
+    table = pd.DataFrame(rows).drop(columns=["labels"]).round(3)
+    finish(table, "clustering", fraction=FRACTION, dimensions=DIMENSIONS, growth=curves, rows=table.to_dict("records"))
+
+
+if __name__ == "__main__":
+    main()

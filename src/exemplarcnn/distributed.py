@@ -1,0 +1,59 @@
+"""Several processes that share one piece of work, as ``torchrun`` starts them; a single process needs none of it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Join the processes of ``torchrun``, if it started this one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield
+        return
+    # gloo: what is exchanged are small arrays on the CPU, wherever the work is done.
+    dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Return the number of this process, from 0; 0 also if it is the only one."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """Return how many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def gathered(*columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Join columns of all processes, in the order of the processes; every process gets all.
+
+    Parameters
+    ----------
+    columns
+        Arrays of one length, which can differ between processes.
+    """
+    if world() == 1:
+        return columns
+    mine = torch.tensor([len(columns[0])])
+    lengths = [torch.zeros_like(mine) for _ in range(world())]
+    dist.all_gather(lengths, mine)
+    longest = max(int(length) for length in lengths)
+    result = []
+    for column in columns:
+        padded = torch.zeros(longest, dtype=torch.from_numpy(column[:0]).dtype)
+        padded[: len(column)] = torch.from_numpy(column)
+        parts = [torch.empty_like(padded) for _ in range(world())]
+        dist.all_gather(parts, padded)
+        result.append(np.concatenate([part[: int(n)].numpy() for part, n in zip(parts, lengths, strict=True)]))
+    return tuple(result)

@@ -1,0 +1,153 @@
+"""Complete linkage on a sparse graph of near pairs: exactly the merges of the full dendrogram up to its radius.
+
+docs/method.md, section 5.2, has the reasons. Works on graphs alone and knows nothing of images or features.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
+
+_NONE = np.iinfo(np.uint64).max
+
+
+def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scramble 64-bit numbers one to one (the finaliser of SplitMix64).
+
+    Pairs of equal distance are taken in the order of their scrambled numbers. In plain order a thousand equal points
+    would have one reciprocal pair a round; scrambled, about half of them are in one.
+    """
+    x = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _nearest(
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    distances: NDArray[np.float64],
+    order: NDArray[np.uint64],
+    points: int,
+) -> NDArray[np.bool_]:
+    """Mark the pairs that come first among all pairs of both their clusters, by distance, then by ``order``."""
+    best = np.full(points, np.inf)
+    np.minimum.at(best, first, distances)
+    np.minimum.at(best, second, distances)
+    shortest = np.flatnonzero((distances == best[first]) & (distances == best[second]))
+    # Pairs that are shortest for one side only can still come before others of the same length at that side.
+    place = np.full(points, _NONE)
+    for side in (first, second):
+        at = np.flatnonzero(distances == best[side])
+        np.minimum.at(place, side[at], order[at])
+    mutual = np.zeros(len(first), bool)
+    mutual[shortest] = (place[first[shortest]] == order[shortest]) & (place[second[shortest]] == order[shortest])
+    return mutual
+
+
+def complete_linkage(graph: csr_array[Any, Any]) -> NDArray[np.float64]:
+    """Cluster the points of a graph by complete linkage, as far as the graph goes.
+
+    Two clusters can merge only if **all** pairs between them are in the graph; the distance of the two is the
+    longest of these pairs. So from all pairs within a radius come exactly the merges that the dendrogram of all
+    pairs has up to that radius. Ties are broken by a fixed order of the pairs: the result is that of merging the
+    first pair again and again, whatever the order in which the graph lists its pairs.
+
+    Parameters
+    ----------
+    graph
+        (points, points), upper triangle: the distance of each pair that is near enough. A stored zero is a pair at
+        distance zero; what is not stored is too far.
+
+    Returns
+    -------
+    (merges, 4) float64
+        Rows as in scipy's ``Z``, heights ascending: the two clusters (points are 0 to points − 1, row i makes
+        cluster points + i), their distance, the size of what they make. With fewer than points − 1 rows several
+        clusters are left.
+
+    Notes
+    -----
+    In each round all reciprocal nearest neighbours merge at once. Complete linkage never makes a merged cluster
+    nearer to a third than its nearer half was, and a merged cluster keeps the number of one of its halves in the
+    order of ties, so merges in different places do not disturb each other. Work a round is in proportion to the
+    pairs that are left.
+    """
+    points = graph.shape[0]
+    pairs = graph.tocoo()
+    first, second = pairs.row.astype(np.int64), pairs.col.astype(np.int64)
+    distances = pairs.data.astype(np.float64)
+    merges: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.uint64]]] = []
+    while len(first):
+        numbers = first.astype(np.uint64) * np.uint64(points) + second.astype(np.uint64)
+        order = _mixed(numbers)
+        mutual = _nearest(first, second, distances, order, points)
+        merges.append((first[mutual], second[mutual], distances[mutual], order[mutual]))
+
+        # A merged cluster is known by the lower of its two numbers.
+        merged_into = np.arange(points)
+        merged_into[second[mutual]] = first[mutual]
+        parts = np.ones(points, np.int64)
+        parts[first[mutual]] = 2
+        touched = (parts[merged_into[first]] == 2) | (parts[merged_into[second]] == 2)
+        a, b = merged_into[first[touched]], merged_into[second[touched]]
+        low, high = np.minimum(a, b), np.maximum(a, b)
+        between = low != high
+        low, high, length = low[between], high[between], distances[touched][between]
+        keys, inverse, count = np.unique(low * points + high, return_inverse=True, return_counts=True)
+        longest = np.zeros(len(keys))
+        np.maximum.at(longest, inverse, length)
+        low, high = keys // points, keys % points
+        # Two clusters stay a pair only if each part of one is paired with each part of the other.
+        whole = count == parts[low] * parts[high]
+        first = np.concatenate([first[~touched], low[whole]])
+        second = np.concatenate([second[~touched], high[whole]])
+        distances = np.concatenate([distances[~touched], longest[whole]])
+    return _dendrogram(merges, points)
+
+
+def _dendrogram(
+    merges: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.uint64]]], points: int
+) -> NDArray[np.float64]:
+    """Put merges of representatives into scipy's numbering."""
+    if not merges:
+        return np.empty((0, 4))
+    first, second, heights, order = (np.concatenate(column) for column in zip(*merges, strict=True))
+    sequence = np.lexsort((order, heights))
+    Z = np.empty((len(sequence), 4))
+    number, size = np.arange(points), np.ones(points, np.int64)
+    for row, merge in enumerate(sequence):
+        a, b = first[merge], second[merge]
+        size[a] += size[b]
+        Z[row] = min(number[a], number[b]), max(number[a], number[b]), heights[merge], size[a]
+        number[a] = points + row
+    return Z
+
+
+def flat_clusters(Z: NDArray[np.float64], points: int, threshold: float) -> NDArray[np.int64]:
+    """Clusters after all merges up to a threshold.
+
+    Parameters
+    ----------
+    Z
+        As `complete_linkage` gives it; a whole dendrogram of scipy's does as well.
+    points
+        Number of points.
+    threshold
+        Largest distance allowed inside a cluster.
+
+    Returns
+    -------
+    (points,) int64
+        Clusters numbered 0, 1, … in the order of their first point.
+    """
+    rows = np.count_nonzero(Z[:, 2] <= threshold)
+    sides = Z[:rows, :2].astype(np.int64)
+    # Every merge is a node of a forest; its trees are the clusters.
+    links = np.concatenate([sides[:, 0], sides[:, 1]]), np.tile(np.arange(points, points + rows), 2)
+    nodes = points + rows
+    forest = coo_array((np.ones(2 * rows, bool), links), shape=(nodes, nodes))
+    trees = connected_components(forest, directed=False)[1][:points]
+    _, first, inverse = np.unique(trees, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse].astype(np.int64)

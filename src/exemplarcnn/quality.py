@@ -1,0 +1,100 @@
+"""How good a class table is, where the truth is known: reported, never used (docs/method.md, section 5.6)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import normalized_mutual_info_score
+
+from exemplarcnn.errors import PipelineError
+
+
+class TruthError(PipelineError):
+    """A truth table does not fit its pool."""
+
+
+def read_truth(path: Path, pool_size: int) -> pd.DataFrame | None:
+    """Read what is known about the images of a pool, or None if there is no such file.
+
+    Returns
+    -------
+    DataFrame or None
+        One row an image, in order: ``class``, a name or NaN; ``original``, the number of the image that this one is
+        a near duplicate of, or NaN.
+
+    Raises
+    ------
+    TruthError
+        If the file lacks a column, or does not list the images of the pool one by one.
+    """
+    if not path.exists():
+        return None
+    table = pd.read_csv(path)
+    if missing := {"index", "class", "original"} - set(table.columns):
+        raise TruthError(f"{path}: column(s) {', '.join(sorted(missing))} missing")
+    if table["index"].tolist() != list(range(pool_size)):
+        raise TruthError(f"{path}: expected one row for each of the pool's {pool_size} images, in order")
+    return table[["class", "original"]]
+
+
+def purity(table: pd.DataFrame, labels: pd.Series) -> dict[str, Any] | None:
+    """Share of images whose label is the commonest of their class, over classes with two labelled images or more.
+
+    Parameters
+    ----------
+    table
+        Class table.
+    labels
+        Label of each image of the pool; NaN where none is known.
+
+    Returns
+    -------
+    dict or None
+        ``images`` that were counted, their ``purity``, and ``by_chance``: the purity to be expected if the same
+        labels were dealt to the same classes at random. None if no class has two labelled images.
+    """
+    known = pd.DataFrame({"class": table["class_id"].to_numpy(), "label": labels.to_numpy()[table["image_id"]]})
+    known = known.dropna()
+    known = known[known.groupby("class")["label"].transform("size") > 1]
+    if known.empty:
+        return None
+
+    def share(label: pd.Series) -> float:
+        counts = pd.crosstab(known["class"], label.to_numpy())
+        return float(counts.max(axis=1).sum() / len(known))
+
+    deal = np.random.default_rng(0)
+    dealt = [share(pd.Series(deal.permutation(known["label"].to_numpy()))) for _ in range(20)]
+    return {"images": len(known), "purity": share(known["label"]), "by_chance": float(np.mean(dealt))}
+
+
+def duplicates_together(table: pd.DataFrame, originals: pd.Series) -> dict[str, Any] | None:
+    """Share of known near-duplicate pairs that are in one class, among the pairs that are in the table.
+
+    Parameters
+    ----------
+    table
+        Class table.
+    originals
+        For each image of the pool the image that it is a near duplicate of, or NaN.
+    """
+    class_of = pd.Series(table["class_id"].to_numpy(), index=table["image_id"].to_numpy())
+    copies = originals.dropna().astype(np.int64)
+    pairs = copies[copies.index.isin(class_of.index) & copies.isin(class_of.index)]
+    if pairs.empty:
+        return None
+    together = class_of.loc[pairs.index].to_numpy() == class_of.loc[pairs].to_numpy()
+    return {"pairs": len(pairs), "together": float(together.mean())}
+
+
+def mutual_information(table: pd.DataFrame, other: pd.DataFrame) -> dict[str, Any] | None:
+    """Normalised mutual information of two class tables over the images that are in both.
+
+    The mean of the two entropies normalises it, as is usual. None if fewer than two images are in both.
+    """
+    both = table.merge(other, on="image_id", suffixes=("", "_other"))
+    if len(both) < 2:
+        return None
+    value = normalized_mutual_info_score(both["class_id"], both["class_id_other"])
+    return {"images": len(both), "nmi": float(value)}
