@@ -40,14 +40,15 @@ def square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(middle, (images.SIDE, images.SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def stand_in_pool(train: images.ImageFile, other: Path | None) -> NDArray[np.uint8]:
-    """Put together the training images and those of a folder, shuffled by a fixed seed."""
+def stand_in_pool(train: images.ImageFile, other: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Put together the training images and those of a folder, shuffled by a fixed seed; which is which comes second."""
     pool = [train.batch(range(len(train)))]
     if other is not None:
         folder = images.ImageFolder(other)
         pool.append(np.stack([square(folder[i]) for i in range(len(folder))]))
     together = np.concatenate(pool)
-    return together[np.random.Generator(np.random.PCG64(POOL_SEED)).permutation(len(together))]
+    order = np.random.Generator(np.random.PCG64(POOL_SEED)).permutation(len(together))
+    return together[order], order
 
 
 def stand_in_folds(labels: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
@@ -65,8 +66,13 @@ def make_stand_in(source: Path, data: Path, other: Path | None) -> None:
     for name in LABELLED:
         shutil.copy(source / name, data / name)
     train = images.ImageFile(data / "train_X.bin")
-    images.write_images(data / "unlabeled_X.bin", stand_in_pool(train, other))
+    pool, source_index = stand_in_pool(train, other)
+    images.write_images(data / "unlabeled_X.bin", pool)
     labels = images.read_labels(data / "train_y.bin", len(train))
+    names = np.array([*images.read_class_names(data / "class_names.txt"), ""])
+    classes = names[np.append(labels, np.full(len(pool) - len(train), images.CLASSES))[source_index]]
+    truth = pd.DataFrame({"index": np.arange(len(pool)), "class": classes, "original": ""})
+    truth.to_csv(data / "truth.csv", index=False)
     images.write_folds(data / "fold_indices.txt", stand_in_folds(labels, 1000))
 
 
@@ -76,6 +82,9 @@ def shrink(data: Path) -> None:
         file = images.ImageFile(data / f"{split}_X.bin")
         keep = np.arange(0, len(file), 10)
         images.write_images(data / f"{split}_X.bin", file.batch(keep))
+        if split == "unlabeled" and (truth := data / "truth.csv").exists():
+            table = pd.read_csv(truth).iloc[keep].assign(index=np.arange(len(keep)))
+            table.to_csv(truth, index=False)
         if split != "unlabeled":
             labels = images.read_labels(data / f"{split}_y.bin", len(file))
             images.write_labels(data / f"{split}_y.bin", labels[keep])

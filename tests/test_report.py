@@ -26,6 +26,10 @@ GROUPING = {
     "single_classes": 7,
     "neighbour_ranks": {"min": 1.0, "quarter": 1.0, "median": 2.0, "three_quarters": 3.0, "max": 9.0},
     "neighbour_distances": {"min": 0.1, "quarter": 0.2, "median": 0.25, "three_quarters": 0.3, "max": 0.5},
+    "purity": {"images": 18, "purity": 0.5, "by_chance": 0.4},
+    "cluster_purity": {"images": 11, "purity": 0.625, "by_chance": 0.375},
+    "duplicates": {"pairs": 8, "together": 0.75},
+    "round": {"images": 17, "nmi": 0.4321},
 }
 
 
@@ -240,10 +244,24 @@ def test_a_grouping_without_clusters_or_neighbours_is_described(results: dict[st
         "merge_heights": None,
         "neighbour_ranks": None,
         "neighbour_distances": None,
+        "purity": None,
+        "cluster_purity": None,
+        "duplicates": None,
+        "round": None,
     }
     text = markdown(results | {"groupings": {"clustered": bare}})
     assert "0 clusters (none images)" in text
-    assert "Rank of the neighbours" not in text
+    for part in ("Rank of the neighbours", "commonest label", "near-duplicate", "mutual information"):
+        assert part not in text
+
+
+def test_what_the_truth_says_about_a_grouping(results: dict[str, Any]) -> None:
+    text = markdown(results)
+    assert "In the clusters 62.5 % of the 11 images" in text
+    assert "37.5 % would by chance" in text
+    assert "In all classes of several images 50.0 % of the 18 images" in text
+    assert "Of 8 known near-duplicate pairs among the images clustered, 75.0 % are in one cluster" in text
+    assert "the round before: 0.432 over 17 images" in text
 
 
 def test_the_same_results_give_the_same_text(results: dict[str, Any]) -> None:

@@ -135,12 +135,14 @@ def test_an_evaluation_run_stands_alone(store: Any, pipeline: Pipeline, config: 
         "threshold": 0.4,
         "single_classes": 7,
     }
-    write_json(paths.cluster_statistics("clustered"), statistics | {"cluster_sizes": {"2": 5}})
+    judged = {"cluster_purity": {"images": 4, "purity": 0.75, "by_chance": 0.5}, "cluster_sizes": {"2": 5}}
+    write_json(paths.cluster_statistics("clustered"), statistics | judged)
     with tracking.run("evaluate", "clustered", config):
         pass
     run = only(store, record)
     assert {name: value for name, value in run.data.metrics.items() if not name.startswith("system/")} == {
         "accuracy_mean": 60.0,
+        "cluster_purity": 0.75,
         "accuracy_std": 1.5,
         "fold_0_accuracy": 58.5,
         "fold_1_accuracy": 61.5,

@@ -8,6 +8,7 @@ METRICS = Path("metrics")
 REPORTS = Path("reports")
 TEST_LABELS = DATA / "test_y.bin"
 TRAIN_LABELS = DATA / "train_y.bin"
+TRUTH = DATA / "truth.csv"
 FOLDS = DATA / "fold_indices.txt"
 CLASS_NAMES = DATA / "class_names.txt"
 RESULTS_JSON = REPORTS / "results.json"

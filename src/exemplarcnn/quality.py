@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.metrics import normalized_mutual_info_score
 
 from exemplarcnn.errors import PipelineError
@@ -12,6 +13,37 @@ from exemplarcnn.errors import PipelineError
 
 class TruthError(PipelineError):
     """A truth table does not fit its pool."""
+
+
+def judge(
+    table: pd.DataFrame, truth: pd.DataFrame | None, clustered: NDArray[np.int64], before: pd.DataFrame | None
+) -> dict[str, Any]:
+    """Put together what can be said about a class table.
+
+    Parameters
+    ----------
+    table
+        The class table.
+    truth
+        As `read_truth` gives it.
+    clustered
+        The images that were clustered: only pairs of them could have met in a cluster.
+    before
+        The class table that the clustered features were learned with, if it has classes of several images.
+
+    Returns
+    -------
+    dict
+        ``purity`` of all classes, ``cluster_purity`` of the clusters alone, ``duplicates`` and ``round``, each None
+        where nothing is known.
+    """
+    clusters = table[table["origin"] == "cluster"]
+    return {
+        "purity": None if truth is None else purity(table, truth["class"]),
+        "cluster_purity": None if truth is None else purity(clusters, truth["class"]),
+        "duplicates": None if truth is None else duplicates_together(clusters, truth["original"], clustered),
+        "round": None if before is None else mutual_information(table, before),
+    }
 
 
 def read_truth(path: Path, pool_size: int) -> pd.DataFrame | None:
@@ -69,8 +101,10 @@ def purity(table: pd.DataFrame, labels: pd.Series) -> dict[str, Any] | None:
     return {"images": len(known), "purity": share(known["label"]), "by_chance": float(np.mean(dealt))}
 
 
-def duplicates_together(table: pd.DataFrame, originals: pd.Series) -> dict[str, Any] | None:
-    """Share of known near-duplicate pairs that are in one class, among the pairs that are in the table.
+def duplicates_together(
+    table: pd.DataFrame, originals: pd.Series, clustered: NDArray[np.int64]
+) -> dict[str, Any] | None:
+    """Share of known near-duplicate pairs that are in one class, among the pairs that could have been.
 
     Parameters
     ----------
@@ -78,13 +112,22 @@ def duplicates_together(table: pd.DataFrame, originals: pd.Series) -> dict[str, 
         Class table.
     originals
         For each image of the pool the image that it is a near duplicate of, or NaN.
+    clustered
+        The images that were clustered.
+
+    Returns
+    -------
+    dict or None
+        How many ``pairs`` have both images among those clustered, and the share that is ``together``. None if no
+        pair has.
     """
-    class_of = pd.Series(table["class_id"].to_numpy(), index=table["image_id"].to_numpy())
     copies = originals.dropna().astype(np.int64)
-    pairs = copies[copies.index.isin(class_of.index) & copies.isin(class_of.index)]
+    pairs = copies[copies.index.isin(clustered) & copies.isin(clustered)]
     if pairs.empty:
         return None
-    together = class_of.loc[pairs.index].to_numpy() == class_of.loc[pairs].to_numpy()
+    class_of = table.set_index("image_id")["class_id"].reindex(range(len(originals)))
+    # An image of no class is NaN, which equals nothing.
+    together = class_of[pairs.index].to_numpy() == class_of[pairs].to_numpy()
     return {"pairs": len(pairs), "together": float(together.mean())}
 
 

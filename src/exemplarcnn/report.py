@@ -187,4 +187,20 @@ def _grouping(grouping: dict[str, Any]) -> str:
             f"- Rank of the neighbours taken: median {ranks['median']:.0f}, largest {ranks['max']:.0f}; "
             f"cosine distance: median {distances['median']:.4f}, largest {distances['max']:.4f}."
         )
+    for name, what in (("cluster_purity", "In the clusters"), ("purity", "In all classes of several images")):
+        if (found := grouping[name]) is not None:
+            lines.append(
+                f"- {what} {100 * found['purity']:.1f} % of the {found['images']} images whose label is known have the "
+                f"commonest label of their class; {100 * found['by_chance']:.1f} % would by chance."
+            )
+    if (found := grouping["duplicates"]) is not None:
+        lines.append(
+            f"- Of {found['pairs']} known near-duplicate pairs among the images clustered, "
+            f"{100 * found['together']:.1f} % are in one cluster."
+        )
+    if (found := grouping["round"]) is not None:
+        lines.append(
+            f"- Normalised mutual information with the classes of the round before: {found['nmi']:.3f} over "
+            f"{found['images']} images."
+        )
     return "\n".join(lines)

@@ -176,6 +176,8 @@ class Run:
             statistics = read_json(clusters)
             names = ("clusters", "images_in_clusters", "merged_fraction", "threshold", "single_classes")
             values |= {name: statistics[name] for name in names}
+            if (judged := statistics.get("cluster_purity")) is not None:
+                values["cluster_purity"] = judged["purity"]
         self.metrics(values)
         self.artifact(paths.confusion_picture(variant))
 

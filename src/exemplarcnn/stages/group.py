@@ -3,10 +3,10 @@
 ``torchrun --nproc-per-node N -m exemplarcnn.stages.group VARIANT`` shares the search for near pairs among processes.
 """
 
-from exemplarcnn import classes, distributed, figures, images, models, paths, stages
+from exemplarcnn import classes, distributed, figures, images, models, paths, quality, stages
 from exemplarcnn.config import Config
 from exemplarcnn.files import read_array, write_json
-from exemplarcnn.grouping import group
+from exemplarcnn.grouping import group, halves
 
 
 def run(variant: str, config: Config) -> None:
@@ -21,7 +21,10 @@ def run(variant: str, config: Config) -> None:
             return
     classes.check(table, len(pool))
     classes.write(paths.class_table(variant), table)
-    write_json(paths.cluster_statistics(variant), statistics)
+    truth = quality.read_truth(paths.TRUTH, len(pool)) if config.trained[params.source].pool == "unlabeled" else None
+    clustered, _ = halves(len(pool), params.clustered_share, config.seed)
+    before = classes.read(paths.class_table(params.source), len(pool)) if params.source in config.grouped else None
+    write_json(paths.cluster_statistics(variant), statistics | quality.judge(table, truth, clustered, before))
     figures.clusters(paths.clusters_picture(variant), pool, table, features)
 
 
