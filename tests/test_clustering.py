@@ -209,6 +209,17 @@ def test_share_of_more_points_than_are_sampled(seed: int, fraction: float) -> No
     assert partition(found.labels) == partition(hierarchy.fcluster(Z, found.threshold, "distance"))
 
 
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 1000), n=st.integers(2, 60), size=st.floats(1, 20))
+def test_mean_size_is_the_closest_of_all_cuts(seed: int, n: int, size: float) -> None:
+    points = smooth(seed, n, 2)
+    found = cut(points, None, None, size=size)
+    reached = [n / clusters for clusters in range(1, n + 1)]  # no two heights are alike
+    best = min(abs(mean - size) for mean in reached)
+    assert abs(n / (found.labels.max() + 1) - size) == pytest.approx(best)
+    np.testing.assert_array_equal(found.labels, cut(points, found.threshold, None).labels)
+
+
 # Few points
 
 

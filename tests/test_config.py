@@ -66,7 +66,7 @@ def sections(values: Any, path: Key = ()) -> Iterator[Key]:
 
 
 # Names that a person chooses, which therefore have no fixed set of keys.
-FREE = ("seeded", "grouped", "trained", "evaluated")
+FREE = ("seeded", "grouped", "derived", "trained", "evaluated")
 
 
 def test_unknown_keys_are_named_in_every_section(composed: dict[str, Any]) -> None:
@@ -102,13 +102,13 @@ def models(kind: Any) -> Iterator[type[BaseModel]]:
 def test_every_parameter_is_used_by_the_software() -> None:
     sources = [path for path in (ROOT / "src").rglob("*.py") if path.name != "config.py"]
     text = "\n".join(path.read_text() for path in sources)
-    # Groups are read through the names of the layers.
-    layers = {*config.LAYERS, "bias"}
+    # Groups are read through the names of the layers; `method` decides which model an entry is read as.
+    elsewhere = {*config.LAYERS, "bias", "method"}
     unused = {
         f"{model.__name__}.{name}"
         for model in models(Config)
         for name in model.model_fields
-        if name not in layers and not re.search(rf"\.{name}\b", text)
+        if name not in elsewhere and not re.search(rf"\.{name}\b", text)
     }
     assert unused == set()
 
@@ -189,16 +189,20 @@ WRONG = [
     ("seeded.baseline.pool", "test"),
     ("seeded.baseline.classes", 1),
     ("grouped.clustered.from", "Upper"),
+    ("grouped.clustered.method", "averages"),
     ("grouped.clustered.classes", 1),
     ("grouped.clustered.clustered_share", 1.1),
     ("grouped.clustered.merged_fraction", 1.1),
     ("grouped.clustered.merged_fraction", -0.1),
     ("grouped.clustered.threshold", -1),
     ("grouped.clustered.neighbours", -1),
+    ("grouped.clustered.neighbour_order", "first"),
+    ("trained.baseline.table", "Upper"),
     ("trained.baseline.pool", "test"),
     ("trained.baseline.patch", 7),
     ("trained.baseline.patches_per_image", 0),
     ("trained.baseline.patches_per_class", 0),
+    ("trained.baseline.patches", 0),
     ("trained.baseline.cluster_features", "perhaps"),
     ("controls.raw_pixels.side", 0),
     ("controls.raw_pixels.side", 97),
@@ -277,23 +281,51 @@ def test_exactly_one_way_to_cut(values: dict[str, Any]) -> None:
 
 
 def test_exactly_one_budget(values: dict[str, Any]) -> None:
-    message = ["trained.baseline: give exactly one of patches_per_image and patches_per_class, the other null"]
+    message = [
+        "trained.baseline: give exactly one of patches_per_image, patches_per_class and patches, the others null"
+    ]
     assert complaints(put(values, "trained.baseline.patches_per_class", 10)) == message
     put(values, "trained.baseline.patches_per_image", None)
     parse(values, "some.yaml")
-    assert complaints(put(values, "trained.baseline.patches_per_class", None)) == message
+    assert complaints(put(values, "trained.baseline.patches", 100)) == message
+    put(values, "trained.baseline.patches_per_class", None)
+    parse(values, "some.yaml")
+    assert complaints(put(values, "trained.baseline.patches", None)) == message
 
 
 def test_trained_needs_a_class_table(values: dict[str, Any]) -> None:
     put(values, "trained.other", copy.deepcopy(values["trained"]["clustered"]))
-    assert complaints(values) == [
-        "trained.other: no class table of that name in seeded or grouped (baseline, clustered)"
+    parse(values, "some.yaml")
+    assert complaints(put(values, "trained.other.table", "nothing")) == [
+        "trained.other.table: no class table nothing in seeded, grouped or derived (baseline, clustered)"
     ]
+
+
+def test_derived_tables_come_from_others(values: dict[str, Any]) -> None:
+    put(values, "derived.random", {"table": "clustered", "rule": "random"})
+    put(values, "trained.random", values["trained"]["clustered"] | {"table": "random"})
+    config_ = parse(copy.deepcopy(values), "some.yaml")
+    assert config_.pool_of("random") == config_.pool_of("clustered") == "unlabeled"
+    assert complaints(put(copy.deepcopy(values), "derived.random.rule", "sorted"))[0].startswith("derived.random.rule")
+    assert complaints(put(values, "derived.random.table", "random")) == [
+        "derived.random.table: random is in neither seeded nor grouped"
+    ]
+
+
+def test_pruned_clusters_have_parameters_of_their_own(values: dict[str, Any]) -> None:
+    pruned = {"from": "baseline", "method": "pruned", "clustered_share": 0.5}
+    pruned |= {"size": 10.0, "dropped": 0.5, "merged_below": 0.05}
+    put(values, "grouped.clustered", pruned)
+    parse(copy.deepcopy(values), "some.yaml")
+    for key, wrong in (("size", 0.5), ("dropped", 1.5), ("merged_below", -1)):
+        (problem,) = complaints(put(copy.deepcopy(values), f"grouped.clustered.{key}", wrong))
+        assert problem.startswith(f"grouped.clustered.{key}: ")
+    assert complaints(put(values, "grouped.clustered.classes", 5)) == ["grouped.clustered.classes: unknown parameter"]
 
 
 def test_a_class_table_has_one_origin(values: dict[str, Any]) -> None:
     put(values, "seeded.clustered", copy.deepcopy(values["seeded"]["baseline"]))
-    assert complaints(values) == ["seeded and grouped both define clustered"]
+    assert complaints(values) == ["seeded, grouped and derived define more than once: clustered"]
 
 
 def test_grouping_needs_a_trained_source_with_features(values: dict[str, Any]) -> None:
@@ -302,6 +334,16 @@ def test_grouping_needs_a_trained_source_with_features(values: dict[str, Any]) -
     ]
     assert complaints(put(values, "trained.baseline.cluster_features", False)) == [
         "grouped.clustered.from: baseline needs trained.baseline.cluster_features: true"
+    ]
+
+
+def test_only_a_variant_of_its_own_table_is_clustered(values: dict[str, Any]) -> None:
+    put(values, "trained.again", copy.deepcopy(values["trained"]["baseline"]))
+    (problem,) = complaints(put(copy.deepcopy(values), "grouped.clustered.from", "again"))
+    assert problem.startswith("grouped.clustered.from: again is trained on baseline; ")
+    put(values, "trained.clustered.cluster_features", True)
+    assert complaints(put(values, "grouped.clustered.from", "clustered")) == [
+        "grouped.clustered.from: clustered cannot be made of itself"
     ]
 
 

@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import pdist
 
 from exemplarcnn import classes
 from exemplarcnn.clustering import cut
-from exemplarcnn.config import Grouped
+from exemplarcnn.config import Grouped, Pruned
 from exemplarcnn.grouping import GroupingError, group, halves
 from tests.test_expansion import distance, slow_expand
 
@@ -24,6 +26,7 @@ def unit(seed: int, n: int, d: int = 4) -> np.ndarray:
 def params(**changes: Any) -> Grouped:
     values: dict[str, Any] = {
         "source": "baseline",
+        "method": "clusters",
         "classes": 12,
         "clustered_share": 0.5,
         "merged_fraction": 0.3,
@@ -174,6 +177,61 @@ def test_exactly_as_many_classes_as_clusters() -> None:
     table, statistics = group(unit(0, 60), params(classes=clusters), seed=0)
     assert statistics["single_classes"] == 0
     assert classes.count(table) == clusters
+
+
+# Large clusters, pruned
+
+
+def pruned(**changes: Any) -> Pruned:
+    values = {"source": "baseline", "method": "pruned", "clustered_share": 1.0}
+    values |= {"size": 5.0, "dropped": 0.25, "merged_below": 0.0}
+    return Pruned(**(values | changes))
+
+
+def test_clusters_grow_to_the_size_asked_for() -> None:
+    table, statistics = group(unit(1, 200), pruned(dropped=0.0), 0)
+    classes.check(table, 200)
+    Z = linkage(pdist(unit(1, 200).astype(float)), "complete")
+    labels = fcluster(Z, statistics["threshold"], "distance")
+    sizes = np.bincount(labels)[1:]
+    assert 200 / len(sizes) == pytest.approx(5, abs=0.1)
+    assert classes.count(table) == statistics["clusters"] == np.count_nonzero(sizes > 1)
+    assert statistics["dropped_clusters"] == statistics["joined_clusters"] == 0
+
+
+def test_noisy_clusters_are_dropped() -> None:
+    features = unit(1, 200)
+    whole, _ = group(features, pruned(dropped=0.0), 0)
+    table, statistics = group(features, pruned(dropped=0.5), 0)
+    noise = {
+        tuple(rows["image_id"]): pdist(features[rows["image_id"]].astype(float)).mean()
+        for _, rows in whole.groupby("class_id")
+    }
+    kept = {tuple(rows["image_id"]) for _, rows in table.groupby("class_id")}
+    assert kept == {images for images, value in noise.items() if value <= np.median(list(noise.values()))}
+    assert statistics["dropped_clusters"] == len(noise) - len(kept)
+
+
+def test_similar_clusters_are_merged() -> None:
+    # Five directions; around each two clumps that a cut at clumps keeps apart, 10 degrees from each other.
+    rng = np.random.default_rng(0)
+    angles = np.deg2rad(np.add.outer(np.arange(5) * 70, [0, 10]).ravel().repeat(4)) + rng.normal(size=40) * 0.002
+    features = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    apart, _ = group(features, pruned(size=4.0, dropped=0.0), 0)
+    assert set(classes.sizes(apart)) == {4}
+    table, statistics = group(features, pruned(size=4.0, dropped=0.0, merged_below=0.02), 0)
+    assert classes.sizes(table).tolist() == [8] * 5
+    assert statistics["joined_clusters"] == 5
+    assert [set(rows["image_id"]) for _, rows in table.groupby("class_id")] == [
+        set(range(start, start + 8)) for start in range(0, 40, 8)
+    ]
+
+
+def test_nothing_is_left_of_the_clusters() -> None:
+    with pytest.raises(GroupingError, match=r"at least two classes are needed; lower size, dropped or merged_below"):
+        group(unit(1, 60), pruned(merged_below=2.0), 0)
+    with pytest.raises(GroupingError, match=r"^0 clusters of two images or more"):
+        group(unit(1, 60), pruned(size=1.0), 0)
 
 
 # Statistics

@@ -45,6 +45,7 @@ def params(**changed: Any) -> Surrogate:
 
 def trained(**changed: Any) -> Trained:
     values = {"pool": "other", "patch": 16, "patches_per_image": 3, "patches_per_class": None}
+    values |= {"table": "table", "patches": None}
     return Trained.model_validate(values | {"cluster_features": False} | changed)
 
 
@@ -189,6 +190,20 @@ def test_every_class_gets_its_budget_and_its_images_the_same_up_to_one(sizes: li
         assert share.max() - share.min() <= 1
         assert (np.diff(share) <= 0).all()  # the first images get the rest
     assert plan[-1].train[1] == numbers.sum()
+
+
+@settings(deadline=None)
+@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=8), budget=st.integers(1, 60))
+def test_a_budget_for_all_is_dealt_to_the_classes_and_then_to_their_images(sizes: list[int], budget: int) -> None:
+    ids = np.repeat(np.arange(len(sizes)), sizes)
+    frame = pd.DataFrame({"class_id": ids, "image_id": np.arange(len(ids)), "origin": "x"})
+    plan = portions(frame, trained(patches_per_image=None, patches=budget), 1)
+    numbers = np.array([portion.train[1] - portion.train[0] for portion in plan])
+    assert numbers.sum() == budget == plan[-1].train[1]
+    of_class = np.bincount(ids, weights=numbers)
+    assert of_class.max() - of_class.min() <= 1
+    for class_id in range(len(sizes)):
+        assert np.ptp(numbers[ids == class_id]) <= 1
 
 
 # Single images

@@ -4,6 +4,7 @@ A cut needs the merges below it and no others, and these come from the few pairs
 (`neighbours`, `linkage`): the n × n distances are never computed in full nor held.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,13 +61,24 @@ def threshold_for(Z: NDArray[np.float64], points: int, fraction: float) -> float
         A threshold halfway between the last merge below it and the next above. Points at distance zero are
         merged by every cut. None if merges higher than those in ``Z`` may matter.
     """
-    heights = np.concatenate([[0.0], Z[:, 2]])
-    merged = np.concatenate([[0], merged_after(Z, points)])
+    return _threshold(Z, points, merged_after(Z, points) / max(points, 1), 0.0, fraction)
+
+
+def threshold_for_size(Z: NDArray[np.float64], points: int, size: float) -> float | None:
+    """Find the cut whose clusters have ``size`` points on average, single points counted; else as `threshold_for`."""
+    return _threshold(Z, points, points / (points - np.arange(1, len(Z) + 1)), 1.0, size)
+
+
+def _threshold(
+    Z: NDArray[np.float64], points: int, after: NDArray[np.float64], before: float, wanted: float
+) -> float | None:
+    """Find the cut that brings a quantity, which no merge lowers, closest to what is wanted."""
+    heights, quantity = np.concatenate([[0.0], Z[:, 2]]), np.concatenate([[before], after])
     last = np.flatnonzero(np.append(heights[1:] > heights[:-1], True))
-    levels, shares = heights[last], merged[last] / max(points, 1)
-    best = int(np.argmin(np.abs(shares - fraction)))
+    levels, reached = heights[last], quantity[last]
+    best = int(np.argmin(np.abs(reached - wanted)))
     whole = len(Z) >= points - 1
-    if not whole and (best == len(levels) - 1 or shares[-1] < fraction):
+    if not whole and (best == len(levels) - 1 or reached[-1] < wanted):
         return None
     low, high = float(levels[best]), float(levels[min(best + 1, len(levels) - 1)])
     # Halfway between two neighbouring floats lies the upper one, which would be a merge too many.
@@ -79,8 +91,9 @@ def cut(
     fraction: float | None,
     memory: float = 2.0,
     device: torch.device | None = None,
+    size: float | None = None,
 ) -> Cut:
-    """Cluster points by complete linkage and cut at a threshold, or where a share of them is merged.
+    """Cluster points by complete linkage and cut at a threshold, a share of merged points or a mean size of clusters.
 
     The clusters are those of the full dendrogram, cut there. Of equal distances a fixed order decides, so that the
     same points give the same clusters; then too no cluster is wider than the threshold, and no two clusters could
@@ -90,8 +103,8 @@ def cut(
     ----------
     points
         (n, d) float32, for instance a memory map.
-    threshold, fraction
-        One of the two; the other None.
+    threshold, fraction, size
+        One of the three; the others None.
     memory
         GiB that near pairs may take.
     device
@@ -104,14 +117,22 @@ def cut(
     """
     if threshold is not None:
         Z = complete_linkage(neighbour_graph(points, threshold, memory, device=device))
+    elif fraction is not None:
+        Z, threshold = _grown(points, lambda Z: threshold_for(Z, len(points), fraction), fraction, memory, device)
     else:
-        assert fraction is not None
-        Z, threshold = _at_fraction(points, fraction, memory, device)
+        assert size is not None
+        # Where clusters have k points on average, at least 1 − 1/k of the points have been merged.
+        share, choose = 1 - 1 / size, lambda Z: threshold_for_size(Z, len(points), size)
+        Z, threshold = _grown(points, choose, share, memory, device)
     return Cut(flat_clusters(Z, len(points), threshold), threshold, Z[Z[:, 2] <= threshold, 2])
 
 
-def _at_fraction(
-    points: Points, fraction: float, memory: float, device: torch.device | None
+def _grown(
+    points: Points,
+    choose: Callable[[NDArray[np.float64]], float | None],
+    merged: float,
+    memory: float,
+    device: torch.device | None,
 ) -> tuple[NDArray[np.float64], float]:
     """Compute the merges up to a radius that is just wide enough, and read the threshold off them."""
     if len(points) < 2:
@@ -119,9 +140,9 @@ def _at_fraction(
     sample = Sample.draw(points, centre(points))
     # Within the cut every merged point has its nearest neighbour, and some have theirs without being merged. That
     # half as many more are enough is only likely; if not, the radius grows.
-    radius = sample.nearest_within(1.5 * fraction + 4 / len(sample.distances))
+    radius = sample.nearest_within(1.5 * merged + 4 / len(sample.distances))
     while True:
         Z = complete_linkage(neighbour_graph(points, radius, memory, device=device, sample=sample))
-        if (threshold := threshold_for(Z, len(points), fraction)) is not None:
+        if (threshold := choose(Z)) is not None:
             return Z, threshold
         radius = sample.wider(radius)

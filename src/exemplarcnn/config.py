@@ -162,14 +162,18 @@ class Seeded(_Section):
     classes: Annotated[int, Field(ge=2)]
 
 
-class Grouped(_Section):
-    """A class table made by clustering the features of a trained variant (docs/method.md, section 5)."""
-
+class _FromFeatures(_Section):
     model_config = ConfigDict(populate_by_name=True)
 
     source: VariantName = Field(alias="from")
-    classes: Annotated[int, Field(ge=2)]
     clustered_share: Share
+
+
+class Grouped(_FromFeatures):
+    """Clusters, filled up with single images and their neighbours (docs/method.md, sections 5.2 and 5.3)."""
+
+    method: Literal["clusters"]
+    classes: Annotated[int, Field(ge=2)]
     merged_fraction: Share | None
     threshold: NotNegative | None
     neighbours: Annotated[int, Field(ge=0)]
@@ -182,19 +186,37 @@ class Grouped(_Section):
         return self
 
 
+class Pruned(_FromFeatures):
+    """Large clusters without the noisy ones, the similar ones merged (docs/method.md, section 5.7)."""
+
+    method: Literal["pruned"]
+    size: Annotated[float, Field(ge=1)]
+    dropped: Share
+    merged_below: NotNegative
+
+
+class Derived(_Section):
+    """A class table made of another one, as a control (docs/method.md, section 5.7)."""
+
+    table: VariantName
+    rule: Literal["random", "ungrouped"]
+
+
 class Trained(_Section):
     """What goes through surrogate set and training."""
 
+    table: VariantName
     pool: PoolName
     patch: Annotated[int, Field(ge=8)]
     patches_per_image: Count | None
     patches_per_class: Count | None
+    patches: Count | None
     cluster_features: bool
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
-        if (self.patches_per_image is None) == (self.patches_per_class is None):
-            raise ValueError("give exactly one of patches_per_image and patches_per_class, the other null")
+        if [self.patches_per_image, self.patches_per_class, self.patches].count(None) != 2:
+            raise ValueError("give exactly one of patches_per_image, patches_per_class and patches, the others null")
         return self
 
 
@@ -244,25 +266,30 @@ class Config(_Section):
     cluster: ClusterFeatures
     evaluate: Evaluate
     seeded: dict[VariantName, Seeded]
-    grouped: dict[VariantName, Grouped]
+    grouped: dict[VariantName, Annotated[Grouped | Pruned, Field(discriminator="method")]]
+    derived: dict[VariantName, Derived]
     trained: dict[VariantName, Trained]
     controls: Controls
     evaluated: dict[VariantName, Row]
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Self:
-        tables = [*self.seeded, *self.grouped]
-        if twice := set(self.seeded) & set(self.grouped):
-            raise ValueError(f"seeded and grouped both define {', '.join(sorted(twice))}")
-        for name in self.trained:
-            if name not in tables:
-                raise ValueError(
-                    f"trained.{name}: no class table of that name in seeded or grouped ({', '.join(tables)})"
-                )
-        for name, seeded in self.seeded.items():
-            self._check_pool(name, seeded.pool)
+        tables = [*self.seeded, *self.grouped, *self.derived]
+        if twice := {name for name in tables if tables.count(name) > 1}:
+            raise ValueError(f"seeded, grouped and derived define more than once: {', '.join(sorted(twice))}")
         for name, grouped in self.grouped.items():
             self._check_source(name, grouped)
+        for name, derived in self.derived.items():
+            if derived.table not in [*self.seeded, *self.grouped]:
+                raise ValueError(f"derived.{name}.table: {derived.table} is in neither seeded nor grouped")
+        for name, trained in self.trained.items():
+            if trained.table not in tables:
+                raise ValueError(
+                    f"trained.{name}.table: no class table {trained.table} in seeded, grouped or derived "
+                    f"({', '.join(tables)})"
+                )
+            if trained.pool != (pool := self.pool_of(trained.table)):
+                raise ValueError(f"trained.{name}.pool is {trained.pool}, but its classes are images of {pool}")
         if self.controls.random_network.of not in self.trained:
             raise ValueError(f"controls.random_network.of: {self.controls.random_network.of} is not in trained")
         known = [*self.trained, *Controls.model_fields]
@@ -271,7 +298,7 @@ class Config(_Section):
                 raise ValueError(f"evaluated.{name}: neither a trained variant nor a control ({', '.join(known)})")
         return self
 
-    def _check_source(self, name: str, grouped: Grouped) -> None:
+    def _check_source(self, name: str, grouped: Grouped | Pruned) -> None:
         source = self.trained.get(grouped.source)
         if source is None:
             raise ValueError(f"grouped.{name}.from: {grouped.source} is not in trained ({', '.join(self.trained)})")
@@ -279,11 +306,21 @@ class Config(_Section):
             raise ValueError(
                 f"grouped.{name}.from: {grouped.source} needs trained.{grouped.source}.cluster_features: true"
             )
-        self._check_pool(name, source.pool)
+        if source.table != grouped.source:
+            raise ValueError(
+                f"grouped.{name}.from: {grouped.source} is trained on {source.table}; only a variant that is trained "
+                "on the class table of its own name can be clustered"
+            )
+        if grouped.source == name:
+            raise ValueError(f"grouped.{name}.from: {name} cannot be made of itself")
 
-    def _check_pool(self, name: str, pool: PoolName) -> None:
-        if name in self.trained and self.trained[name].pool != pool:
-            raise ValueError(f"trained.{name}.pool is {self.trained[name].pool}, but its classes are images of {pool}")
+    def pool_of(self, table: str) -> PoolName:
+        """Name the pool whose images a class table lists."""
+        if table in self.derived:
+            table = self.derived[table].table
+        if table in self.grouped:
+            return self.trained[self.grouped[table].source].pool
+        return self.seeded[table].pool
 
 
 def parse(values: dict[str, Any], origin: str) -> Config:
@@ -310,9 +347,16 @@ def parse(values: dict[str, Any], origin: str) -> Config:
 def _lines(error: ValidationError, origin: str) -> list[str]:
     lines = [f"{origin}: {error.error_count()} problem(s) with the parameters"]
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
+        # For entries of several kinds pydantic names the kind after the entry: no key of the file.
+        place = [part for at, part in enumerate(problem["loc"]) if (problem["loc"][0], at) != ("grouped", 2)]
+        key = ".".join(str(part) for part in place)
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {key}: unknown parameter")
+        elif problem["type"] == "union_tag_not_found":
+            lines.append(f"  {key}.method: missing")
+        elif problem["type"] == "union_tag_invalid":
+            context = problem["ctx"]
+            lines.append(f"  {key}.method: expected one of {context['expected_tags']} (got {context['tag']!r})")
         elif problem["type"] == "missing":
             lines.append(f"  {key}: missing")
         else:

@@ -3,16 +3,18 @@
 docs/method.md, section 5.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.spatial.distance import pdist
 
 from exemplarcnn import rng
 from exemplarcnn.clustering import Cut, cut
-from exemplarcnn.config import Grouped
+from exemplarcnn.config import Grouped, Pruned
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.expansion import Neighbours, expand
 
@@ -30,7 +32,7 @@ def halves(pool_size: int, share: float, seed: int) -> tuple[NDArray[np.int64], 
 
 def group(
     features: NDArray[np.float32],
-    params: Grouped,
+    params: Grouped | Pruned,
     seed: int,
     memory: float = 2.0,
     device: torch.device | None = None,
@@ -58,6 +60,9 @@ def group(
         classes is named.
     """
     clustered, held_out = halves(len(features), params.clustered_share, seed)
+    if isinstance(params, Pruned):
+        found = cut(np.asarray(features[clustered]), None, None, memory, device, params.size)
+        return prune(features, clustered, held_out, found, params)
     found = cut(np.asarray(features[clustered]), params.threshold, params.merged_fraction, memory, device)
     return assemble(features, clustered, held_out, found, params, seed)
 
@@ -104,6 +109,49 @@ def assemble(
         rows += [(class_id, int(image), "neighbour") for image in held_out[joined]]
     table = pd.DataFrame(rows, columns=["class_id", "image_id", "origin"])
     return table, _statistics(found, sizes[clusters], len(clustered), len(held_out), near)
+
+
+def prune(
+    features: NDArray[np.float32],
+    clustered: NDArray[np.int64],
+    held_out: NDArray[np.int64],
+    found: Cut,
+    params: Pruned,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Drop the noisy clusters and merge the similar ones (docs/method.md, section 5.7).
+
+    Parameters and results as for `assemble`; held-out images are not used.
+
+    Raises
+    ------
+    GroupingError
+        If fewer than two classes are left.
+    """
+    members = np.split(clustered[np.argsort(found.labels, kind="stable")], np.cumsum(np.bincount(found.labels))[:-1])
+    clusters = [images for images in members if len(images) > 1]
+    noise = np.array([pdist(features[images].astype(np.float64)).mean() for images in clusters])
+    kept = [clusters[i] for i in np.flatnonzero(noise <= np.quantile(noise, 1 - params.dropped))] if clusters else []
+    means = np.array([features[images].mean(axis=0, dtype=np.float64) for images in kept]).reshape(
+        -1, features.shape[1]
+    )
+    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    # A cosine distance of c is a distance of √(2c) between unit vectors.
+    similar = cut(means.astype(np.float32), math.sqrt(2 * params.merged_below), None).labels
+    joined = [np.concatenate([kept[i] for i in np.flatnonzero(similar == label)]) for label in np.unique(similar)]
+    if len(joined) < 2:
+        raise GroupingError(
+            f"{len(clusters)} clusters of two images or more, {len(kept)} of them kept and merged into {len(joined)}: "
+            "at least two classes are needed; lower size, dropped or merged_below"
+        )
+    sizes = np.array([len(images) for images in joined])
+    class_ids = np.repeat(np.arange(len(joined)), sizes)
+    table = pd.DataFrame({"class_id": class_ids, "image_id": np.concatenate(joined), "origin": "cluster"})
+    none = expand(features[:0], features[:0], 0)
+    statistics = _statistics(found, sizes, len(clustered), len(held_out), none)
+    return table, statistics | {
+        "dropped_clusters": len(clusters) - len(kept),
+        "joined_clusters": len(kept) - len(joined),
+    }
 
 
 def _check_room(params: Grouped, clusters: int, alone: int, held_out: int) -> None:

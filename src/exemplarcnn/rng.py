@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     SINGLES = 9
     INNER_FOLDS = 10
     BOOTSTRAP = 11
+    SHUFFLED_CLASSES = 12
 
 
 class Stream:

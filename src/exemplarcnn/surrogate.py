@@ -95,7 +95,7 @@ def portions(table: pd.DataFrame, trained: Trained, valid_per_image: int) -> lis
     """Share out the rows of the two arrays among the images of a class table.
 
     With ``patches_per_class`` a class's patches are dealt to its images in turn, so that their numbers differ
-    by one at most.
+    by one at most; with ``patches`` first all patches to the classes in the same way.
     """
     result: list[Portion] = []
     row = 0
@@ -106,13 +106,18 @@ def portions(table: pd.DataFrame, trained: Trained, valid_per_image: int) -> lis
         if trained.patches_per_image is not None:
             number = trained.patches_per_image
         else:
-            assert trained.patches_per_class is not None
-            share, rest = divmod(trained.patches_per_class, int(class_sizes[class_id]))
-            number = share + (place < rest)
+            of_class = trained.patches_per_class or _dealt(trained.patches or 0, len(class_sizes), class_id)
+            number = _dealt(of_class, int(class_sizes[class_id]), place)
         valid = (position * valid_per_image, (position + 1) * valid_per_image)
         result.append(Portion(int(image), (row, row + number), valid))
         row += number
     return result
+
+
+def _dealt(number: int, takers: int, place: int) -> int:
+    """How many of a number of things the taker at a place gets if they are dealt in turn."""
+    share, rest = divmod(number, takers)
+    return share + (place < rest)
 
 
 class Painter:

@@ -9,7 +9,7 @@ def run(variant: str, config: Config) -> None:
     """Write ``surrogates/VARIANT/`` and a picture of some of its patches."""
     params = config.trained[variant]
     pool = images.open_pool(paths.DATA, params.pool)
-    table = classes.read(paths.class_table(variant), len(pool))
+    table = classes.read(paths.class_table(params.table), len(pool))
     folder = paths.surrogate_set(variant)
     with whole_folder(folder) as partial:
         surrogate.write_set(partial, pool, table, config.surrogate, params, config.seed, config.machine.workers)
