@@ -262,7 +262,8 @@ def neighbour_graph(
         raise _too_dense(expected, radius, sample, memory, most)
     device = device or torch.device("cpu")
     sketch = _sketch(points, mean, radius, width, _precision(device), device)
-    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+    nothing = np.empty(0, np.int64)
+    found = [(nothing, nothing, np.empty(0))]  # a process may have no block at all
     total = 0
     blocks = _blocks(count, block)
     tasks = [(rows, columns) for at, rows in enumerate(blocks) for columns in blocks[at:]]

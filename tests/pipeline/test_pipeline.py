@@ -87,8 +87,57 @@ def test_only_what_depends_on_a_parameter_runs(
     finished.change(change)
     ran = set(finished.repro())
     finished.change(lambda values: values[section].update({key: old["value"]}))
-    finished.repro()  # from DVC's run cache
+    finished.repro()  # what has run before comes from DVC's run cache, where no out is uncached
     assert ran == expected
+
+
+def test_rivals_and_controls_are_entries_of_params(finished: Project) -> None:
+    """A pruned grouping, a second round, random groups, and a second budget for the same class table."""
+
+    def add(values: dict[str, Any]) -> None:
+        clustered = values["grouped"]["clustered"]
+        pruned = {"from": "baseline", "method": "pruned", "clustered_share": 0.5}
+        values["grouped"]["rival"] = pruned | {"size": 4.0, "dropped": 0.5, "merged_below": 0.05}
+        values["grouped"]["second"] = clustered | {"from": "clustered", "neighbour_order": "global"}
+        values["derived"] = {"random": {"table": "clustered", "rule": "random"}}
+        values["trained"]["clustered"]["cluster_features"] = True
+        budget = {"patches_per_image": None, "patches": 100}
+        values["trained"]["short"] = values["trained"]["clustered"] | budget | {"cluster_features": False}
+
+    before = (finished.folder / "params.yaml").read_text()
+    lock = (finished.folder / "dvc.lock").read_text()
+    finished.change(add)
+    ran = finished.repro("group@rival", "group@second", "derive@random", "surrogate@short")
+    assert {"group@rival", "group@second", "derive@random", "surrogate@short"} <= set(ran)
+    assert not any(stage.startswith("train") for stage in ran)
+    tables = {
+        name: pd.read_csv(finished.folder / f"classes/{name}.csv")
+        for name in ("clustered", "rival", "second", "random")
+    }
+    assert tables["rival"]["class_id"].nunique() < tables["clustered"]["class_id"].nunique()
+    assert set(tables["random"]["image_id"]) == set(tables["clustered"]["image_id"])
+    assert tables["random"]["class_id"].tolist() == tables["clustered"]["class_id"].tolist()
+    judged = json.loads((finished.folder / "metrics/second/clusters.json").read_text())
+    assert 0 < judged["round"]["nmi"] < 1
+    assert judged["round"]["images"] > 50
+    sets = [
+        json.loads((finished.folder / f"surrogates/{name}/set.json").read_text()) for name in ("clustered", "short")
+    ]
+    assert sets[0]["train_patches"] > sets[1]["train_patches"] == 100
+    assert sets[0]["classes"] == sets[1]["classes"]
+    (finished.folder / "params.yaml").write_text(before)
+    (finished.folder / "dvc.lock").write_text(lock)
+    finished.dvc("checkout")
+
+
+def test_grouping_under_torchrun_gives_the_same_files(finished: Project) -> None:
+    made = [finished.folder / "classes/clustered.csv", finished.folder / "metrics/clustered/clusters.json"]
+    before = [path.read_bytes() for path in made]
+    for path in made:
+        path.unlink()
+    launch = ["python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    finished.run(*launch, "-m", "exemplarcnn.stages.group", "clustered")
+    assert [path.read_bytes() for path in made] == before
 
 
 def test_epochs_touch_training_and_nothing_before_it(finished: Project) -> None:
