@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.sparse import csr_array
 
 from exemplarcnn import neighbours
-from exemplarcnn.neighbours import NeighboursError, Sample, centre, measured, neighbour_graph
+from exemplarcnn.neighbours import NeighboursError, Sample, measured, neighbour_graph
 
 sizes = st.tuples(st.integers(2, 25), st.integers(1, 4))
 grids = hnp.arrays(np.float32, sizes, elements=st.integers(-4, 4).map(float))
@@ -215,7 +215,7 @@ def test_an_infinite_radius_takes_all_pairs(precision: torch.dtype) -> None:
 
 def test_a_sample_of_all_points_knows_everything() -> None:
     points = features(7, 200, 30)
-    sample = Sample.draw(points, centre(points))
+    sample = Sample.draw(points)
     exact = slow_graph(points, 9)
     near = sorted(exact.values())
     assert sample.pairs_within(near[99] + 1e-4) == pytest.approx(100, abs=3)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from exemplarcnn.linkage import complete_linkage, flat_clusters
-from exemplarcnn.neighbours import Points, Sample, centre, neighbour_graph
+from exemplarcnn.neighbours import Points, Sample, neighbour_graph
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _grown(
     """Compute the merges up to a radius that is just wide enough, and read the threshold off them."""
     if len(points) < 2:
         return np.empty((0, 4)), 0.0
-    sample = Sample.draw(points, centre(points))
+    sample = Sample.draw(points)
     # Within the cut every merged point has its nearest neighbour, and some have theirs without being merged. That
     # half as many more are enough is only likely; if not, the radius grows.
     radius = sample.nearest_within(1.5 * merged + 4 / len(sample.distances))

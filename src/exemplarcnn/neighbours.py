@@ -6,6 +6,7 @@ and the distances of the rest are computed in float64. So neither the projection
 blocks or the number of threads or processes can change the result.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +25,9 @@ Points = NDArray[np.float32]
 
 BLOCK = 2048  # points a side of the products
 STRIP = 512  # points that are read at a time
-WIDTH = 512  # principal axes
-SAMPLE = 512  # points whose distances to all others are looked at first
-AXES_SAMPLE = 4096  # points from which the axes are found
+WIDTH = 256  # principal axes
+SAMPLE = 256  # points whose distances to all others are looked at first
+AXES_SAMPLE = 2048  # points from which the axes are found
 # What one pair takes at most: in lists, in the sparse matrix and in the rounds of complete linkage, measured.
 BYTES_A_PAIR = 160
 GIB = 2**30
@@ -45,8 +46,8 @@ def _blocks(count: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def centre(points: Points) -> NDArray[np.float64]:
-    """Mean of all points, (d,) float64, read block by block.
+def centre(points: Points) -> tuple[NDArray[np.float64], float]:
+    """Mean of all points, (d,) float64, and a power of two that no coordinate exceeds; read block by block.
 
     Raises
     ------
@@ -55,16 +56,17 @@ def centre(points: Points) -> NDArray[np.float64]:
     """
     if points.ndim != 2:
         raise NeighboursError(f"points of shape {points.shape}; expected one row for each point")
-    total = np.zeros(points.shape[1])
+    total, largest = np.zeros(points.shape[1]), 0.0
     for block in _blocks(len(points), STRIP):
         rows = np.asarray(points[block])
         total += rows.sum(axis=0, dtype=np.float64)
+        largest = max(largest, float(rows.max(initial=0)), -float(rows.min(initial=0)))
         if not np.isfinite(total).all() and not (good := np.isfinite(rows).all(axis=1)).all():
             raise NeighboursError(
                 f"point {block.start + int(np.argmin(good))} has a coordinate that is not finite; "
                 "was the network's training sound?"
             )
-    return total / max(len(points), 1)
+    return total / max(len(points), 1), 2.0 ** math.frexp(largest)[1]
 
 
 def measured(points: Points, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -90,18 +92,20 @@ class Sample:
     distances: NDArray[np.float32]
 
     @classmethod
-    def draw(cls, points: Points, mean: NDArray[np.float64], size: int = SAMPLE) -> "Sample":
+    def draw(cls, points: Points, size: int = SAMPLE) -> "Sample":
         """Measure up to ``size`` of the points against all."""
-        rows = _random(len(points), size)
+        mean, unit = centre(points)
         offset = mean.astype(np.float32)
-        chosen = torch.from_numpy(points[rows] - offset)
-        scale = chosen.abs().max()  # squares of very small or large numbers would leave the range of float32
-        chosen /= scale if scale > 0 else 1
+        rows = _random(len(points), size)
+        chosen = torch.from_numpy((points[rows] - offset) / unit)
         distances = np.empty((len(rows), len(points)), np.float32)
-        for block in _blocks(len(points), BLOCK):
-            others = torch.from_numpy(points[block] - offset) / (scale if scale > 0 else 1)
-            squares = chosen.square().sum(1)[:, None] + others.square().sum(1) - 2 * (chosen @ others.T)
-            distances[:, block] = (squares.clamp_(min=0).sqrt_() * scale).numpy()
+        for block in _blocks(len(points), STRIP):
+            others = points[block] - offset
+            others /= unit  # squares of very small or large numbers would leave the range of float32
+            there = torch.from_numpy(others)
+            squares = (chosen @ there.T).mul_(-2).add_(chosen.square().sum(1)[:, None]).add_(there.square().sum(1))
+            distances[:, block] = squares.clamp_(min=0).sqrt_().numpy()
+        distances *= unit
         distances[np.arange(len(rows)), rows] = np.inf
         return cls(distances)
 
@@ -150,11 +154,11 @@ class _Sketch:
         return i[i < j], j[i < j]
 
 
-def _axes(points: Points, mean: NDArray[np.float64], scale: float, width: int) -> NDArray[np.float64]:
+def _axes(points: Points, mean: NDArray[np.float64], unit: float, width: int) -> NDArray[np.float64]:
     """Orthonormal axes along which the points spread most, (d, width) float64. Any others would be as correct."""
     sample = points[_random(len(points), AXES_SAMPLE)] - mean.astype(np.float32)
-    sample /= np.float32(scale)
-    _, _, rows = randomized_svd(sample, width, n_oversamples=16, n_iter=2, random_state=0)
+    sample /= np.float32(unit)
+    _, _, rows = randomized_svd(sample, width, n_oversamples=16, n_iter=1, random_state=0)
     return np.linalg.qr(rows.T.astype(np.float64))[0]
 
 
@@ -167,42 +171,45 @@ def _pieces(values: NDArray[np.float64], dtype: torch.dtype) -> list[Tensor]:
     return pieces
 
 
-def _sketch(
-    points: Points, mean: NDArray[np.float64], radius: float, width: int, dtype: torch.dtype, device: torch.device
-) -> _Sketch:
+def _sketch(points: Points, radius: float, width: int, dtype: torch.dtype, device: torch.device) -> _Sketch:
     """Project, round, and work out a margin that covers both.
 
     Let p be the point's coordinates on the axes with the length of the rest as one more: |p − p'| ≤ |x − x'|. Let q
     be p rounded, e ≥ |p − q|. Then |x − x'| ≤ R implies |q − q'| ≤ R + e + e', hence
     q·q' − a − a' ≥ −R²/2 where a = |q|²/2 − R e − e². The left side is one inner product if a and a' are among the
-    coordinates. Points are scaled to length at most one, so that errors have known sizes.
+    coordinates. The unit is a power of two that makes coordinates at most one, which changes no digit.
     """
-    project = points.shape[1] > width and len(points) > width
-    blocks = _blocks(len(points), STRIP)
-    scale = max(float(np.linalg.norm(points[block] - mean, axis=1).max()) for block in blocks) or 1.0
-    axes = _axes(points, mean, scale, width) if project else None
-    radius = min(radius / scale, 2.5)  # no two points are farther apart than 2
-    strips = []
+    count, dimensions = points.shape
+    mean, unit = centre(points)
+    axes = _axes(points, mean, unit, width) if dimensions > width + 1 and count > width else None
     extra = 1 if dtype == torch.float32 else 3
-    for block in blocks:
-        rows = (points[block] - mean) / scale
+    kept = dimensions if axes is None else width + 1
+    right = torch.empty(count, kept + 2 * extra, dtype=dtype)
+    error, squared = np.empty(count), np.empty(count)
+    for block in _blocks(count, STRIP):
+        rows = points[block] - mean
+        length = np.einsum("ij,ij->i", rows, rows)
         if axes is not None:
-            inside = rows @ axes
-            outside = np.sqrt(np.maximum(np.square(rows).sum(1) - np.square(inside).sum(1), 0))
-            rows = np.concatenate([inside, outside[:, None]], axis=1)
-        rounded = torch.from_numpy(rows).to(dtype)
-        exact = rounded.double().numpy()
-        # float64 loses at most 1e-6: of the length of a rest that is nearly zero, where a root magnifies it.
-        error = np.linalg.norm(rows - exact, axis=1) + 1e-6
-        own = np.square(exact).sum(1) / 2 - radius * error - np.square(error)
-        ones = [torch.ones(len(rows), dtype=dtype)] * extra
-        strips.append(torch.cat([rounded, torch.stack([*ones, *_pieces(-own, dtype)], dim=1)], dim=1))
-    right = torch.cat(strips).to(device)
-    # A float32 sum of products of K terms is off by at most K · 2⁻²⁴ times the sum of their sizes, here at most 2.1;
-    # twice that, since vector instructions for bfloat16 round less strictly. The result is rounded to bfloat16 once.
-    slack = right.shape[1] * 2.0**-22
+            rows = rows @ axes
+            rest = np.sqrt(np.maximum(length - np.einsum("ij,ij->i", rows, rows), 0))
+            rows = np.concatenate([rows, rest[:, None]], axis=1)
+        rows /= unit
+        right[block, :kept] = torch.from_numpy(rows).to(dtype)
+        exact = right[block, :kept].double().numpy()
+        # What float64 loses of a squared length is most where the rest is nearly zero, and the root magnifies it.
+        lost = np.sqrt(length * dimensions * 2.0**-52) / unit
+        error[block] = np.linalg.norm(rows - exact, axis=1) + lost
+        squared[block] = np.einsum("ij,ij->i", exact, exact)
+    longest = math.sqrt(squared.max())
+    radius = min(radius / unit, 2.1 * longest + 1e-30)  # no two points are farther apart than twice the longest
+    own = squared / 2 - radius * error - np.square(error)
+    right[:, kept : kept + extra] = 1
+    right[:, kept + extra :] = torch.stack(_pieces(-own, dtype), dim=1)
+    # A float32 sum of K products is off by at most K · 2⁻²⁴ times the sum of their sizes; twice that, since vector
+    # instructions for bfloat16 round less strictly. What comes out is then rounded to bfloat16 once.
+    slack = 2 * (kept + 2 * extra) * 2.0**-24 * (longest**2 + 2 * float(np.abs(own).max()))
     limit = -(radius**2 / 2 + slack) * (1 if dtype == torch.float32 else 1 + 2.0**-8)
-    return _Sketch(right, extra, limit)
+    return _Sketch(right.to(device), extra, limit)
 
 
 def _precision(device: torch.device) -> torch.dtype:
@@ -253,15 +260,15 @@ def neighbour_graph(
         and which radius would fit.
     """
     count = len(points)
-    mean = centre(points)
     if radius < 0 or count < 2:
+        centre(points)  # for its errors
         return csr_array((count, count), dtype=np.float64)
-    sample = sample or Sample.draw(points, mean)
+    sample = sample or Sample.draw(points)
     most = memory * GIB / BYTES_A_PAIR
     if (expected := sample.pairs_within(radius)) > 1.5 * most:
         raise _too_dense(expected, radius, sample, memory, most)
     device = device or torch.device("cpu")
-    sketch = _sketch(points, mean, radius, width, _precision(device), device)
+    sketch = _sketch(points, radius, width, _precision(device), device)
     nothing = np.empty(0, np.int64)
     found = [(nothing, nothing, np.empty(0))]  # a process may have no block at all
     total = 0
