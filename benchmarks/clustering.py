@@ -3,13 +3,16 @@
     python benchmarks/clustering.py                      # features drawn like real ones, no data needed
     python benchmarks/clustering.py --images FOLDER      # and features of the images in STL-10 binary files
     python benchmarks/clustering.py --quick              # within a minute: 2,000 points
+    python benchmarks/clustering.py --exact [--images FOLDER]
+                                                         # no timing: clusters and heights against scipy's on float64
+                                                         # distances, up to 5,000 points, at several cuts
 
 All points have 3,440 coordinates and are cut where a tenth of them is merged. Each method runs in a process of its
 own, from a memory-mapped file of features to the number of each point's cluster; memory is the peak of what the
 process holds beyond the mapped file and what its imports took. The peers get float32 distances from a blocked matrix
 product over the upper triangle, written block by block into the float64 array that they take (fastcluster is made
-to work in that array). A peer that does not fit into memory is reported as such. Agreement is with fastcluster's clusters, whose
-distances have float32 errors: differences can be such errors.
+to work in that array). A peer that does not fit into memory is reported as such. Agreement is with fastcluster's
+clusters, whose distances have float32 errors: differences can be such errors.
 
 Real features: a network of the paper's size is trained on 300 surrogate classes (minutes, once, kept in --work), and
 describes the images of `unlabeled` and `test`; for more points than that their mirror images, then their corners
@@ -21,11 +24,13 @@ numbers in REAL_LIKE are printed by a run with --images.
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NoReturn
 
 import cv2
 import numpy as np
@@ -33,6 +38,8 @@ import pandas as pd
 import psutil
 import torch
 from numpy.typing import NDArray
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import pdist
 
 from _common import ROOT, finish
 from exemplarcnn import classes, clustering, config, features, images, models, network, surrogate, training
@@ -133,6 +140,12 @@ def anonymous(pid: int) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 
+def fail(method: str, said: IO[str]) -> NoReturn:
+    """End the benchmark with what a process said last."""
+    said.seek(0)
+    sys.exit(f"error: {method} failed:\n{said.read()[-3000:]}")
+
+
 def measure(method: str, file: Path, count: int) -> dict[str, Any]:
     """Run a method in a process of its own, and watch its memory from outside."""
     row: dict[str, Any] = {"points": count, "method": method}
@@ -142,13 +155,14 @@ def measure(method: str, file: Path, count: int) -> dict[str, Any]:
     out = file.with_suffix(f".{method}.npy")
     out.unlink(missing_ok=True)
     words = [sys.executable, __file__, "--child", method, str(file), str(count), str(out)]
-    with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        tempfile.TemporaryFile("w+") as said,  # not a pipe, which would fill up with progress bars
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True) as process,
+    ):
         assert process.stdin is not None
         assert process.stdout is not None
         if process.stdout.readline().strip() != "ready":
-            sys.exit(f"error: {method} did not start:\n{process.stderr.read() if process.stderr else ''}")
+            fail(method, said)
         before = peak = anonymous(process.pid)
         process.stdin.write("go\n")
         process.stdin.flush()
@@ -159,6 +173,8 @@ def measure(method: str, file: Path, count: int) -> dict[str, Any]:
                 break
             time.sleep(0.01)
         answer = process.stdout.readline()
+        if process.wait() not in (0, -signal.SIGKILL):
+            fail(method, said)
     if process.returncode != 0:
         return row | {"outcome": "ended by the system for lack of memory", "peak_mib": (peak - before) / 2**20}
     return row | {"outcome": "", "peak_mib": (peak - before) / 2**20, "labels": str(out)} | json.loads(answer)
@@ -273,6 +289,41 @@ def drawn(folder: Path, count: int) -> Path:
     return file
 
 
+# Against scipy on exact distances
+
+
+def exactly(data: str, points: Features) -> list[dict[str, Any]]:
+    """Compare clusters and heights at several cuts with those of scipy on float64 distances."""
+    n = len(points)
+    Z = hierarchy.linkage(pdist(points.astype(np.float64)), "complete")
+    rows = []
+    for share in (0.02, 0.1, 0.5) if n < 5000 else (0.02, 0.1):
+        found = clustering.cut(points, None, share, memory=4.0)
+        theirs = flat_clusters(Z, n, found.threshold)
+        below = Z[Z[:, 2] <= found.threshold, 2]
+        same = np.array_equal(found.labels, theirs) and len(below) == len(found.heights)
+        off = float(np.abs(below - found.heights).max()) if same else np.nan
+        merged = float((np.bincount(theirs)[theirs] > 1).mean())
+        rows.append({"data": data, "points": n, "merged": merged, "same clusters": same, "heights off by": off})
+    return rows
+
+
+def exact(files: dict[str, Path], sizes: list[int]) -> pd.DataFrame:
+    """Trials on random, on clustered and on the given points, all with 3,440 coordinates."""
+    rows = []
+    for n in sizes:
+        draw = np.random.default_rng(n)
+        random = draw.normal(size=(n, DIMENSIONS)).astype(np.float32)
+        centres = draw.normal(size=(n // 4, DIMENSIONS))[draw.integers(0, n // 4, n)]
+        clustered = (centres + 0.3 * draw.normal(size=(n, DIMENSIONS))).astype(np.float32)
+        for data, points in {"random": random, "clustered": clustered}.items():
+            rows += exactly(data, points / np.linalg.norm(points, axis=1, keepdims=True))
+        for data, file in files.items():
+            chosen = np.sort(draw.permutation(len(np.load(file, mmap_mode="r")))[:n])
+            rows += exactly(data, np.load(file, mmap_mode="r")[chosen])
+    return pd.DataFrame(rows)
+
+
 # The table
 
 
@@ -311,6 +362,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="2,000 points beside the peers, 2,000 and 4,000 alone")
     parser.add_argument("--work", type=Path, default=ROOT / "work" / "benchmark-clustering")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--exact", action="store_true", help="compare with scipy on float64 distances instead")
     arguments = parser.parse_args()
     if arguments.child:
         method, file, count, out = arguments.child
@@ -325,6 +377,10 @@ def main() -> None:
         file, distinct = real(arguments.work, arguments.images, most)
         files = {f"real ({min(distinct, most):,} images and what is made of them)": file} | files
         print("REAL_LIKE =", look(file), file=sys.stderr)
+    if arguments.exact:
+        trials = exact(files, [1000] if arguments.quick else [1000, 2000, 5000])
+        finish(trials, "clustering-exact", dimensions=DIMENSIONS, rows=trials.to_dict("records"))
+        return
     rows, curves = [], {}
     for data, file in files.items():
         rows += compare(data, file, sizes)

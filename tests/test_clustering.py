@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist, squareform
 
+from exemplarcnn import neighbours
 from exemplarcnn.clustering import cut, merged_after, threshold_for
 from exemplarcnn.linkage import complete_linkage
 from exemplarcnn.neighbours import NeighboursError, neighbour_graph
@@ -218,6 +219,16 @@ def test_mean_size_is_the_closest_of_all_cuts(seed: int, n: int, size: float) ->
     best = min(abs(mean - size) for mean in reached)
     assert abs(n / (found.labels.max() + 1) - size) == pytest.approx(best)
     np.testing.assert_array_equal(found.labels, cut(points, found.threshold, None).labels)
+
+
+def test_a_point_far_away_does_not_make_the_graph_dense() -> None:
+    points = np.concatenate([smooth(0, 900, 12), np.full((1, 12), 1e3, np.float32)])
+    Z = linkage(points)
+    memory = 30_000 * neighbours.BYTES_A_PAIR / neighbours.GIB
+    found = cut(points, None, 0.6, memory)
+    assert partition(found.labels) == partition(hierarchy.fcluster(Z, found.threshold, "distance"))
+    with pytest.raises(NeighboursError, match=r"the cut asked for lies beyond .* % of the points are merged"):
+        cut(points, None, 1.0, memory)
 
 
 # Few points

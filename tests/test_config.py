@@ -342,9 +342,14 @@ def test_only_a_variant_of_its_own_table_is_clustered(values: dict[str, Any]) ->
     (problem,) = complaints(put(copy.deepcopy(values), "grouped.clustered.from", "again"))
     assert problem.startswith("grouped.clustered.from: again is trained on baseline; ")
     put(values, "trained.clustered.cluster_features", True)
-    assert complaints(put(values, "grouped.clustered.from", "clustered")) == [
-        "grouped.clustered.from: clustered cannot be made of itself"
+    assert complaints(put(copy.deepcopy(values), "grouped.clustered.from", "clustered")) == [
+        "grouped.clustered.from: goes round in a circle (clustered from clustered)"
     ]
+    put(values, "grouped.second", values["grouped"]["clustered"] | {"from": "clustered"})
+    put(values, "trained.second", values["trained"]["clustered"] | {"table": "second"})
+    parse(copy.deepcopy(values), "some.yaml")
+    (problem,) = complaints(put(values, "grouped.clustered.from", "second"))
+    assert problem == "grouped.clustered.from: goes round in a circle (clustered from second from clustered)"
 
 
 def test_a_grouped_variant_stays_in_the_pool_of_its_source(values: dict[str, Any]) -> None:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exemplarcnn import expansion
-from exemplarcnn.expansion import Order, expand
+from exemplarcnn.expansion import ExpansionError, Order, expand
+from exemplarcnn.neighbours import NeighboursError
 
 ORDERS: tuple[Order, ...] = ("query", "global")
 
@@ -100,6 +101,16 @@ def test_by_hand() -> None:
     singles = np.stack([np.cos(np.deg2rad([14, 11])), np.sin(np.deg2rad([14, 11]))], axis=1).astype(np.float32)
     assert expand(singles, held_out, 2, "query").images.tolist() == [[1, 2], [0, 3]]
     assert expand(singles, held_out, 2, "global").images.tolist() == [[2, 3], [1, 0]]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_what_cannot_be_done(order: Order) -> None:
+    with pytest.raises(ExpansionError, match="2 images with 2 neighbours each, but only 3 are held out"):
+        expand(unit(0, 2), unit(1, 3), 2, order)
+    held_out = unit(1, 5)
+    held_out[3, 2] = np.nan
+    with pytest.raises(NeighboursError, match="point 3 has a coordinate that is not finite"):
+        expand(unit(0, 2), held_out, 2, order)
 
 
 @pytest.mark.parametrize("order", ORDERS)

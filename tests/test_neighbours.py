@@ -89,6 +89,57 @@ def test_points_of_any_size(scale: float, seed: int, low: bool) -> None:
         assert listed(neighbour_graph(points, radius, width=5)).keys() == slow_graph(points, radius).keys()
 
 
+@pytest.mark.parametrize("n", [2, 3])
+def test_points_that_differ_by_less_than_their_size_allows(n: int) -> None:
+    """Squares of what tells these points apart are too small for float32."""
+    points = np.zeros((n, 3), np.float32)
+    points[:, 0] = 1
+    points[1, 1] = 1.1315e-21
+    expected = slow_graph(points, 1e-20)
+    for dtype in (torch.float32, torch.bfloat16):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(neighbours, "_precision", lambda device, dtype=dtype: dtype)
+            assert listed(neighbour_graph(points, max(expected.values()))) == expected
+
+
+def test_small_differences_beside_a_large_coordinate(precision: torch.dtype) -> None:
+    points = (features(0, 60, 250) * 1e-19).astype(np.float32)
+    points[:, 7] = 1
+    every = sorted(slow_graph(points, 9).values())
+    assert listed(neighbour_graph(points, every[100])).keys() == slow_graph(points, every[100]).keys()
+
+
+def test_points_near_the_end_of_float32(precision: torch.dtype) -> None:
+    points = (features(0, 60, 300) / np.abs(features(0, 60, 300)).max() * 3.3e38).astype(np.float32)
+    every = sorted(slow_graph(points, np.inf).values())
+    for width in (8, 1000):
+        found = listed(neighbour_graph(points, every[100], width=width))
+        assert found.keys() == slow_graph(points, every[100]).keys()
+
+
+def test_two_clumps_far_apart_are_not_taken_for_dense() -> None:
+    """Distances within a clump drown in float32 products."""
+    rng = np.random.default_rng(0)
+    points = (rng.normal(size=(2000, 30)) * 1e-5).astype(np.float32)
+    points[::2, 0] += 1
+    exact = Sample.draw(points, 2000)
+    assert exact.pairs_within(1e-7) == 0
+    assert neighbour_graph(points, 1e-7, memory=1e-4).nnz == 0
+
+
+def test_a_shorter_precision_that_the_caller_has_set_is_not_used() -> None:
+    points = features(1, 150, 96)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(neighbours, "_precision", lambda device: torch.float32)
+            assert listed(neighbour_graph(points, 0.6)).keys() == slow_graph(points, 0.6).keys()
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_points_far_from_the_origin(precision: torch.dtype) -> None:
     points = features(0, 100, 20) + np.float32(50)
     every = sorted(slow_graph(points, 9).values())
@@ -186,6 +237,14 @@ def test_more_pairs_than_memory_are_refused_and_the_threshold_that_is_named_fits
     assert 10_000 < neighbour_graph(points, threshold, memory).nnz <= 20_000
 
 
+def test_a_threshold_that_would_not_help_is_not_advised() -> None:
+    points = np.ones((300, 3), np.float32)
+    with pytest.raises(NeighboursError, match=r"hold 1,000; set machine.memory") as caught:
+        neighbour_graph(points, 0.0, 1_000 * neighbours.BYTES_A_PAIR / neighbours.GIB)
+    enough = float(str(caught.value).rsplit(" ", 1)[1])
+    assert neighbour_graph(points, 0.0, max(enough, 0.1)).nnz == 300 * 299 // 2
+
+
 def test_more_pairs_than_expected_are_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Sample, "pairs_within", lambda self, radius: 0.0)
     with pytest.raises(NeighboursError, match="pairs are within"):
@@ -222,6 +281,7 @@ def test_a_sample_of_all_points_knows_everything() -> None:
     assert sample.radius_with(100) == pytest.approx(near[100], abs=0.01)
     nearest = sorted(min(d for pair, d in exact.items() if point in pair) for point in range(200))
     assert sample.nearest_within(0.25) == pytest.approx(nearest[50], abs=1e-3)
+    assert sample.radius_with(1e9) == np.inf
     assert sample.nearest_within(2.0) == pytest.approx(nearest[-1], abs=1e-3)
 
 

@@ -20,7 +20,15 @@ from exemplarcnn.config import Surrogate, Trained
 from exemplarcnn.files import digest
 from exemplarcnn.images import ImageFolder
 from exemplarcnn.rng import Purpose
-from exemplarcnn.surrogate import Painter, channel_statistics, draw_anchors, edge_strength, portions, write_set
+from exemplarcnn.surrogate import (
+    Painter,
+    SurrogateError,
+    channel_statistics,
+    draw_anchors,
+    edge_strength,
+    portions,
+    write_set,
+)
 
 from . import defaults
 
@@ -195,6 +203,7 @@ def test_every_class_gets_its_budget_and_its_images_the_same_up_to_one(sizes: li
 @settings(deadline=None)
 @given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=8), budget=st.integers(1, 60))
 def test_a_budget_for_all_is_dealt_to_the_classes_and_then_to_their_images(sizes: list[int], budget: int) -> None:
+    budget += len(sizes) - 1
     ids = np.repeat(np.arange(len(sizes)), sizes)
     frame = pd.DataFrame({"class_id": ids, "image_id": np.arange(len(ids)), "origin": "x"})
     plan = portions(frame, trained(patches_per_image=None, patches=budget), 1)
@@ -204,6 +213,12 @@ def test_a_budget_for_all_is_dealt_to_the_classes_and_then_to_their_images(sizes
     assert of_class.max() - of_class.min() <= 1
     for class_id in range(len(sizes)):
         assert np.ptp(numbers[ids == class_id]) <= 1
+
+
+def test_fewer_patches_than_classes() -> None:
+    classes = int(table()["class_id"].max()) + 1
+    with pytest.raises(SurrogateError, match=f"{classes - 1} patches for {classes} classes: at least one each"):
+        portions(table(), trained(patches_per_image=None, patches=classes - 1), 1)
 
 
 # Single images

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from exemplarcnn import distributed
 from exemplarcnn.linkage import complete_linkage, flat_clusters
-from exemplarcnn.neighbours import Points, Sample, neighbour_graph
+from exemplarcnn.neighbours import NeighboursError, Points, Sample, most_pairs, neighbour_graph
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def cut(
     Raises
     ------
     NeighboursError
-        If a point is not finite, or there are more near pairs than fit.
+        If a point is not finite, or there are more near pairs than fit into ``memory``.
     """
     if threshold is not None:
         Z = complete_linkage(neighbour_graph(points, threshold, memory, device=device))
@@ -138,11 +139,19 @@ def _grown(
     if len(points) < 2:
         return np.empty((0, 4)), 0.0
     sample = Sample.draw(points)
+    most = sample.radius_with(0.8 * most_pairs(memory))
     # Within the cut every merged point has its nearest neighbour, and some have theirs without being merged. That
     # half as many more are enough is only likely; if not, the radius grows.
     radius = sample.nearest_within(1.5 * merged + 4 / len(sample.distances))
     while True:
+        radius = distributed.agreed(min(radius, most))
         Z = complete_linkage(neighbour_graph(points, radius, memory, device=device, sample=sample))
         if (threshold := choose(Z)) is not None:
             return Z, threshold
+        if radius >= most:
+            share = (merged_after(Z, len(points))[-1] if len(Z) else 0) / len(points)
+            raise NeighboursError(
+                f"the cut asked for lies beyond a distance of {radius:.4g}, where {100 * share:.1f} % of the points "
+                f"are merged and {memory:g} GiB hold no more pairs; ask for smaller clusters, or raise machine.memory"
+            )
         radius = sample.wider(radius)

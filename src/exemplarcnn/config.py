@@ -311,8 +311,14 @@ class Config(_Section):
                 f"grouped.{name}.from: {grouped.source} is trained on {source.table}; only a variant that is trained "
                 "on the class table of its own name can be clustered"
             )
-        if grouped.source == name:
-            raise ValueError(f"grouped.{name}.from: {name} cannot be made of itself")
+        seen = [name]
+        while (table := seen[-1]) not in self.seeded:
+            above = self.derived[table].table if table in self.derived else self.grouped[table].source
+            if above in seen:
+                raise ValueError(f"grouped.{name}.from: goes round in a circle ({' from '.join([*seen, above])})")
+            if above not in [*self.seeded, *self.grouped, *self.derived]:
+                return  # told elsewhere
+            seen.append(above)
 
     def pool_of(self, table: str) -> PoolName:
         """Name the pool whose images a class table lists."""

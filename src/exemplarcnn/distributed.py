@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 @contextmanager
 def processes() -> Iterator[None]:
     """Join the processes of ``torchrun``, if it started this one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    # Job schedulers set variables of the same names; only torchrun's launcher says how processes find each other.
+    if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) < 2:
         yield
         return
     # gloo: what is exchanged are small arrays on the CPU, wherever the work is done.
@@ -33,6 +34,24 @@ def rank() -> int:
 def world() -> int:
     """Return how many processes there are."""
     return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def agreed(value: float) -> float:
+    """Return what the first process says, in all: processors of different kinds differ in last digits."""
+    if world() == 1:
+        return value
+    box = torch.tensor([value], dtype=torch.float64)
+    dist.broadcast(box, 0)
+    return float(box)
+
+
+def summed(number: int) -> int:
+    """Sum over all processes."""
+    if world() == 1:
+        return number
+    box = torch.tensor([number])
+    dist.all_reduce(box)
+    return int(box)
 
 
 def gathered(*columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:

@@ -16,12 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from exemplarcnn.errors import PipelineError
+from exemplarcnn.neighbours import Points, centre
+
 Order = Literal["query", "global"]
-Points = NDArray[np.float32]
 Images = NDArray[np.int64]
 
 BLOCK = 256  # singles whose products with all held-out images are held at a time
 LIST = 64  # nearest free images that `global` keeps for each single
+
+
+class ExpansionError(PipelineError):
+    """Too few images for the neighbours asked for."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +62,21 @@ def expand(singles: Points, held_out: Points, k: int, order: Order = "query") ->
     order
         ``query``: in the order of the singles. ``global``: the closest pair of a single that still lacks neighbours
         and a free image comes first, wherever it is. Of equally close ones the first single and the first image.
+
+    Raises
+    ------
+    ExpansionError
+        If there are too few held-out images.
+    NeighboursError
+        If a coordinate is not finite.
     """
+    if len(singles) * k > len(held_out):
+        raise ExpansionError(f"{len(singles)} images with {k} neighbours each, but only {len(held_out)} are held out")
     if k == 0 or len(singles) == 0:
         images = np.empty((len(singles), k), np.int64)
         return Neighbours(images, images.copy(), np.empty(images.shape))
+    for part in (singles, held_out):
+        centre(part)  # for its errors
     products = _Products(singles, held_out)
     images = _in_turn(products, k) if order == "query" else _closest_first(products, k)
     ranks, distances = _ranked(products, images)
@@ -75,10 +92,6 @@ class _Products:
         # The bound of a float32 sum of d products, whatever its order, and a little more for the bound itself.
         self.error = 1.01 * (singles.shape[1] + 2) * 2.0**-24 * math.sqrt(squares[0] * squares[1])
 
-    def approximate(self, rows: Images | slice, images: Images | slice = slice(None)) -> NDArray[np.float32]:
-        product: NDArray[np.float32] = self.singles[rows] @ self.held_out[images].T
-        return product
-
     def distances(self, row: int, images: Images) -> NDArray[np.float64]:
         """Cosine distances in float64; each depends on its two rows alone."""
         exact = self.held_out[images].astype(np.float64)
@@ -90,7 +103,7 @@ class _Products:
         """Each single and its approximate products with all held-out images, computed in blocks."""
         with tqdm(total=len(self.singles), desc=what, unit="image") as bar:
             for start in range(0, len(self.singles), BLOCK):
-                block = self.approximate(slice(start, start + BLOCK))
+                block = self.singles[start : start + BLOCK] @ self.held_out.T
                 yield from enumerate(block, start)
                 bar.update(len(block))
 
@@ -161,9 +174,10 @@ def _fill(
 ) -> None:
     """List the nearest free images of some singles, nearest last, and how far each list is sure to be whole."""
     images = np.flatnonzero(free)
+    left = products.held_out[images].T
     for start in range(0, len(rows), BLOCK):
         some = rows[start : start + BLOCK]
-        for row, product in zip(some, products.approximate(some, images), strict=True):
+        for row, product in zip(some, products.singles[some] @ left, strict=True):
             length = LIST
             while True:
                 if length >= len(images):

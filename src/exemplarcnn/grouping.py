@@ -62,7 +62,7 @@ def group(
     clustered, held_out = halves(len(features), params.clustered_share, seed)
     if isinstance(params, Pruned):
         found = cut(np.asarray(features[clustered]), None, None, memory, device, params.size)
-        return prune(features, clustered, held_out, found, params)
+        return prune(features, clustered, held_out, found, params, memory, device)
     found = cut(np.asarray(features[clustered]), params.threshold, params.merged_fraction, memory, device)
     return assemble(features, clustered, held_out, found, params, seed)
 
@@ -117,10 +117,13 @@ def prune(
     held_out: NDArray[np.int64],
     found: Cut,
     params: Pruned,
+    memory: float = 2.0,
+    device: torch.device | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Drop the noisy clusters and merge the similar ones (docs/method.md, section 5.7).
 
-    Parameters and results as for `assemble`; held-out images are not used.
+    Parameters and results as for `assemble`; held-out images are not used. ``memory`` and ``device`` are those of
+    `clustering.cut`.
 
     Raises
     ------
@@ -136,7 +139,7 @@ def prune(
     )
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     # A cosine distance of c is a distance of √(2c) between unit vectors.
-    similar = cut(means.astype(np.float32), math.sqrt(2 * params.merged_below), None).labels
+    similar = cut(means.astype(np.float32), math.sqrt(2 * params.merged_below), None, memory, device).labels
     joined = [np.concatenate([kept[i] for i in np.flatnonzero(similar == label)]) for label in np.unique(similar)]
     if len(joined) < 2:
         raise GroupingError(

@@ -23,6 +23,7 @@ CODE = "src/"
 VARIANTS = {
     "seed": "seeded",
     "group": "grouped",
+    "derive": "derived",
     "surrogate": "trained",
     "train": "trained",
     "embed": "trained",

@@ -71,8 +71,9 @@ def complete_linkage(graph: csr_array[Any, Any]) -> NDArray[np.float64]:
     -----
     In each round all reciprocal nearest neighbours merge at once. Complete linkage never makes a merged cluster
     nearer to a third than its nearer half was, and a merged cluster keeps the number of one of its halves in the
-    order of ties, so merges in different places do not disturb each other. Work a round is in proportion to the
-    pairs that are left.
+    order of ties, so merges in different places do not disturb each other. A round works on all points and all
+    pairs that are left; a few dozen rounds are usual, but a chain whose links grow longer and longer takes half as many
+    as it has points.
     """
     points = graph.shape[0]
     pairs = graph.tocoo()

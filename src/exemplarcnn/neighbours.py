@@ -7,6 +7,8 @@ blocks or the number of threads or processes can change the result.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,7 @@ SAMPLE = 256  # points whose distances to all others are looked at first
 AXES_SAMPLE = 2048  # points from which the axes are found
 # What one pair takes at most: in lists, in the sparse matrix and in the rounds of complete linkage, measured.
 BYTES_A_PAIR = 160
+LARGEST = float(np.finfo(np.float32).max)
 GIB = 2**30
 
 
@@ -95,29 +98,29 @@ class Sample:
     def draw(cls, points: Points, size: int = SAMPLE) -> "Sample":
         """Measure up to ``size`` of the points against all."""
         mean, unit = centre(points)
-        offset = mean.astype(np.float32)
         rows = _random(len(points), size)
-        chosen = torch.from_numpy((points[rows] - offset) / unit)
+        # In float64: float32 products would drown the distances of points that are much alike.
+        chosen = (points[rows] - mean) / unit
         distances = np.empty((len(rows), len(points)), np.float32)
         for block in _blocks(len(points), STRIP):
-            others = points[block] - offset
-            others /= unit  # squares of very small or large numbers would leave the range of float32
-            there = torch.from_numpy(others)
-            squares = (chosen @ there.T).mul_(-2).add_(chosen.square().sum(1)[:, None]).add_(there.square().sum(1))
-            distances[:, block] = squares.clamp_(min=0).sqrt_().numpy()
-        distances *= unit
+            others = (points[block] - mean) / unit
+            squares = -2 * (chosen @ others.T)
+            squares += np.einsum("ij,ij->i", chosen, chosen)[:, None] + np.einsum("ij,ij->i", others, others)
+            distances[:, block] = np.minimum(np.sqrt(np.maximum(squares, 0)) * unit, LARGEST)
         distances[np.arange(len(rows)), rows] = np.inf
         return cls(distances)
 
     def pairs_within(self, radius: float) -> float:
         """Estimate how many pairs of all points are within a radius."""
-        share = int(np.count_nonzero(self.distances <= radius)) / max(self.distances.size, 1)
-        return float(share * self.distances.shape[1] ** 2 / 2)
+        near = int(np.count_nonzero(self.distances <= min(float(radius), LARGEST)))
+        return near / max(self.distances.size, 1) * float(self.distances.shape[1]) ** 2 / 2
 
     def radius_with(self, pairs: float) -> float:
         """Estimate the radius within which a number of pairs are."""
         rank = int(pairs * 2 / self.distances.shape[1] ** 2 * self.distances.size)
-        return float(np.partition(self.distances, min(rank, self.distances.size - 1), axis=None)[rank])
+        if rank >= self.distances.size:
+            return np.inf
+        return float(np.partition(self.distances, rank, axis=None)[rank])
 
     def nearest_within(self, share: float) -> float:
         """Radius within which a share of the sampled points have their nearest neighbour."""
@@ -148,7 +151,8 @@ class _Sketch:
 
     def candidates(self, rows: slice, columns: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Pairs (i < j) of two blocks that may be within the radius."""
-        hits = self.left(rows) @ self.right[columns].T >= self.limit
+        with _full_float32():
+            hits = self.left(rows) @ self.right[columns].T >= self.limit
         i, j = (place.cpu().numpy() for place in torch.nonzero(hits, as_tuple=True))
         i, j = i + rows.start, j + columns.start
         return i[i < j], j[i < j]
@@ -156,8 +160,7 @@ class _Sketch:
 
 def _axes(points: Points, mean: NDArray[np.float64], unit: float, width: int) -> NDArray[np.float64]:
     """Orthonormal axes along which the points spread most, (d, width) float64. Any others would be as correct."""
-    sample = points[_random(len(points), AXES_SAMPLE)] - mean.astype(np.float32)
-    sample /= np.float32(unit)
+    sample = ((points[_random(len(points), AXES_SAMPLE)] - mean) / unit).astype(np.float32)
     _, _, rows = randomized_svd(sample, width, n_oversamples=16, n_iter=1, random_state=0)
     return np.linalg.qr(rows.T.astype(np.float64))[0]
 
@@ -197,7 +200,7 @@ def _sketch(points: Points, radius: float, width: int, dtype: torch.dtype, devic
         right[block, :kept] = torch.from_numpy(rows).to(dtype)
         exact = right[block, :kept].double().numpy()
         # What float64 loses of a squared length is most where the rest is nearly zero, and the root magnifies it.
-        lost = np.sqrt(length * dimensions * 2.0**-52) / unit
+        lost = np.sqrt(length * dimensions * kept**0.5 * 2.0**-52) / unit
         error[block] = np.linalg.norm(rows - exact, axis=1) + lost
         squared[block] = np.einsum("ij,ij->i", exact, exact)
     longest = math.sqrt(squared.max())
@@ -207,9 +210,22 @@ def _sketch(points: Points, radius: float, width: int, dtype: torch.dtype, devic
     right[:, kept + extra :] = torch.stack(_pieces(-own, dtype), dim=1)
     # A float32 sum of K products is off by at most K · 2⁻²⁴ times the sum of their sizes; twice that, since vector
     # instructions for bfloat16 round less strictly. What comes out is then rounded to bfloat16 once.
-    slack = 2 * (kept + 2 * extra) * 2.0**-24 * (longest**2 + 2 * float(np.abs(own).max()))
+    # The last term is for products so small that processors round them to zero.
+    terms = kept + 2 * extra
+    slack = 2 * terms * 2.0**-24 * (longest**2 + 2 * float(np.abs(own).max())) + terms * 2.0**-120
     limit = -(radius**2 / 2 + slack) * (1 if dtype == torch.float32 else 1 + 2.0**-8)
     return _Sketch(right.to(device), extra, limit)
+
+
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    """Let no setting of the caller's shorten float32 products: the margin is for the full precision."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _precision(device: torch.device) -> torch.dtype:
@@ -264,9 +280,9 @@ def neighbour_graph(
         centre(points)  # for its errors
         return csr_array((count, count), dtype=np.float64)
     sample = sample or Sample.draw(points)
-    most = memory * GIB / BYTES_A_PAIR
-    if (expected := sample.pairs_within(radius)) > 1.5 * most:
-        raise _too_dense(expected, radius, sample, memory, most)
+    most = most_pairs(memory)
+    if (expected := distributed.agreed(sample.pairs_within(radius))) > 1.5 * most:
+        raise _too_dense(expected, radius, sample, memory)
     device = device or torch.device("cpu")
     sketch = _sketch(points, radius, width, _precision(device), device)
     nothing = np.empty(0, np.int64)
@@ -283,14 +299,23 @@ def neighbour_graph(
         found.append((first[near], second[near], distances[near]))
         total += int(near.sum())
         if total > most:
-            raise _too_dense(max(expected, total), radius, sample, memory, most)
+            break
+    if (total := distributed.summed(total)) > most:
+        raise _too_dense(max(expected, total), radius, sample, memory)
     first, second, distances = (np.concatenate(column) for column in zip(*found, strict=True))
     first, second, distances = distributed.gathered(first, second, distances)
     return coo_array((distances, (first, second)), shape=(count, count)).tocsr()
 
 
-def _too_dense(pairs: float, radius: float, sample: Sample, memory: float, most: float) -> NeighboursError:
+def most_pairs(memory: float) -> float:
+    """How many pairs fit into an amount of memory, in GiB."""
+    return memory * GIB / BYTES_A_PAIR
+
+
+def _too_dense(pairs: float, radius: float, sample: Sample, memory: float) -> NeighboursError:
+    fits = sample.radius_with(0.8 * most_pairs(memory))
+    smaller = f"a threshold of {fits:.4g} would fit, or " if sample.pairs_within(fits) <= most_pairs(memory) else ""
     return NeighboursError(
-        f"about {pairs:,.0f} pairs are within {radius:.4g}, and {memory:g} GiB hold {most:,.0f}; a threshold of "
-        f"{sample.radius_with(0.8 * most):.4g} would fit, or set machine.memory to {pairs * BYTES_A_PAIR / GIB:.1f}"
+        f"about {pairs:,.0f} pairs are within {radius:.4g}, and {memory:g} GiB hold {most_pairs(memory):,.0f}; "
+        f"{smaller}set machine.memory to {1.1 * pairs * BYTES_A_PAIR / GIB:.1f}"
     )

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from exemplarcnn import recipe, rng
 from exemplarcnn.classes import count, sizes
 from exemplarcnn.config import Surrogate, Trained
+from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import digest, read_array, write_array, write_json, write_table
 from exemplarcnn.images import Pool
 
@@ -52,6 +53,10 @@ class Portion:
     image: int
     train: tuple[int, int]
     valid: tuple[int, int]
+
+
+class SurrogateError(PipelineError):
+    """A surrogate set cannot be made as asked."""
 
 
 def edge_strength(image: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -100,6 +105,8 @@ def portions(table: pd.DataFrame, trained: Trained, valid_per_image: int) -> lis
     result: list[Portion] = []
     row = 0
     class_sizes = sizes(table)
+    if trained.patches is not None and trained.patches < len(class_sizes):
+        raise SurrogateError(f"{trained.patches} patches for {len(class_sizes)} classes: at least one each is needed")
     place_in_class = table.groupby("class_id").cumcount()
     rows = zip(table["class_id"], table["image_id"], place_in_class, strict=True)
     for position, (class_id, image, place) in enumerate(rows):

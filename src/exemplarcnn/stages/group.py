@@ -14,6 +14,8 @@ def run(variant: str, config: Config) -> None:
     params = config.grouped[variant]
     pool = images.open_pool(paths.DATA, config.trained[params.source].pool)
     features = read_array(paths.cluster_features(params.source))
+    truth = quality.read_truth(paths.TRUTH, len(pool)) if config.trained[params.source].pool == "unlabeled" else None
+    before = classes.read(paths.class_table(params.source), len(pool)) if params.source not in config.seeded else None
     with distributed.processes():
         device = models.pick_device(config.machine.device)
         table, statistics = group(features, params, config.seed, config.machine.memory, device)
@@ -21,9 +23,7 @@ def run(variant: str, config: Config) -> None:
             return
     classes.check(table, len(pool))
     classes.write(paths.class_table(variant), table)
-    truth = quality.read_truth(paths.TRUTH, len(pool)) if config.trained[params.source].pool == "unlabeled" else None
     clustered, _ = halves(len(pool), params.clustered_share, config.seed)
-    before = classes.read(paths.class_table(params.source), len(pool)) if params.source in config.grouped else None
     write_json(paths.cluster_statistics(variant), statistics | quality.judge(table, truth, clustered, before))
     figures.clusters(paths.clusters_picture(variant), pool, table, features)
 
