@@ -81,6 +81,13 @@ class Workspace:
         values = config.compose(ROOT / "conf", profile) | {"seed": seed}
         (self.folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
 
+    def edit(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change params.yaml."""
+        path = self.folder / "params.yaml"
+        values = yaml.safe_load(path.read_text())
+        change(values)
+        path.write_text(yaml.safe_dump(values, sort_keys=False))
+
     def dvc(self, *words: str) -> None:
         """Run DVC in the folder."""
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

@@ -75,7 +75,7 @@ def centre(points: Points) -> tuple[NDArray[np.float64], float]:
 def measured(points: Points, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
     """Euclidean distances of listed pairs, each from its two rows alone, in float64."""
     result = np.empty(len(first))
-    for block in _blocks(len(first), max(1, (1 << 21) // max(points.shape[1], 1))):
+    for block in _blocks(len(first), max(1, (1 << 18) // max(points.shape[1], 1))):  # what caches hold
         gap = points[first[block]].astype(np.float64)
         gap -= points[second[block]]
         result[block] = np.sqrt(np.square(gap, out=gap).sum(axis=1))

@@ -1,0 +1,122 @@
+"""Take the gain of clustering apart: every grouping and control of profile `ablation`, on real images, several seeds.
+
+    python benchmarks/ablation.py FOLDER [--stand-in] [--seeds 0 1 2]    # hours on two cores
+    python benchmarks/ablation.py FOLDER --stand-in --quick              # one seed, three rows, a tenth of the images
+
+FOLDER holds STL-10's binary files; with --stand-in the labelled ones are enough (see stl10.py). For each row: accuracy,
+its mean over the seeds; how much it is above the baseline, with a 95 % percentile bootstrap over test images of the
+mean over folds and seeds; and the least and the largest gain of a single seed. Running the same command again goes on
+where it stopped.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from _common import ROOT, Workspace, finish
+from exemplarcnn import config, download, images, paths
+from exemplarcnn.evaluation import bootstrap_difference, correct
+from stl10 import fill
+
+QUICK_ROWS = ("baseline", "clustered", "random")
+
+
+def run(workspace: Workspace, seed: int, rows: list[str], quick: bool) -> list[dict[str, Any]]:
+    """Run the rows for one seed; say of each what it was trained on and which test images it got right."""
+    workspace.use("ablation", seed)
+    if quick:
+        workspace.edit(shorten)
+    begin = time.monotonic()
+    workspace.dvc("repro", "-q", *(f"evaluate@{name}" for name in rows))
+    print(f"seed {seed}: {(time.monotonic() - begin) / 60:.1f} minutes", flush=True)
+    labels = images.read_labels(workspace.folder / paths.TEST_LABELS, images.check(workspace.folder / "data")["test"])
+    found = []
+    for name in rows:
+        about = workspace.json(paths.surrogate_set(name) / "set.json")
+        predictions = np.load(workspace.folder / paths.classifiers(name) / "predictions.npy")
+        row = {"row": name, "seed": seed, "right": correct(predictions, labels)}
+        found.append(row | {key: about[key] for key in ("classes", "images", "train_patches")})
+    return found
+
+
+def shorten(values: dict[str, Any]) -> None:
+    """Make the profile small enough for --quick."""
+    values["train"]["epochs"] = 1
+    for table in (*values["seeded"].values(), *values["grouped"].values()):
+        if "classes" in table:
+            table["classes"] = 60
+    for trained in values["trained"].values():
+        if trained["patches"]:
+            trained["patches"] = 1200
+
+
+def summary(found: list[dict[str, Any]], rows: list[str], epochs: int, batch: int) -> pd.DataFrame:
+    """One line a row, means over the seeds."""
+    right: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in rows}
+    for entry in found:
+        right[entry["row"]].append(entry["right"])
+    lines = []
+    for name in rows:
+        entries = [entry for entry in found if entry["row"] == name]
+        accuracies = [100 * float(one.mean()) for one in right[name]]
+        # Folds of all seeds together: the same number for each, so that seeds count alike.
+        gain, low, high = bootstrap_difference(np.concatenate(right[name]), np.concatenate(right["baseline"]), 0)
+        single = [
+            100 * float(one.mean() - other.mean()) for one, other in zip(right[name], right["baseline"], strict=True)
+        ]
+        mean = {
+            key: float(np.mean([entry[key] for entry in entries])) for key in ("classes", "images", "train_patches")
+        }
+        steps = epochs * np.ceil(mean["train_patches"] / batch)
+        lines.append(
+            {
+                "row": name,
+                "classes": round(mean["classes"]),
+                "images": round(mean["images"]),
+                "steps": int(steps),
+                "accuracy": np.mean(accuracies),
+                "gain": gain,
+                "low": low,
+                "high": high,
+                "least": min(single),
+                "largest": max(single),
+            }
+        )
+    return pd.DataFrame(lines).round(2)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="STL-10's binary files")
+    parser.add_argument("--stand-in", action="store_true", help="make a pool and folds by fixed seeds")
+    parser.add_argument("--images", type=Path, help="folder of other images for the stand-in pool")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rows", nargs="+", help="only these, and the baseline")
+    parser.add_argument("--quick", action="store_true", help="one seed, three rows, a tenth of the images")
+    parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-ablation)")
+    arguments = parser.parse_args()
+    profile = config.parse(config.compose(ROOT / "conf", "ablation"), "profile ablation")
+    rows = [name for name in profile.trained if not arguments.rows or name in ("baseline", *arguments.rows)]
+    seeds = arguments.seeds
+    if arguments.quick:
+        rows, seeds = list(QUICK_ROWS), seeds[:1]
+    folder = download.binary_folder(arguments.folder).resolve()
+    workspace = Workspace(
+        arguments.work or ROOT / "work" / f"benchmark-ablation{'-quick' if arguments.quick else ''}",
+        {"folder": str(folder), "stand_in": arguments.stand_in, "images": str(arguments.images), "rows": rows},
+        lambda data: fill(data, folder, arguments.stand_in, arguments.images, arguments.quick),
+    )
+    found = [entry for seed in seeds for entry in run(workspace, seed, rows, arguments.quick)]
+    epochs = 1 if arguments.quick else profile.train.epochs
+    table = summary(found, rows, epochs, profile.train.batch_size)
+    finish(table, "ablation", seeds=seeds, quick=arguments.quick, rows=table.to_dict("records"))
+
+
+if __name__ == "__main__":
+    main()
