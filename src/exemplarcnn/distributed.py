@@ -36,6 +36,13 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def own(device: torch.device) -> torch.device:
+    """Return this process's share of a device: the processes of one machine divide its GPUs among themselves."""
+    if device.type != "cuda" or world() == 1:
+        return device
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+
+
 def agreed(value: float) -> float:
     """Return what the first process says, in all: processors of different kinds differ in last digits."""
     if world() == 1:

@@ -1,6 +1,5 @@
 """A trained network on disk: ``weights.safetensors`` and ``network.json`` (sizes, classes, patch, mean, std)."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,4 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ModelError("machine.device is cuda, but torch sees no GPU; set it to auto or cpu")
-    if name == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    # Processes that torchrun started on one machine share its GPUs.
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

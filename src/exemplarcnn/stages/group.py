@@ -17,7 +17,7 @@ def run(variant: str, config: Config) -> None:
     truth = quality.read_truth(paths.TRUTH, len(pool)) if config.trained[params.source].pool == "unlabeled" else None
     before = classes.read(paths.class_table(params.source), len(pool)) if params.source not in config.seeded else None
     with distributed.processes():
-        device = models.pick_device(config.machine.device)
+        device = distributed.own(models.pick_device(config.machine.device))
         table, statistics = group(features, params, config.seed, config.machine.memory, device)
         if distributed.rank() > 0:
             return
