@@ -32,6 +32,12 @@ def machine() -> dict[str, Any]:
     return {"cpu": model, "cores": os.cpu_count(), "memory_gib": round(pages / 2**30, 1)}
 
 
+def anonymous(pid: int) -> int:
+    """Bytes that a process holds and that are no pages of a file. Linux only."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
 def finish(table: pd.DataFrame, name: str, **figures: Any) -> None:
     """Print the table, then one line of JSON."""
     print(table.to_string(index=False))

@@ -5,8 +5,9 @@
 
 FOLDER holds STL-10's binary files; with --stand-in the labelled ones are enough (see stl10.py). For each row: accuracy,
 its mean over the seeds; how much it is above the baseline, with a 95 % percentile bootstrap over test images of the
-mean over folds and seeds; and the least and the largest gain of a single seed. Running the same command again goes on
-where it stopped.
+mean over folds and seeds; and the least and the largest gain of a single seed. Rows `_long`, which take most of the
+time, are run for the first of the seeds alone unless --long-seeds says otherwise. Running the same command again goes
+on where it stopped.
 """
 
 import argparse
@@ -55,20 +56,19 @@ def shorten(values: dict[str, Any]) -> None:
             trained["patches"] = 1200
 
 
-def summary(found: list[dict[str, Any]], rows: list[str], epochs: int, batch: int) -> pd.DataFrame:
-    """One line a row, means over the seeds."""
-    right: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in rows}
+def summary(found: list[dict[str, Any]], epochs: int, batch: int) -> pd.DataFrame:
+    """One line a row, means over its seeds; gains over the baseline of the same seeds."""
+    right: dict[str, dict[int, NDArray[np.bool_]]] = {}
     for entry in found:
-        right[entry["row"]].append(entry["right"])
+        right.setdefault(entry["row"], {})[entry["seed"]] = entry["right"]
     lines = []
-    for name in rows:
+    for name, mine in right.items():
         entries = [entry for entry in found if entry["row"] == name]
-        accuracies = [100 * float(one.mean()) for one in right[name]]
+        accuracies = [100 * float(one.mean()) for one in mine.values()]
+        start = [right["baseline"][seed] for seed in mine]
         # Folds of all seeds together: the same number for each, so that seeds count alike.
-        gain, low, high = bootstrap_difference(np.concatenate(right[name]), np.concatenate(right["baseline"]), 0)
-        single = [
-            100 * float(one.mean() - other.mean()) for one, other in zip(right[name], right["baseline"], strict=True)
-        ]
+        gain, low, high = bootstrap_difference(np.concatenate(list(mine.values())), np.concatenate(start), 0)
+        single = [100 * float(one.mean() - other.mean()) for one, other in zip(mine.values(), start, strict=True)]
         mean = {
             key: float(np.mean([entry[key] for entry in entries])) for key in ("classes", "images", "train_patches")
         }
@@ -76,6 +76,7 @@ def summary(found: list[dict[str, Any]], rows: list[str], epochs: int, batch: in
         lines.append(
             {
                 "row": name,
+                "seeds": len(mine),
                 "classes": round(mean["classes"]),
                 "images": round(mean["images"]),
                 "steps": int(steps),
@@ -97,6 +98,7 @@ def main() -> None:
     parser.add_argument("--stand-in", action="store_true", help="make a pool and folds by fixed seeds")
     parser.add_argument("--images", type=Path, help="folder of other images for the stand-in pool")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--long-seeds", type=int, default=1, help="how many of the seeds for rows _long (default 1)")
     parser.add_argument("--rows", nargs="+", help="only these, and the baseline")
     parser.add_argument("--quick", action="store_true", help="one seed, three rows, a tenth of the images")
     parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-ablation)")
@@ -109,12 +111,16 @@ def main() -> None:
     folder = download.binary_folder(arguments.folder).resolve()
     workspace = Workspace(
         arguments.work or ROOT / "work" / f"benchmark-ablation{'-quick' if arguments.quick else ''}",
-        {"folder": str(folder), "stand_in": arguments.stand_in, "images": str(arguments.images), "rows": rows},
+        {"folder": str(folder), "stand_in": arguments.stand_in, "images": str(arguments.images)},
         lambda data: fill(data, folder, arguments.stand_in, arguments.images, arguments.quick),
     )
-    found = [entry for seed in seeds for entry in run(workspace, seed, rows, arguments.quick)]
+    equal = [name for name in rows if not name.endswith("_long")]
+    found = [entry for seed in seeds for entry in run(workspace, seed, equal, arguments.quick)]
+    if long := [name for name in rows if name.endswith("_long")]:
+        for seed in seeds[: arguments.long_seeds]:
+            found += run(workspace, seed, long, arguments.quick)
     epochs = 1 if arguments.quick else profile.train.epochs
-    table = summary(found, rows, epochs, profile.train.batch_size)
+    table = summary(found, epochs, profile.train.batch_size)
     finish(table, "ablation", seeds=seeds, quick=arguments.quick, rows=table.to_dict("records"))
 
 

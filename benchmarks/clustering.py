@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
 
-from _common import ROOT, finish
+from _common import ROOT, anonymous, finish
 from exemplarcnn import classes, clustering, config, features, images, models, network, surrogate, training
 from exemplarcnn.linkage import flat_clusters
 from exemplarcnn.stages import use_threads
@@ -129,12 +129,6 @@ def child(method: str, file: Path, count: int, out: Path) -> None:
     seconds = time.perf_counter() - begin
     np.save(out, labels)
     print(json.dumps({"seconds": seconds}), flush=True)
-
-
-def anonymous(pid: int) -> int:
-    """Bytes that a process holds and that are no pages of a file."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 
 def fail(method: str, said: IO[str]) -> NoReturn:

@@ -34,7 +34,9 @@ SUMMARY = {
     "accuracy_mean": 60.0,
     "accuracy_std": 1.5,
     "fold_accuracies": [58.5, 61.5],
-    "C": [0.1, 10.0],
+    "chosen": [0.1, 10.0],
+    "leaky": {"accuracy_mean": 62.0, "accuracy_std": 1.0, "value": 1.0},
+    "others": {"full": {"accuracy_mean": 70.0, "accuracy_std": 0.0}},
     "class_accuracies": {"cat": 70.0, "dog": 50.0},
 }
 

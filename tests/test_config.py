@@ -66,7 +66,7 @@ def sections(values: Any, path: Key = ()) -> Iterator[Key]:
 
 
 # Names that a person chooses, which therefore have no fixed set of keys.
-FREE = ("seeded", "grouped", "derived", "trained", "evaluated")
+FREE = ("seeded", "grouped", "derived", "trained", "described", "evaluated")
 
 
 def test_unknown_keys_are_named_in_every_section(composed: dict[str, Any]) -> None:
@@ -181,11 +181,14 @@ WRONG = [
     ("cluster.layers", []),
     ("cluster.before_relu", None),
     ("cluster.pool", 0),
+    ("evaluate.protocols", []),
+    ("evaluate.protocols", "folds"),
     ("evaluate.C", []),
     ("evaluate.C", [1.0, 0.0]),
     ("evaluate.inner_folds", 1),
     ("evaluate.tol", 0),
-    ("evaluate.max_iter", 0),
+    ("evaluate.k", []),
+    ("evaluate.k", [1, 0]),
     ("seeded.baseline.pool", "test"),
     ("seeded.baseline.classes", 1),
     ("grouped.clustered.from", "Upper"),
@@ -207,6 +210,13 @@ WRONG = [
     ("controls.raw_pixels.side", 0),
     ("controls.raw_pixels.side", 97),
     ("controls.random_network.of", 3),
+    ("controls.kmeans.images", 0),
+    ("controls.kmeans.side", 7),
+    ("controls.kmeans.side", 97),
+    ("controls.kmeans.patch", 1),
+    ("controls.kmeans.patch", 33),
+    ("controls.kmeans.patches_per_image", 0),
+    ("controls.kmeans.centres", 1),
     ("evaluated.baseline.title", None),
     ("evaluated.baseline.paper.mean", "high"),
 ]
@@ -371,10 +381,45 @@ def test_random_network_is_that_of_a_trained_variant(values: dict[str, Any]) -> 
     ]
 
 
+def test_other_features_are_those_of_a_trained_variant(values: dict[str, Any]) -> None:
+    other = values["features"] | {"of": "baseline", "layers": ["conv1"]}
+    values["described"]["first"] = other
+    values["evaluated"]["first"] = {"title": "conv1", "paper": None}
+    assert parse(copy.deepcopy(values), "").described["first"].layers == ("conv1",)
+    values["described"]["first"] = other | {"of": "nobody"}
+    assert complaints(values) == ["described.first.of: nobody is not in trained (baseline, clustered)"]
+
+
+@pytest.mark.parametrize("name", ["baseline", "kmeans"])
+def test_no_two_features_have_one_name(values: dict[str, Any], name: str) -> None:
+    values["described"][name] = values["features"] | {"of": "baseline"}
+    assert complaints(values) == [f"trained, described and controls define more than once: {name}"]
+
+
+def test_the_first_protocol_is_the_papers(values: dict[str, Any]) -> None:
+    values["evaluate"]["protocols"].reverse()
+    assert complaints(values) == ["evaluate: protocols: the first, knn, must have labels: folds and classifier: svm"]
+    values["evaluate"]["protocols"].reverse()
+    values["evaluate"]["protocols"][1]["classifier"] = "tree"
+    assert complaints(values) == ["evaluate.protocols.1.classifier: Input should be 'svm' or 'knn' (got 'tree')"]
+    values["evaluate"]["protocols"][1]["classifier"] = "svm"
+    values["evaluate"]["protocols"][2]["name"] = "full"
+    assert complaints(values) == ["evaluate: protocols: names occur twice (folds, full, full)"]
+
+
+def test_kmeans_needs_patches_smaller_than_the_image_and_more_of_them_than_centres(values: dict[str, Any]) -> None:
+    sizes = values["controls"]["kmeans"]
+    values["controls"]["kmeans"] = sizes | {"side": 10, "patch": 10}
+    assert complaints(values) == ["controls.kmeans: patch 10 must be smaller than side 10"]
+    values["controls"]["kmeans"] = sizes | {"images": 10, "patches_per_image": 3, "centres": 31}
+    assert complaints(values) == ["controls.kmeans: 31 centres need as many patches: images times patches_per_image"]
+
+
 def test_rows_of_the_report_are_known(values: dict[str, Any]) -> None:
     put(values, "evaluated.nobody", {"title": "Nobody", "paper": None})
     assert complaints(values) == [
-        "evaluated.nobody: neither a trained variant nor a control (baseline, clustered, raw_pixels, random_network)"
+        "evaluated.nobody: neither in trained nor in described nor a control (baseline, clustered, raw_pixels, kmeans, "
+        "random_network)"
     ]
 
 

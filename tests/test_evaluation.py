@@ -1,5 +1,6 @@
-"""The protocol: equivalence of the shortcut, choice of C, independence of the test set, summaries."""
+"""The protocols: equivalence to plain classifiers on raw features, choices, independence of the test set, summaries."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,27 +8,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedKFold
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
-from exemplarcnn import evaluation, rng
+from exemplarcnn import rng
 from exemplarcnn.config import Evaluate
 from exemplarcnn.evaluation import (
     EvaluationError,
-    FoldResult,
+    Result,
     bootstrap_difference,
-    choose_regularisation,
+    choose,
+    confident_mistakes,
     confusion,
     correct,
     evaluate,
-    evaluate_fold,
-    span,
+    grid,
     summarise,
 )
 
+FOLDS_SVM = {"name": "folds", "labels": "folds", "classifier": "svm"}
+FULL = {"name": "full", "labels": "all", "classifier": "svm"}
+KNN = {"name": "knn", "labels": "folds", "classifier": "knn"}
 
-def params(**changes: Any) -> Evaluate:
-    values: dict[str, Any] = {"C": (0.01, 1.0, 100.0), "inner_folds": 3, "tol": 1e-8, "max_iter": 100_000}
-    return Evaluate(**(values | changes))
+
+def params(*others: dict[str, str], **changes: Any) -> Evaluate:
+    values: dict[str, Any] = {"C": (0.001, 0.1, 10.0), "k": (1, 5, 20), "inner_folds": 3, "tol": 1e-7}
+    return Evaluate(protocols=[FOLDS_SVM, *others], **(values | changes))
 
 
 def toy(count: int, width: int = 20, classes: int = 4, seed: int = 0, noise: float = 1.0) -> tuple[Any, Any]:
@@ -41,163 +47,181 @@ def toy(count: int, width: int = 20, classes: int = 4, seed: int = 0, noise: flo
 FOLDS = [np.arange(fold * 10, fold * 10 + 40) for fold in range(3)]
 
 
-# The shortcut
-
-
-@settings(max_examples=30, deadline=None)
-@given(n=st.integers(1, 30), d=st.integers(1, 30), seed=st.integers(0, 1000))
-def test_span_gives_the_features_back(n: int, d: int, seed: int) -> None:
-    features = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
-    coordinates, basis = span(features)
-    assert coordinates.shape == (n, min(n, d))
-    assert basis.shape == (d, min(n, d))
-    np.testing.assert_allclose(coordinates @ basis.T, features, atol=1e-12 * d)
-    np.testing.assert_allclose(basis.T @ basis, np.eye(min(n, d)), atol=1e-12)
-    np.testing.assert_allclose(
-        coordinates @ coordinates.T, features.astype(float) @ features.T.astype(float), atol=1e-10
+def same(one: Result, two: Result) -> bool:
+    arrays = ("predictions", "by_value")
+    assert one.linear is not None and two.linear is not None
+    return (
+        (one.choice, one.inner_accuracies) == (two.choice, two.inner_accuracies)
+        and all((getattr(one, name) == getattr(two, name)).all() for name in arrays)
+        and all((getattr(one.linear, name) == getattr(two.linear, name)).all() for name in ("weights", "scores"))
     )
 
 
-def test_span_of_images_that_repeat() -> None:
-    features = np.repeat(np.random.default_rng(0).normal(size=(3, 9)).astype(np.float32), 4, axis=0)
-    coordinates, basis = span(features)
-    np.testing.assert_allclose(coordinates @ basis.T, features, atol=1e-12)
+def splits_of(fold: int, seed: int, rows: np.ndarray, labels: np.ndarray, inner: int = 3) -> Any:
+    """The inner folds that a fold is given."""
+    state = int(rng.generator(seed, rng.Purpose.INNER_FOLDS, fold).integers(2**32))
+    return StratifiedKFold(inner, shuffle=True, random_state=state).split(rows, labels[rows])
 
 
-@pytest.mark.parametrize("width", [15, 40, 120])
-@pytest.mark.parametrize("C", [0.01, 1.0, 100.0])
-def test_the_classifier_on_coordinates_is_the_one_on_features(width: int, C: float) -> None:
-    train, labels = toy(40, width)
-    test, _ = toy(50, width, seed=1)
-    plain = LinearSVC(C=C, dual=False, tol=1e-10, max_iter=100_000).fit(train.astype(float), labels)
-    coordinates, basis = span(train)
-    svm = evaluation.fit(coordinates, labels, C, params(tol=1e-10))
-    np.testing.assert_allclose(
-        test @ (svm.coef_ @ basis.T).T + svm.intercept_, plain.decision_function(test), rtol=1e-5, atol=1e-6
-    )
+def liblinear(features: np.ndarray, labels: np.ndarray, C: float) -> LinearSVC:
+    return LinearSVC(C=C, dual=False, tol=1e-12, max_iter=100_000).fit(features.astype(np.float64), labels)
 
 
-def test_a_fold_holds_the_classifier_on_raw_features_and_its_predictions() -> None:
-    train, labels = toy(80, 6, noise=2.0)
+# Linear SVMs
+
+
+@pytest.mark.parametrize("width", [6, 100])
+def test_every_fold_is_what_liblinear_makes_of_raw_features(width: int) -> None:
+    train, labels = toy(80, width, noise=3.0)
     labels[labels == 2] = 1  # one class twice as large, so that intercepts matter
     labels[labels == 3] = 2
-    test, _ = toy(2_500, 6, seed=1, noise=2.0)  # several blocks, the last one short
-    result = evaluate_fold(train, labels, test, params(C=(1e-6, 0.01, 1e-5)), seed=3)
-    assert result.C == 0.01, "a choice that is first, last or smallest would not show"
-    plain = LinearSVC(C=result.C, dual=False, tol=1e-10, max_iter=100_000).fit(train.astype(float), labels)
-    np.testing.assert_allclose(result.weights, plain.coef_, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(result.intercept, plain.intercept_, rtol=1e-4, atol=1e-6)
-    assert result.weights.dtype == result.intercept.dtype == np.float32
-    assert result.predictions.dtype == np.uint8
-    scores = plain.decision_function(test)
-    top = np.sort(scores, axis=1)
-    clear = top[:, -1] - top[:, -2] > 1e-4
-    assert clear.mean() > 0.99
-    np.testing.assert_array_equal(result.predictions[clear], plain.predict(test)[clear])
-    assert (result.predictions != (test @ result.weights.T).argmax(axis=1)).any()
-    # What is kept is enough to predict alike.
-    np.testing.assert_array_equal(result.predictions, (test @ result.weights.T + result.intercept).argmax(axis=1))
+    test, _ = toy(1_100, width, seed=1, noise=3.0)
+    test += 1
+    results = evaluate(train, labels, FOLDS, test, params(), seed=5, workers=1)["folds"]
+    assert len(results) == 3
+    for index, (fold, result) in enumerate(zip(FOLDS, results, strict=True)):
+        inner = []
+        for C in (0.001, 0.1, 10.0):
+            shares = []
+            for inside, out in splits_of(index, 5, fold, labels):
+                svm = liblinear(train[fold[inside]], labels[fold[inside]], C)
+                shares.append((svm.predict(train[fold[out]].astype(float)) == labels[fold[out]]).mean())
+            inner.append(np.mean(shares))
+        assert result.inner_accuracies == pytest.approx(inner)
+        assert result.choice == (0.001, 0.1, 10.0)[int(np.argmax(inner))]
+        assert len(set(inner)) > 1, "or the choice would not show"
+        for place, C in enumerate((0.001, 0.1, 10.0)):
+            plain = liblinear(train[fold], labels[fold], C)
+            scores = plain.decision_function(test.astype(float))
+            top = np.sort(scores, axis=1)
+            clear = top[:, -1] - top[:, -2] > 1e-5
+            assert clear.mean() > 0.99
+            np.testing.assert_array_equal(result.by_value[place][clear], scores.argmax(axis=1)[clear])
+            if result.choice == C:
+                assert result.linear is not None
+                np.testing.assert_array_equal(result.predictions, result.by_value[place])
+                np.testing.assert_allclose(result.linear.weights, plain.coef_, rtol=1e-4, atol=1e-6)
+                np.testing.assert_allclose(result.linear.intercept, plain.intercept_, rtol=1e-4, atol=1e-6)
+                np.testing.assert_allclose(result.linear.scores, scores, rtol=1e-4, atol=1e-5)
+        # What is kept is enough to predict alike.
+        kept = test @ result.linear.weights.T + result.linear.intercept
+        np.testing.assert_allclose(kept, result.linear.scores, rtol=1e-4, atol=1e-4)
+        assert result.predictions.dtype == result.by_value.dtype == np.uint8
+        assert result.linear.weights.dtype == result.linear.intercept.dtype == np.float32
+    assert (results[0].predictions != results[1].predictions).any()
 
 
-def test_labels_need_not_start_at_zero() -> None:
-    train, labels = toy(40, 60, noise=0.2)
-    test, truth = toy(80, 60, seed=1, noise=0.2)
-    result = evaluate_fold(train, labels + 3, test, params(), seed=3)
-    np.testing.assert_array_equal(result.predictions, truth + 3)
+def test_all_labels_at_once() -> None:
+    train, labels = toy(80, 30, noise=3.0)
+    test, _ = toy(200, 30, seed=1, noise=3.0)
+    found = evaluate(train, labels, FOLDS, test, params(FULL), seed=5, workers=2)
+    assert list(found) == ["folds", "full"]
+    (result,) = found["full"]
+    plain = liblinear(train, labels, result.choice)
+    assert result.linear is not None
+    np.testing.assert_allclose(result.linear.scores, plain.decision_function(test), rtol=1e-4, atol=1e-5)
+    alone = evaluate(train, labels, [np.arange(80)], test, params(), seed=5, workers=1)["folds"][0]
+    assert alone.inner_accuracies != result.inner_accuracies, "inner folds of their own"
 
 
-# The choice of C
+def test_two_classes_alone_are_told_apart() -> None:
+    train, labels = toy(40, 20, classes=2, noise=0.1)
+    test, truth = toy(30, 20, classes=2, seed=1, noise=0.1)
+    (result,) = evaluate(train, labels, FOLDS[:1], test, params(), seed=0, workers=1)["folds"]
+    np.testing.assert_array_equal(result.predictions, truth)
+    assert result.linear is not None
+    assert result.linear.weights.shape == (2, 20)
 
 
-def test_inner_accuracies_against_plain_cross_validation_on_raw_features() -> None:
-    train, labels = toy(60, 30, noise=2.0)
-    coordinates, _ = span(train)
-    C, accuracies = choose_regularisation(coordinates, labels, params(), seed=7)
-    splits = list(StratifiedKFold(3, shuffle=True, random_state=7).split(train, labels))
-    expected = []
-    for value in (0.01, 1.0, 100.0):
-        shares = []
-        for inside, held in splits:
-            svm = LinearSVC(C=value, dual=False, tol=1e-10, max_iter=100_000).fit(train[inside], labels[inside])
-            shares.append(sum(svm.predict(train[held]) == labels[held]) / len(held))
-        expected.append(sum(shares) / 3)
-    assert accuracies == pytest.approx(expected)
-    assert len(set(accuracies)) > 1, "or the choice would not show"
-    assert params().C[int(np.argmax(expected))] == C
+# Nearest neighbours
 
 
-def test_of_equally_good_values_the_smallest_is_taken() -> None:
-    train, labels = toy(40, 60, noise=0.01)
-    coordinates, _ = span(train)
-    C, accuracies = choose_regularisation(coordinates, labels, params(C=(10.0, 1.0, 100.0)), seed=0)
-    assert accuracies == [1.0, 1.0, 1.0]
-    assert C == 1.0
+def test_neighbours_are_those_of_raw_features() -> None:
+    train, labels = toy(80, 15, noise=2.0)
+    test, _ = toy(150, 15, seed=1, noise=2.0)
+    found = evaluate(train, labels, FOLDS, test, params(KNN), seed=2, workers=1)["knn"]
+    for index, (fold, result) in enumerate(zip(FOLDS, found, strict=True)):
+        inner = []
+        for place, k in enumerate((1, 5, 20)):
+            plain = KNeighborsClassifier(k).fit(train[fold], labels[fold])
+            np.testing.assert_array_equal(result.by_value[place], plain.predict(test))
+            shares = []
+            for inside, out in splits_of(index, 2, fold, labels):
+                plain.fit(train[fold[inside]], labels[fold[inside]])
+                shares.append((plain.predict(train[fold[out]]) == labels[fold[out]]).mean())
+            inner.append(np.mean(shares))
+        assert result.inner_accuracies == pytest.approx(inner)
+        assert result.choice == (1, 5, 20)[int(np.argmax(inner))]
+        np.testing.assert_array_equal(result.predictions, result.by_value[(1, 5, 20).index(result.choice)])
+        assert result.linear is None
 
 
-def test_the_best_value_wins_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Fake:
-        def __init__(self, share: float):
-            self.share = share
+def test_more_neighbours_than_images_are_refused() -> None:
+    train, labels = toy(80)
+    with pytest.raises(EvaluationError, match=r"evaluate.k has 27, but in cross-validation only 26 images of fold 0"):
+        evaluate(train, labels, FOLDS, train, params(KNN, k=(1, 27)), 0, 1)
+    assert evaluate(train, labels, FOLDS, train, params(KNN, k=(26,)), 0, 1)
+    assert evaluate(train, labels, FOLDS, train, params(k=(27,)), 0, 1), "nobody asked for neighbours"
 
-        def predict(self, points: np.ndarray) -> np.ndarray:
-            wrong = np.zeros(len(points), np.int64)
-            wrong[round(self.share * len(points)) :] = -1
-            return wrong
 
-    shares = {5.0: 0.5, 1.0: 0.75, 3.0: 0.75, 4.0: 0.25}
-    monkeypatch.setattr(evaluation, "fit", lambda points, labels, C, params: Fake(shares[C]))
-    grid = params(C=tuple(shares), inner_folds=2)
-    C, accuracies = choose_regularisation(np.zeros((8, 1)), np.zeros(8, np.int64), grid, seed=0)
-    assert (C, accuracies) == (1.0, [0.5, 0.75, 0.75, 0.25])
+# The choice
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "choice"), [([0.5, 0.7, 0.6], 1.0), ([0.7, 0.7, 0.6], 1.0), ([0.1, 0.1, 0.2], 3.0)]
+)
+def test_the_best_value_wins_and_of_equally_good_ones_the_smallest(accuracies: Sequence[float], choice: float) -> None:
+    assert choose((5.0, 1.0, 3.0), list(accuracies)) == choice
+
+
+def test_each_classifier_has_its_grid() -> None:
+    given = params(KNN)
+    assert [grid(protocol, given) for protocol in given.protocols] == [(0.001, 0.1, 10.0), (1, 5, 20)]
 
 
 def test_c_is_chosen_before_anything_of_the_test_set_is_seen() -> None:
     train, labels = toy(80, 30, noise=2.0)
     test, truth = toy(60, 30, seed=1, noise=2.0)
-    first = evaluate(train, labels, FOLDS, test, params(), seed=0, workers=1)
-    other = evaluate(train, labels, FOLDS, test[::-1] * 7, params(), seed=0, workers=1)
-    for one, two in zip(first, other, strict=True):
-        assert (one.C, one.inner_accuracies) == (two.C, two.inner_accuracies)
-        np.testing.assert_array_equal(one.weights, two.weights)
-    # Test labels enter the summary alone: other labels, the same C.
-    names = list("abcd")
+    every = params(FULL, KNN)
+    first = evaluate(train, labels, FOLDS, test, every, seed=0, workers=1)
+    other = evaluate(train, labels, FOLDS, test[::-1] * 7, every, seed=0, workers=1)
+    for name in first:
+        for one, two in zip(first[name], other[name], strict=True):
+            assert (one.choice, one.inner_accuracies) == (two.choice, two.inner_accuracies)
+            assert one.linear is None or (one.linear.weights == two.linear.weights).all()
+    # Test labels enter the summary alone: other labels, the same C, though the leaky one may change.
     shuffled = np.random.default_rng(0).permutation(truth)
-    one, two = summarise(first, truth, names), summarise(first, shuffled, names)
-    assert one["C"] == two["C"] == [result.C for result in first]
-    assert one["fold_accuracies"] != two["fold_accuracies"]
+    for name, results in first.items():
+        values = every.k if name == "knn" else every.C
+        one, two = (summarise(results, values, given, list("abcd")) for given in (truth, shuffled))
+        assert one["chosen"] == two["chosen"] == [result.choice for result in results]
+        assert one["fold_accuracies"] != two["fold_accuracies"]
 
 
 def test_training_labels_outside_a_fold_do_not_matter() -> None:
     train, labels = toy(80, 30, noise=2.0)
     test, _ = toy(60, 30, seed=1, noise=2.0)
-    first = evaluate(train, labels, FOLDS[:1], test, params(), seed=0, workers=1)[0]
+    first = evaluate(train, labels, FOLDS[:1], test, params(), seed=0, workers=1)["folds"][0]
     labels[40:], train[40:] = 0, 1
-    second = evaluate(train, labels, FOLDS[:1], test, params(), seed=0, workers=1)[0]
-    np.testing.assert_array_equal(first.weights, second.weights)
-    np.testing.assert_array_equal(first.predictions, second.predictions)
+    assert same(first, evaluate(train, labels, FOLDS[:1], test, params(), seed=0, workers=1)["folds"][0])
 
 
 def test_inner_folds_depend_on_the_seed() -> None:
     train, labels = toy(80, 30, noise=3.0)
-    runs = [evaluate(train, labels, FOLDS, train[:1], params(C=(0.01, 0.1)), seed, 1) for seed in (0, 0, 1)]
+    runs = [evaluate(train, labels, FOLDS, train[:1], params(), seed, 1)["folds"] for seed in (0, 0, 1)]
     inner = [[result.inner_accuracies for result in run] for run in runs]
     assert inner[0] == inner[1] != inner[2]
 
 
-# All folds
+def test_the_number_of_workers_does_not_matter() -> None:
+    train, labels = toy(80, 3_000, noise=6.0)
+    test, _ = toy(1_100, 3_000, seed=1, noise=6.0)
+    alone, together = (evaluate(train, labels, FOLDS, test, params(FULL), 0, workers) for workers in (1, 3))
+    for name in alone:
+        assert all(same(one, two) for one, two in zip(alone[name], together[name], strict=True))
 
 
-def test_two_workers_give_what_one_gives() -> None:
-    train, labels = toy(80, 100, noise=2.0)
-    test, _ = toy(60, 100, seed=1, noise=2.0)
-    alone, together = (evaluate(train, labels, FOLDS, test, params(C=(0.01, 1.0)), 0, workers) for workers in (1, 2))
-    assert len(alone) == len(together) == 3
-    for one, two, fold in zip(alone, together, FOLDS, strict=True):
-        assert (one.C, one.inner_accuracies) == (two.C, two.inner_accuracies)
-        for name in ("weights", "intercept", "predictions"):
-            np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
-        plain = LinearSVC(C=one.C, dual=False, tol=1e-8, max_iter=100_000).fit(train[fold], labels[fold])
-        np.testing.assert_allclose(one.weights, plain.coef_, rtol=1e-3, atol=1e-5)
+# What is refused
 
 
 def test_counts_must_match() -> None:
@@ -206,6 +230,12 @@ def test_counts_must_match() -> None:
         evaluate(train, labels[:-1], FOLDS, train, params(), 0, 1)
     with pytest.raises(EvaluationError, match="training images have 20 features, test images 19"):
         evaluate(train, labels, FOLDS, train[:, 1:], params(), 0, 1)
+
+
+def test_more_training_images_than_can_be_held_are_refused() -> None:
+    train = np.zeros((20_001, 1), np.float32)
+    with pytest.raises(EvaluationError, match=r"20001 training images: .* at most 20000"):
+        evaluate(train, np.zeros(20_001, np.int64), FOLDS, train, params(), 0, 1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -237,20 +267,36 @@ def test_a_fold_with_just_enough_of_a_class_is_fine() -> None:
 # Summaries
 
 
-def fake(predictions: list[int], C: float) -> FoldResult:
-    nothing = np.zeros((1, 1), np.float32)
-    return FoldResult(C, [0.5], nothing, nothing[0], np.array(predictions, np.uint8))
+def fake(predictions: list[int], choice: float, other: list[int]) -> Result:
+    by_value = np.array([predictions, other], np.uint8)
+    return Result(choice, [0.5, 0.5], by_value[0], by_value, None)
 
 
 def test_summary_by_hand() -> None:
     labels = np.array([0, 0, 1, 1, 2])
-    results = [fake([0, 0, 1, 1, 2], 1.0), fake([0, 1, 1, 2, 2], 10.0), fake([1, 1, 1, 2, 0], 0.1)]
-    summary = summarise(results, labels, ["cat", "dog", "owl"])
+    results = [
+        fake([0, 0, 1, 1, 2], 1.0, [0, 0, 1, 1, 0]),
+        fake([0, 1, 1, 2, 2], 10.0, [0, 0, 1, 0, 2]),
+        fake([1, 1, 1, 2, 0], 0.1, [0, 0, 0, 1, 2]),
+    ]
+    summary = summarise(results, (3.0, 7.0), labels, ["cat", "dog", "owl"])
     assert summary["fold_accuracies"] == pytest.approx([100, 60, 20])
     assert summary["accuracy_mean"] == pytest.approx(60)
     assert summary["accuracy_std"] == pytest.approx((((100 - 60) ** 2 + 0 + (20 - 60) ** 2) / 3) ** 0.5)
-    assert summary["C"] == [1.0, 10.0, 0.1]
+    assert summary["chosen"] == [1.0, 10.0, 0.1]
+    assert summary["leaky"] == {"accuracy_mean": pytest.approx(80), "accuracy_std": pytest.approx(0), "value": 7.0}
     assert summary["class_accuracies"] == pytest.approx({"cat": 50, "dog": 200 / 3, "owl": 200 / 3})
+
+
+def test_mistakes_are_those_of_the_widest_margin() -> None:
+    labels = np.array([0, 1, 2, 1])
+    scores = np.zeros((2, 4, 3), np.float32)
+    scores[:, 0] = [[1, 0, 0], [5, 1, 0]]  # right
+    scores[:, 1] = [[3, 0, 0], [1, 2, 0]]  # one fold right, together wrong by 1
+    scores[:, 2] = [[0, 4, -1], [0, 4, 1]]  # wrong by 4
+    scores[:, 3] = [[0, 0, 2], [0, 0, 2]]  # wrong by 2
+    assert confident_mistakes(scores, labels, 10) == [(2, 1, 4.0), (3, 2, 2.0), (1, 0, 1.0)]
+    assert confident_mistakes(scores, labels, 2) == [(2, 1, 4.0), (3, 2, 2.0)]
 
 
 def test_correct_by_hand() -> None:
@@ -306,10 +352,3 @@ def test_bootstrap_turns_its_sign_with_the_order() -> None:
     first, second = generator.random((2, 30)) < 0.7, generator.random((2, 30)) < 0.5
     there, back = bootstrap_difference(first, second, 0, 100), bootstrap_difference(second, first, 0, 100)
     assert there == pytest.approx((-back[0], -back[2], -back[1]))
-
-
-def test_two_classes_alone_are_told_apart() -> None:
-    train, labels = toy(40, 20, classes=2, noise=0.1)
-    test, truth = toy(30, 20, classes=2, seed=1, noise=0.1)
-    result = evaluate_fold(train, labels, test, params(), seed=0)
-    np.testing.assert_array_equal(result.predictions, truth)

@@ -108,6 +108,8 @@ def gathered() -> dict[str, Any]:
     }
 
 
+MISTAKES = [(40, 2, 3.25), (7, 0, 1.5), (9, 2, 0.5)]
+LABELS = np.arange(60) % 3
 MATRIX = np.array([[0.8, 0.2, 0.0], [0.1, 0.5, 0.4], [0.0, 0.0, 1.0]])
 
 
@@ -116,11 +118,12 @@ def pictures(surrogate_set: Path) -> dict[str, Callable[[Path], None]]:
         "patches": lambda path: figures.patches(path, POOL, TABLE, surrogate_set),
         "clusters": lambda path: figures.clusters(path, POOL, TABLE, FEATURES),
         "confusion": lambda path: figures.confusion(path, MATRIX, ["cat", "dog", "owl"], "Ours"),
+        "mistakes": lambda path: figures.mistakes(path, POOL, MISTAKES, LABELS, ["cat", "dog", "owl"]),
         "results": lambda path: figures.results(path, gathered()),
     }
 
 
-@pytest.mark.parametrize("name", ["patches", "clusters", "confusion", "results"])
+@pytest.mark.parametrize("name", ["patches", "clusters", "confusion", "mistakes", "results"])
 def test_the_same_bytes_twice(surrogate_set: Path, tmp_path: Path, name: str) -> None:
     draw = pictures(surrogate_set)[name]
     first, second = tmp_path / "a" / "one.png", tmp_path / "b" / "two.png"
@@ -239,3 +242,20 @@ def test_a_failing_save_keeps_the_old_picture(tmp_path: Path, monkeypatch: pytes
         figures.confusion(path, MATRIX, list("abc"), "Ours")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["c.png"]
+
+
+def test_mistakes_show_the_image_its_class_and_the_one_predicted(tmp_path: Path, drawn: list[Figure]) -> None:
+    figures.mistakes(tmp_path / "a.png", POOL, MISTAKES, LABELS, ["cat", "dog", "owl"], columns=2)
+    (figure,) = drawn
+    shown = [axes for axes in figure.get_axes() if axes.get_images()]
+    assert [axes.get_title() for axes in shown] == [
+        "dog, not owl\nimage 40, by 3.2",
+        "dog, not cat\nimage 7, by 1.5",
+        "cat, not owl\nimage 9, by 0.5",
+    ]
+    assert [int(picture(axes)[0, 0, 0]) for axes in shown] == [40, 7, 9]
+
+
+def test_no_mistakes_are_no_error(tmp_path: Path) -> None:
+    figures.mistakes(tmp_path / "a.png", POOL, [], LABELS, ["cat", "dog", "owl"])
+    assert (tmp_path / "a.png").exists()

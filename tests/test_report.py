@@ -10,7 +10,16 @@ import pytest
 from exemplarcnn.config import Config, compose
 from exemplarcnn.evaluation import bootstrap_difference, correct
 from exemplarcnn.images import Summary, data_digest
-from exemplarcnn.report import describe_dataset, describe_difference, frame, gather, headline, markdown
+from exemplarcnn.report import (
+    by_class,
+    describe_dataset,
+    describe_difference,
+    frame,
+    gather,
+    headline,
+    judged_otherwise,
+    markdown,
+)
 
 CONF = Path(__file__).parents[1] / "conf"
 NAMES = ("raw_pixels", "baseline", "clustered")
@@ -73,8 +82,13 @@ def parts() -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
             "accuracy_mean": float(np.mean(folds)),
             "accuracy_std": float(np.std(folds)),
             "fold_accuracies": folds,
-            "C": [1.0] * 3,
-            "class_accuracies": {},
+            "chosen": [1.0] * 3,
+            "leaky": {"accuracy_mean": max(folds), "accuracy_std": 0.5, "value": 0.1},
+            "others": {
+                "full": {"accuracy_mean": 71.23, "accuracy_std": 0.0, "chosen": [1.0]},
+                "knn": {"accuracy_mean": 44.4, "accuracy_std": 1.25, "chosen": [5.0]},
+            },
+            "class_accuracies": {"cat": 10 * len(name), "dog": 12.34},
         }
     return summaries, predictions, labels
 
@@ -90,7 +104,8 @@ def results(config: Config, parts: Any) -> dict[str, Any]:
 
 
 def cells(text: str) -> list[list[str]]:
-    lines = [line for line in text.splitlines() if line.startswith("|")]
+    """Return the first table."""
+    lines = [line for line in text.partition("\n## ")[0].splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
@@ -158,6 +173,7 @@ def test_every_pair_is_compared_once(results: dict[str, Any], config: Config, pa
         one, two = (correct(predictions[entry[key]], labels) for key in ("variant", "against"))
         expected = bootstrap_difference(one, two, config.seed)
         assert (entry["difference"], entry["low"], entry["high"]) == pytest.approx(expected)
+        assert entry["folds"] == pytest.approx(list(100 * (one.mean(axis=1) - two.mean(axis=1))))
 
 
 # results.md
@@ -219,15 +235,53 @@ def test_the_data_set_is_named_with_its_hash_and_folds(results: dict[str, Any]) 
     ],
 )
 def test_a_difference_is_told_from_zero_by_its_interval(low: float, high: float, sure: bool) -> None:
-    entry = {"variant": "a", "against": "b", "difference": (low + high) / 2, "low": low, "high": high}
+    entry = {
+        "variant": "a",
+        "against": "b",
+        "difference": (low + high) / 2,
+        "low": low,
+        "high": high,
+        "folds": [1.0, -1.0],
+    }
     text = describe_difference(entry, {"a": "One", "b": "Two"})
     assert text.startswith(f"One against Two: {(low + high) / 2:+.2f} points")
     assert ("not distinguishable" not in text) == sure
 
 
+def test_a_difference_is_told_fold_by_fold() -> None:
+    entry = {"variant": "a", "against": "b", "difference": 1.0, "low": 0.1, "high": 2.0, "folds": [3.0, 0.0, 1.0, 0.0]}
+    assert describe_difference(entry, {"a": "One", "b": "Two"}).endswith("Fold by fold ± 1.22, above zero in 2 of 4.")
+
+
+def test_the_other_protocols_and_the_leaky_choice_have_a_table(results: dict[str, Any]) -> None:
+    table = judged_otherwise(results)
+    assert list(table.columns) == ["Variant", "As above", "leaky", "full", "knn"]
+    first = results["rows"][0]
+    assert table.iloc[0].tolist() == [
+        "Raw pixels",
+        f"{first['accuracy_mean']:.2f}",
+        f"{max(first['fold_accuracies']):.2f} (C = 0.1)",
+        "71.23",
+        "44.40 ± 1.25",
+    ]
+    section = markdown(results).partition("## Judged otherwise")[2].partition("\n## ")[0]
+    assert all(cell in section for row in table.to_numpy().tolist() for cell in row)
+
+
+def test_every_class_has_its_accuracy(results: dict[str, Any]) -> None:
+    assert by_class(results).to_numpy().tolist() == [["cat", "100.0", "80.0", "90.0"], ["dog", "12.3", "12.3", "12.3"]]
+    assert "| cat | 100.0 | 80.0 | 90.0 |" in markdown(results)
+
+
 def test_pictures_and_groupings_are_linked(results: dict[str, Any]) -> None:
     text = markdown(results)
-    for link in ("results.png", "confusion/raw_pixels.png", "patches/baseline.png", "clusters/clustered.png"):
+    for link in (
+        "results.png",
+        "confusion/raw_pixels.png",
+        "mistakes/baseline.png",
+        "patches/baseline.png",
+        "clusters/clustered.png",
+    ):
         assert f"({link})" in text
     assert "(patches/raw_pixels.png)" not in text
     assert "(clusters/baseline.png)" not in text

@@ -146,6 +146,8 @@ def test_an_evaluation_run_stands_alone(store: Any, pipeline: Pipeline, config: 
         "accuracy_std": 1.5,
         "fold_0_accuracy": 58.5,
         "fold_1_accuracy": 61.5,
+        "leaky_accuracy_mean": 62.0,
+        "full_accuracy_mean": 70.0,
         "fold_0_C": 0.1,
         "fold_1_C": 10.0,
         "class_cat_accuracy": 70.0,

@@ -146,13 +146,31 @@ class ClusterFeatures(_Section):
     pool: Count
 
 
-class Evaluate(_Section):
-    """The linear SVM and the choice of its C (docs/method.md, section 4)."""
+class Protocol(_Section):
+    """Labels and classifier that features are judged by."""
 
+    name: VariantName
+    labels: Literal["folds", "all"]
+    classifier: Literal["svm", "knn"]
+
+
+class Evaluate(_Section):
+    """The protocols, the first of which gives the table of results (docs/method.md, section 4.1)."""
+
+    protocols: tuple[Protocol, ...] = Field(min_length=1)
     C: tuple[Positive, ...] = Field(min_length=1)
+    k: tuple[Count, ...] = Field(min_length=1)
     inner_folds: Annotated[int, Field(ge=2)]
     tol: Positive
-    max_iter: Count
+
+    @model_validator(mode="after")
+    def _protocols_fit(self) -> Self:
+        names = [protocol.name for protocol in self.protocols]
+        if len(set(names)) < len(names):
+            raise ValueError(f"protocols: names occur twice ({', '.join(names)})")
+        if (self.protocols[0].labels, self.protocols[0].classifier) != ("folds", "svm"):
+            raise ValueError(f"protocols: the first, {names[0]}, must have labels: folds and classifier: svm")
+        return self
 
 
 class Seeded(_Section):
@@ -232,11 +250,36 @@ class RandomNetwork(_Section):
     of: VariantName
 
 
+class KMeans(_Section):
+    """Control: how close small patches are to the centres of k-means (docs/method.md, section 4.2)."""
+
+    images: Count
+    side: Annotated[int, Field(ge=8, le=96)]
+    patch: Annotated[int, Field(ge=2, le=32)]
+    patches_per_image: Count
+    centres: Annotated[int, Field(ge=2)]
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if self.patch >= self.side:
+            raise ValueError(f"patch {self.patch} must be smaller than side {self.side}")
+        if self.centres > self.images * self.patches_per_image:
+            raise ValueError(f"{self.centres} centres need as many patches: images times patches_per_image")
+        return self
+
+
 class Controls(_Section):
     """What learned features are measured against."""
 
     raw_pixels: RawPixels
+    kmeans: KMeans
     random_network: RandomNetwork
+
+
+class Described(Features):
+    """Other features of the network of variant ``of`` (docs/method.md, section 4.3)."""
+
+    of: VariantName
 
 
 class PaperFigure(_Section):
@@ -270,6 +313,7 @@ class Config(_Section):
     derived: dict[VariantName, Derived]
     trained: dict[VariantName, Trained]
     controls: Controls
+    described: dict[VariantName, Described]
     evaluated: dict[VariantName, Row]
 
     @model_validator(mode="after")
@@ -292,10 +336,17 @@ class Config(_Section):
                 raise ValueError(f"trained.{name}.pool is {trained.pool}, but its classes are images of {pool}")
         if self.controls.random_network.of not in self.trained:
             raise ValueError(f"controls.random_network.of: {self.controls.random_network.of} is not in trained")
-        known = [*self.trained, *Controls.model_fields]
+        for name, described in self.described.items():
+            if described.of not in self.trained:
+                raise ValueError(f"described.{name}.of: {described.of} is not in trained ({', '.join(self.trained)})")
+        known = [*self.trained, *self.described, *Controls.model_fields]
+        if twice := {name for name in known if known.count(name) > 1}:
+            raise ValueError(f"trained, described and controls define more than once: {', '.join(sorted(twice))}")
         for name in self.evaluated:
             if name not in known:
-                raise ValueError(f"evaluated.{name}: neither a trained variant nor a control ({', '.join(known)})")
+                raise ValueError(
+                    f"evaluated.{name}: neither in trained nor in described nor a control ({', '.join(known)})"
+                )
         return self
 
     def _check_source(self, name: str, grouped: Grouped | Pruned) -> None:

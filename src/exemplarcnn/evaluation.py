@@ -1,26 +1,31 @@
-"""The protocol that turns features into an accuracy (docs/method.md, sections 1 and 4).
+"""The protocols that turn features into accuracies (docs/method.md, sections 1 and 4.1).
 
-For each of the ten folds a one-vs-rest linear SVM (squared hinge, L2, liblinear) is trained on the fold's images
-and tested on the whole test set. Its C is chosen by stratified cross-validation inside the fold, which never sees
-a test label.
+A protocol says on which labels a classifier is trained: on each of the ten folds, or on all training images. It is
+tested on the whole test set. What the classifier leaves open, C of the linear SVM or k of the nearest neighbours, is
+chosen by stratified cross-validation among the training labels, which never sees a test label. What the best choice on
+the test set would have given is computed too, and called leaky.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
-from sklearn.svm import LinearSVC
+from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from exemplarcnn import rng
-from exemplarcnn.config import Evaluate
+from exemplarcnn import rng, svm
+from exemplarcnn.config import Evaluate, Protocol
 from exemplarcnn.errors import PipelineError
 
-SCORED_AT_ONCE = 1024
+CHECKED_AT_ONCE = 1024
+# n images at once need several arrays of n × n numbers.
+MOST_AT_ONCE = 20_000
+
+Rows = NDArray[np.int64]
 
 
 class EvaluationError(PipelineError):
@@ -28,144 +33,96 @@ class EvaluationError(PipelineError):
 
 
 @dataclass(frozen=True)
-class FoldResult:
-    """What one fold gave.
+class Data:
+    """What every protocol is given.
 
     Attributes
     ----------
-    C
-        The chosen regularisation constant.
-    inner_accuracies
-        Cross-validated accuracy in 0–1 of each C of the grid, in the grid's order.
-    weights, intercept
-        The classifier on the raw features: (classes, features) and (classes,), float32.
-    predictions
-        (test images,) uint8, labels from 0.
+    train, labels
+        Features (train images, d) and labels (train images,).
+    test
+        Features (test images, d).
+    products, test_products
+        Inner products of the training images with each other, and of test images (rows) with them.
     """
 
-    C: float
-    inner_accuracies: list[float]
+    train: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    test: NDArray[np.float32]
+    products: NDArray[np.float64]
+    test_products: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A one-vs-rest linear classifier.
+
+    Attributes
+    ----------
+    weights, intercept
+        On the features: (classes, d) and (classes,), float32.
+    scores
+        Decision values of the test images, (test images, classes) float32.
+    """
+
     weights: NDArray[np.float32]
     intercept: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What training on one set of labels gave.
+
+    Attributes
+    ----------
+    choice
+        The chosen value of the grid: C, or k.
+    inner_accuracies
+        Cross-validated accuracy in 0–1 of each value, in the grid's order.
+    predictions
+        (test images,) uint8, labels from 0, with the chosen value.
+    by_value
+        (values, test images) uint8: the same with every value.
+    linear
+        The chosen classifier, if it is a linear one.
+    """
+
+    choice: float
+    inner_accuracies: list[float]
     predictions: NDArray[np.uint8]
-
-
-def span(features: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Express images by their coordinates in the space that they span.
-
-    A linear SVM sees nothing of its training images but their inner products, so training on n coordinates
-    instead of d features gives the same classifier, d / n times faster.
-
-    Parameters
-    ----------
-    features
-        (n, d).
-
-    Returns
-    -------
-    coordinates, basis
-        (n, m) and (d, m) with m = min(n, d): ``coordinates @ basis.T`` is ``features``, the basis orthonormal.
-    """
-    basis, triangle = np.linalg.qr(features.T.astype(np.float64))
-    return np.ascontiguousarray(triangle.T), basis
-
-
-def fit(coordinates: NDArray[np.float64], labels: NDArray[np.int64], C: float, params: Evaluate) -> LinearSVC:
-    """Train the one-vs-rest linear SVM."""
-    svm = LinearSVC(C=C, dual=False, tol=params.tol, max_iter=params.max_iter)
-    return svm.fit(coordinates, labels)
-
-
-def choose_regularisation(
-    coordinates: NDArray[np.float64], labels: NDArray[np.int64], params: Evaluate, seed: int
-) -> tuple[float, list[float]]:
-    """Choose C by stratified cross-validation; of equally good values the smallest.
-
-    Returns
-    -------
-    C, accuracies
-        The choice, and every value's mean accuracy over the inner folds.
-    """
-    splits = list(StratifiedKFold(params.inner_folds, shuffle=True, random_state=seed).split(coordinates, labels))
-    accuracies = []
-    for C in params.C:
-        scores = [
-            float((fit(coordinates[train], labels[train], C, params).predict(coordinates[held]) == labels[held]).mean())
-            for train, held in splits
-        ]
-        accuracies.append(float(np.mean(scores)))
-    best = max(accuracies)
-    return min(C for C, accuracy in zip(params.C, accuracies, strict=True) if accuracy == best), accuracies
-
-
-def evaluate_fold(
-    train: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    test: NDArray[np.float32],
-    params: Evaluate,
-    seed: int,
-) -> FoldResult:
-    """Choose C, train and predict for one fold.
-
-    Parameters
-    ----------
-    train, labels
-        The fold's features (n, d) and labels (n,).
-    test
-        (test images, d), read in blocks: a memory map need not fit into memory.
-    params, seed
-        The protocol, and the seed of the inner folds.
-    """
-    # One thread each, so that neither the number of processes nor that of cores can change a bit.
-    with threadpool_limits(1):
-        coordinates, basis = span(train)
-        C, inner = choose_regularisation(coordinates, labels, params, seed)
-        svm = fit(coordinates, labels, C, params)
-        rows = np.column_stack([svm.coef_, svm.intercept_])
-        if len(rows) == 1:  # of two classes liblinear keeps the second one's row alone
-            rows = np.concatenate([-rows, rows])
-        weights, intercept = (rows[:, :-1] @ basis.T).astype(np.float32), rows[:, -1].astype(np.float32)
-        predictions = np.empty(len(test), np.uint8)
-        for start in range(0, len(test), SCORED_AT_ONCE):
-            scores = np.asarray(test[start : start + SCORED_AT_ONCE]) @ weights.T + intercept
-            predictions[start : start + len(scores)] = svm.classes_[scores.argmax(axis=1)]
-    return FoldResult(C, inner, weights, intercept, predictions)
-
-
-def _fold_job(
-    train: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    fold: NDArray[np.int64],
-    test: NDArray[np.float32],
-    params: Evaluate,
-    seed: int,
-) -> FoldResult:
-    return evaluate_fold(np.asarray(train[fold]), labels[fold], test, params, seed)
+    by_value: NDArray[np.uint8]
+    linear: Linear | None
 
 
 def evaluate(
     train: NDArray[np.float32],
     train_labels: NDArray[np.int64],
-    folds: list[NDArray[np.int64]],
+    folds: list[Rows],
     test: NDArray[np.float32],
     params: Evaluate,
     seed: int,
     workers: int,
-) -> list[FoldResult]:
-    """Run the ten folds, several at a time.
+) -> dict[str, list[Result]]:
+    """Run all protocols.
 
     Parameters
     ----------
     train, train_labels
-        Features (train images, d) and labels of all training images.
+        Features (train images, d) and labels of all training images; memory maps are read in blocks.
     folds
         Indices into them.
     test
         Features of the test images.
     params, seed
-        The protocol and the experiment's seed.
+        The protocols and the experiment's seed.
     workers
-        Processes. The result does not depend on it.
+        Threads. The result does not depend on it.
+
+    Returns
+    -------
+    dict
+        For each protocol one result a fold, or a single one if it trains on all labels.
 
     Raises
     ------
@@ -173,25 +130,150 @@ def evaluate(
         If counts do not match, a feature is not finite, or a fold has no image of some class.
     """
     _check(train, train_labels, folds, test, params)
-    jobs = (
-        delayed(_fold_job)(
-            train,
-            train_labels,
-            fold,
-            test,
-            params,
-            int(rng.generator(seed, rng.Purpose.INNER_FOLDS, index).integers(2**32)),
+    # One thread each, so that neither the number of workers nor that of cores can change a bit.
+    with threadpool_limits(1):
+        products = svm.inner_products(train, train, workers, "training images")
+        test_products = svm.inner_products(test, train, workers, "test images")
+        data = Data(train, train_labels, test, products, test_products)
+        return {each.name: _run(each, data, folds, params, seed, workers) for each in params.protocols}
+
+
+def grid(protocol: Protocol, params: Evaluate) -> tuple[float, ...]:
+    """Return the values among which a protocol chooses."""
+    return params.C if protocol.classifier == "svm" else params.k
+
+
+def choose(values: tuple[float, ...], accuracies: list[float]) -> float:
+    """Return the value with the best accuracy; of equally good ones the smallest."""
+    best = max(accuracies)
+    return min(value for value, accuracy in zip(values, accuracies, strict=True) if accuracy == best)
+
+
+def _run(protocol: Protocol, data: Data, folds: list[Rows], params: Evaluate, seed: int, workers: int) -> list[Result]:
+    sets = folds if protocol.labels == "folds" else [np.arange(len(data.train))]
+    values = grid(protocol, params)
+    kind = _Linear if protocol.classifier == "svm" else _Nearest
+    with ThreadPoolExecutor(workers) as pool:
+        trainers: list[_Linear | _Nearest] = list(pool.map(lambda rows: kind(data, rows, params), sets))
+        splits = [
+            (index, inside, out)
+            for index, rows in enumerate(sets)
+            for inside, out in StratifiedKFold(
+                params.inner_folds, shuffle=True, random_state=_split_seed(protocol, seed, index)
+            ).split(rows, data.labels[rows])
+        ]
+
+        def try_out(split: tuple[int, Rows, Rows]) -> NDArray[np.float64]:
+            index, inside, out = split
+            return trainers[index].accuracies(inside, out)
+
+        bar = tqdm(pool.map(try_out, splits), total=len(splits), desc=f"{protocol.name}: choice", unit="split")
+        shares = np.stack(list(bar)).reshape(len(sets), params.inner_folds, len(values)).mean(axis=1)
+
+        def train(index: int) -> Result:
+            inner = [float(share) for share in shares[index]]
+            return trainers[index].result(choose(values, inner), inner)
+
+        return list(tqdm(pool.map(train, range(len(sets))), total=len(sets), desc=protocol.name, unit="set"))
+
+
+def _split_seed(protocol: Protocol, seed: int, index: int) -> int:
+    # All labels have inner folds of their own; classifiers on the same labels share them.
+    major = index if protocol.labels == "folds" else 2**32
+    return int(rng.generator(seed, rng.Purpose.INNER_FOLDS, major).integers(2**32))
+
+
+class _Linear:
+    """Linear SVMs on some training images, for all values of C at once."""
+
+    def __init__(self, data: Data, rows: Rows, params: Evaluate):
+        self.data, self.rows, self.params = data, rows, params
+        self.classes, self.targets = np.unique(data.labels[rows], return_inverse=True)
+        self.span = svm.span(data.products[np.ix_(rows, rows)])
+
+    def _fit(self, inside: Rows) -> NDArray[np.float64]:
+        """Return weights on coordinates, (m, values × classes)."""
+        signs = np.where(self.targets[inside, None] == np.arange(len(self.classes)), 1.0, -1.0)
+        values = len(self.params.C)
+        C = np.repeat(self.params.C, len(self.classes))
+        return svm.fit(self.span.coordinates[inside], np.tile(signs, values), C, self.params.tol)
+
+    def _best(self, scores: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the best class of each image by each value, (values, images)."""
+        best: NDArray[np.int64] = scores.reshape(len(scores), len(self.params.C), -1).argmax(axis=2).T
+        return best
+
+    def accuracies(self, inside: Rows, out: Rows) -> NDArray[np.float64]:
+        """Train on some of the images; return each value's accuracy on others."""
+        best = self._best(self.span.coordinates[out] @ self._fit(inside))
+        accuracies: NDArray[np.float64] = (best == self.targets[out]).mean(axis=1)
+        return accuracies
+
+    def result(self, choice: float, inner: list[float]) -> Result:
+        """Train on all the images."""
+        combination = self.span.combination(self._fit(np.arange(len(self.rows))))
+        scores = self.data.test_products[:, self.rows] @ combination + combination.sum(axis=0)
+        by_value = self.classes[self._best(scores)].astype(np.uint8)
+        place = self.params.C.index(choice)
+        mine = slice(place * len(self.classes), (place + 1) * len(self.classes))
+        combination = combination[:, mine]
+        linear = Linear(
+            self._weights(combination), combination.sum(axis=0).astype(np.float32), scores[:, mine].astype(np.float32)
         )
-        for index, fold in enumerate(folds)
-    )
-    results = Parallel(n_jobs=workers, return_as="generator")(jobs)
-    return list(tqdm(results, total=len(folds), desc="folds", unit="fold"))
+        return Result(choice, inner, by_value[place], by_value, linear)
+
+    def _weights(self, combination: NDArray[np.float64]) -> NDArray[np.float32]:
+        weights = np.empty((len(self.classes), self.data.train.shape[1]), np.float32)
+        for start in range(0, weights.shape[1], svm.FEATURES):
+            block = slice(start, start + svm.FEATURES)
+            weights[:, block] = combination.T @ self.data.train[self.rows, block]
+        return weights
+
+
+class _Nearest:
+    """Nearest neighbours among some training images, by Euclidean distance of features."""
+
+    def __init__(self, data: Data, rows: Rows, params: Evaluate):
+        self.data, self.rows, self.params = data, rows, params
+        self.labels = data.labels[rows]
+        self.lengths = np.diag(data.products)[rows]
+        self.distances = self._distances(data.products[np.ix_(rows, rows)], self.lengths)
+
+    def _distances(self, products: NDArray[np.float64], lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.sqrt(np.maximum(lengths[:, None] + self.lengths - 2 * products, 0))
+
+    def _predictions(self, distances: NDArray[np.float64], inside: Rows) -> NDArray[np.int64]:
+        """Predict for rows of distances to the images inside, (values, images)."""
+        among = self.distances[np.ix_(inside, inside)]
+        found = []
+        for k in self.params.k:
+            neighbours = KNeighborsClassifier(int(k), metric="precomputed").fit(among, self.labels[inside])
+            found.append(neighbours.predict(distances))
+        return np.stack(found)
+
+    def accuracies(self, inside: Rows, out: Rows) -> NDArray[np.float64]:
+        """Return each value's accuracy on some images, with others as neighbours."""
+        found = self._predictions(self.distances[np.ix_(out, inside)], inside)
+        accuracies: NDArray[np.float64] = (found == self.labels[out]).mean(axis=1)
+        return accuracies
+
+    def result(self, choice: float, inner: list[float]) -> Result:
+        """Predict the test images."""
+        lengths = np.concatenate(
+            [
+                np.square(self.data.test[start : start + CHECKED_AT_ONCE], dtype=np.float64).sum(axis=1)
+                for start in range(0, len(self.data.test), CHECKED_AT_ONCE)
+            ]
+        )
+        distances = self._distances(self.data.test_products[:, self.rows], lengths)
+        by_value = self._predictions(distances, np.arange(len(self.rows))).astype(np.uint8)
+        return Result(choice, inner, by_value[self.params.k.index(int(choice))], by_value, None)
 
 
 def _check(
     train: NDArray[np.float32],
     labels: NDArray[np.int64],
-    folds: list[NDArray[np.int64]],
+    folds: list[Rows],
     test: NDArray[np.float32],
     params: Evaluate,
 ) -> None:
@@ -199,9 +281,13 @@ def _check(
         raise EvaluationError(f"{len(train)} training images have features, but {len(labels)} have labels")
     if train.shape[1] != test.shape[1]:
         raise EvaluationError(f"training images have {train.shape[1]} features, test images {test.shape[1]}")
+    if len(train) > MOST_AT_ONCE:
+        raise EvaluationError(
+            f"{len(train)} training images: the exact classifiers hold their inner products, for at most {MOST_AT_ONCE}"
+        )
     for name, array in (("training", train), ("test", test)):
-        for start in range(0, len(array), SCORED_AT_ONCE):
-            good = np.isfinite(array[start : start + SCORED_AT_ONCE]).all(axis=1)
+        for start in range(0, len(array), CHECKED_AT_ONCE):
+            good = np.isfinite(array[start : start + CHECKED_AT_ONCE]).all(axis=1)
             if not good.all():
                 raise EvaluationError(f"{name} image {start + int(np.argmin(good))} has features that are not finite")
     for index, fold in enumerate(folds):
@@ -211,30 +297,80 @@ def _check(
                 f"fold {index} has {counts.min()} image(s) of class {counts.argmin()}; "
                 f"cross-validation with evaluate.inner_folds={params.inner_folds} needs as many of each"
             )
+        inside = len(fold) - -(-len(fold) // params.inner_folds)
+        if any(each.classifier == "knn" for each in params.protocols) and max(params.k) > inside:
+            raise EvaluationError(
+                f"evaluate.k has {max(params.k)}, but in cross-validation only {inside} images of fold {index} are left"
+            )
 
 
-def summarise(results: list[FoldResult], test_labels: NDArray[np.int64], class_names: list[str]) -> dict[str, Any]:
-    """Gather the figures of ``eval.json``.
+def summarise(
+    results: list[Result], values: tuple[float, ...], test_labels: NDArray[np.int64], class_names: list[str]
+) -> dict[str, Any]:
+    """Gather the figures of a protocol.
+
+    Parameters
+    ----------
+    results
+        One a fold.
+    values
+        The grid that they chose from.
+    test_labels, class_names
+        Of the test images.
 
     Returns
     -------
     dict
         Accuracies in percent: ``accuracy_mean``, ``accuracy_std`` (population standard deviation over the
-        folds), ``fold_accuracies``, ``class_accuracies`` (means over the folds); ``C`` a fold.
+        folds), ``fold_accuracies``, ``class_accuracies`` (means over the folds); ``chosen``, a value a fold; and
+        ``leaky``: mean, deviation and value for the one value that is best on the test set.
     """
     right = correct(np.stack([result.predictions for result in results]), test_labels)
     folds = 100 * right.mean(axis=1)
+    of_values = 100 * np.stack([(result.by_value == test_labels).mean(axis=1) for result in results])
+    best = int(of_values.mean(axis=0).argmax())
     return {
         "accuracy_mean": float(folds.mean()),
         "accuracy_std": float(folds.std()),
         "fold_accuracies": [float(x) for x in folds],
-        "C": [result.C for result in results],
+        "chosen": [result.choice for result in results],
+        "leaky": {
+            "accuracy_mean": float(of_values[:, best].mean()),
+            "accuracy_std": float(of_values[:, best].std()),
+            "value": float(values[best]),
+        },
         "class_accuracies": {
             name: float(100 * right[:, test_labels == label].mean())
             for label, name in enumerate(class_names)
             if (test_labels == label).any()
         },
     }
+
+
+def confident_mistakes(
+    scores: NDArray[np.float32], labels: NDArray[np.int64], most: int
+) -> list[tuple[int, int, float]]:
+    """Find the test images that the classifiers of all folds together get wrong by the widest margin.
+
+    Parameters
+    ----------
+    scores
+        Decision values, (folds, test images, classes).
+    labels
+        (test images,).
+    most
+        How many at most.
+
+    Returns
+    -------
+    list
+        Test image, class predicted, and by how much its mean score is above that of the true class; widest first.
+    """
+    mean = scores.mean(axis=0, dtype=np.float64)
+    found = mean.argmax(axis=1)
+    margins = mean.max(axis=1) - mean[np.arange(len(mean)), labels]
+    order = np.argsort(-margins, kind="stable")[:most]
+    return [(int(i), int(found[i]), float(margins[i])) for i in order if margins[i] > 0]
 
 
 def correct(predictions: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.bool_]:

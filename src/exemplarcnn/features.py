@@ -90,7 +90,7 @@ def _through(
 
 
 def pixel_features(side: int) -> Describe:
-    """Make the function from images to shrunk RGB pixels in 0–1, the control (docs/method.md, section 4)."""
+    """Make the function from images to shrunk RGB pixels in 0–1, the control (docs/method.md, section 4.2)."""
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         small = [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images]

@@ -123,6 +123,26 @@ def confusion(path: Path, matrix: NDArray[np.float64], names: list[str], title: 
     _save(figure, path)
 
 
+def mistakes(
+    path: Path,
+    pool: Pool,
+    found: list[tuple[int, int, float]],
+    labels: NDArray[np.int64],
+    names: list[str],
+    columns: int = 8,
+) -> None:
+    """Draw test images that the classifiers are surest and wrong about; see `evaluation.confident_mistakes`."""
+    rows = max(1, -(-len(found) // columns))
+    figure = Figure(figsize=(1.35 * columns, 1.6 * rows + 0.4))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, (image, predicted, margin) in zip(grid.flat, found, strict=False):
+        _tile(axes, pool[image], f"{names[labels[image]]}, not {names[predicted]}\nimage {image}, by {margin:.1f}")
+    figure.suptitle("Most confident mistakes: the true class, and the one that scores highest", fontsize=10)
+    _save(figure, path)
+
+
 def results(path: Path, gathered: dict[str, Any]) -> None:
     """Draw our accuracies as bars, with the folds as dots and the paper's figures as lines apart."""
     rows = gathered["rows"]

@@ -80,3 +80,8 @@ def clusters_picture(variant: str) -> Path:
 def confusion_picture(variant: str) -> Path:
     """Return the picture of a confusion matrix."""
     return REPORTS / "confusion" / f"{variant}.png"
+
+
+def mistakes_picture(variant: str) -> Path:
+    """Return the picture of the most confident mistakes."""
+    return REPORTS / "mistakes" / f"{variant}.png"

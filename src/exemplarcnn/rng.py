@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     INNER_FOLDS = 10
     BOOTSTRAP = 11
     SHUFFLED_CLASSES = 12
+    KMEANS = 13
 
 
 class Stream:

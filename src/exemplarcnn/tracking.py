@@ -60,7 +60,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
 def params_of(record: Record, records: dict[str, Record]) -> dict[str, str]:
     """All parameters that a result depends on; those of its own variant as ``variant.``, to compare across variants."""
     variant = record.stage.partition("@")[2]
-    own = re.compile(rf"^(seeded|grouped|trained|controls)\.{re.escape(variant)}\.")
+    own = re.compile(rf"^(seeded|grouped|derived|trained|controls|described)\.{re.escape(variant)}\.")
     return {own.sub("variant.", key): value for key, value in flatten(lineage.params(record, records)).items()}
 
 
@@ -167,7 +167,9 @@ class Run:
         summary = read_json(paths.evaluation(variant))
         values = {"accuracy_mean": summary["accuracy_mean"], "accuracy_std": summary["accuracy_std"]}
         values |= {f"fold_{i}_accuracy": x for i, x in enumerate(summary["fold_accuracies"])}
-        values |= {f"fold_{i}_C": x for i, x in enumerate(summary["C"])}
+        values |= {f"fold_{i}_C": x for i, x in enumerate(summary["chosen"])}
+        values |= {"leaky_accuracy_mean": summary["leaky"]["accuracy_mean"]}
+        values |= {f"{name}_accuracy_mean": other["accuracy_mean"] for name, other in summary["others"].items()}
         values |= {f"class_{name}_accuracy": x for name, x in summary["class_accuracies"].items()}
         if (curve := paths.learning_curve(variant)).exists():
             last = pd.read_csv(curve).iloc[-1]
@@ -180,6 +182,7 @@ class Run:
                 values["cluster_purity"] = judged["purity"]
         self.metrics(values)
         self.artifact(paths.confusion_picture(variant))
+        self.artifact(paths.mistakes_picture(variant))
 
     def finish(self, status: str) -> None:
         """Close the run as ``FINISHED`` or ``FAILED``; what another process has finished meanwhile stays so."""

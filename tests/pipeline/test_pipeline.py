@@ -4,12 +4,13 @@ import json
 import sqlite3
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from .conftest import Project
 
-EVALUATED = ["raw_pixels", "random_network", "baseline", "clustered"]
+EVALUATED = ["raw_pixels", "kmeans", "random_network", "baseline", "clustered"]
 
 
 def test_results_have_the_rows_in_order(finished: Project) -> None:
@@ -92,7 +93,7 @@ def test_only_what_depends_on_a_parameter_runs(
 
 
 def test_rivals_and_controls_are_entries_of_params(finished: Project) -> None:
-    """A pruned grouping, a second round, random groups, and a second budget for the same class table."""
+    """A pruned grouping, a second round, random groups, a second budget for a class table, other features."""
 
     def add(values: dict[str, Any]) -> None:
         clustered = values["grouped"]["clustered"]
@@ -102,13 +103,19 @@ def test_rivals_and_controls_are_entries_of_params(finished: Project) -> None:
         values["derived"] = {"random": {"table": "clustered", "rule": "random"}}
         values["trained"]["clustered"]["cluster_features"] = True
         budget = {"patches_per_image": None, "patches": 100}
+        values["described"] = {"first": values["features"] | {"of": "baseline", "layers": ["conv1"]}}
         values["trained"]["short"] = values["trained"]["clustered"] | budget | {"cluster_features": False}
 
     before = (finished.folder / "params.yaml").read_text()
     lock = (finished.folder / "dvc.lock").read_text()
     finished.change(add)
-    ran = finished.repro("group@rival", "group@second", "derive@random", "surrogate@short")
-    assert {"group@rival", "group@second", "derive@random", "surrogate@short"} <= set(ran)
+    added = ["group@rival", "group@second", "derive@random", "surrogate@short", "describe@first"]
+    ran = finished.repro(*added)
+    assert set(added) <= set(ran)
+    features = np.load(finished.folder / "features/first/eval/test.npy", mmap_mode="r")
+    whole = np.load(finished.folder / "features/baseline/eval/test.npy", mmap_mode="r")
+    np.testing.assert_array_equal(features, whole[:, : features.shape[1]])
+    assert features.shape[1] == 4 * 4
     assert not any(stage.startswith("train") for stage in ran)
     tables = {
         name: pd.read_csv(finished.folder / f"classes/{name}.csv")

@@ -20,7 +20,7 @@ import yaml
 
 from .conftest import Project
 
-EVALUATED = ["raw_pixels", "random_network", "baseline", "clustered"]
+EVALUATED = ["raw_pixels", "kmeans", "random_network", "baseline", "clustered"]
 STAGES = [f"evaluate {name}" for name in EVALUATED] + ["train baseline", "train clustered"]
 
 

@@ -1,4 +1,6 @@
-"""Stage ``evaluate``: from features to accuracies on the ten folds."""
+"""Stage ``evaluate``: from features to accuracies, by every protocol."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -7,43 +9,58 @@ from safetensors.numpy import save_file
 
 from exemplarcnn import figures, images, paths, stages, tracking
 from exemplarcnn.config import Config
-from exemplarcnn.evaluation import FoldResult, confusion, evaluate, summarise
+from exemplarcnn.evaluation import Result, confident_mistakes, confusion, evaluate, grid, summarise
 from exemplarcnn.files import read_array, whole_folder, write_array, write_json, write_table
+
+MISTAKES = 40
 
 
 def run(variant: str, config: Config) -> None:
-    """Write ``metrics/VARIANT/``, a picture of the confusion matrix, and ``classifiers/VARIANT/``."""
+    """Write ``metrics/VARIANT/``, two pictures, and ``classifiers/VARIANT/``."""
     train, test = (read_array(paths.eval_features(variant, split)) for split in ("train", "test"))
     train_labels = images.read_labels(paths.TRAIN_LABELS, len(train))
     test_labels = images.read_labels(paths.TEST_LABELS, len(test))
     names = images.read_class_names(paths.CLASS_NAMES)
     folds = images.read_folds(paths.FOLDS, len(train))
+    params = config.evaluate
     with tracking.run("evaluate", variant, config):
-        results = evaluate(train, train_labels, folds, test, config.evaluate, config.seed, config.machine.workers)
-        predictions = np.stack([result.predictions for result in results])
+        results = evaluate(train, train_labels, folds, test, params, config.seed, config.machine.workers)
+        summaries = {
+            protocol.name: summarise(results[protocol.name], grid(protocol, params), test_labels, names)
+            for protocol in params.protocols
+        }
+        main, *others = summaries
+        write_json(paths.evaluation(variant), summaries[main] | {"others": {name: summaries[name] for name in others}})
+        _write_classifiers(variant, results[main], params.C)
+        predictions = np.stack([result.predictions for result in results[main]])
         matrix = confusion(predictions, test_labels, len(names))
-        summary = summarise(results, test_labels, names)
-
-        _write_classifiers(variant, results, predictions, config)
-        write_json(paths.evaluation(variant), summary)
         _write_confusion(variant, matrix, names)
         figures.confusion(paths.confusion_picture(variant), matrix, names, variant)
+        scores = np.stack([result.linear.scores for result in results[main] if result.linear])
+        figures.mistakes(
+            paths.mistakes_picture(variant),
+            images.open_pool(paths.DATA, "test"),
+            confident_mistakes(scores, test_labels, MISTAKES),
+            test_labels,
+            names,
+        )
 
 
-def _write_classifiers(variant: str, results: list[FoldResult], predictions: NDArray[np.uint8], config: Config) -> None:
+def _write_classifiers(variant: str, results: list[Result], values: tuple[float, ...]) -> None:
+    linear = [result.linear for result in results if result.linear]
     with whole_folder(paths.classifiers(variant)) as folder:
         tensors = {
-            "weights": np.stack([result.weights for result in results]),
-            "intercept": np.stack([result.intercept for result in results]),
+            "weights": np.stack([each.weights for each in linear]),
+            "intercept": np.stack([each.intercept for each in linear]),
         }
         save_file(tensors, folder / "svm.safetensors")
-        write_array(folder / "predictions.npy", predictions)
-        grid = {
-            "C": [result.C for result in results],
-            "grid": list(config.evaluate.C),
+        write_array(folder / "predictions.npy", np.stack([result.predictions for result in results]))
+        search: dict[str, Any] = {
+            "C": [result.choice for result in results],
+            "grid": list(values),
             "inner_accuracies": [result.inner_accuracies for result in results],
         }
-        write_json(folder / "search.json", grid)
+        write_json(folder / "search.json", search)
 
 
 def _write_confusion(variant: str, matrix: NDArray[np.float64], names: list[str]) -> None:

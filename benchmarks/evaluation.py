@@ -1,0 +1,194 @@
+"""Time and memory of the evaluation protocol, beside scikit-learn's LinearSVC on the raw features in the same run.
+
+    python benchmarks/evaluation.py FOLDER            # STL-10's binary files; at 71,536 features half an hour
+    python benchmarks/evaluation.py --quick           # within a minute: the embedded sample, 1,000 features
+
+The features are those of untrained networks: of profile `bench` with 636 classes (4,464 numbers an image), and of
+profile `paper` (71,536 numbers). Both sides choose C among eight values by five inner folds in each of the ten folds,
+410 trainings in all. Ours is measured from the files of features to all predictions, inner products and scoring of the
+test set included, in a process of its own. Of LinearSVC's 410 trainings 12 are drawn at random and timed, two at a
+time, with its default settings; the whole is 410 / 12 of that; its scoring is not counted.
+
+Agreement: decision values of the first fold's classifiers for all test images, against LinearSVC with a tight tolerance
+on raw features, for several C.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+from sklearn.svm import LinearSVC
+from threadpoolctl import threadpool_limits
+
+from _common import ROOT, anonymous, finish
+from exemplarcnn import config, download, evaluation, features, images, network
+from exemplarcnn.stages import use_threads
+
+SIZES = {4464: ("bench", 636), 71536: ("paper", 16_000)}
+QUICK = {1000: ("tiny", 216)}
+TIMED = 12
+AGREE_AT = (0.1, 1.0, 10.0)
+MEAN, STD = [0.45, 0.44, 0.41], [0.26, 0.26, 0.27]  # of natural images, roughly: what the network is normalised by
+
+Array = NDArray[np.float32]
+
+
+def describe(folder: Path, source: Path, width: int, profile: str, classes: int) -> None:
+    """Write the features of an untrained network."""
+    if (folder / "test.npy").exists():
+        return
+    params = config.parse(config.compose(ROOT / "conf", profile), f"profile {profile}")
+    net = network.initialise(params.network, classes, 32, 0, MEAN, STD)
+    function = features.eval_features(net, params.features, torch.device("cpu"))
+    for split in ("train", "test"):
+        pool = images.open_pool(source, split)
+        features.write_features(folder / f"{split}.npy", pool, function, params.features.chunk)
+    found = np.load(folder / "test.npy", mmap_mode="r").shape[1]
+    if found != width:
+        sys.exit(f"error: profile {profile} with {classes} classes has {found} features, not {width}")
+
+
+def protocol(**changes: Any) -> config.Evaluate:
+    """Return the protocol of profile `paper` on the folds alone."""
+    params = config.parse(config.compose(ROOT / "conf", "paper"), "profile paper").evaluate
+    return params.model_copy(update={"protocols": params.protocols[:1], **changes})
+
+
+def labels_and_folds(source: Path) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """Read what training needs beside features."""
+    count = len(images.open_pool(source, "train"))
+    return images.read_labels(source / "train_y.bin", count), images.read_folds(source / "fold_indices.txt", count)
+
+
+def child(folder: Path, source: Path) -> None:
+    """Run the protocol, and say how long it took."""
+    use_threads(os.cpu_count() or 1)
+    labels, folds = labels_and_folds(source)
+    train, test = (np.load(folder / f"{split}.npy", mmap_mode="r") for split in ("train", "test"))
+    begin = time.perf_counter()
+    results = evaluation.evaluate(train, labels, folds, test, protocol(), 0, os.cpu_count() or 1)["folds"]
+    seconds = time.perf_counter() - begin
+    truth = images.read_labels(source / "test_y.bin", len(test))
+    names = images.read_class_names(source / "class_names.txt")
+    summary = evaluation.summarise(results, protocol().C, truth, names)
+    print(json.dumps({"seconds": seconds, "accuracy": summary["accuracy_mean"], "C": summary["chosen"]}))
+
+
+def measure_ours(folder: Path, source: Path) -> dict[str, Any]:
+    """Run the protocol in a process of its own, and watch its memory from outside."""
+    words = [sys.executable, __file__, "--child", str(folder), str(source)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        peak = 0
+        while process.poll() is None:
+            try:
+                peak = max(peak, anonymous(process.pid))
+            except (OSError, StopIteration):  # it has just ended
+                break
+            time.sleep(0.05)
+        answer = process.stdout.read()
+        if process.wait() != 0:
+            sys.exit("error: the protocol failed, see above")
+    return json.loads(answer.splitlines()[-1]) | {"peak_mib": peak / 2**20}
+
+
+def time_one(train: Array, rows: NDArray[np.int64], labels: NDArray[np.int64], C: float) -> float:
+    """Train LinearSVC as it comes on some images; return seconds."""
+    with threadpool_limits(1):
+        block = np.asarray(train[rows])
+        begin = time.perf_counter()
+        LinearSVC(C=C).fit(block, labels[rows])
+        return time.perf_counter() - begin
+
+
+def measure_peer(train: Array, labels: NDArray[np.int64], folds: list[NDArray[np.int64]]) -> dict[str, Any]:
+    """Time some of LinearSVC's trainings, two at a time."""
+    params = protocol()
+    trainings = []
+    for fold in folds:
+        splits = StratifiedKFold(params.inner_folds, shuffle=True, random_state=0).split(fold, labels[fold])
+        trainings += [(fold[inside], C) for inside, _ in splits for C in params.C] + [(fold, 1.0)]
+    chosen = np.random.default_rng(0).choice(len(trainings), TIMED, replace=False)
+    begin = time.perf_counter()
+    seconds = Parallel(n_jobs=2, pre_dispatch="all", batch_size=1)(
+        delayed(time_one)(train, trainings[i][0], labels, trainings[i][1]) for i in chosen
+    )
+    wall = time.perf_counter() - begin
+    # What two processes do in the end when one of them has nothing left is not held against LinearSVC.
+    whole = len(trainings) * float(np.mean(seconds)) / 2
+    return {"trainings": len(trainings), "timed": sorted(round(s, 1) for s in seconds), "wall": wall, "seconds": whole}
+
+
+def agree(
+    train: Array, test: Array, labels: NDArray[np.int64], folds: list[NDArray[np.int64]], C: float
+) -> dict[str, Any]:
+    """Compare decision values for all test images with LinearSVC's on raw features."""
+    with threadpool_limits(1):
+        mine = evaluation.evaluate(train, labels, folds[:1], test, protocol(C=(C,), inner_folds=2), 0, 1)["folds"][0]
+        assert mine.linear is not None
+        block = np.asarray(train[folds[0]], np.float64)
+        theirs = LinearSVC(C=C, dual=False, tol=1e-9, max_iter=100_000).fit(block, labels[folds[0]])
+        scores = np.concatenate(
+            [theirs.decision_function(np.asarray(test[i : i + 500], np.float64)) for i in range(0, len(test), 500)]
+        )
+    off = float(np.abs(scores - mine.linear.scores).max())
+    same = float((scores.argmax(axis=1) == mine.predictions).mean())
+    return {"C": C, "decision values off by": off, "same predictions, %": 100 * same}
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="STL-10's binary files, unlabeled_X.bin apart")
+    parser.add_argument("--widths", type=int, nargs="+", choices=list(SIZES), default=list(SIZES))
+    parser.add_argument("--agree-at", type=float, nargs="*", default=AGREE_AT, help="values of C (default 0.1 1 10)")
+    parser.add_argument("--quick", action="store_true", help="the embedded sample, 1,000 features")
+    parser.add_argument("--work", type=Path, default=ROOT / "work" / "benchmark-evaluation")
+    parser.add_argument("--child", type=Path, nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(*arguments.child)
+        return
+    if not arguments.quick and not arguments.folder:
+        parser.error("name a FOLDER with STL-10's binary files, or --quick")
+    source = ROOT / "data" if arguments.quick else download.binary_folder(arguments.folder).resolve()
+    sizes = QUICK if arguments.quick else {width: SIZES[width] for width in arguments.widths}
+    labels, folds = labels_and_folds(source)
+    rows, agreements = [], []
+    for width, (profile, classes) in sizes.items():
+        folder = arguments.work / f"{width}{'-quick' if arguments.quick else ''}"
+        folder.mkdir(parents=True, exist_ok=True)
+        use_threads(os.cpu_count() or 1)
+        describe(folder, source, width, profile, classes)
+        train, test = (np.load(folder / f"{split}.npy", mmap_mode="r") for split in ("train", "test"))
+        ours = measure_ours(folder, source)
+        print(ours, file=sys.stderr)
+        peer = measure_peer(train, labels, folds)
+        print(peer, file=sys.stderr)
+        times = {
+            "ours, s": ours["seconds"],
+            "LinearSVC, s": peer["seconds"],
+            "times": peer["seconds"] / ours["seconds"],
+        }
+        rows.append({"features": width, **times, "ours, MiB": ours["peak_mib"], "accuracy": ours["accuracy"]})
+        for found in Parallel(n_jobs=2)(delayed(agree)(train, test, labels, folds, C) for C in arguments.agree_at):
+            agreements.append({"features": width, **found})
+            print(agreements[-1], file=sys.stderr)
+    print(pd.DataFrame(agreements).to_string(index=False), end="\n\n")
+    table = pd.DataFrame(rows).round(2)
+    finish(table, "evaluation", quick=arguments.quick, rows=rows, agreement=agreements)
+
+
+if __name__ == "__main__":
+    main()
