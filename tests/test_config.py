@@ -405,6 +405,14 @@ def test_the_first_protocol_is_the_papers(values: dict[str, Any]) -> None:
     values["evaluate"]["protocols"][1]["classifier"] = "svm"
     values["evaluate"]["protocols"][2]["name"] = "full"
     assert complaints(values) == ["evaluate: protocols: names occur twice (folds, full, full)"]
+    values["evaluate"]["protocols"][2]["name"] = "leaky"
+    (problem,) = complaints(values)
+    assert problem.startswith("evaluate: protocols: leaky is the name of the choice that looks at the test set")
+
+
+def test_no_two_rows_have_one_title(values: dict[str, Any]) -> None:
+    values["evaluated"]["kmeans"]["title"] = "Raw pixels"
+    assert complaints(values) == ["evaluated: several rows have the title Raw pixels"]
 
 
 def test_kmeans_needs_patches_smaller_than_the_image_and_more_of_them_than_centres(values: dict[str, Any]) -> None:

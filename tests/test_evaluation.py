@@ -1,6 +1,5 @@
 """The protocols: equivalence to plain classifiers on raw features, choices, independence of the test set, summaries."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,9 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from exemplarcnn import rng
+from exemplarcnn import rng, svm
 from exemplarcnn.config import Evaluate
 from exemplarcnn.evaluation import (
     EvaluationError,
@@ -44,16 +44,18 @@ def toy(count: int, width: int = 20, classes: int = 4, seed: int = 0, noise: flo
     return features.astype(np.float32), labels.astype(np.int64)
 
 
+CLASSES = 4
 FOLDS = [np.arange(fold * 10, fold * 10 + 40) for fold in range(3)]
 
 
 def same(one: Result, two: Result) -> bool:
-    arrays = ("predictions", "by_value")
-    assert one.linear is not None and two.linear is not None
+    arrays = [(getattr(one, name), getattr(two, name)) for name in ("predictions", "by_value")]
+    if one.linear and two.linear:
+        arrays += [(getattr(one.linear, name), getattr(two.linear, name)) for name in ("weights", "scores")]
     return (
         (one.choice, one.inner_accuracies) == (two.choice, two.inner_accuracies)
-        and all((getattr(one, name) == getattr(two, name)).all() for name in arrays)
-        and all((getattr(one.linear, name) == getattr(two.linear, name)).all() for name in ("weights", "scores"))
+        and (one.linear is None) == (two.linear is None)
+        and all(np.array_equal(*pair) for pair in arrays)
     )
 
 
@@ -77,16 +79,16 @@ def test_every_fold_is_what_liblinear_makes_of_raw_features(width: int) -> None:
     labels[labels == 3] = 2
     test, _ = toy(1_100, width, seed=1, noise=3.0)
     test += 1
-    results = evaluate(train, labels, FOLDS, test, params(), seed=5, workers=1)["folds"]
+    results = evaluate(train, labels, FOLDS, test, 3, params(), seed=5, workers=1)["folds"]
     assert len(results) == 3
     for index, (fold, result) in enumerate(zip(FOLDS, results, strict=True)):
         inner = []
         for C in (0.001, 0.1, 10.0):
-            shares = []
+            right = []
             for inside, out in splits_of(index, 5, fold, labels):
-                svm = liblinear(train[fold[inside]], labels[fold[inside]], C)
-                shares.append((svm.predict(train[fold[out]].astype(float)) == labels[fold[out]]).mean())
-            inner.append(np.mean(shares))
+                plain = liblinear(train[fold[inside]], labels[fold[inside]], C)
+                right.append((plain.predict(train[fold[out]].astype(float)) == labels[fold[out]]).sum())
+            inner.append(sum(right) / len(fold))
         assert result.inner_accuracies == pytest.approx(inner)
         assert result.choice == (0.001, 0.1, 10.0)[int(np.argmax(inner))]
         assert len(set(inner)) > 1, "or the choice would not show"
@@ -114,20 +116,20 @@ def test_every_fold_is_what_liblinear_makes_of_raw_features(width: int) -> None:
 def test_all_labels_at_once() -> None:
     train, labels = toy(80, 30, noise=3.0)
     test, _ = toy(200, 30, seed=1, noise=3.0)
-    found = evaluate(train, labels, FOLDS, test, params(FULL), seed=5, workers=2)
+    found = evaluate(train, labels, FOLDS, test, CLASSES, params(FULL), seed=5, workers=2)
     assert list(found) == ["folds", "full"]
     (result,) = found["full"]
     plain = liblinear(train, labels, result.choice)
     assert result.linear is not None
     np.testing.assert_allclose(result.linear.scores, plain.decision_function(test), rtol=1e-4, atol=1e-5)
-    alone = evaluate(train, labels, [np.arange(80)], test, params(), seed=5, workers=1)["folds"][0]
+    alone = evaluate(train, labels, [np.arange(80)], test, CLASSES, params(), seed=5, workers=1)["folds"][0]
     assert alone.inner_accuracies != result.inner_accuracies, "inner folds of their own"
 
 
 def test_two_classes_alone_are_told_apart() -> None:
     train, labels = toy(40, 20, classes=2, noise=0.1)
     test, truth = toy(30, 20, classes=2, seed=1, noise=0.1)
-    (result,) = evaluate(train, labels, FOLDS[:1], test, params(), seed=0, workers=1)["folds"]
+    (result,) = evaluate(train, labels, FOLDS[:1], test, 2, params(), seed=0, workers=1)["folds"]
     np.testing.assert_array_equal(result.predictions, truth)
     assert result.linear is not None
     assert result.linear.weights.shape == (2, 20)
@@ -139,17 +141,17 @@ def test_two_classes_alone_are_told_apart() -> None:
 def test_neighbours_are_those_of_raw_features() -> None:
     train, labels = toy(80, 15, noise=2.0)
     test, _ = toy(150, 15, seed=1, noise=2.0)
-    found = evaluate(train, labels, FOLDS, test, params(KNN), seed=2, workers=1)["knn"]
+    found = evaluate(train, labels, FOLDS, test, CLASSES, params(KNN), seed=2, workers=1)["knn"]
     for index, (fold, result) in enumerate(zip(FOLDS, found, strict=True)):
         inner = []
         for place, k in enumerate((1, 5, 20)):
             plain = KNeighborsClassifier(k).fit(train[fold], labels[fold])
             np.testing.assert_array_equal(result.by_value[place], plain.predict(test))
-            shares = []
+            right = []
             for inside, out in splits_of(index, 2, fold, labels):
                 plain.fit(train[fold[inside]], labels[fold[inside]])
-                shares.append((plain.predict(train[fold[out]]) == labels[fold[out]]).mean())
-            inner.append(np.mean(shares))
+                right.append((plain.predict(train[fold[out]]) == labels[fold[out]]).sum())
+            inner.append(sum(right) / len(fold))
         assert result.inner_accuracies == pytest.approx(inner)
         assert result.choice == (1, 5, 20)[int(np.argmax(inner))]
         np.testing.assert_array_equal(result.predictions, result.by_value[(1, 5, 20).index(result.choice)])
@@ -159,19 +161,29 @@ def test_neighbours_are_those_of_raw_features() -> None:
 def test_more_neighbours_than_images_are_refused() -> None:
     train, labels = toy(80)
     with pytest.raises(EvaluationError, match=r"evaluate.k has 27, but in cross-validation only 26 images of fold 0"):
-        evaluate(train, labels, FOLDS, train, params(KNN, k=(1, 27)), 0, 1)
-    assert evaluate(train, labels, FOLDS, train, params(KNN, k=(26,)), 0, 1)
-    assert evaluate(train, labels, FOLDS, train, params(k=(27,)), 0, 1), "nobody asked for neighbours"
+        evaluate(train, labels, FOLDS, train, CLASSES, params(KNN, k=(1, 27)), 0, 1)
+    assert evaluate(train, labels, FOLDS, train, CLASSES, params(KNN, k=(26,)), 0, 1)
+    assert evaluate(train, labels, FOLDS, train, CLASSES, params(k=(27,)), 0, 1), "nobody asked for neighbours"
 
 
 # The choice
 
 
-@pytest.mark.parametrize(
-    ("accuracies", "choice"), [([0.5, 0.7, 0.6], 1.0), ([0.7, 0.7, 0.6], 1.0), ([0.1, 0.1, 0.2], 3.0)]
-)
-def test_the_best_value_wins_and_of_equally_good_ones_the_smallest(accuracies: Sequence[float], choice: float) -> None:
-    assert choose((5.0, 1.0, 3.0), list(accuracies)) == choice
+@pytest.mark.parametrize(("right", "place"), [([5, 7, 6], 1), ([7, 7, 6], 1), ([1, 1, 2], 2), ([3, 3, 3], 1)])
+def test_the_best_value_wins_and_of_equally_good_ones_the_smallest(right: list[int], place: int) -> None:
+    assert choose((5.0, 1.0, 3.0), np.array(right)) == place
+
+
+def test_equally_good_values_are_told_by_counts() -> None:
+    """Means of the same shares in another order differ in their last bit."""
+    assert np.mean([0.1, 0.2, 0.3]) != np.mean([0.3, 0.2, 0.1])
+    train, labels = toy(120, 4, noise=6.0)
+    grid_of = tuple(float(x) for x in np.geomspace(1e-4, 1, 30))
+    folds = [np.arange(90), np.arange(30, 120)]
+    for result in evaluate(train, labels, folds, train[:1], CLASSES, params(C=grid_of), 3, 1)["folds"]:
+        counts = np.rint(90 * np.array(result.inner_accuracies)).astype(int)
+        assert result.choice == grid_of[int(np.flatnonzero(counts == counts.max())[0])]
+        np.testing.assert_array_equal(result.inner_accuracies, counts / 90)
 
 
 def test_each_classifier_has_its_grid() -> None:
@@ -183,8 +195,8 @@ def test_c_is_chosen_before_anything_of_the_test_set_is_seen() -> None:
     train, labels = toy(80, 30, noise=2.0)
     test, truth = toy(60, 30, seed=1, noise=2.0)
     every = params(FULL, KNN)
-    first = evaluate(train, labels, FOLDS, test, every, seed=0, workers=1)
-    other = evaluate(train, labels, FOLDS, test[::-1] * 7, every, seed=0, workers=1)
+    first = evaluate(train, labels, FOLDS, test, CLASSES, every, seed=0, workers=1)
+    other = evaluate(train, labels, FOLDS, test[::-1] * 7, CLASSES, every, seed=0, workers=1)
     for name in first:
         for one, two in zip(first[name], other[name], strict=True):
             assert (one.choice, one.inner_accuracies) == (two.choice, two.inner_accuracies)
@@ -201,24 +213,42 @@ def test_c_is_chosen_before_anything_of_the_test_set_is_seen() -> None:
 def test_training_labels_outside_a_fold_do_not_matter() -> None:
     train, labels = toy(80, 30, noise=2.0)
     test, _ = toy(60, 30, seed=1, noise=2.0)
-    first = evaluate(train, labels, FOLDS[:1], test, params(), seed=0, workers=1)["folds"][0]
+    first = evaluate(train, labels, FOLDS[:1], test, CLASSES, params(), seed=0, workers=1)["folds"][0]
     labels[40:], train[40:] = 0, 1
-    assert same(first, evaluate(train, labels, FOLDS[:1], test, params(), seed=0, workers=1)["folds"][0])
+    assert same(first, evaluate(train, labels, FOLDS[:1], test, CLASSES, params(), seed=0, workers=1)["folds"][0])
 
 
 def test_inner_folds_depend_on_the_seed() -> None:
     train, labels = toy(80, 30, noise=3.0)
-    runs = [evaluate(train, labels, FOLDS, train[:1], params(), seed, 1)["folds"] for seed in (0, 0, 1)]
+    runs = [evaluate(train, labels, FOLDS, train[:1], CLASSES, params(), seed, 1)["folds"] for seed in (0, 0, 1)]
     inner = [[result.inner_accuracies for result in run] for run in runs]
     assert inner[0] == inner[1] != inner[2]
 
 
-def test_the_number_of_workers_does_not_matter() -> None:
-    train, labels = toy(80, 3_000, noise=6.0)
+def test_neither_workers_nor_threads_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(svm, "ROWS", 64)
+    train, labels = toy(400, 3_000, noise=6.0)
     test, _ = toy(1_100, 3_000, seed=1, noise=6.0)
-    alone, together = (evaluate(train, labels, FOLDS, test, params(FULL), 0, workers) for workers in (1, 3))
-    for name in alone:
-        assert all(same(one, two) for one, two in zip(alone[name], together[name], strict=True))
+    folds = [np.arange(300), np.arange(100, 400)]
+    found = []
+    for workers, threads in ((1, 1), (3, 1), (1, 2)):
+        with threadpool_limits(threads):
+            found.append(evaluate(train, labels, folds, test, CLASSES, params(FULL, KNN), 0, workers))
+    for other in found[1:]:
+        for name, results in found[0].items():
+            assert all(same(one, two) for one, two in zip(results, other[name], strict=True))
+
+
+def test_everything_is_trained_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the last bits would depend on the machine: `evaluate` does not list `machine.threads` in dvc.yaml."""
+    seen = []
+    fit = svm.fit
+    monkeypatch.setattr(
+        svm, "fit", lambda *words: (seen.extend(each["num_threads"] for each in threadpool_info()), fit(*words))[1]
+    )
+    train, labels = toy(80)
+    evaluate(train, labels, FOLDS, train, CLASSES, params(), 0, 2)
+    assert set(seen) == {1}
 
 
 # What is refused
@@ -227,15 +257,15 @@ def test_the_number_of_workers_does_not_matter() -> None:
 def test_counts_must_match() -> None:
     train, labels = toy(80)
     with pytest.raises(EvaluationError, match="80 training images have features, but 79 have labels"):
-        evaluate(train, labels[:-1], FOLDS, train, params(), 0, 1)
+        evaluate(train, labels[:-1], FOLDS, train, CLASSES, params(), 0, 1)
     with pytest.raises(EvaluationError, match="training images have 20 features, test images 19"):
-        evaluate(train, labels, FOLDS, train[:, 1:], params(), 0, 1)
+        evaluate(train, labels, FOLDS, train[:, 1:], CLASSES, params(), 0, 1)
 
 
 def test_more_training_images_than_can_be_held_are_refused() -> None:
-    train = np.zeros((20_001, 1), np.float32)
-    with pytest.raises(EvaluationError, match=r"20001 training images: .* at most 20000"):
-        evaluate(train, np.zeros(20_001, np.int64), FOLDS, train, params(), 0, 1)
+    train = np.zeros((10_001, 1), np.float32)
+    with pytest.raises(EvaluationError, match=r"10001 training images: .* 10000 are the most; keep fewer"):
+        evaluate(train, np.zeros(10_001, np.int64), FOLDS, train, CLASSES, params(), 0, 1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -245,7 +275,7 @@ def test_features_that_are_not_finite_are_named(value: float, place: str, index:
     test, _ = toy(1_600, seed=1)
     {"training": train, "test": test}[place][index, 3] = value
     with pytest.raises(EvaluationError, match=f"{place} image {index} has features that are not finite"):
-        evaluate(train, labels, FOLDS, test, params(), 0, 1)
+        evaluate(train, labels, FOLDS, test, CLASSES, params(), 0, 1)
 
 
 @pytest.mark.parametrize("left", [0, 2])
@@ -254,14 +284,20 @@ def test_a_fold_with_too_few_of_a_class_is_named(left: int) -> None:
     members = np.flatnonzero(labels == 2)
     short = np.setdiff1d(np.arange(80), members[left:])
     with pytest.raises(EvaluationError, match=f"fold 1 has {left} image.s. of class 2; .*inner_folds=3"):
-        evaluate(train, labels, [FOLDS[0], short], train, params(), 0, 1)
+        evaluate(train, labels, [FOLDS[0], short], train, CLASSES, params(), 0, 1)
+
+
+def test_a_class_without_any_image_is_named() -> None:
+    train, labels = toy(80)
+    with pytest.raises(EvaluationError, match=r"fold 0 has 0 image.s. of class 4; "):
+        evaluate(train, labels, FOLDS, train, 5, params(), 0, 1)
 
 
 def test_a_fold_with_just_enough_of_a_class_is_fine() -> None:
     train, labels = toy(80)
     members = np.flatnonzero(labels == 3)
     fold = np.setdiff1d(np.arange(80), members[3:])
-    assert len(evaluate(train, labels, [fold], train, params(C=(1.0,)), 0, 1)) == 1
+    assert len(evaluate(train, labels, [fold], train, CLASSES, params(C=(1.0,)), 0, 1)) == 1
 
 
 # Summaries

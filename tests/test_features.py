@@ -195,12 +195,13 @@ def test_pixel_features_are_means_of_squares() -> None:
     for row in range(24):
         for column in range(24):
             expected[:, row, column] = images[:, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4].mean(axis=(1, 2))
-    np.testing.assert_allclose(found * 255, expected.reshape(2, -1), atol=0.501)
+    np.testing.assert_allclose(found * 255 * (24 * 24 * 3) ** 0.5, expected.reshape(2, -1), atol=0.501)
 
 
 def test_pixel_features_of_full_size_are_the_image() -> None:
     images = pixels(2)
-    np.testing.assert_array_equal(pixel_features(96)(images), (images.reshape(2, -1) / np.float32(255)))
+    expected = images.reshape(2, -1) / 255 / (96 * 96 * 3) ** 0.5
+    np.testing.assert_allclose(pixel_features(96)(images), expected, rtol=1e-6)
 
 
 # Independence

@@ -9,7 +9,7 @@ import pytest
 
 from exemplarcnn import kmeans
 from exemplarcnn.config import KMeans
-from exemplarcnn.kmeans import Dictionary, activations, kmeans_features, learn
+from exemplarcnn.kmeans import Dictionary, KMeansError, activations, kmeans_features, learn
 
 
 class Images:
@@ -118,3 +118,8 @@ def test_an_image_is_described_alike_in_any_company(monkeypatch: pytest.MonkeyPa
     images = pool(kmeans.IMAGES_AT_ONCE + 3, seed=5).images
     together = describe(images)
     np.testing.assert_allclose(together[-1:], describe(images[-1:]), atol=1e-5)
+
+
+def test_too_few_patches_are_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(KMeansError, match=r"40 patches of 1 unlabelled images .* controls.kmeans.centres=50"):
+        kmeans_features(pool(1), params(centres=50), seed=0)

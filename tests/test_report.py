@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from exemplarcnn import report
 from exemplarcnn.config import Config, compose
 from exemplarcnn.evaluation import bootstrap_difference, correct
 from exemplarcnn.images import Summary, data_digest
@@ -85,8 +86,8 @@ def parts() -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
             "chosen": [1.0] * 3,
             "leaky": {"accuracy_mean": max(folds), "accuracy_std": 0.5, "value": 0.1},
             "others": {
-                "full": {"accuracy_mean": 71.23, "accuracy_std": 0.0, "chosen": [1.0]},
-                "knn": {"accuracy_mean": 44.4, "accuracy_std": 1.25, "chosen": [5.0]},
+                "full": {"accuracy_mean": 71.23, "accuracy_std": 0.0, "fold_accuracies": [71.23]},
+                "knn": {"accuracy_mean": 44.4, "accuracy_std": 1.25, "fold_accuracies": [43.15, 45.65]},
             },
             "class_accuracies": {"cat": 10 * len(name), "dog": 12.34},
         }
@@ -266,6 +267,16 @@ def test_the_other_protocols_and_the_leaky_choice_have_a_table(results: dict[str
     ]
     section = markdown(results).partition("## Judged otherwise")[2].partition("\n## ")[0]
     assert all(cell in section for row in table.to_numpy().tolist() for cell in row)
+
+
+def test_of_a_long_table_only_differences_with_the_first_trained_row_are_written(
+    results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert markdown(results).count(" against ") == 3
+    monkeypatch.setattr(report, "SHORT", 2)
+    text = markdown(results)
+    assert text.count(" against ") == 2
+    assert "Clustering against Raw pixels" not in text
 
 
 def test_every_class_has_its_accuracy(results: dict[str, Any]) -> None:

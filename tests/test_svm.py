@@ -1,5 +1,6 @@
 """Linear SVMs in the span: the same as liblinear's on the features, whatever the shape, C or number of workers."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.optimize import minimize
 from sklearn.svm import LinearSVC
 
 from exemplarcnn import svm
-from exemplarcnn.svm import SvmError, fit, inner_products, span
+from exemplarcnn.svm import SvmError, fit, gram, span
 
 
 def points(count: int, width: int, seed: int = 0, classes: int = 3, noise: float = 1.0) -> tuple[Any, Any]:
@@ -30,12 +31,12 @@ def signs_of(labels: np.ndarray) -> np.ndarray:
 
 @settings(max_examples=30, deadline=None)
 @given(n=st.integers(1, 12), m=st.integers(1, 12), d=st.integers(1, 12), seed=st.integers(0, 1000))
-def test_inner_products_are_those_of_the_features(n: int, m: int, d: int, seed: int) -> None:
+def test_gram_are_those_of_the_features(n: int, m: int, d: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     first, second = (generator.normal(size=(k, d)).astype(np.float32) for k in (n, m))
     plain = first.astype(np.float64) @ second.astype(np.float64).T
-    np.testing.assert_allclose(inner_products(first, second, 1), plain, atol=1e-13)
-    alike = inner_products(first, first, 1)
+    np.testing.assert_allclose(gram(first, second, 1), plain, atol=1e-13)
+    alike = gram(first, first, 1)
     np.testing.assert_allclose(alike, first.astype(np.float64) @ first.astype(np.float64).T, atol=1e-13)
     np.testing.assert_allclose(alike, alike.T, atol=1e-13)
 
@@ -46,8 +47,8 @@ def test_blocks_and_workers_do_not_matter(monkeypatch: pytest.MonkeyPatch, worke
     second, _ = points(23, 50, seed=1)
     monkeypatch.setattr(svm, "ROWS", 7)
     monkeypatch.setattr(svm, "FEATURES", 9)
-    np.testing.assert_allclose(inner_products(first, second, workers), first @ second.T.astype(np.float64), atol=1e-4)
-    one, many = inner_products(first, first, 1), inner_products(first, first, workers)
+    np.testing.assert_allclose(gram(first, second, workers), first @ second.T.astype(np.float64), atol=1e-4)
+    one, many = gram(first, first, 1), gram(first, first, workers)
     np.testing.assert_array_equal(one, many)
     np.testing.assert_allclose(one, first @ first.T.astype(np.float64), atol=1e-4)
 
@@ -56,7 +57,7 @@ def test_wide_features_add_up_in_double_precision() -> None:
     generator = np.random.default_rng(0)
     wide = generator.normal(size=(3, 200_000)).astype(np.float32) + 3
     plain = wide.astype(np.float64) @ wide.astype(np.float64).T
-    np.testing.assert_allclose(inner_products(wide, wide, 1), plain, rtol=1e-14)
+    np.testing.assert_allclose(gram(wide, wide, 1), plain, rtol=1e-14)
 
 
 # The span
@@ -64,15 +65,15 @@ def test_wide_features_add_up_in_double_precision() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(n=st.integers(1, 20), d=st.integers(1, 30), seed=st.integers(0, 1000))
-def test_coordinates_have_the_inner_products_of_the_features(n: int, d: int, seed: int) -> None:
+def test_coordinates_have_the_gram_of_the_features(n: int, d: int, seed: int) -> None:
     features = np.random.default_rng(seed).normal(size=(n, d))
     found = span(features @ features.T)
     assert found.coordinates.shape[1] <= min(n, d + 1)
     np.testing.assert_allclose(found.coordinates @ found.coordinates.T, features @ features.T + 1, atol=1e-8)
-    # A combination of the images has the weights' decision values.
+    # Dual coefficients have the weights' decision values.
     weights = np.random.default_rng(1).normal(size=(found.coordinates.shape[1], 2))
-    combination = found.combination(weights)
-    decisions = features @ (features.T @ combination) + combination.sum(axis=0)
+    dual = found.dual(weights)
+    decisions = features @ (features.T @ dual) + dual.sum(axis=0)
     np.testing.assert_allclose(decisions, found.coordinates @ weights, atol=1e-6)
 
 
@@ -86,20 +87,23 @@ def test_images_that_repeat_span_no_more() -> None:
 # Training
 
 
-@pytest.mark.parametrize("width", [2, 15, 120])
+@pytest.mark.parametrize(
+    ("width", "offset"), [(2, 0.0), (15, 0.0), (120, 0.0), (120, 30.0)], ids=["flat", "narrow", "wide", "far off"]
+)
 @pytest.mark.parametrize("C", [0.01, 1.0, 100.0])
-def test_the_classifier_is_liblinears_on_the_features(width: int, C: float) -> None:
+def test_the_classifier_is_liblinears_on_the_features(width: int, offset: float, C: float) -> None:
     train, labels = points(60, width, noise=2.0)
     test, _ = points(50, width, seed=1, noise=2.0)
+    train, test = train + np.float32(offset), test + np.float32(offset)
     # Where classes can be told apart liblinear's primal solver gives up early; its dual one does not.
     plain = LinearSVC(C=C, dual=width > 60, tol=1e-10, max_iter=1_000_000, random_state=0)
     plain.fit(train.astype(float), labels)
-    space = span(inner_products(train, train, 1))
-    combination = space.combination(fit(space.coordinates, signs_of(labels), np.full(3, C), 1e-8))
-    decisions = inner_products(test, train, 1) @ combination + combination.sum(axis=0)
+    space = span(gram(train, train, 1))
+    dual = space.dual(fit(space.coordinates, signs_of(labels), np.full(3, C), 1e-8))
+    decisions = gram(test, train, 1) @ dual + dual.sum(axis=0)
     np.testing.assert_allclose(decisions, plain.decision_function(test), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(combination.T @ train, plain.coef_, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(combination.sum(axis=0), plain.intercept_, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(dual.T @ train, plain.coef_, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(dual.sum(axis=0), plain.intercept_, rtol=1e-6, atol=1e-6)
 
 
 @settings(max_examples=40, deadline=None)
@@ -109,8 +113,9 @@ def test_the_classifier_is_liblinears_on_the_features(width: int, C: float) -> N
     C=st.floats(1e-3, 1e3),
     scale=st.floats(1e-3, 1e2),
     seed=st.integers(0, 1000),
+    directly=st.booleans(),
 )
-def test_it_is_the_minimum(n: int, d: int, C: float, scale: float, seed: int) -> None:
+def test_it_is_the_minimum(n: int, d: int, C: float, scale: float, seed: int, directly: bool) -> None:
     generator = np.random.default_rng(seed)
     coordinates = scale * generator.normal(size=(n, d))
     signs = generator.choice([-1.0, 1.0], (n, 1))
@@ -120,14 +125,19 @@ def test_it_is_the_minimum(n: int, d: int, C: float, scale: float, seed: int) ->
         slack = np.maximum(1 - signs[:, 0] * (coordinates @ weights), 0)
         return float(weights @ weights / 2 + C * (slack @ slack))
 
-    found = fit(coordinates, signs, np.array([C]), tol)[:, 0]
+    with pytest.MonkeyPatch.context() as patch:
+        if directly:
+            patch.setattr(svm, "CG_STEPS", 1)
+        found = fit(coordinates, signs, np.array([C]), tol)[:, 0]
     slack = np.maximum(1 - signs[:, 0] * (coordinates @ found), 0)
     assert np.linalg.norm(found - 2 * C * coordinates.T @ (signs[:, 0] * slack)) <= tol * 1.001
     other = minimize(objective, np.zeros(d), method="BFGS", options={"gtol": 1e-8}).x
     assert objective(found) <= objective(other) + 1e-9 * max(1.0, objective(other))
 
 
-def test_classifiers_do_not_meddle_with_each_other() -> None:
+@pytest.mark.parametrize("steps", [200, 1], ids=["conjugate gradients", "directly"])
+def test_classifiers_do_not_meddle_with_each_other(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    monkeypatch.setattr(svm, "CG_STEPS", steps)
     coordinates = np.random.default_rng(0).normal(size=(30, 10))
     signs = np.random.default_rng(1).choice([-1.0, 1.0], (30, 6))
     C = np.array([0.01, 100.0, 1.0, 0.1, 1000.0, 0.001])
@@ -146,11 +156,39 @@ def test_weights_are_within_tol_of_the_best() -> None:
         assert np.linalg.norm(fit(coordinates, signs, C, tol) - best, axis=0).max() <= tol
 
 
+def test_long_features_and_large_c_are_no_trouble() -> None:
+    generator = np.random.default_rng(0)
+    features = 400 * np.abs(generator.normal(size=(150, 300))) * generator.lognormal(sigma=1.5, size=300) / 300**0.5
+    labels = np.arange(150) % 5
+    space = span(features @ features.T)
+    C = np.repeat([1.0, 30.0], 5)
+    signs = np.tile(signs_of(labels), 2)
+    found = fit(space.coordinates, signs, C, 1e-4)
+    slack = np.maximum(1 - signs * (space.coordinates @ found), 0)
+    gradient = found - 2 * C * (space.coordinates.T @ (signs * slack))
+    assert np.linalg.norm(gradient, axis=0).max() <= 1e-4
+
+
 def test_too_few_steps_are_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(svm, "NEWTON_STEPS", 2)
     coordinates = np.random.default_rng(0).normal(size=(100, 50))
-    signs = np.random.default_rng(1).choice([-1.0, 1.0], (100, 2))
-    with pytest.raises(
-        SvmError, match=r"2 of 2 linear SVMs .* evaluate.tol=1e-09 in 2 Newton steps, the first with C=7"
-    ):
-        fit(coordinates, signs, np.array([7.0, 7.0]), 1e-9)
+    signs = np.random.default_rng(1).choice([-1.0, 1.0], (100, 3))
+    C = np.array([1e-9, 7.0, 7.0])
+    steps = 1
+    while True:
+        monkeypatch.setattr(svm, "NEWTON_STEPS", steps)
+        try:
+            fit(coordinates, signs, C, 1e-9)
+        except SvmError as error:
+            said = str(error)
+            assert f"evaluate.tol=1e-09 in {steps} Newton steps, the first with C=7" in said
+            assert re.match(r"[12] of 3 linear SVMs", said)
+            steps += 1
+        else:
+            break
+    assert steps > 2
+
+
+def test_what_is_not_a_number_is_never_done() -> None:
+    coordinates = np.full((4, 2), np.nan)
+    with pytest.raises(SvmError, match="1 of 1 linear SVMs"):
+        fit(coordinates, np.array([[1.0], [-1.0], [1.0], [-1.0]]), np.array([1.0]), 1e-4)

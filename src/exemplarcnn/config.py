@@ -168,6 +168,8 @@ class Evaluate(_Section):
         names = [protocol.name for protocol in self.protocols]
         if len(set(names)) < len(names):
             raise ValueError(f"protocols: names occur twice ({', '.join(names)})")
+        if "leaky" in names:
+            raise ValueError("protocols: leaky is the name of the choice that looks at the test set; take another")
         if (self.protocols[0].labels, self.protocols[0].classifier) != ("folds", "svm"):
             raise ValueError(f"protocols: the first, {names[0]}, must have labels: folds and classifier: svm")
         return self
@@ -339,6 +341,9 @@ class Config(_Section):
         for name, described in self.described.items():
             if described.of not in self.trained:
                 raise ValueError(f"described.{name}.of: {described.of} is not in trained ({', '.join(self.trained)})")
+        titles = [row.title for row in self.evaluated.values()]
+        if same := {title for title in titles if titles.count(title) > 1}:
+            raise ValueError(f"evaluated: several rows have the title {', '.join(sorted(same))}")
         known = [*self.trained, *self.described, *Controls.model_fields]
         if twice := {name for name in known if known.count(name) > 1}:
             raise ValueError(f"trained, described and controls define more than once: {', '.join(sorted(twice))}")

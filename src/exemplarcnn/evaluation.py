@@ -21,9 +21,9 @@ from exemplarcnn import rng, svm
 from exemplarcnn.config import Evaluate, Protocol
 from exemplarcnn.errors import PipelineError
 
-CHECKED_AT_ONCE = 1024
-# n images at once need several arrays of n × n numbers.
-MOST_AT_ONCE = 20_000
+ROWS_AT_ONCE = 1024
+# Training on n images at once holds some ten arrays of n × n numbers.
+MOST_AT_ONCE = 10_000
 
 Rows = NDArray[np.int64]
 
@@ -42,15 +42,21 @@ class Data:
         Features (train images, d) and labels (train images,).
     test
         Features (test images, d).
-    products, test_products
+    classes
+        How many there are; labels count from 0.
+    gram, test_gram
         Inner products of the training images with each other, and of test images (rows) with them.
+    squares
+        Squared lengths of the test images, (test images,).
     """
 
     train: NDArray[np.float32]
     labels: NDArray[np.int64]
     test: NDArray[np.float32]
-    products: NDArray[np.float64]
-    test_products: NDArray[np.float64]
+    classes: int
+    gram: NDArray[np.float64]
+    test_gram: NDArray[np.float64]
+    squares: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,7 @@ def evaluate(
     train_labels: NDArray[np.int64],
     folds: list[Rows],
     test: NDArray[np.float32],
+    classes: int,
     params: Evaluate,
     seed: int,
     workers: int,
@@ -114,6 +121,8 @@ def evaluate(
         Indices into them.
     test
         Features of the test images.
+    classes
+        How many there are.
     params, seed
         The protocols and the experiment's seed.
     workers
@@ -129,12 +138,12 @@ def evaluate(
     EvaluationError
         If counts do not match, a feature is not finite, or a fold has no image of some class.
     """
-    _check(train, train_labels, folds, test, params)
+    _check(train, train_labels, folds, test, classes, params)
     # One thread each, so that neither the number of workers nor that of cores can change a bit.
     with threadpool_limits(1):
-        products = svm.inner_products(train, train, workers, "training images")
-        test_products = svm.inner_products(test, train, workers, "test images")
-        data = Data(train, train_labels, test, products, test_products)
+        gram = svm.gram(train, train, workers, "Gram matrix of training images")
+        test_gram = svm.gram(test, train, workers, "Gram matrix of test images")
+        data = Data(train, train_labels, test, classes, gram, test_gram, _squares(test))
         return {each.name: _run(each, data, folds, params, seed, workers) for each in params.protocols}
 
 
@@ -143,10 +152,20 @@ def grid(protocol: Protocol, params: Evaluate) -> tuple[float, ...]:
     return params.C if protocol.classifier == "svm" else params.k
 
 
-def choose(values: tuple[float, ...], accuracies: list[float]) -> float:
-    """Return the value with the best accuracy; of equally good ones the smallest."""
-    best = max(accuracies)
-    return min(value for value, accuracy in zip(values, accuracies, strict=True) if accuracy == best)
+def choose(values: tuple[float, ...], right: NDArray[np.int64]) -> int:
+    """Return the place of the value that got most images right; of equally good ones that of the smallest.
+
+    Counts, since rounding would tell equal mean accuracies apart.
+    """
+    return min(np.flatnonzero(right == right.max()).tolist(), key=lambda place: values[place])
+
+
+def _squares(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Squared lengths of rows."""
+    total = np.zeros(len(features))
+    for start in range(0, features.shape[1], svm.FEATURES):
+        total += np.square(features[:, start : start + svm.FEATURES], dtype=np.float64).sum(axis=1)
+    return total
 
 
 def _run(protocol: Protocol, data: Data, folds: list[Rows], params: Evaluate, seed: int, workers: int) -> list[Result]:
@@ -163,16 +182,16 @@ def _run(protocol: Protocol, data: Data, folds: list[Rows], params: Evaluate, se
             ).split(rows, data.labels[rows])
         ]
 
-        def try_out(split: tuple[int, Rows, Rows]) -> NDArray[np.float64]:
+        def try_out(split: tuple[int, Rows, Rows]) -> NDArray[np.int64]:
             index, inside, out = split
-            return trainers[index].accuracies(inside, out)
+            return trainers[index].count_right(inside, out)
 
         bar = tqdm(pool.map(try_out, splits), total=len(splits), desc=f"{protocol.name}: choice", unit="split")
-        shares = np.stack(list(bar)).reshape(len(sets), params.inner_folds, len(values)).mean(axis=1)
+        right = np.stack(list(bar)).reshape(len(sets), params.inner_folds, len(values)).sum(axis=1)
 
         def train(index: int) -> Result:
-            inner = [float(share) for share in shares[index]]
-            return trainers[index].result(choose(values, inner), inner)
+            inner = [float(share) for share in right[index] / len(sets[index])]
+            return trainers[index].result(choose(values, right[index]), inner)
 
         return list(tqdm(pool.map(train, range(len(sets))), total=len(sets), desc=protocol.name, unit="set"))
 
@@ -188,45 +207,41 @@ class _Linear:
 
     def __init__(self, data: Data, rows: Rows, params: Evaluate):
         self.data, self.rows, self.params = data, rows, params
-        self.classes, self.targets = np.unique(data.labels[rows], return_inverse=True)
-        self.span = svm.span(data.products[np.ix_(rows, rows)])
+        self.labels = data.labels[rows]
+        self.span = svm.span(data.gram[np.ix_(rows, rows)])
 
     def _fit(self, inside: Rows) -> NDArray[np.float64]:
         """Return weights on coordinates, (m, values × classes)."""
-        signs = np.where(self.targets[inside, None] == np.arange(len(self.classes)), 1.0, -1.0)
-        values = len(self.params.C)
-        C = np.repeat(self.params.C, len(self.classes))
-        return svm.fit(self.span.coordinates[inside], np.tile(signs, values), C, self.params.tol)
+        signs = np.where(self.labels[inside, None] == np.arange(self.data.classes), 1.0, -1.0)
+        C = np.repeat(self.params.C, self.data.classes)
+        return svm.fit(self.span.coordinates[inside], np.tile(signs, len(self.params.C)), C, self.params.tol)
 
     def _best(self, scores: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the best class of each image by each value, (values, images)."""
         best: NDArray[np.int64] = scores.reshape(len(scores), len(self.params.C), -1).argmax(axis=2).T
         return best
 
-    def accuracies(self, inside: Rows, out: Rows) -> NDArray[np.float64]:
-        """Train on some of the images; return each value's accuracy on others."""
+    def count_right(self, inside: Rows, out: Rows) -> NDArray[np.int64]:
+        """Train on some of the images; return how many others each value gets right."""
         best = self._best(self.span.coordinates[out] @ self._fit(inside))
-        accuracies: NDArray[np.float64] = (best == self.targets[out]).mean(axis=1)
-        return accuracies
+        right: NDArray[np.int64] = np.count_nonzero(best == self.labels[out], axis=1)
+        return right
 
-    def result(self, choice: float, inner: list[float]) -> Result:
-        """Train on all the images."""
-        combination = self.span.combination(self._fit(np.arange(len(self.rows))))
-        scores = self.data.test_products[:, self.rows] @ combination + combination.sum(axis=0)
-        by_value = self.classes[self._best(scores)].astype(np.uint8)
-        place = self.params.C.index(choice)
-        mine = slice(place * len(self.classes), (place + 1) * len(self.classes))
-        combination = combination[:, mine]
-        linear = Linear(
-            self._weights(combination), combination.sum(axis=0).astype(np.float32), scores[:, mine].astype(np.float32)
-        )
-        return Result(choice, inner, by_value[place], by_value, linear)
+    def result(self, place: int, inner: list[float]) -> Result:
+        """Train on all the images, and choose the value at a place of the grid."""
+        dual = self.span.dual(self._fit(np.arange(len(self.rows))))
+        scores = self.data.test_gram[:, self.rows] @ dual + dual.sum(axis=0)
+        by_value = self._best(scores).astype(np.uint8)
+        mine = slice(place * self.data.classes, (place + 1) * self.data.classes)
+        dual = dual[:, mine]
+        linear = Linear(self._weights(dual), dual.sum(axis=0).astype(np.float32), scores[:, mine].astype(np.float32))
+        return Result(self.params.C[place], inner, by_value[place], by_value, linear)
 
-    def _weights(self, combination: NDArray[np.float64]) -> NDArray[np.float32]:
-        weights = np.empty((len(self.classes), self.data.train.shape[1]), np.float32)
+    def _weights(self, dual: NDArray[np.float64]) -> NDArray[np.float32]:
+        weights = np.empty((self.data.classes, self.data.train.shape[1]), np.float32)
         for start in range(0, weights.shape[1], svm.FEATURES):
             block = slice(start, start + svm.FEATURES)
-            weights[:, block] = combination.T @ self.data.train[self.rows, block]
+            weights[:, block] = dual.T @ self.data.train[self.rows, block]
         return weights
 
 
@@ -236,38 +251,32 @@ class _Nearest:
     def __init__(self, data: Data, rows: Rows, params: Evaluate):
         self.data, self.rows, self.params = data, rows, params
         self.labels = data.labels[rows]
-        self.lengths = np.diag(data.products)[rows]
-        self.distances = self._distances(data.products[np.ix_(rows, rows)], self.lengths)
+        self.squares = np.diag(data.gram)[rows]
+        self.distances = self._distances(data.gram[np.ix_(rows, rows)], self.squares)
 
-    def _distances(self, products: NDArray[np.float64], lengths: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.sqrt(np.maximum(lengths[:, None] + self.lengths - 2 * products, 0))
+    def _distances(self, gram: NDArray[np.float64], squares: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.sqrt(np.maximum(squares[:, None] + self.squares - 2 * gram, 0))
 
     def _predictions(self, distances: NDArray[np.float64], inside: Rows) -> NDArray[np.int64]:
         """Predict for rows of distances to the images inside, (values, images)."""
         among = self.distances[np.ix_(inside, inside)]
         found = []
         for k in self.params.k:
-            neighbours = KNeighborsClassifier(int(k), metric="precomputed").fit(among, self.labels[inside])
+            neighbours = KNeighborsClassifier(k, metric="precomputed").fit(among, self.labels[inside])
             found.append(neighbours.predict(distances))
         return np.stack(found)
 
-    def accuracies(self, inside: Rows, out: Rows) -> NDArray[np.float64]:
-        """Return each value's accuracy on some images, with others as neighbours."""
+    def count_right(self, inside: Rows, out: Rows) -> NDArray[np.int64]:
+        """Return how many images each value gets right, with others as neighbours."""
         found = self._predictions(self.distances[np.ix_(out, inside)], inside)
-        accuracies: NDArray[np.float64] = (found == self.labels[out]).mean(axis=1)
-        return accuracies
+        right: NDArray[np.int64] = np.count_nonzero(found == self.labels[out], axis=1)
+        return right
 
-    def result(self, choice: float, inner: list[float]) -> Result:
-        """Predict the test images."""
-        lengths = np.concatenate(
-            [
-                np.square(self.data.test[start : start + CHECKED_AT_ONCE], dtype=np.float64).sum(axis=1)
-                for start in range(0, len(self.data.test), CHECKED_AT_ONCE)
-            ]
-        )
-        distances = self._distances(self.data.test_products[:, self.rows], lengths)
+    def result(self, place: int, inner: list[float]) -> Result:
+        """Predict the test images, and choose the value at a place of the grid."""
+        distances = self._distances(self.data.test_gram[:, self.rows], self.data.squares)
         by_value = self._predictions(distances, np.arange(len(self.rows))).astype(np.uint8)
-        return Result(choice, inner, by_value[self.params.k.index(int(choice))], by_value, None)
+        return Result(self.params.k[place], inner, by_value[place], by_value, None)
 
 
 def _check(
@@ -275,6 +284,7 @@ def _check(
     labels: NDArray[np.int64],
     folds: list[Rows],
     test: NDArray[np.float32],
+    classes: int,
     params: Evaluate,
 ) -> None:
     if len(train) != len(labels):
@@ -283,15 +293,16 @@ def _check(
         raise EvaluationError(f"training images have {train.shape[1]} features, test images {test.shape[1]}")
     if len(train) > MOST_AT_ONCE:
         raise EvaluationError(
-            f"{len(train)} training images: the exact classifiers hold their inner products, for at most {MOST_AT_ONCE}"
+            f"{len(train)} training images: the exact classifiers hold all their inner products, so that "
+            f"{MOST_AT_ONCE} are the most; keep fewer labelled images"
         )
     for name, array in (("training", train), ("test", test)):
-        for start in range(0, len(array), CHECKED_AT_ONCE):
-            good = np.isfinite(array[start : start + CHECKED_AT_ONCE]).all(axis=1)
+        for start in range(0, len(array), ROWS_AT_ONCE):
+            good = np.isfinite(array[start : start + ROWS_AT_ONCE]).all(axis=1)
             if not good.all():
                 raise EvaluationError(f"{name} image {start + int(np.argmin(good))} has features that are not finite")
     for index, fold in enumerate(folds):
-        counts = np.bincount(labels[fold], minlength=int(labels.max()) + 1)
+        counts = np.bincount(labels[fold], minlength=classes)
         if counts.min() < params.inner_folds:
             raise EvaluationError(
                 f"fold {index} has {counts.min()} image(s) of class {counts.argmin()}; "
@@ -327,17 +338,18 @@ def summarise(
     """
     right = correct(np.stack([result.predictions for result in results]), test_labels)
     folds = 100 * right.mean(axis=1)
-    of_values = 100 * np.stack([(result.by_value == test_labels).mean(axis=1) for result in results])
-    best = int(of_values.mean(axis=0).argmax())
+    right_by_value = np.stack([np.count_nonzero(result.by_value == test_labels, axis=1) for result in results])
+    best = choose(values, right_by_value.sum(axis=0))
+    leaky = 100 * right_by_value[:, best] / len(test_labels)
     return {
         "accuracy_mean": float(folds.mean()),
         "accuracy_std": float(folds.std()),
         "fold_accuracies": [float(x) for x in folds],
         "chosen": [result.choice for result in results],
         "leaky": {
-            "accuracy_mean": float(of_values[:, best].mean()),
-            "accuracy_std": float(of_values[:, best].std()),
-            "value": float(values[best]),
+            "accuracy_mean": float(leaky.mean()),
+            "accuracy_std": float(leaky.std()),
+            "value": values[best],
         },
         "class_accuracies": {
             name: float(100 * right[:, test_labels == label].mean())

@@ -90,11 +90,16 @@ def _through(
 
 
 def pixel_features(side: int) -> Describe:
-    """Make the function from images to shrunk RGB pixels in 0–1, the control (docs/method.md, section 4.2)."""
+    """Make the function from images to shrunk RGB pixels, the control (docs/method.md, section 4.2).
+
+    They are in 0–1, divided by the root of their number, so that a value of C means about what it means for features
+    of unit length.
+    """
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         small = [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images]
-        return np.stack(small).reshape(len(images), -1).astype(np.float32) / np.float32(255)
+        pixels = np.stack(small).reshape(len(images), -1).astype(np.float32)
+        return pixels / np.float32(255 * pixels.shape[1] ** 0.5)
 
     return run
 

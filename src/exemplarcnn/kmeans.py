@@ -1,6 +1,6 @@
 """Control: single-layer features of k-means, by those who introduced STL-10 (docs/method.md, section 4.2).
 
-Coates, Lee and Ng, *An Analysis of Single-Layer Networks in Unsupervised Feature Learning*, AISTATS 2011: small
+Coates, Ng and Lee, *An Analysis of Single-Layer Networks in Unsupervised Feature Learning*, AISTATS 2011: small
 whitened patches are clustered, and an image is described by how close its patches are to each centre, summed over the
 four quadrants. No labels, no gradient, minutes on a CPU: what a learned network has to beat.
 """
@@ -19,13 +19,18 @@ from tqdm import tqdm
 
 from exemplarcnn import rng
 from exemplarcnn.config import KMeans
+from exemplarcnn.errors import PipelineError
 from exemplarcnn.features import Describe
 from exemplarcnn.images import Pool
 
-# Added to the variance of a patch (of pixels 0–255), of a whitened direction, of a feature: [Coates]'s values.
+# Added to the variance of a patch (of pixels 0–255), of a whitened direction, of a feature, as these authors do.
 PATCH_NOISE, WHITENING_NOISE, FEATURE_NOISE = 10.0, 0.1, 0.01
 BATCH, EPOCHS = 10_000, 20
 IMAGES_AT_ONCE = 16
+
+
+class KMeansError(PipelineError):
+    """Too little to learn from."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,11 @@ def learn(pool: Pool, chosen: NDArray[np.int64], params: KMeans, seed: int) -> D
             for each in found
         ]
     patches = np.concatenate(drawn)
+    if len(patches) < params.centres:
+        raise KMeansError(
+            f"{len(patches)} patches of {len(chosen)} unlabelled images are too few for controls.kmeans.centres="
+            f"{params.centres}: lower that, or raise controls.kmeans.patches_per_image"
+        )
     mean = patches.mean(axis=0, dtype=np.float64)
     values, axes = np.linalg.eigh(np.cov(patches.astype(np.float64).T))
     whitening = (axes / np.sqrt(np.maximum(values, 0) + WHITENING_NOISE)) @ axes.T
@@ -137,8 +147,15 @@ def _halves(half: int) -> tuple[slice, slice]:
 def kmeans_features(pool: Pool, params: KMeans, seed: int) -> Describe:
     """Make the function from images to features, learned from a pool of unlabelled images.
 
-    Features are standardised by mean and standard deviation over the pool's images, then divided by the root of
-    their number, so that C means about the same as for features of unit length.
+    Features are standardised by mean and standard deviation over the images that patches were taken of, then divided
+    by the root of their number, so that C means about what it means for features of unit length.
+
+    Parameters
+    ----------
+    pool
+        Unlabelled images; ``images`` of them are drawn.
+    params, seed
+        Sizes, and the experiment's seed.
 
     Returns
     -------

@@ -10,6 +10,8 @@ from exemplarcnn.config import Config
 from exemplarcnn.evaluation import bootstrap_difference, correct
 from exemplarcnn.images import Summary
 
+SHORT = 6  # rows of a table whose differences are all written out
+
 
 def gather(
     config: Config,
@@ -46,7 +48,7 @@ def gather(
         kept = ("accuracy_mean", "accuracy_std", "fold_accuracies", "class_accuracies", "leaky")
         figures = {key: summaries[name][key] for key in kept}
         others = {
-            other: {key: found[key] for key in ("accuracy_mean", "accuracy_std")}
+            other: {key: found[key] for key in ("accuracy_mean", "accuracy_std", "fold_accuracies")}
             for other, found in summaries[name]["others"].items()
         }
         entry = {
@@ -124,9 +126,10 @@ def judged_otherwise(results: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def _spread(figures: dict[str, float]) -> str:
-    # A protocol of a single set of labels has no deviation.
-    return f"{figures['accuracy_mean']:.2f}" + (f" ± {figures['accuracy_std']:.2f}" if figures["accuracy_std"] else "")
+def _spread(figures: dict[str, Any]) -> str:
+    # A single set of labels has no deviation.
+    several = len(figures["fold_accuracies"]) > 1
+    return f"{figures['accuracy_mean']:.2f}" + (f" ± {figures['accuracy_std']:.2f}" if several else "")
 
 
 def by_class(results: dict[str, Any]) -> pd.DataFrame:
@@ -186,7 +189,7 @@ def markdown(results: dict[str, Any]) -> str:
         "last column is what the paper (Arazo et al. 2019) reports for its own run on all of STL-10; not ours.",
         "![Accuracies](results.png)",
         "## Differences",
-        "\n".join(f"- {describe_difference(entry, titles)}" for entry in results["differences"]),
+        "\n".join(f"- {describe_difference(entry, titles)}" for entry in _shown_differences(results)),
         "The intervals are about the choice of test images. They leave out that another seed trains another network. "
         "Folds share test images, and some training images: their spread is no interval.",
         "## Judged otherwise",
@@ -202,6 +205,15 @@ def markdown(results: dict[str, Any]) -> str:
     for name, grouping in results["groupings"].items():
         parts += [f"## Classes of {titles[name]}", _grouping(grouping)]
     return "\n\n".join(parts) + "\n"
+
+
+def _shown_differences(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """All pairs of a short table; of a long one those with the first row that was trained. The rest is in the JSON."""
+    pairs: list[dict[str, Any]] = results["differences"]
+    trained = [row["variant"] for row in results["rows"] if "classes" in row]
+    if len(results["rows"]) <= SHORT or not trained:
+        return pairs
+    return [pair for pair in pairs if trained[0] in (pair["variant"], pair["against"])]
 
 
 def _pictures(results: dict[str, Any], titles: dict[str, str]) -> list[str]:

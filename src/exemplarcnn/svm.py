@@ -1,8 +1,9 @@
 """Exact linear support vector machines in the span of their training images (docs/method.md, section 4.1).
 
-All that a linear SVM sees of its n training images are their inner products, so it can be trained on n coordinates
-instead of d features. The inner products are taken once; from there on nothing depends on d. The objective is that of
-`sklearn.svm.LinearSVC`, intercept penalised and all: the classifier is the same, not an approximation.
+All that a linear SVM sees of its n training images are their inner products, the Gram matrix (the representer
+theorem), so it can be trained on n coordinates instead of d features. The Gram matrix is taken once; from there on
+nothing depends on d. The objective is that of `sklearn.svm.LinearSVC`, intercept penalised and all: the classifier is
+the same, not an approximation.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -11,41 +12,42 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve
 from tqdm import tqdm
 
 from exemplarcnn.errors import PipelineError
 
 # Rows, and features, that are multiplied at a time.
 ROWS, FEATURES = 512, 1024
-# Directions with less than this share of the largest eigenvalue are rounding errors of the inner products.
-NOTHING = 1e-10
-NEWTON_STEPS, CG_STEPS = 100, 500
-# The residual, relative to the gradient, at which conjugate gradients stop.
-FORCING = 0.03
+NEWTON_STEPS, CG_STEPS = 200, 200
+# The residual, relative to the gradient, at which conjugate gradients stop; both measured in the norm that the
+# preconditioner gives, in which directions count that hardly curve the objective.
+FORCING = 1e-3
 
 
 class SvmError(PipelineError):
     """A classifier that could not be trained."""
 
 
-def inner_products(
-    first: NDArray[np.float32], second: NDArray[np.float32], workers: int, what: str = "inner products"
+def gram(
+    first: NDArray[np.float32], second: NDArray[np.float32], workers: int, what: str = "Gram matrix"
 ) -> NDArray[np.float64]:
-    """Multiply every row of one array with every row of another.
+    """Take the inner products of every row of one array with every row of another.
 
     Parameters
     ----------
     first, second
         (n, d) and (m, d), memory maps as a rule: read block by block. The same object twice costs half.
     workers
-        Threads, each of which should have one of the numerical library: the result does not depend on their number.
+        Threads that multiply blocks. If the numerical library is held to one thread (`threadpool_limits(1)`), the
+        result does not depend on their number.
     what
         For the progress bar.
 
     Returns
     -------
     ndarray
-        (n, m). In float64: float32 would do for most values of C, but not show which.
+        (n, m). In float64: sums in float32 change decision values visibly where features are long and C is large.
     """
     result = np.empty((len(first), len(second)))
     alike = first is second
@@ -79,15 +81,15 @@ class Span:
     ----------
     coordinates
         (n, m) float64, m at most n: their inner products are those of the features, plus one.
-    back
-        (n, m) float64: what turns weights on coordinates into a combination of the images.
+    to_dual
+        (n, m) float64: turns weights on coordinates into dual coefficients.
     """
 
     coordinates: NDArray[np.float64]
-    back: NDArray[np.float64]
+    to_dual: NDArray[np.float64]
 
-    def combination(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Express classifiers as sums of the images.
+    def dual(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return dual coefficients: classifiers as sums of the images.
 
         Parameters
         ----------
@@ -97,15 +99,15 @@ class Span:
         Returns
         -------
         ndarray
-            (n, classifiers): times the features transposed it gives weights on features, its column sums are the
-            intercepts, and inner products (plus one) with the images times it are decision values.
+            (n, classifiers): the features' transpose times them are weights on features, their column sums are
+            intercepts, and a Gram matrix (plus one) of other images with these times them is decision values.
         """
-        combined: NDArray[np.float64] = self.back @ weights
-        return combined
+        coefficients: NDArray[np.float64] = self.to_dual @ weights
+        return coefficients
 
 
 def span(products: NDArray[np.float64]) -> Span:
-    """Find coordinates from inner products.
+    """Find coordinates from a Gram matrix.
 
     Parameters
     ----------
@@ -113,7 +115,8 @@ def span(products: NDArray[np.float64]) -> Span:
         (n, n), of the images' features.
     """
     values, vectors = np.linalg.eigh(products + 1)
-    keep = values > NOTHING * values[-1]
+    # What is below is rounding of the eigenvalues, not a direction.
+    keep = values > len(values) * np.finfo(np.float64).eps * values[-1]
     lengths = np.sqrt(values[keep][::-1])
     vectors = vectors[:, keep][:, ::-1]
     return Span(np.ascontiguousarray(vectors * lengths), np.ascontiguousarray(vectors / lengths))
@@ -125,14 +128,15 @@ def fit(
     """Train many classifiers at once.
 
     Each minimises |w|² / 2 + C Σ max(0, 1 - y w·x)², by Newton's method with a line search; the steps are found by
-    conjugate gradients, scaled by the diagonal of the Hessian, for all classifiers in one product of matrices.
+    conjugate gradients, preconditioned by the diagonal of the Hessian, for all classifiers in one product of matrices.
+    Where these need too long, with long features and large C, a step is solved for directly.
 
     Parameters
     ----------
     coordinates
         (n, m).
     signs
-        (n, classifiers): +1 for an image of the class, -1 for another.
+        Targets (n, classifiers): +1 for an image of the class, -1 for another.
     C
         (classifiers,).
     tol
@@ -147,25 +151,24 @@ def fit(
     Raises
     ------
     SvmError
-        If that takes more than 100 Newton steps.
+        If that takes more than 200 Newton steps.
     """
     weights = np.zeros((coordinates.shape[1], signs.shape[1]))
     squares = coordinates**2
     state = _State(coordinates, signs, C, weights, np.zeros(signs.shape))
     left = np.arange(signs.shape[1])
-    for _ in range(NEWTON_STEPS):
+    for _ in range(NEWTON_STEPS + 1):
         gradient = state.gradient()
-        norms = np.linalg.norm(gradient, axis=0)
-        on = norms > tol
+        on = ~(np.linalg.norm(gradient, axis=0) <= tol)  # what is not a number is not done either
         weights[:, left[~on]] = state.weights[:, ~on]
         if not on.any():
             return weights
         left, state = left[on], state.only(on)
-        step = _newton_step(state, squares, gradient[:, on], np.maximum(FORCING * norms[on], tol / 3))
-        state = _line_search(state, step, gradient[:, on])
+        gradient = gradient[:, on]
+        state = _line_search(state, _newton_step(state, squares, gradient), gradient)
     raise SvmError(
-        f"{len(left)} of {len(on)} linear SVMs did not reach evaluate.tol={tol} in {NEWTON_STEPS} Newton steps, the "
-        f"first with C={state.C[0]}: raise evaluate.tol, or leave the largest values of evaluate.C out"
+        f"{len(left)} of {signs.shape[1]} linear SVMs did not reach evaluate.tol={tol} in {NEWTON_STEPS} Newton steps, "
+        f"the first with C={state.C[0]}: raise evaluate.tol, or leave the largest values of evaluate.C out"
     )
 
 
@@ -199,30 +202,33 @@ class _State:
         return self.weights - 2 * self.C * (self.coordinates.T @ (self.signs * self.slack()))
 
 
-def _newton_step(
-    state: _State, squares: NDArray[np.float64], gradient: NDArray[np.float64], target: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Solve Hessian times step = -gradient, until residuals are below the target."""
+def _newton_step(state: _State, squares: NDArray[np.float64], gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Solve Hessian times step = -gradient."""
     inside = (state.slack() > 0).astype(np.float64)
-    scale = 1 / (1 + 2 * state.C * (squares.T @ inside))
+    preconditioner = 1 / (1 + 2 * state.C * (squares.T @ inside))
     step = np.zeros_like(gradient)
     left = np.arange(gradient.shape[1])
     residual = -gradient
-    direction = scale * residual
-    power = (residual * direction).sum(axis=0)
+    direction = preconditioner * residual
+    norms = (residual * direction).sum(axis=0)
+    enough = FORCING**2 * norms
     for _ in range(CG_STEPS):
-        there = inside[:, left] * (state.coordinates @ direction)
-        curved = direction + 2 * state.C[left] * (state.coordinates.T @ there)
-        length = power / (direction * curved).sum(axis=0)
+        outputs = inside[:, left] * (state.coordinates @ direction)
+        curved = direction + 2 * state.C[left] * (state.coordinates.T @ outputs)
+        length = norms / (direction * curved).sum(axis=0)
         step[:, left] += length * direction
         residual -= length * curved
-        on = np.linalg.norm(residual, axis=0) > target[left]
+        scaled = preconditioner[:, left] * residual
+        before, norms = norms, (residual * scaled).sum(axis=0)
+        on = norms > enough[left]
         if not on.any():
-            break
-        left, residual, direction, power = left[on], residual[:, on], direction[:, on], power[on]
-        scaled = scale[:, left] * residual
-        before, power = power, (residual * scaled).sum(axis=0)
-        direction = scaled + power / before * direction
+            return step
+        direction = scaled[:, on] + (norms / before)[on] * direction[:, on]
+        left, residual, norms = left[on], residual[:, on], norms[on]
+    for column in left:
+        vectors = state.coordinates[inside[:, column] > 0]
+        hessian = np.eye(len(step)) + 2 * state.C[column] * (vectors.T @ vectors)
+        step[:, column] = solve(hessian, -gradient[:, column], assume_a="pos")
     return step
 
 

@@ -23,6 +23,10 @@ def test_results_have_the_rows_in_order(finished: Project) -> None:
         assert len(row["fold_accuracies"]) == 10
         assert row["accuracy_mean"] == pytest.approx(sum(row["fold_accuracies"]) / 10)
         assert 0 < row["accuracy_mean"] < 100
+        assert list(row["others"]) == ["full", "knn"]
+        assert [len(row["others"][name]["fold_accuracies"]) for name in ("full", "knn")] == [1, 10]
+        assert row["leaky"]["accuracy_mean"] > 0
+        assert (finished.folder / f"reports/mistakes/{row['variant']}.png").exists()
 
 
 def test_both_variants_have_the_same_number_of_classes(finished: Project) -> None:

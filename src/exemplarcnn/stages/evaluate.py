@@ -24,7 +24,7 @@ def run(variant: str, config: Config) -> None:
     folds = images.read_folds(paths.FOLDS, len(train))
     params = config.evaluate
     with tracking.run("evaluate", variant, config):
-        results = evaluate(train, train_labels, folds, test, params, config.seed, config.machine.workers)
+        results = evaluate(train, train_labels, folds, test, len(names), params, config.seed, config.machine.workers)
         summaries = {
             protocol.name: summarise(results[protocol.name], grid(protocol, params), test_labels, names)
             for protocol in params.protocols
