@@ -143,10 +143,11 @@ def agree(
     """Compare decision values for all test images with LinearSVC's on raw features."""
     with threadpool_limits(1):
         params = protocol(C=(C,), inner_folds=2)
-        mine = evaluation.evaluate(train, labels, folds[:1], test, images.CLASSES, params, 0, 1)["folds"][0]
+        block, its_labels = np.asarray(train[folds[0]]), labels[folds[0]]
+        every = [np.arange(len(block))]
+        mine = evaluation.evaluate(block, its_labels, every, test, images.CLASSES, params, 0, 1)["folds"][0]
         assert mine.linear is not None
-        block = np.asarray(train[folds[0]], np.float64)
-        theirs = LinearSVC(C=C, dual=False, tol=1e-9, max_iter=100_000).fit(block, labels[folds[0]])
+        theirs = LinearSVC(C=C, dual=False, tol=1e-9, max_iter=100_000).fit(block.astype(np.float64), its_labels)
         scores = np.concatenate(
             [theirs.decision_function(np.asarray(test[i : i + 500], np.float64)) for i in range(0, len(test), 500)]
         )
