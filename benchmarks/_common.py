@@ -38,6 +38,18 @@ def anonymous(pid: int) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 
+def peak_anonymous(process: subprocess.Popen[str], interval: float) -> int:
+    """Watch a process to its end: the most bytes that `anonymous` says, looking every `interval` seconds."""
+    peak = 0
+    while process.poll() is None:
+        try:
+            peak = max(peak, anonymous(process.pid))
+        except (OSError, StopIteration):  # it has just ended
+            break
+        time.sleep(interval)
+    return peak
+
+
 def finish(table: pd.DataFrame, name: str, **figures: Any) -> None:
     """Print the table, then one line of JSON."""
     print(table.to_string(index=False))

@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
 
-from _common import ROOT, anonymous, finish
+from _common import ROOT, anonymous, finish, peak_anonymous
 from exemplarcnn import classes, clustering, config, features, images, models, network, surrogate, training
 from exemplarcnn.linkage import flat_clusters
 from exemplarcnn.stages import use_threads
@@ -154,15 +154,10 @@ def measure(method: str, file: Path, count: int) -> dict[str, Any]:
         assert process.stdout is not None
         if process.stdout.readline().strip() != "ready":
             fail(method, said)
-        before = peak = anonymous(process.pid)
+        before = anonymous(process.pid)
         process.stdin.write("go\n")
         process.stdin.flush()
-        while process.poll() is None:
-            try:
-                peak = max(peak, anonymous(process.pid))
-            except (OSError, StopIteration):  # it has just ended
-                break
-            time.sleep(0.01)
+        peak = max(before, peak_anonymous(process, 0.01))
         answer = process.stdout.readline()
         if process.wait() not in (0, -signal.SIGKILL):
             fail(method, said)

@@ -32,7 +32,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
-from _common import ROOT, anonymous, finish
+from _common import ROOT, finish, peak_anonymous
 from exemplarcnn import config, download, evaluation, features, images, network
 from exemplarcnn.stages import use_threads
 
@@ -97,13 +97,7 @@ def measure_ours(folder: Path, source: Path) -> dict[str, Any]:
     words = [sys.executable, __file__, "--child", str(folder), str(source)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        peak = 0
-        while process.poll() is None:
-            try:
-                peak = max(peak, anonymous(process.pid))
-            except (OSError, StopIteration):  # it has just ended
-                break
-            time.sleep(0.05)
+        peak = peak_anonymous(process, 0.05)
         answer = process.stdout.read()
         if process.wait() != 0:
             sys.exit("error: the protocol failed, see above")

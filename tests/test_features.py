@@ -13,28 +13,12 @@ from exemplarcnn.config import ClusterFeatures, Features, Network
 from exemplarcnn.features import Describe, cluster_features, eval_features, pixel_features, write_features
 from exemplarcnn.network import ExemplarCNN, initialise
 
+from .pools import Images
+
 CPU = torch.device("cpu")
 LAYERS = ("conv1", "conv2", "conv3", "dense1", "dense2")
 PARAMS = Network(widths=(4, 5, 6), dense=9, dropout_conv=0.25, dropout_dense=0.5)
 WIDTHS = {"conv1": 4, "conv2": 5, "conv3": 6, "dense1": 9, "dense2": 7}
-
-
-class Images:
-    """A pool in memory."""
-
-    path = Path("nowhere")
-
-    def __init__(self, images: np.ndarray):
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.images[index]
-
-    def batch(self, indices: Any) -> np.ndarray:
-        return np.ascontiguousarray(self.images[np.asarray(indices)])
 
 
 def pixels(count: int, seed: int = 0) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The k-means control: against a slow reference patch by patch, and that it learns from unlabelled images alone."""
 
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,23 +10,7 @@ from exemplarcnn import kmeans
 from exemplarcnn.config import KMeans
 from exemplarcnn.kmeans import Dictionary, KMeansError, activations, kmeans_features, learn
 
-
-class Images:
-    """A pool in memory."""
-
-    path = Path("nowhere")
-
-    def __init__(self, images: np.ndarray):
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.images[index]
-
-    def batch(self, indices: Any) -> np.ndarray:
-        return np.ascontiguousarray(self.images[np.asarray(indices)])
+from .pools import Images
 
 
 def pool(count: int, seed: int = 0) -> Images:
