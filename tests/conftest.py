@@ -110,6 +110,7 @@ class Pipeline:
         path = paths.evaluation(variant)
         write_json(path, SUMMARY)
         picture(paths.confusion_picture(variant))
+        picture(paths.mistakes_picture(variant))
         outs = {str(paths.classifiers(variant)): f"{self.mark}{variant}.dir", str(path): md5_of(path)}
         deps = {"data": DATA_MD5, f"models/{variant}": f"{self.mark}{variant}.dir"}
         return self.add("evaluate", variant, deps, outs, "seed", "evaluate")

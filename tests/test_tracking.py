@@ -108,7 +108,7 @@ def test_a_training_run(store: Any, pipeline: Pipeline, config: Config) -> None:
     assert steps(store, run, "train_loss") == [(1, 3.0), (2, 1.5)]
     assert steps(store, run, "valid_accuracy") == [(1, 0.09), (2, 0.18)]
     assert {name for name in run.data.metrics if not name.startswith("system/")} == {"epoch", *tracking.CURVE}
-    assert [artifact.path for artifact in store.list_artifacts(run.info.run_id)] == ["baseline.png"]
+    assert [artifact.path for artifact in store.list_artifacts(run.info.run_id, "patches")] == ["patches/baseline.png"]
 
 
 def test_data_sets_are_logged_with_their_hashes(store: Any, pipeline: Pipeline, config: Config) -> None:
@@ -160,6 +160,8 @@ def test_an_evaluation_run_stands_alone(store: Any, pipeline: Pipeline, config: 
     # Through the model that it was made of, the parameters of the training too.
     assert run.data.params["train.epochs"] == str(config.train.epochs)
     assert run.data.tags["md5.eval"] == record.outs["metrics/clustered/eval.json"]
+    for kind in ("confusion", "mistakes"):
+        assert [each.path for each in store.list_artifacts(run.info.run_id, kind)] == [f"{kind}/clustered.png"]
 
 
 def test_more_parameters_than_one_call_takes(

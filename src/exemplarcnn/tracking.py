@@ -139,9 +139,10 @@ class Run:
             self._epochs = epoch if not self.failed else self._epochs
 
     def artifact(self, path: Path) -> None:
-        """Attach a file, if it is there."""
+        """Attach a file of the reports, in its folder there (pictures of a variant have one name), if it exists."""
         if path.exists():
-            self.safely(lambda client: client.log_artifact(self.run_id, str(path)))
+            folder = path.relative_to(paths.REPORTS).parent.name or None
+            self.safely(lambda client: client.log_artifact(self.run_id, str(path), folder))
 
     def complete(self, record: Record) -> None:
         """Log all that a stage has made, as far as the run lacks it, and close the run as finished."""
