@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import yaml
 
 from exemplarcnn import config
+from exemplarcnn.files import digest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,19 +35,20 @@ def machine() -> dict[str, Any]:
 
 
 def anonymous(pid: int) -> int:
-    """Bytes that a process holds and that are no pages of a file. Linux only."""
+    """Bytes that a process holds and that are no pages of a file; none if it has ended. Linux only."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)
 
 
 def peak_anonymous(process: subprocess.Popen[str], interval: float) -> int:
-    """Watch a process to its end: the most bytes that `anonymous` says, looking every `interval` seconds."""
+    """Watch a process and its descendants to its end: the most that `anonymous` says of them, looking at intervals."""
     peak = 0
     while process.poll() is None:
         try:
-            peak = max(peak, anonymous(process.pid))
-        except (OSError, StopIteration):  # it has just ended
-            break
+            family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+            peak = max(peak, sum(anonymous(pid) for pid in family))
+        except (OSError, psutil.NoSuchProcess):  # one has just ended
+            pass
         time.sleep(interval)
     return peak
 
@@ -105,6 +108,11 @@ class Workspace:
         values = yaml.safe_load(path.read_text())
         change(values)
         path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+    def identity(self) -> str:
+        """Hash of what results in the folder depend on: data, parameters, pipeline, code."""
+        files = [self.folder / name for name in ("data.dvc", "params.yaml", "dvc.yaml")]
+        return digest(*files, *sorted((self.folder / "src").rglob("*.py")))[:16]
 
     def dvc(self, *words: str) -> None:
         """Run DVC in the folder."""

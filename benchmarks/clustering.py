@@ -178,9 +178,8 @@ def small_network(folder: Path, pool: images.Pool) -> Path:
     train = params.train.model_copy(update={"epochs": 2})
     trained = params.trained["baseline"].model_copy(update={"patches_per_image": 80})
     patches = folder / "patches"
-    patches.mkdir(parents=True, exist_ok=True)
     table = classes.seed_table(len(pool), 300, 0)
-    surrogate.write_set(patches, pool, table, params.surrogate, trained, 0, 2)
+    surrogate.write_set(patches, folder / "patches-work", pool, table, params.surrogate, trained, 0, 2)
     about = json.loads((patches / "set.json").read_text())
     net = network.initialise(params.network, 300, 32, 0, about["mean"], about["std"])
     training.Trainer(net, patches, train, 0, torch.device("cpu"), folder / "checkpoint.safetensors", "benchmark").run()

@@ -320,6 +320,18 @@ def test_folder_without_images_is_refused(tmp_path: Path) -> None:
 # The data folder
 
 
+def test_fingerprint_sees_another_file_size_or_time(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    before = images.fingerprint(ImageFolder(tmp_path))
+    assert images.fingerprint(ImageFolder(tmp_path)) == before
+    stat = (tmp_path / "a.png").stat()
+    os.utime(tmp_path / "a.png", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    later = images.fingerprint(ImageFolder(tmp_path))
+    (tmp_path / "b.png").rename(tmp_path / "c.png")
+    assert len({before, later, images.fingerprint(ImageFolder(tmp_path))}) == 3
+
+
 def test_pools_open_by_name(data: Path) -> None:
     save(data / "other" / "a.png", (4, 3))
     assert [len(open_pool(data, name)) for name in ("train", "test", "unlabeled", "other")] == [12, 5, 7, 1]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +62,20 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write one ``.npy`` file."""
     with whole(path) as partial:
         np.save(partial, array, allow_pickle=False)
+
+
+def write_rows(path: Path, first: int, rows: NDArray[Any]) -> None:
+    """Write rows of an existing ``.npy`` file in place, in one piece, and wait until they are on disk."""
+    if not len(rows):
+        return
+    # Not through the memory map: there a full disk ends the process without a word.
+    offset = int(np.load(path, mmap_mode="r", allow_pickle=False).offset)
+    with path.open("r+b", buffering=0) as file:
+        file.seek(offset + first * rows[:1].nbytes)
+        rest = np.ascontiguousarray(rows).data.cast("B")
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
 
 
 def read_array(path: Path) -> NDArray[Any]:

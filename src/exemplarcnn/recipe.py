@@ -27,6 +27,8 @@ Image = NDArray[np.float32]
 RangePolicy = Literal["rescale", "clip"]
 Distribution = Literal["normal", "uniform"]
 Range = tuple[float, float]
+# What each transform of a recipe drew for one patch, in the recipe's order.
+Draws = list[dict[str, Any]]
 
 # Differences below this are rounding noise of float32 on an even patch, not contrast to be stretched.
 FLAT = 1e-5
@@ -266,3 +268,21 @@ def bind(recipe: A.Compose, generator: np.random.Generator) -> None:
     """Make every transform of the recipe draw from ``generator``."""
     # albumentations asks its second generator once a call, for a coin that p = 1 decides beforehand.
     recipe.set_random_state(generator, random.Random(0))
+
+
+def draw(recipe: A.Compose, shape: tuple[int, ...], anchor: tuple[int, int]) -> Draws:
+    """Draw what one call of the recipe would draw from the bound generator, without painting.
+
+    Parameters
+    ----------
+    recipe
+        From :func:`build`, bound to a generator.
+    shape
+        Of the image: height, width.
+    anchor
+        Row and column.
+    """
+    about, data = {"shape": shape}, {"anchor": anchor}
+    return [
+        transform.get_params() | transform.get_params_dependent_on_data(about, data) for transform in recipe.transforms
+    ]

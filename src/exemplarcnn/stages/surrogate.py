@@ -1,18 +1,49 @@
 """Stage ``surrogate``: the patches of a class table."""
 
-from exemplarcnn import classes, figures, images, paths, stages, surrogate
+from importlib.metadata import version
+
+from exemplarcnn import (
+    anchors,
+    classes,
+    figures,
+    files,
+    images,
+    painting,
+    paths,
+    portions,
+    recipe,
+    rng,
+    stages,
+    surrogate,
+    unfinished,
+)
 from exemplarcnn.config import Config
-from exemplarcnn.files import whole_folder
+
+PACKAGES = ("albumentations", "numpy", "opencv-python-headless", "torch")
 
 
 def run(variant: str, config: Config) -> None:
-    """Write ``surrogates/VARIANT/`` and a picture of some of its patches."""
+    """Write ``surrogates/VARIANT/``, going on from what lies in ``work/``, and a picture of some of its patches."""
     params = config.trained[variant]
     pool = images.open_pool(paths.DATA, params.pool)
     table = classes.read(paths.class_table(params.table), len(pool))
-    folder = paths.surrogate_set(variant)
-    with whole_folder(folder) as partial:
-        surrogate.write_set(partial, pool, table, config.surrogate, params, config.seed, config.machine.workers)
+    identity = files.digest_of(
+        {
+            "code": stages.code(
+                surrogate, portions, unfinished, painting, recipe, anchors, rng, images, classes, files
+            ),
+            "packages": {name: version(name) for name in PACKAGES},
+            "table": files.digest(paths.class_table(params.table)),
+            "pool": images.fingerprint(pool),
+            "surrogate": config.surrogate.model_dump(mode="json"),
+            "trained": params.model_dump(mode="json", exclude={"table", "cluster_features"}),
+            "seed": config.seed,
+        }
+    )
+    folder, work = paths.surrogate_set(variant), paths.WORK / "surrogate" / variant
+    surrogate.write_set(
+        folder, work, pool, table, config.surrogate, params, config.seed, config.machine.workers, identity
+    )
     figures.patches(paths.patches_picture(variant), pool, table, folder)
 
 

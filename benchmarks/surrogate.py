@@ -1,0 +1,199 @@
+"""Patches a second, beside a plain scikit-image chain in the same run, and a set of the paper's size.
+
+    python benchmarks/surrogate.py             # patches a second, on the embedded sample
+    python benchmarks/surrogate.py FOLDER      # on the images of STL-10's train_X.bin in FOLDER
+    python benchmarks/surrogate.py FOLDER --set 16000      # also a whole set: 16,000 images, 110 patches each
+    python benchmarks/surrogate.py --quick     # a few patches
+
+All three ways make patches of the recipe of docs/method.md, section 2, 100 + 10 an image, with one thread of one
+process, in turns: a chain of scikit-image calls, one patch at a time, in float64 (nothing is written; the paper's
+authors wrote a PNG file a patch); the albumentations recipe, one patch at a time; and the batch that the pipeline draws
+its sets with. The first two resize the whole image for each patch, the batch samples only the pixels of the patch. The
+slower a way, the fewer of the images it gets. The set is written by `write_set` with as many processes as there are
+cores; images repeat where there are too few. Its memory is the peak of anonymous memory of all its processes together.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from skimage import color, transform, util
+from threadpoolctl import threadpool_limits
+
+from _common import ROOT, finish, peak_anonymous
+from exemplarcnn import config, download, images, recipe, rng, surrogate
+from exemplarcnn.anchors import draw_anchors
+
+TRAIN, VALID = 100, 10
+ROUNDS = 5
+Image = NDArray[np.float64]
+Bytes = NDArray[np.uint8]
+
+
+def stretch(patch: Image) -> Image:
+    """Map the least and the largest value to 0 and 1."""
+    low, high = patch.min(), patch.max()
+    return (patch - low) / (high - low) if high > low else patch
+
+
+def chain(image: Image, anchor: NDArray[np.int64], draw: np.random.Generator, params: config.Surrogate) -> Bytes:
+    """One patch by scikit-image."""
+    side = 32
+    scale = draw.uniform(*params.scale)
+    # scikit-image calls "symmetric" what repeats the pixel at the border.
+    scaled = transform.rescale(image, scale, order=1, mode="symmetric", anti_aliasing=False, channel_axis=2)
+    start = (anchor + 0.5) * scale + draw.normal(0, params.translate.amount * side, 2) - side / 2
+    top, left = (int(np.clip(round(s), 0, size - side)) for s, size in zip(start, scaled.shape[:2], strict=True))
+    patch = scaled[top : top + side, left : left + side]
+
+    pixels = patch.reshape(-1, 3)
+    mean = pixels.mean(axis=0)
+    axes = np.linalg.eigh(np.cov(pixels, rowvar=False))[1][:, ::-1]
+    pixels = ((pixels - mean) @ axes) * draw.uniform(*params.pca_factor, 3) @ axes.T + mean
+    patch = stretch(pixels.reshape(patch.shape))
+
+    patch = patch[:, ::-1] if draw.random() < params.flip else patch
+    patch = transform.rotate(patch, draw.uniform(-params.rotate, params.rotate), order=1, mode="reflect")
+
+    hsv = color.rgb2hsv(np.clip(patch, 0, 1))
+    power, factor, shift = (draw.uniform(*span) for span in (params.hsv.power, params.hsv.factor, params.hsv.shift))
+    hsv[..., 1:] = factor * hsv[..., 1:] ** power + shift
+    hsv[..., 1] = np.clip(hsv[..., 1], 0, 1)
+    patch = stretch(color.hsv2rgb(hsv))
+
+    hsv = color.rgb2hsv(patch)
+    hsv[..., 0] = (hsv[..., 0] + draw.uniform(*params.hue)) % 1
+    result: Bytes = util.img_as_ubyte(np.clip(stretch(color.hsv2rgb(hsv)), 0, 1))
+    return result
+
+
+def by_scikit(pool: images.Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
+    """Draw patches of some images with the chain."""
+    draw = np.random.default_rng(0)
+    for index in chosen:
+        anchor = draw_anchors(pool[index], 1, draw)[0]
+        image = util.img_as_float64(pool[index])
+        for _ in range(number):
+            chain(image, anchor, draw, params)
+
+
+def by_albumentations(pool: images.Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
+    """Draw patches of some images with the recipe, one patch at a time."""
+    compose, stream = recipe.build(params, 32), rng.Stream(0, rng.Purpose.TRAIN_PATCH)
+    recipe.bind(compose, stream.generator)
+    for index in chosen:
+        anchor = draw_anchors(pool[index], 1, np.random.default_rng(0))[0]
+        image = pool[index].astype(np.float32) / np.float32(255)
+        for patch in range(number):
+            stream.at(index, patch)
+            recipe.to_uint8(compose(image=image, anchor=(int(anchor[0]), int(anchor[1])))["image"])
+
+
+def by_batch(pool: images.Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
+    """Draw patches of some images as the pipeline does."""
+    painter = surrogate.Painter(pool, params, 32, 0)
+    for index in chosen:
+        painter.patches(index, number - VALID, rng.Purpose.TRAIN_PATCH)
+        painter.patches(index, VALID, rng.Purpose.VALID_PATCH)
+
+
+WAYS = {"scikit-image chain": by_scikit, "albumentations, one by one": by_albumentations, "batch": by_batch}
+
+
+def rates(pool: images.Pool, params: config.Surrogate, quick: bool) -> list[dict[str, Any]]:
+    """Measure all ways in turns; return the median of their patches a second."""
+    counts = {"scikit-image chain": 2, "albumentations, one by one": 6, "batch": 12}
+    number, rounds = (VALID + 1, 1) if quick else (TRAIN + VALID, ROUNDS)
+    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    with threadpool_limits(1):
+        for turn in range(rounds + 1):
+            for name, way in WAYS.items():
+                chosen = [(turn * counts[name] + i) % len(pool) for i in range(counts[name])]
+                begin = time.perf_counter()
+                way(pool, chosen, number, params)
+                if turn:  # the first is for warming up
+                    seconds[name].append((time.perf_counter() - begin) / len(chosen) / number)
+    found = {name: 1 / float(np.median(each)) for name, each in seconds.items()}
+    peer = found["scikit-image chain"]
+    return [{"way": name, "patches/s and core": rate, "times the chain": rate / peer} for name, rate in found.items()]
+
+
+def child(pool_file: Path, folder: Path) -> None:
+    """Draw a set, and say how long it took."""
+    pool = images.ImageFile(pool_file)
+    params = config.parse(config.compose(ROOT / "conf", "paper"), "profile paper")
+    trained = params.trained["baseline"].model_copy(update={"patches_per_image": TRAIN})
+    everything = np.arange(len(pool))
+    table = pd.DataFrame({"class_id": everything, "image_id": everything, "origin": "seed"})
+    begin = time.perf_counter()
+    surrogate.write_set(
+        folder, folder.with_name("work"), pool, table, params.surrogate, trained, 0, os.cpu_count() or 1
+    )
+    print(json.dumps({"seconds": time.perf_counter() - begin}))
+
+
+def whole_set(pool: images.Pool, count: int, work: Path) -> dict[str, Any]:
+    """Draw a set of `count` images in a process of its own, and watch its memory from outside."""
+    with tempfile.TemporaryDirectory(dir=work) as name:
+        repeated = Path(name) / "pool.bin"
+        with repeated.open("wb") as file:
+            for start in range(0, count, 1000):
+                block = pool.batch([i % len(pool) for i in range(start, min(start + 1000, count))])
+                file.write(block.transpose(0, 3, 2, 1).tobytes())
+        words = [sys.executable, __file__, "--child", str(repeated), str(Path(name) / "set")]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            peak = peak_anonymous(process, 0.1)
+            answer = process.stdout.read()
+            if process.wait() != 0:
+                sys.exit("error: the set failed, see above")
+        size = sum(file.stat().st_size for file in (Path(name) / "set").iterdir())
+    seconds = json.loads(answer.splitlines()[-1])["seconds"]
+    figures = {
+        "images": count,
+        "different": min(count, len(pool)),
+        "patches": count * (TRAIN + VALID),
+        "seconds": seconds,
+    }
+    return figures | {"patches/s": count * (TRAIN + VALID) / seconds, "peak_mib": peak / 2**20, "gb": size / 1e9}
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="STL-10's binary files (default: the embedded sample)")
+    parser.add_argument("--set", type=int, default=0, metavar="IMAGES", help="also draw a whole set of so many images")
+    parser.add_argument("--quick", action="store_true", help="a few patches, a set of 64 images")
+    parser.add_argument("--work", type=Path, default=ROOT / "work", help="where the set is written, and removed again")
+    parser.add_argument("--child", type=Path, nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(*arguments.child)
+        return
+    source = download.binary_folder(arguments.folder).resolve() if arguments.folder else ROOT / "data"
+    pool = images.open_pool(source, "train")
+    params = config.parse(config.compose(ROOT / "conf", "paper"), "profile paper").surrogate
+    rows = rates(pool, params, arguments.quick)
+    figures: dict[str, Any] = {}
+    if count := 64 if arguments.quick else arguments.set:
+        arguments.work.mkdir(parents=True, exist_ok=True)
+        figures = whole_set(pool, count, arguments.work)
+        print(pd.DataFrame([figures]).round(1).to_string(index=False), end="\n\n")
+    finish(pd.DataFrame(rows).round(1), "surrogate", quick=arguments.quick, rows=rows, set=figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""The batch against one patch at a time: each step, the whole recipe, and every way to put patches together."""
+
+from typing import Any
+
+import albumentations as A
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from exemplarcnn import painting, recipe, rng
+from exemplarcnn.painting import paint
+
+from .defaults import surrogate as params
+from .test_recipe import COLOURS, POLICIES, photo
+
+Pixels = NDArray[np.uint8]
+
+
+def picture(height: int, width: int, seed: int = 0) -> Pixels:
+    return np.rint(photo(height, width, seed) * 255).astype(np.uint8)
+
+
+def drawn(compose: A.Compose, shape: tuple[int, ...], anchor: tuple[int, int], number: int) -> list[recipe.Draws]:
+    stream = rng.Stream(0, rng.Purpose.TRAIN_PATCH)
+    recipe.bind(compose, stream.generator)
+    result = []
+    for index in range(number):
+        stream.at(0, index)
+        result.append(recipe.draw(compose, shape, anchor))
+    return result
+
+
+def one_by_one(compose: A.Compose, image: Pixels, anchor: tuple[int, int], number: int) -> Pixels:
+    """What albumentations makes of the same streams."""
+    stream = rng.Stream(0, rng.Purpose.TRAIN_PATCH)
+    recipe.bind(compose, stream.generator)
+    pixels, result = image.astype(np.float32) / np.float32(255), []
+    for index in range(number):
+        stream.at(0, index)
+        result.append(recipe.to_uint8(compose(image=pixels, anchor=anchor)["image"]))
+    return np.stack(result)
+
+
+def batch(compose: A.Compose, image: Pixels, draws: list[recipe.Draws]) -> Pixels:
+    found: Pixels = paint(compose, torch.from_numpy(image)[None], [0] * len(draws), draws).numpy()
+    return found
+
+
+# The whole recipe
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(
+    ("size", "side"), [((96, 96), 32), ((96, 96), 96), ((40, 57), 16), ((9, 7), 8), ((60, 31), 33)]
+)
+def test_batch_is_what_the_recipe_makes_of_the_same_draws(size: tuple[int, int], side: int, policy: str) -> None:
+    compose = recipe.build(params(range_policy=policy), side)
+    differing, values = 0, 0
+    for seed in range(4):
+        image, anchor = picture(*size, seed), (size[0] // 2 + seed, size[1] // 3)
+        expected = one_by_one(compose, image, anchor, 60).astype(int)
+        found = batch(compose, image, drawn(compose, size, anchor, 60)).astype(int)
+        assert found.shape == (60, side, side, 3)
+        apart = np.abs(found - expected)
+        # float32 sums in another order: a value halfway between two grey levels can go either way. One close to black
+        # is moved further by powers below 1, whose slope has no bound there.
+        assert apart.max() <= 3
+        differing += int((apart > 0).sum())
+        values += apart.size
+        assert apart.mean() < 1e-3
+    assert differing / values < 1e-3
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("colour", COLOURS.values(), ids=COLOURS)
+def test_images_of_one_colour(colour: tuple[int, int, int], policy: str) -> None:
+    image = np.empty((40, 50, 3), np.uint8)
+    image[:] = colour
+    compose = recipe.build(params(range_policy=policy), 16)
+    expected = one_by_one(compose, image, (3, 4), 40).astype(int)
+    found = batch(compose, image, drawn(compose, (40, 50), (3, 4), 40)).astype(int)
+    assert np.abs(found - expected).max() <= 1
+    assert np.ptp(found, axis=(1, 2)).max() <= 1
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_grey_and_almost_grey_images(policy: str) -> None:
+    grey = np.repeat(picture(50, 50)[..., :1], 3, axis=2)
+    almost = grey.copy()
+    almost[::7, ::5, 1] ^= 1
+    compose = recipe.build(params(range_policy=policy), 32)
+    for image in (grey, almost):
+        expected = one_by_one(compose, image, (20, 20), 60).astype(int)
+        found = batch(compose, image, drawn(compose, (50, 50), (20, 20), 60)).astype(int)
+        apart = np.abs(found - expected)
+        assert apart.mean() < 0.01
+        # What is almost grey has a hue at one side of a threshold, and none at the other.
+        assert (apart > 3).mean() < 1e-3
+
+
+# Each step, before anything is rounded
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10**6), side=st.integers(8, 40), policy=st.sampled_from(POLICIES))
+@example(seed=0, side=32, policy="rescale")
+def test_each_step_is_its_transform(seed: int, side: int, policy: str) -> None:
+    draw = np.random.default_rng(seed)
+    height, width = (int(x) for x in draw.integers(1, 120, 2))
+    image = photo(height, width, seed)
+    compose = recipe.build(params(range_policy=policy, rotate=180.0), side)
+    draws = drawn(compose, (height, width), (int(draw.integers(height)), int(draw.integers(width))), 5)
+    planes = torch.from_numpy(image).permute(2, 0, 1)[None]
+    for number, transform in enumerate(compose.transforms):
+        some = [one[number] for one in draws]
+        columns = {key: np.array([one[key] for one in some]) for key in some[0]}
+        found = painting.STEPS[type(transform)](planes, transform, columns)
+        inputs = [image] * 5 if number == 0 else list(planes.permute(0, 2, 3, 1).numpy())
+        expected = np.stack([transform.apply(one.copy(), **this) for one, this in zip(inputs, some, strict=True)])
+        apart = np.abs(found.permute(0, 2, 3, 1).numpy() - expected)
+        # A power of 1/4 makes 1e-7 near black to 0.02.
+        assert apart.max() < (0.03 if isinstance(transform, recipe.HSVContrast) else 1e-3)
+        assert apart.mean() < 1e-5
+        # From here on with what the transform makes of it, so that differences do not add up.
+        planes = torch.from_numpy(expected).permute(0, 3, 1, 2).contiguous()
+
+
+def test_each_step_has_its_transform() -> None:
+    assert {type(one) for one in recipe.build(params(), 32).transforms} == set(painting.STEPS)
+
+
+# Draws, and patches put together
+
+
+def test_draws_are_those_of_the_call() -> None:
+    compose = recipe.build(params(), 16)
+    stream = rng.Stream(0, rng.Purpose.TRAIN_PATCH)
+    recipe.bind(compose, stream.generator)
+    ends = []
+    for call in (
+        lambda: recipe.draw(compose, (40, 50), (3, 4)),
+        lambda: compose(image=photo(40, 50), anchor=(3, 4)),
+    ):
+        stream.at(5, 6)
+        call()
+        ends.append(stream.generator.random())
+    assert ends[0] == ends[1]
+
+
+def floats(compose: A.Compose, image: Pixels, draws: list[recipe.Draws]) -> list[NDArray[np.float32]]:
+    """Patches after each step, unrounded."""
+    planes, result = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255, []
+    for transform, some in zip(compose.transforms, zip(*draws, strict=True), strict=True):
+        columns = {key: np.array([one[key] for one in some]) for key in some[0]}
+        planes = painting.STEPS[type(transform)](planes, transform, columns)
+        result.append(planes.numpy().copy())
+    return result
+
+
+@pytest.mark.parametrize("side", [9, 16, 31, 32, 33, 35])
+def test_patches_are_the_same_alone_together_and_among_those_of_other_images(side: int) -> None:
+    images = [picture(96, 96, seed) for seed in range(3)]
+    compose = recipe.build(params(), side)
+    draws = drawn(compose, (96, 96), (30, 60), 40)
+    for image in images:
+        together = floats(compose, image, draws)
+        for start, stop in ((0, 1), (1, 2), (2, 5), (5, 17), (17, 40)):
+            parts = floats(compose, image, draws[start:stop])
+            assert all(np.array_equal(part, one[start:stop]) for part, one in zip(parts, together, strict=True))
+    whole = [batch(compose, image, draws) for image in images]
+    which = np.random.default_rng(0).integers(0, 3, 40).tolist()
+    mixed = paint(compose, torch.from_numpy(np.stack(images)), which, draws).numpy()
+    for index, (image, patch) in enumerate(zip(which, mixed, strict=True)):
+        assert np.array_equal(patch, whole[image][index])
+
+
+def test_image_and_draws_are_not_changed() -> None:
+    image = picture(50, 40)
+    compose = recipe.build(params(), 16)
+    draws: Any = drawn(compose, (50, 40), (3, 4), 3)
+    before, text = image.copy(), repr(draws)
+    batch(compose, image, draws)
+    assert np.array_equal(image, before)
+    assert repr(draws) == text
