@@ -53,6 +53,17 @@ def peak_anonymous(process: subprocess.Popen[str], interval: float) -> int:
     return peak
 
 
+def watched(script: str, *words: str) -> dict[str, Any]:
+    """Run ``script --child words`` in a process of its own; return what its last line says, and ``peak_mib``."""
+    with subprocess.Popen([sys.executable, script, "--child", *words], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        peak = peak_anonymous(process, 0.05)
+        answer = process.stdout.read()
+        if process.wait() != 0:
+            sys.exit(f"error: {Path(script).name} failed in a process of its own, see above")
+    return json.loads(answer.splitlines()[-1]) | {"peak_mib": peak / 2**20}
+
+
 def finish(table: pd.DataFrame, name: str, **figures: Any) -> None:
     """Print the table, then one line of JSON."""
     print(table.to_string(index=False))

@@ -17,7 +17,6 @@ on raw features, for several C.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -32,7 +31,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
-from _common import ROOT, finish, peak_anonymous
+from _common import ROOT, finish, watched
 from exemplarcnn import config, download, evaluation, features, images, network
 from exemplarcnn.stages import use_threads
 
@@ -90,18 +89,6 @@ def child(folder: Path, source: Path) -> None:
     names = images.read_class_names(source / "class_names.txt")
     summary = evaluation.summarise(results, protocol().C, truth, names)
     print(json.dumps({"seconds": seconds, "accuracy": summary["accuracy_mean"], "C": summary["chosen"]}))
-
-
-def measure_ours(folder: Path, source: Path) -> dict[str, Any]:
-    """Run the protocol in a process of its own, and watch its memory from outside."""
-    words = [sys.executable, __file__, "--child", str(folder), str(source)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        peak = peak_anonymous(process, 0.05)
-        answer = process.stdout.read()
-        if process.wait() != 0:
-            sys.exit("error: the protocol failed, see above")
-    return json.loads(answer.splitlines()[-1]) | {"peak_mib": peak / 2**20}
 
 
 def time_one(train: Array, rows: NDArray[np.int64], labels: NDArray[np.int64], C: float) -> float:
@@ -175,7 +162,7 @@ def main() -> None:
         use_threads(os.cpu_count() or 1)
         describe(folder, source, width, profile, classes)
         train, test = (np.load(folder / f"{split}.npy", mmap_mode="r") for split in ("train", "test"))
-        ours = measure_ours(folder, source)
+        ours = watched(__file__, str(folder), str(source))  # in a process of its own
         print(ours, file=sys.stderr)
         peer = measure_peer(train, labels, folds)
         print(peer, file=sys.stderr)

@@ -16,8 +16,6 @@ cores; images repeat where there are too few. Its memory is the peak of anonymou
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -31,7 +29,7 @@ from numpy.typing import NDArray
 from skimage import color, transform, util
 from threadpoolctl import threadpool_limits
 
-from _common import ROOT, finish, peak_anonymous
+from _common import ROOT, finish, watched
 from exemplarcnn import config, download, images, recipe, rng, surrogate
 from exemplarcnn.anchors import draw_anchors
 
@@ -149,26 +147,11 @@ def whole_set(pool: images.Pool, count: int, work: Path) -> dict[str, Any]:
     """Draw a set of `count` images in a process of its own, and watch its memory from outside."""
     with tempfile.TemporaryDirectory(dir=work) as name:
         repeated = Path(name) / "pool.bin"
-        with repeated.open("wb") as file:
-            for start in range(0, count, 1000):
-                block = pool.batch([i % len(pool) for i in range(start, min(start + 1000, count))])
-                file.write(block.transpose(0, 3, 2, 1).tobytes())
-        words = [sys.executable, __file__, "--child", str(repeated), str(Path(name) / "set")]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            peak = peak_anonymous(process, 0.1)
-            answer = process.stdout.read()
-            if process.wait() != 0:
-                sys.exit("error: the set failed, see above")
+        images.write_images(repeated, pool.batch(np.arange(count) % len(pool)))
+        answer = watched(__file__, str(repeated), str(Path(name) / "set"))
         size = sum(file.stat().st_size for file in (Path(name) / "set").iterdir())
-    seconds = json.loads(answer.splitlines()[-1])["seconds"]
-    figures = {
-        "images": count,
-        "different": min(count, len(pool)),
-        "patches": count * (TRAIN + VALID),
-        "seconds": seconds,
-    }
-    return figures | {"patches/s": count * (TRAIN + VALID) / seconds, "peak_mib": peak / 2**20, "gb": size / 1e9}
+    figures = {"images": count, "different": min(count, len(pool)), "patches": count * (TRAIN + VALID)}
+    return figures | answer | {"patches/s": figures["patches"] / answer["seconds"], "gb": size / 1e9}
 
 
 def main() -> None:
