@@ -6,11 +6,11 @@
     python benchmarks/surrogate.py --quick     # a few patches
 
 All three ways make patches of the recipe of docs/method.md, section 2, 100 + 10 an image, with one thread of one
-process, in turns: a chain of scikit-image calls, one patch at a time, in float64 (nothing is written; the paper's
-authors wrote a PNG file a patch); the albumentations recipe, one patch at a time; and the batch that the pipeline draws
-its sets with. The first two resize the whole image for each patch, the batch samples only the pixels of the patch. The
-slower a way, the fewer of the images it gets. The set is written by `write_set` with as many processes as there are
-cores; images repeat where there are too few. Its memory is the peak of anonymous memory of all its processes together.
+process, in turns: a chain of scikit-image calls, in float64, which resizes the whole image for each patch (nothing is
+written; the paper's authors wrote a PNG file a patch); the albumentations recipe, called as its users call it; and what
+the pipeline draws its sets with, which gives the same bytes as the recipe. The slower a way, the fewer of the images it
+gets. The set is written by `write_set` with as many processes as there are cores; images repeat where there are too
+few. Its memory is the peak of anonymous memory of all its processes together.
 """
 
 import argparse
@@ -24,7 +24,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from skimage import color, transform, util
 from threadpoolctl import threadpool_limits
@@ -87,7 +86,7 @@ def by_scikit(pool: images.Pool, chosen: list[int], number: int, params: config.
 
 
 def by_albumentations(pool: images.Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
-    """Draw patches of some images with the recipe, one patch at a time."""
+    """Draw patches of some images by calling the recipe."""
     compose, stream = recipe.build(params, 32), rng.Stream(0, rng.Purpose.TRAIN_PATCH)
     recipe.bind(compose, stream.generator)
     for index in chosen:
@@ -98,7 +97,7 @@ def by_albumentations(pool: images.Pool, chosen: list[int], number: int, params:
             recipe.to_uint8(compose(image=image, anchor=(int(anchor[0]), int(anchor[1])))["image"])
 
 
-def by_batch(pool: images.Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
+def by_pipeline(pool: images.Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
     """Draw patches of some images as the pipeline does."""
     painter = surrogate.Painter(pool, params, 32, 0)
     for index in chosen:
@@ -106,15 +105,14 @@ def by_batch(pool: images.Pool, chosen: list[int], number: int, params: config.S
         painter.patches(index, VALID, rng.Purpose.VALID_PATCH)
 
 
-WAYS = {"scikit-image chain": by_scikit, "albumentations, one by one": by_albumentations, "batch": by_batch}
+WAYS = {"scikit-image chain": by_scikit, "albumentations": by_albumentations, "pipeline": by_pipeline}
 
 
 def rates(pool: images.Pool, params: config.Surrogate, quick: bool) -> list[dict[str, Any]]:
     """Measure all ways in turns; return the median of their patches a second."""
-    counts = {"scikit-image chain": 2, "albumentations, one by one": 6, "batch": 12}
+    counts = {"scikit-image chain": 2, "albumentations": 12, "pipeline": 24}
     number, rounds = (VALID + 1, 1) if quick else (TRAIN + VALID, ROUNDS)
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
-    torch.set_num_threads(1)
     cv2.setNumThreads(1)
     with threadpool_limits(1):
         for turn in range(rounds + 1):

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from exemplarcnn import painting, recipe, rng
+from exemplarcnn import painting, recipe
 from exemplarcnn.painting import paint
 
 from .defaults import surrogate as params
@@ -23,29 +23,21 @@ def picture(height: int, width: int, seed: int = 0) -> Pixels:
     return np.rint(photo(height, width, seed) * 255).astype(np.uint8)
 
 
-def drawn(compose: A.Compose, shape: tuple[int, ...], anchor: tuple[int, int], number: int) -> list[recipe.Draws]:
-    stream = rng.Stream(0, rng.Purpose.TRAIN_PATCH)
-    recipe.bind(compose, stream.generator)
-    result = []
-    for index in range(number):
-        stream.at(0, index)
-        result.append(recipe.draw(compose, shape, anchor))
-    return result
+def drawn(compose: A.Compose, shape: tuple[int, ...], anchor: tuple[int, int], number: int) -> list[recipe.Columns]:
+    generators = (np.random.default_rng(index) for index in range(number))
+    return recipe.draw(compose, generators, shape, np.tile(anchor, (number, 1)))
 
 
-def one_by_one(compose: A.Compose, image: Pixels, anchor: tuple[int, int], number: int) -> Pixels:
-    """What albumentations makes of the same streams."""
-    stream = rng.Stream(0, rng.Purpose.TRAIN_PATCH)
-    recipe.bind(compose, stream.generator)
-    pixels, result = image.astype(np.float32) / np.float32(255), []
-    for index in range(number):
-        stream.at(0, index)
-        result.append(recipe.to_uint8(compose(image=pixels, anchor=anchor)["image"]))
-    return np.stack(result)
+def part(draws: list[recipe.Columns], start: int, stop: int) -> list[recipe.Columns]:
+    return [{key: column[start:stop] for key, column in columns.items()} for columns in draws]
 
 
-def batch(compose: A.Compose, image: Pixels, draws: list[recipe.Draws]) -> Pixels:
-    found: Pixels = paint(compose, torch.from_numpy(image)[None], [0] * len(draws), draws).numpy()
+def by_recipe(compose: A.Compose, image: Pixels, draws: list[recipe.Columns]) -> Pixels:
+    return recipe.paint(compose, image[None].astype(np.float32) / np.float32(255), draws)
+
+
+def batch(compose: A.Compose, image: Pixels, draws: list[recipe.Columns]) -> Pixels:
+    found: Pixels = paint(compose, torch.from_numpy(image)[None], draws).numpy()
     return found
 
 
@@ -61,8 +53,9 @@ def test_batch_is_what_the_recipe_makes_of_the_same_draws(size: tuple[int, int],
     differing, values = 0, 0
     for seed in range(4):
         image, anchor = picture(*size, seed), (size[0] // 2 + seed, size[1] // 3)
-        expected = one_by_one(compose, image, anchor, 60).astype(int)
-        found = batch(compose, image, drawn(compose, size, anchor, 60)).astype(int)
+        draws = drawn(compose, size, anchor, 60)
+        expected = by_recipe(compose, image, draws).astype(int)
+        found = batch(compose, image, draws).astype(int)
         assert found.shape == (60, side, side, 3)
         apart = np.abs(found - expected)
         # float32 sums in another order: a value halfway between two grey levels can go either way. One close to black
@@ -80,8 +73,9 @@ def test_images_of_one_colour(colour: tuple[int, int, int], policy: str) -> None
     image = np.empty((40, 50, 3), np.uint8)
     image[:] = colour
     compose = recipe.build(params(range_policy=policy), 16)
-    expected = one_by_one(compose, image, (3, 4), 40).astype(int)
-    found = batch(compose, image, drawn(compose, (40, 50), (3, 4), 40)).astype(int)
+    draws = drawn(compose, (40, 50), (3, 4), 40)
+    expected = by_recipe(compose, image, draws).astype(int)
+    found = batch(compose, image, draws).astype(int)
     assert np.abs(found - expected).max() <= 1
     assert np.ptp(found, axis=(1, 2)).max() <= 1
 
@@ -93,8 +87,9 @@ def test_grey_and_almost_grey_images(policy: str) -> None:
     almost[::7, ::5, 1] ^= 1
     compose = recipe.build(params(range_policy=policy), 32)
     for image in (grey, almost):
-        expected = one_by_one(compose, image, (20, 20), 60).astype(int)
-        found = batch(compose, image, drawn(compose, (50, 50), (20, 20), 60)).astype(int)
+        draws = drawn(compose, (50, 50), (20, 20), 60)
+        expected = by_recipe(compose, image, draws).astype(int)
+        found = batch(compose, image, draws).astype(int)
         apart = np.abs(found - expected)
         assert apart.mean() < 0.01
         # What is almost grey has a hue at one side of a threshold, and none at the other.
@@ -114,17 +109,16 @@ def test_each_step_is_its_transform(seed: int, side: int, policy: str) -> None:
     compose = recipe.build(params(range_policy=policy, rotate=180.0), side)
     draws = drawn(compose, (height, width), (int(draw.integers(height)), int(draw.integers(width))), 5)
     planes = torch.from_numpy(image).permute(2, 0, 1)[None]
-    for number, transform in enumerate(compose.transforms):
-        some = [one[number] for one in draws]
-        columns = {key: np.array([one[key] for one in some]) for key in some[0]}
+    stack = image[None]
+    for transform, columns in zip(compose.transforms, draws, strict=True):
         found = painting.STEPS[type(transform)](planes, transform, columns)
-        inputs = [image] * 5 if number == 0 else list(planes.permute(0, 2, 3, 1).numpy())
-        expected = np.stack([transform.apply(one.copy(), **this) for one, this in zip(inputs, some, strict=True)])
+        expected = transform.many(stack, columns)
         apart = np.abs(found.permute(0, 2, 3, 1).numpy() - expected)
         # A power of 1/4 makes 1e-7 near black to 0.02.
         assert apart.max() < (0.03 if isinstance(transform, recipe.HSVContrast) else 1e-3)
         assert apart.mean() < 1e-5
         # From here on with what the transform makes of it, so that differences do not add up.
+        stack = expected
         planes = torch.from_numpy(expected).permute(0, 3, 1, 2).contiguous()
 
 
@@ -132,29 +126,13 @@ def test_each_step_has_its_transform() -> None:
     assert {type(one) for one in recipe.build(params(), 32).transforms} == set(painting.STEPS)
 
 
-# Draws, and patches put together
+# Patches put together
 
 
-def test_draws_are_those_of_the_call() -> None:
-    compose = recipe.build(params(), 16)
-    stream = rng.Stream(0, rng.Purpose.TRAIN_PATCH)
-    recipe.bind(compose, stream.generator)
-    ends = []
-    for call in (
-        lambda: recipe.draw(compose, (40, 50), (3, 4)),
-        lambda: compose(image=photo(40, 50), anchor=(3, 4)),
-    ):
-        stream.at(5, 6)
-        call()
-        ends.append(stream.generator.random())
-    assert ends[0] == ends[1]
-
-
-def floats(compose: A.Compose, image: Pixels, draws: list[recipe.Draws]) -> list[NDArray[np.float32]]:
+def floats(compose: A.Compose, image: Pixels, draws: list[recipe.Columns]) -> list[NDArray[np.float32]]:
     """Patches after each step, unrounded."""
     planes, result = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255, []
-    for transform, some in zip(compose.transforms, zip(*draws, strict=True), strict=True):
-        columns = {key: np.array([one[key] for one in some]) for key in some[0]}
+    for transform, columns in zip(compose.transforms, draws, strict=True):
         planes = painting.STEPS[type(transform)](planes, transform, columns)
         result.append(planes.numpy().copy())
     return result
@@ -168,11 +146,11 @@ def test_patches_are_the_same_alone_together_and_among_those_of_other_images(sid
     for image in images:
         together = floats(compose, image, draws)
         for start, stop in ((0, 1), (1, 2), (2, 5), (5, 17), (17, 40)):
-            parts = floats(compose, image, draws[start:stop])
-            assert all(np.array_equal(part, one[start:stop]) for part, one in zip(parts, together, strict=True))
+            parts = floats(compose, image, part(draws, start, stop))
+            assert all(np.array_equal(some, one[start:stop]) for some, one in zip(parts, together, strict=True))
     whole = [batch(compose, image, draws) for image in images]
     which = np.random.default_rng(0).integers(0, 3, 40).tolist()
-    mixed = paint(compose, torch.from_numpy(np.stack(images)), which, draws).numpy()
+    mixed = paint(compose, torch.from_numpy(np.stack(images)[which]), draws).numpy()
     for index, (image, patch) in enumerate(zip(which, mixed, strict=True)):
         assert np.array_equal(patch, whole[image][index])
 

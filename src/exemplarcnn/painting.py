@@ -1,11 +1,10 @@
-"""The recipe for many patches at once, in torch, wherever the images lie (tried on CPUs alone).
+"""The recipe in torch, on the device where the images lie (tried on CPUs alone).
 
-``recipe.py`` says what a patch is, one patch at a time; here the same draws give the same patches a whole batch at a
-time (docs/method.md, section 2.5). Patches are planes, (n, 3, side, side) float32 in 0–1, until :func:`paint` rounds
-them.
+``recipe.py`` says what a patch is; here the same draws give the same patches up to rounding (docs/method.md, section
+2.5). Patches are planes, (n, 3, side, side) float32 in 0–1, until :func:`paint` rounds them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import albumentations as A
@@ -22,19 +21,17 @@ from exemplarcnn.recipe import FLAT, RangePolicy
 EPSILON = torch.finfo(torch.float32).eps
 
 
-def paint(compose: A.Compose, images: Tensor, which: Sequence[int], draws: Sequence[recipe.Draws]) -> Tensor:
-    """Paint patches from what :func:`exemplarcnn.recipe.draw` drew for each.
+def paint(compose: A.Compose, images: Tensor, draws: list[recipe.Columns]) -> Tensor:
+    """Paint patches from what :func:`exemplarcnn.recipe.draw` drew, as :func:`exemplarcnn.recipe.paint` does.
 
     Parameters
     ----------
     compose
         The recipe.
     images
-        (m, height, width, 3) uint8, on the device that is to paint.
-    which
-        For each of n patches the number of its image, 0 to m - 1.
+        (1 or n, height, width, 3) uint8, on the device that is to paint: one image for all patches, or one for each.
     draws
-        For each patch what each transform drew.
+        What each transform drew.
 
     Returns
     -------
@@ -43,10 +40,7 @@ def paint(compose: A.Compose, images: Tensor, which: Sequence[int], draws: Seque
     """
     with torch.inference_mode():
         planes = images.permute(0, 3, 1, 2).float().div_(255)
-        if len(images) > 1:
-            planes = planes[torch.as_tensor(which, device=images.device)]
-        for transform, drawn in zip(compose.transforms, zip(*draws, strict=True), strict=True):
-            columns = {key: np.array([one[key] for one in drawn]) for key in drawn[0]}
+        for transform, columns in zip(compose.transforms, draws, strict=True):
             planes = STEPS[type(transform)](planes, transform, columns)
         return planes.permute(0, 2, 3, 1).clamp(0, 1).mul_(255).round_().to(torch.uint8)
 
@@ -60,15 +54,15 @@ def into_range(patches: Tensor, policy: RangePolicy) -> Tensor:
     return torch.where(high - low > FLAT, (patches - low) * (1 / (high - low)), clipped)
 
 
-def anchored_crop(images: Tensor, transform: recipe.AnchoredCrop, drawn: dict[str, NDArray[Any]]) -> Tensor:
+def anchored_crop(images: Tensor, transform: recipe.AnchoredCrop, drawn: recipe.Columns) -> Tensor:
     """Sample the pixels of the patch alone, where the resized image would have them.
 
     ``images`` is one for all patches, or one for each.
     """
-    sides = zip(images.shape[2:], drawn["size"].T, drawn["corner"].T, strict=True)
     # grid_sample wants -1 and 1 at the outer borders of the image; its border mode repeats the last pixel.
     rows, columns = (
-        2 * ((start[:, None] + np.arange(transform.patch) + 0.5) / scaled[:, None]) - 1 for _, scaled, start in sides
+        2 * ((start[:, None] + np.arange(transform.patch) + 0.5) / scaled[:, None]) - 1
+        for scaled, start in zip(drawn["size"].T, drawn["corner"].T, strict=True)
     )
     grid = _to(images, np.stack(np.broadcast_arrays(columns[:, None, :], rows[:, :, None]), axis=-1))
     number, side = len(grid), transform.patch
@@ -80,7 +74,7 @@ def anchored_crop(images: Tensor, transform: recipe.AnchoredCrop, drawn: dict[st
     return sampled
 
 
-def pca_contrast(patches: Tensor, transform: recipe.PCAContrast, drawn: dict[str, NDArray[Any]]) -> Tensor:
+def pca_contrast(patches: Tensor, transform: recipe.PCAContrast, drawn: recipe.Columns) -> Tensor:
     """Stretch each patch along its own axes."""
     pixels = patches.flatten(2)
     mean = pixels.mean(dim=2, keepdim=True, dtype=torch.float64).float()
@@ -96,7 +90,7 @@ def pca_contrast(patches: Tensor, transform: recipe.PCAContrast, drawn: dict[str
     return into_range(stretched.reshape(patches.shape), transform.range_policy)
 
 
-def flip_rotate(patches: Tensor, transform: recipe.FlipRotate, drawn: dict[str, NDArray[Any]]) -> Tensor:
+def flip_rotate(patches: Tensor, transform: recipe.FlipRotate, drawn: recipe.Columns) -> Tensor:
     """Mirror, then turn about the centre."""
     height, width = patches.shape[2:]
     angle = np.deg2rad(drawn["angle"])[:, None, None]
@@ -109,7 +103,7 @@ def flip_rotate(patches: Tensor, transform: recipe.FlipRotate, drawn: dict[str, 
     return F.grid_sample(patches, _to(patches, grid), "bilinear", "reflection", align_corners=True)
 
 
-def hsv_contrast(patches: Tensor, transform: recipe.HSVContrast, drawn: dict[str, NDArray[Any]]) -> Tensor:
+def hsv_contrast(patches: Tensor, transform: recipe.HSVContrast, drawn: recipe.Columns) -> Tensor:
     """Change saturation and value."""
     hue, saturation, value = _to_hsv(patches)
     power, factor, shift = _to(patches, drawn["drawn"]).T[:, :, None, None]
@@ -122,11 +116,11 @@ def hsv_contrast(patches: Tensor, transform: recipe.HSVContrast, drawn: dict[str
     return into_range(_to_rgb(hue, saturation, value), transform.range_policy)
 
 
-def hue_shift(patches: Tensor, transform: recipe.HueShift, drawn: dict[str, NDArray[Any]]) -> Tensor:
+def hue_shift(patches: Tensor, transform: recipe.HueShift, drawn: recipe.Columns) -> Tensor:
     """Turn the hue."""
     hue, saturation, value = _to_hsv(patches)
     hue = hue.add_(_to(patches, 6 * drawn["turn"])[:, None, None]).remainder_(6)
-    return into_range(_to_rgb(hue, saturation, value), transform.range_policy)
+    return _to_rgb(hue, saturation, value)
 
 
 def _to_hsv(patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,7 +149,7 @@ def _to(like: Tensor, array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(like.device)
 
 
-Step = Callable[[Tensor, Any, dict[str, NDArray[Any]]], Tensor]
+Step = Callable[[Tensor, Any, recipe.Columns], Tensor]
 STEPS: dict[type[A.BasicTransform], Step] = {
     recipe.AnchoredCrop: anchored_crop,
     recipe.PCAContrast: pca_contrast,

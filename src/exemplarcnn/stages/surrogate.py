@@ -8,7 +8,6 @@ from exemplarcnn import (
     figures,
     files,
     images,
-    painting,
     paths,
     portions,
     recipe,
@@ -19,7 +18,7 @@ from exemplarcnn import (
 )
 from exemplarcnn.config import Config
 
-PACKAGES = ("albumentations", "numpy", "opencv-python-headless", "torch")
+PACKAGES = ("albumentations", "numpy", "opencv-python-headless")
 
 
 def run(variant: str, config: Config) -> None:
@@ -29,9 +28,7 @@ def run(variant: str, config: Config) -> None:
     table = classes.read(paths.class_table(params.table), len(pool))
     identity = files.digest_of(
         {
-            "code": stages.code(
-                surrogate, portions, unfinished, painting, recipe, anchors, rng, images, classes, files
-            ),
+            "code": stages.code(surrogate, portions, unfinished, recipe, anchors, rng, images, classes, files),
             "packages": {name: version(name) for name in PACKAGES},
             "table": files.digest(paths.class_table(params.table)),
             "pool": images.fingerprint(pool),
