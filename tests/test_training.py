@@ -1,10 +1,7 @@
 """Training: the schedule, one step by hand, interruptions, divergence."""
 
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,16 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from exemplarcnn import rng, training
+from exemplarcnn.batches import Batches, ahead
+from exemplarcnn.checkpoint import Epoch
 from exemplarcnn.config import Group, Groups, Network, Schedule, Train
 from exemplarcnn.files import write_array
 from exemplarcnn.network import ExemplarCNN, initialise
-from exemplarcnn.training import Epoch, Loader, Trainer, TrainingError, rate_factor
+from exemplarcnn.training import Trainer, TrainingError, rate_factor
 
 PAPER = Schedule(epochs=110, drops=((75, 0.4), (85, 0.25), (92, 0.4), (100, 0.25)))
 SIDE, CLASSES, PATCHES, VALID = 16, 4, 44, 10
@@ -88,8 +86,8 @@ def surrogate_set(tmp_path: Path) -> Path:
 def trainer(
     folder: Path, checkpoint: Path, params: Train | None = None, network: ExemplarCNN | None = None, **changes: Any
 ) -> Trainer:
-    values: dict[str, Any] = {"seed": 5, "device": torch.device("cpu"), "identity": "mine"} | changes
-    return Trainer(network or built(), folder, params or train_params(), checkpoint=checkpoint, **values)
+    values: dict[str, Any] = {"seed": 5, "device": torch.device("cpu"), "configuration": {"of": "mine"}} | changes
+    return Trainer(network or built(), folder, params or train_params(), path=checkpoint, **values)
 
 
 class Interruption(Exception):  # noqa: N818 - stands for a Ctrl-C, which is no error
@@ -275,16 +273,40 @@ def test_order_of_batches_depends_on_seed_and_epoch_alone(surrogate_set: Path, t
     assert orders(trainer(surrogate_set, tmp_path / "e")) == first[3:]
 
 
-def test_batches_cover_the_set(surrogate_set: Path) -> None:
-    loader = Loader(surrogate_set, "train", 16)
-    batches = list(loader.in_order())
-    assert len(loader) == len(batches) == 3
-    assert [len(patches) for patches, _ in batches] == [16, 16, 12]
-    np.testing.assert_array_equal(torch.cat([p for p, _ in batches]), np.load(surrogate_set / "train.npy"))
-    np.testing.assert_array_equal(torch.cat([y for _, y in batches]), np.load(surrogate_set / "train_y.npy"))
-    for patches, labels in loader.shuffled(np.random.default_rng(0)):
-        assert labels.dtype == torch.int64
-        np.testing.assert_array_equal(patches[:, 0, 0, 0] % CLASSES, labels)
+@pytest.mark.parametrize("held", [False, True])
+def test_batches_are_the_rows_of_the_set(surrogate_set: Path, held: bool) -> None:
+    batches = Batches(surrogate_set, "train", torch.device("cpu"))
+    if held:
+        batches.hold()
+    assert len(batches) == PATCHES
+    groups = [np.array([3, 1, 2]), np.array([], np.int64), np.arange(PATCHES), np.array([43])]
+    found = list(batches.each(groups))
+    assert len(found) == 4
+    for rows, (patches, labels) in zip(groups, found, strict=True):
+        assert (patches.dtype, labels.dtype) == (torch.uint8, torch.int64)
+        np.testing.assert_array_equal(patches, np.load(surrogate_set / "train.npy")[rows])
+        np.testing.assert_array_equal(labels, np.load(surrogate_set / "train_y.npy")[rows])
+
+
+def test_what_is_made_ahead_comes_in_order_and_fails_where_it_is_used() -> None:
+    made: list[int] = []
+
+    def make(number: int) -> int:
+        if number == 7:
+            raise ValueError("seven")
+        made.append(number)
+        return number * number
+
+    results = ahead(make, range(20))
+    assert [next(results) for _ in range(7)] == [n * n for n in range(7)]
+    with pytest.raises(ValueError, match="seven"):
+        next(results)
+    assert list(ahead(make, [])) == []
+    made.clear()
+    results = ahead(make, iter([1, 2, 3, 4, 5, 6]))
+    next(results)
+    results.close()
+    assert len(made) < 5, "no further ahead than two"
 
 
 # Validation
@@ -368,84 +390,6 @@ def test_training_without_momentum_resumes_too(surrogate_set: Path, tmp_path: Pa
     assert same(weights(resumed.network), weights(whole.network))
 
 
-KILLED = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-import torch
-import test_training as t
-torch.set_num_threads(1)
-folder = Path(sys.argv[2])
-params = t.train_params(epochs=8)
-t.trainer(folder / "set", folder / "killed", params, t.built(dropout=0.5)).run(lambda row: time.sleep(0.5))
-"""
-
-
-def test_a_killed_process_goes_on_to_the_same_bits(surrogate_set: Path, tmp_path: Path) -> None:
-    params, checkpoint = train_params(epochs=8), tmp_path / "killed"
-    here = str(Path(__file__).parent)
-    with subprocess.Popen([sys.executable, "-c", KILLED, here, str(tmp_path)], stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 90
-        while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-    with safe_open(checkpoint, "pt") as file:
-        assert 1 <= file.metadata()["history"].count('"epoch"') < 8
-
-    whole = trainer(surrogate_set, tmp_path / "whole", params, built(dropout=0.5))
-    expected = whole.run()
-    resumed = trainer(surrogate_set, checkpoint, params, built(seed=8, dropout=0.5))
-    assert resumed.run() == expected
-    assert same(weights(resumed.network), weights(whole.network))
-
-
-# The checkpoint
-
-
-def test_a_foreign_checkpoint_is_refused_and_left_alone(surrogate_set: Path, tmp_path: Path) -> None:
-    trainer(surrogate_set, tmp_path / "c", train_params(epochs=1), identity="other").run()
-    written = (tmp_path / "c").read_bytes()
-    run = trainer(surrogate_set, tmp_path / "c", network=built(seed=8))
-    with pytest.raises(TrainingError, match=r"/c belongs to another .*remove it"):
-        run.run()
-    assert same(weights(run.network), weights(built(seed=8)))
-    assert (tmp_path / "c").read_bytes() == written
-
-
-def test_what_a_killed_writer_left_does_no_harm(surrogate_set: Path, tmp_path: Path) -> None:
-    checkpoint = tmp_path / "work" / "checkpoint.safetensors"
-    whole = trainer(surrogate_set, tmp_path / "whole")
-    whole.run()
-    with pytest.raises(Interruption):
-        trainer(surrogate_set, checkpoint).run(stop_after(2))
-    leftover = checkpoint.parent / ".checkpoint.safetensors.partial.safetensors"
-    leftover.write_bytes((tmp_path / "whole").read_bytes()[:500])
-    resumed = trainer(surrogate_set, checkpoint)
-    resumed.run()
-    assert same(weights(resumed.network), weights(whole.network))
-    assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint.safetensors"]
-
-
-def test_a_failing_write_keeps_the_last_checkpoint(
-    surrogate_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "work"
-    with pytest.raises(Interruption):
-        trainer(surrogate_set, folder / "c").run(stop_after(2))
-    written = (folder / "c").read_bytes()
-
-    def full_disk(tensors: dict[str, Tensor], path: Path, about: dict[str, str]) -> None:
-        path.write_bytes(written[:100])
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(training, "save_file", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        trainer(surrogate_set, folder / "c").run()
-    assert (folder / "c").read_bytes() == written
-    assert [path.name for path in folder.iterdir()] == ["c"]
-
-
 # Divergence
 
 
@@ -494,3 +438,93 @@ def test_divergence_in_an_epochs_last_step_is_not_kept(surrogate_set: Path, tmp_
     with pytest.raises(TrainingError, match="in epoch 1"):
         trainer(surrogate_set, tmp_path / "c", params).run()
     assert not (tmp_path / "c").exists()
+
+
+# A network that does not learn
+
+
+def long_training(rate: float) -> Train:
+    # Three steps an epoch: a tenth are 120 of 1,200 steps.
+    same_rates = groups(dict.fromkeys(RATES, (rate, 0.0)))
+    return train_params(epochs=400, schedule=Schedule(epochs=400, drops=()), groups=same_rates)
+
+
+def test_a_network_that_only_guesses_is_told_of_once(
+    surrogate_set: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Interruption):
+        trainer(surrogate_set, tmp_path / "early", long_training(1e-9)).run(stop_after(39))
+    assert not caplog.records
+    with pytest.raises(Interruption):
+        trainer(surrogate_set, tmp_path / "late", long_training(1e-9)).run(stop_after(60))
+    (record,) = caplog.records
+    text = record.getMessage()
+    assert "after 120 of 1200 steps" in text
+    assert f"guessing among 4 classes gives {np.log(4):.3f}" in text
+    assert "train.groups.*.lr" in text
+
+
+def test_a_network_that_learns_is_not(surrogate_set: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(Interruption):
+        trainer(surrogate_set, tmp_path / "c", long_training(0.01)).run(stop_after(60))
+    assert not caplog.records
+
+
+# Several processes
+
+TOGETHER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import torch
+from exemplarcnn import distributed
+from tests import test_training as t
+torch.set_num_threads(1)
+folder, dropout = Path(sys.argv[2]), float(sys.argv[3])
+with distributed.processes():
+    assert distributed.world() == 2
+    run = t.trainer(folder / "set", folder / "together", t.fifty_steps(), t.built(dropout=dropout))
+    history = run.run(t.stop_after(int(sys.argv[4])) if len(sys.argv) > 4 else lambda row: None)
+    if distributed.rank() == 0:
+        torch.save((t.weights(run.network), [vars(row) for row in history]), folder / "together.pt")
+"""
+
+
+def fifty_steps() -> Train:
+    # 49 patches in batches of 16: of the last batch, of one patch, one of two processes has nothing.
+    return train_params(epochs=13, schedule=Schedule(epochs=13, drops=((8, 0.5),)))
+
+
+def together(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    (folder / "together.py").write_text(TOGETHER)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    root = str(Path(__file__).parents[1])
+    command = [*launch, str(folder / "together.py"), root, str(folder), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "set", count=49, valid=11)
+    one = trainer(folder, tmp_path / "one", fifty_steps())
+    expected = one.run()
+    done = together(tmp_path, "0")
+    assert done.returncode == 0, done.stderr
+    found, history = torch.load(tmp_path / "together.pt")
+    for name, tensor in weights(one.network).items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-4)
+    assert [list(row.values()) for row in history] == [
+        pytest.approx(list(vars(row).values()), abs=1e-4) for row in expected
+    ]
+
+
+def test_two_processes_go_on_after_an_interruption(tmp_path: Path) -> None:
+    write_set(tmp_path / "set", count=49, valid=11)
+    assert together(tmp_path, "0.5").returncode == 0
+    expected, rows = torch.load(tmp_path / "together.pt")
+    (tmp_path / "together").unlink()
+    assert together(tmp_path, "0.5", "5").returncode != 0
+    assert (tmp_path / "together").exists()
+    assert together(tmp_path, "0.5").returncode == 0
+    found, history = torch.load(tmp_path / "together.pt")
+    assert same(found, expected)
+    assert history == rows

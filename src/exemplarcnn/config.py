@@ -44,12 +44,18 @@ class _Section(BaseModel):
 
 
 class Machine(_Section):
-    """What the machine offers. ``workers`` and ``memory`` never change a result; the others can, in its last bits."""
+    """What the machine offers.
+
+    ``workers``, ``memory`` and ``checkpoint_minutes`` never change a result; the others can, in its last bits, and
+    ``processes`` the pixels that dropout leaves out.
+    """
 
     device: Literal["auto", "cpu", "cuda"]
     threads: Count
+    processes: Count
     workers: Count
     memory: Positive
+    checkpoint_minutes: Positive
 
 
 class Translate(_Section):

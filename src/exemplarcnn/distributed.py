@@ -18,8 +18,9 @@ def processes() -> Iterator[None]:
     if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) < 2:
         yield
         return
-    # gloo: what is exchanged are small arrays on the CPU, wherever the work is done.
-    dist.init_process_group("gloo")
+    # Small arrays are exchanged on the CPU, gradients where they lie. NCCL wants a GPU for each process.
+    enough = torch.cuda.is_available() and torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
+    dist.init_process_group("cpu:gloo,cuda:nccl" if enough and dist.is_nccl_available() else "gloo")
     try:
         yield
     finally:
@@ -52,13 +53,18 @@ def agreed(value: float) -> float:
     return float(box)
 
 
-def summed(number: int) -> int:
-    """Sum over all processes."""
-    if world() == 1:
-        return number
-    box = torch.tensor([number])
-    dist.all_reduce(box)
-    return int(box)
+def summed(*numbers: float) -> list[float]:
+    """Sum each number over all processes; whole numbers exactly to 2**53."""
+    box = torch.tensor(numbers, dtype=torch.float64)
+    if world() > 1:
+        dist.all_reduce(box)
+    sums: list[float] = box.tolist()
+    return sums
+
+
+def anywhere(*flags: bool) -> list[bool]:
+    """Say of each flag whether it is set in any process."""
+    return [total > 0 for total in summed(*flags)]
 
 
 def gathered(*columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:

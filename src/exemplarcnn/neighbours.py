@@ -300,7 +300,8 @@ def neighbour_graph(
         total += int(near.sum())
         if total > most:
             break
-    if (total := distributed.summed(total)) > most:
+    total = int(distributed.summed(total)[0])
+    if total > most:
         raise _too_dense(max(expected, total), radius, sample, memory)
     first, second, distances = (np.concatenate(column) for column in zip(*found, strict=True))
     first, second, distances = distributed.gathered(first, second, distances)

@@ -72,6 +72,11 @@ def patches_picture(variant: str) -> Path:
     return REPORTS / "patches" / f"{variant}.png"
 
 
+def filters_picture(variant: str) -> Path:
+    """Return the picture of the first layer's filters."""
+    return REPORTS / "filters" / f"{variant}.png"
+
+
 def clusters_picture(variant: str) -> Path:
     """Return the gallery of clusters."""
     return REPORTS / "clusters" / f"{variant}.png"

@@ -27,7 +27,7 @@ from exemplarcnn.images import data_digest, md5_of
 from exemplarcnn.lineage import Record
 
 if TYPE_CHECKING:  # importing torch takes seconds
-    from exemplarcnn.training import Epoch
+    from exemplarcnn.checkpoint import Epoch
 
 LONGEST_PARAM = 500
 LONGEST_NAME = 200
@@ -162,6 +162,7 @@ class Run:
         for row in pd.read_csv(paths.learning_curve(variant)).to_dict("records"):
             self._row(int(row["epoch"]), {name: row[name] for name in CURVE})
         self.artifact(paths.patches_picture(variant))
+        self.artifact(paths.filters_picture(variant))
 
     def _evaluation(self, variant: str) -> None:
         """Log accuracies in percent, and what else makes an evaluation stand alone in the comparison view."""

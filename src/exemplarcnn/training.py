@@ -1,50 +1,46 @@
-"""Training on a surrogate set (docs/method.md, section 3).
+"""Training on a surrogate set (docs/method.md, section 3), by one process or by several under ``torchrun``.
 
-An interrupted training goes on from its last whole epoch and ends with the same weights: every random number is
-a function of (seed, epoch), and the checkpoint holds weights, momentum and the history so far, in one safetensors
-file that is moved into place when complete.
+An interrupted training goes on from its last checkpoint and ends with the same weights: the order of the patches is a
+function of (seed, epoch), dropout one of (seed, epoch, step), and the checkpoint holds all the rest.
 """
 
-import json
+import logging
 import math
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from exemplarcnn import rng
+from exemplarcnn import checkpoint, distributed, rng
+from exemplarcnn.batches import Batches
+from exemplarcnn.checkpoint import Epoch, Progress
 from exemplarcnn.config import Schedule, Train
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import read_array, whole
 from exemplarcnn.network import ExemplarCNN, place
 
 VALIDATION_BATCH = 512
+# Steps between looks at the loss and the clock, where looking means waiting for a GPU or for other processes.
+STEPS_BETWEEN_LOOKS = 10
+# A tenth of its steps is what a training gets to become better than guessing, but no less than this.
+FEWEST_STEPS = 100
+FEWEST_LOOKS = 20
+GUESSING = 0.99
+
+log = logging.getLogger(__name__)
 
 
 class TrainingError(PipelineError):
     """Training cannot start, or cannot go on."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One row of the learning curve. Losses are mean cross entropies in nats, accuracies shares in 0–1."""
-
-    epoch: int
-    learning_rate: float
-    train_loss: float
-    train_accuracy: float
-    valid_loss: float
-    valid_accuracy: float
 
 
 def rate_factor(epoch: int, epochs: int, schedule: Schedule) -> float:
@@ -66,43 +62,11 @@ def rate_factor(epoch: int, epochs: int, schedule: Schedule) -> float:
     return factor
 
 
-class Loader:
-    """Batches of a surrogate set, in an order that depends on seed and epoch alone.
-
-    Parameters
-    ----------
-    folder
-        The surrogate set.
-    name
-        ``train`` or ``valid``.
-    batch
-        Patches a batch; the last one may be smaller.
-    """
-
-    def __init__(self, folder: Path, name: str, batch: int):
-        self.patches: NDArray[np.uint8] = read_array(folder / f"{name}.npy")
-        self.labels = torch.from_numpy(np.array(read_array(folder / f"{name}_y.npy"), np.int64))
-        self.batch = batch
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.patches) / self.batch)
-
-    def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (patches (n, side, side, 3) uint8, labels (n,) int64) as they lie on disk."""
-        return self._batches(np.arange(len(self.patches)))
-
-    def shuffled(self, generator: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the same batches in an order drawn from ``generator``."""
-        return self._batches(generator.permutation(len(self.patches)))
-
-    def _batches(self, order: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(order), self.batch):
-            rows = order[start : start + self.batch]
-            yield torch.from_numpy(self.patches[rows]), self.labels[rows]
-
-
 class Trainer:
     """Trains one network on one surrogate set.
+
+    Under ``torchrun`` each process takes its share of every batch, so that the batch, and with it the method, is the
+    same however many there are.
 
     Parameters
     ----------
@@ -112,10 +76,12 @@ class Trainer:
         The surrogate set.
     params, seed, device
         Training parameters, the experiment's seed, where to compute.
-    checkpoint
-        File that is written after each epoch and continued from where it exists.
-    identity
-        What the training's result depends on. A checkpoint of another identity is refused.
+    path
+        The checkpoint: written after each epoch and every ``minutes``, and continued from where it exists.
+    configuration
+        What the training's result depends on. A checkpoint of another one is refused.
+    minutes
+        Time between checkpoints within an epoch.
     """
 
     def __init__(
@@ -125,17 +91,29 @@ class Trainer:
         params: Train,
         seed: int,
         device: torch.device,
-        checkpoint: Path,
-        identity: str,
+        path: Path,
+        configuration: dict[str, Any],
+        minutes: float = 10.0,
     ):
         self.params, self.seed, self.device = params, seed, device
-        self.checkpoint, self.identity = checkpoint, identity
+        self.path, self.configuration, self.minutes = path, configuration, minutes
         layout = torch.channels_last if params.channels_last else torch.contiguous_format
         self.network = place(network, device, layout)
         self.optimiser = torch.optim.SGD(network.parameter_groups(params.groups), momentum=params.momentum)
-        self.train = Loader(folder, "train", params.batch_size)
-        self.valid = Loader(folder, "valid", VALIDATION_BATCH)
+        self.train = Batches(folder, "train", device)
+        self.valid = Batches(folder, "valid", device)
+        self.rank, self.world = distributed.rank(), distributed.world()
         self.history: list[Epoch] = []
+        self._step = 0
+        self._sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self._dropout = rng.Stream(seed, rng.Purpose.DROPOUT)
+        self._model: torch.nn.Module = network
+        self._kept: Progress | None = None
+        self._saved_at = time.monotonic()
+        self._asked_to_stop = False
+        # The loss of late, smoothed; and patches and sum of losses of this epoch when it was last looked at.
+        self._recent, self._looks, self._looked_at = math.nan, 0, (0.0, 0.0)
+        self._warned = False
 
     def run(self, after_epoch: Callable[[Epoch], None] = lambda epoch: None) -> list[Epoch]:
         """Train to the last epoch, from the checkpoint if there is one.
@@ -153,14 +131,23 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If the loss is not finite, or the checkpoint belongs to something else.
+            If the loss is not finite.
+        CheckpointError
+            If the checkpoint cannot be read or written, or belongs to something else.
+        KeyboardInterrupt
+            After Ctrl-C or SIGTERM, once all is saved.
         """
-        if self.checkpoint.exists():
-            self._load()
+        if distributed.agreed(float(self.path.exists())):
+            self._resume()
         for row in self.history:
             after_epoch(row)
-        epochs = self.params.epochs
-        with tqdm(total=epochs * len(self.train), initial=len(self.history) * len(self.train), unit="step") as bar:
+        if self.world > 1:
+            gpu = [self.device] if self.device.type == "cuda" else None
+            self._model = DistributedDataParallel(self.network, device_ids=gpu, broadcast_buffers=False)
+        epochs, size = self.params.epochs, len(self.train)
+        done = len(self.history) * size + min(self._step * self.params.batch_size, size)
+        bar = tqdm(total=epochs * size, initial=done, unit="patch", unit_scale=True, disable=self.rank > 0)
+        with bar, self._signals():
             for epoch in range(len(self.history), epochs):
                 bar.set_description(f"epoch {epoch + 1}/{epochs}")
                 row = self._epoch(epoch, bar)
@@ -168,83 +155,184 @@ class Trainer:
                 if not math.isfinite(row.valid_loss):
                     raise TrainingError(self._diverged(epoch, row.valid_loss))
                 self.history.append(row)
+                self._begin_epoch()
                 self._save()
                 after_epoch(row)
-                bar.set_postfix(loss=f"{row.valid_loss:.3f}", accuracy=f"{row.valid_accuracy:.3f}")
         return self.history
 
     def _epoch(self, epoch: int, bar: "tqdm[Any]") -> Epoch:
+        size, batch = len(self.train), self.params.batch_size
         factor = rate_factor(epoch, self.params.epochs, self.params.schedule)
         for group in self.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * factor
-        torch.manual_seed(rng.torch_seed(self.seed, rng.Purpose.DROPOUT, epoch))
+        order = rng.generator(self.seed, rng.Purpose.EPOCH, epoch).permutation(size)
+        starts = range(self._step * batch, size, batch)
+        shares = (order[start : start + batch][self.rank :: self.world] for start in starts)
+        between = 1 if self.device.type == "cpu" and self.world == 1 else STEPS_BETWEEN_LOOKS
         self.network.train()
-        total_loss, right, seen = 0.0, 0, 0
-        for patches, labels in self.train.shuffled(rng.generator(self.seed, rng.Purpose.EPOCH, epoch)):
-            labels = labels.to(self.device)
-            logits = self._forward(patches)
-            loss = F.cross_entropy(logits, labels)
-            if not math.isfinite(value := loss.item()):
-                raise TrainingError(self._diverged(epoch, value))
-            self.optimiser.zero_grad()
-            torch.autograd.backward(loss)
-            self.optimiser.step()
-            total_loss += value * len(labels)
-            right += int((logits.argmax(1) == labels).sum())
-            seen += len(labels)
-            bar.update()
+        for patches, labels in self.train.each(shares):
+            count = min(batch, size - self._step * batch)
+            torch.manual_seed(int(self._dropout.at(epoch, self._step * self.world + self.rank).integers(2**63)))
+            self.step(patches, labels, count)
+            self._step += 1
+            bar.update(count)
+            if self._step % between == 0:
+                self._look(epoch, bar)
+        self._look(epoch, bar)
         valid_loss, valid_accuracy = self._validate()
+        loss, right = distributed.summed(*self._sums.tolist())
         rate = self.optimiser.param_groups[0]["lr"]
-        return Epoch(epoch + 1, rate, total_loss / seen, right / seen, valid_loss, valid_accuracy)
+        return Epoch(epoch + 1, rate, loss / size, right / size, valid_loss, valid_accuracy)
 
-    def _forward(self, patches: Tensor) -> Tensor:
-        images = self.network.normalise(patches.to(self.device))
+    def step(self, patches: Tensor, labels: Tensor, count: int) -> None:
+        """Take one step of SGD.
+
+        Parameters
+        ----------
+        patches, labels
+            This process's share of a batch: (n, side, side, 3) uint8 and (n,) int64, on the device.
+        count
+            Patches of the whole batch, of which the loss is the mean.
+        """
+        logits = self._forward(self._model, patches)
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        self.optimiser.zero_grad()
+        # Processes average their gradients: so this sums up to the gradient of the mean over the batch.
+        torch.autograd.backward(loss * (self.world / count))
+        self.optimiser.step()
+        self._sums += _judge(logits, labels, loss)
+
+    def _forward(self, model: torch.nn.Module, patches: Tensor) -> Tensor:
+        images = self.network.normalise(patches)
         if not self.params.channels_last:
             images = images.contiguous()
         mixed = torch.autocast(self.device.type, torch.bfloat16) if self.params.precision == "bf16" else nullcontext()
         with mixed:
-            logits: Tensor = self.network(images)
+            logits: Tensor = model(images)
         return logits.float()
 
     def _validate(self) -> tuple[float, float]:
+        """Return the mean loss of the validation patches, and the share that is classified right."""
         self.network.eval()
-        total_loss, right = 0.0, 0
+        size = len(self.valid)
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        starts = range(0, size, VALIDATION_BATCH)
+        shares = (np.arange(start + self.rank, min(start + VALIDATION_BATCH, size), self.world) for start in starts)
         with torch.inference_mode():
-            for patches, labels in self.valid.in_order():
-                labels = labels.to(self.device)
-                logits = self._forward(patches)
-                total_loss += F.cross_entropy(logits, labels, reduction="sum").item()
-                right += int((logits.argmax(1) == labels).sum())
-        return total_loss / len(self.valid.labels), right / len(self.valid.labels)
+            for number, (patches, labels) in enumerate(self.valid.each(shares), 1):
+                logits = self._forward(self.network, patches)
+                sums += _judge(logits, labels, F.cross_entropy(logits, labels, reduction="sum"))
+                if number % STEPS_BETWEEN_LOOKS == 0:
+                    self._heed()
+        loss, right = distributed.summed(*sums.tolist())
+        return loss / size, right / size
+
+    def _look(self, epoch: int, bar: "tqdm[Any]") -> None:
+        """Look at the loss, the clock, and whether to stop."""
+        loss, right = self._sums.tolist()
+        if any(distributed.anywhere(not math.isfinite(loss))):
+            raise TrainingError(self._diverged(epoch, loss))
+        seen, (seen_before, loss_before) = self._seen(), self._looked_at
+        if seen > seen_before:
+            latest = (loss - loss_before) / (seen - seen_before)
+            self._recent = latest if math.isnan(self._recent) else 0.95 * self._recent + 0.05 * latest
+            self._looks, self._looked_at = self._looks + 1, (seen, loss)
+            bar.set_postfix(loss=f"{self._recent:.3f}", accuracy=f"{right / seen:.3f}", refresh=False)
+            self._warn_if_guessing(epoch)
+        self._heed()
+
+    def _seen(self) -> float:
+        """Patches that this process has seen in this epoch (of a last batch, its share in the mean)."""
+        return min(self._step * self.params.batch_size, len(self.train)) / self.world
+
+    def _heed(self) -> None:
+        """Save if it is time to, or if asked to stop; then stop."""
+        due = self.rank == 0 and time.monotonic() - self._saved_at >= 60 * self.minutes
+        stop, due = distributed.anywhere(self._asked_to_stop, due)
+        if stop or due:
+            self._save()
+        if stop:
+            raise KeyboardInterrupt
+
+    def _warn_if_guessing(self, epoch: int) -> None:
+        """Say so, once, if the network has learned nothing in a tenth of the training."""
+        steps = math.ceil(len(self.train) / self.params.batch_size)
+        step, all_steps = epoch * steps + self._step, self.params.epochs * steps
+        if self._warned or step < max(FEWEST_STEPS, all_steps / 10) or self._looks < FEWEST_LOOKS:
+            return
+        self._warned = True
+        classes = self.network.dense2.out_features
+        if self._recent > GUESSING * math.log(classes) and self.rank == 0:
+            log.warning(
+                "after %d of %d steps the loss is %.3f, where guessing among %d classes gives %.3f: the network has "
+                "not begun to learn. Try other learning rates (train.groups.*.lr, ten times as high or as low), less "
+                "dropout (network.dropout_conv), or look at the patches (reports/patches)",
+                step,
+                all_steps,
+                self._recent,
+                classes,
+                math.log(classes),
+            )
+
+    def _begin_epoch(self) -> None:
+        self._step = 0
+        self._sums.zero_()
+        self._looked_at = 0.0, 0.0
 
     def _diverged(self, epoch: int, value: float) -> str:
-        kept = f"; {self.checkpoint} holds epoch {epoch}" if epoch else ""
+        kept = f"; {self.path} holds {self._kept}" if self._kept else ""
         return (
             f"the loss became {value} in epoch {epoch + 1}: training diverged{kept}. "
             "Lower the learning rates (train.groups.*.lr), by ten for a start, or set train.precision: fp32"
         )
 
     def _save(self) -> None:
-        tensors = {f"network.{k}": v for k, v in self.network.tensors().items()}
-        for name, parameter in self.network.named_parameters():
-            momentum = self.optimiser.state[parameter].get("momentum_buffer")
-            if momentum is not None:
-                tensors[f"momentum.{name}"] = momentum.detach().cpu().contiguous()
-        about = {"identity": self.identity, "history": json.dumps([asdict(row) for row in self.history])}
-        with whole(self.checkpoint) as partial:
-            save_file(tensors, partial, about)
+        loss, right = (np.array([number]) for number in self._sums.tolist())
+        sums = np.stack(distributed.gathered(loss, right), axis=1).tolist()
+        progress = Progress(list(self.history), self._step, sums)
+        if self.rank == 0:
+            tensors = {f"network.{k}": v for k, v in self.network.tensors().items()}
+            for name, parameter in self.network.named_parameters():
+                momentum = self.optimiser.state[parameter].get("momentum_buffer")
+                if momentum is not None:
+                    tensors[f"momentum.{name}"] = momentum.detach().cpu().contiguous()
+            checkpoint.save(self.path, tensors, progress, self.configuration)
+        self._kept, self._saved_at = progress, time.monotonic()
 
-    def _load(self) -> None:
-        with safe_open(self.checkpoint, framework="pt") as file:
-            about = file.metadata()
-            keys: list[str] = file.keys()
-            tensors = {key: file.get_tensor(key) for key in keys}
-        if about.get("identity") != self.identity:
-            raise TrainingError(f"{self.checkpoint} belongs to another data set or other parameters; remove it")
+    def _resume(self) -> None:
+        tensors, progress = checkpoint.load(self.path, self.configuration)
         weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
         self.network.load_state_dict(weights)
         for name, parameter in self.network.named_parameters():
             if (momentum := tensors.get(f"momentum.{name}")) is not None:
                 buffer = torch.empty_like(parameter).copy_(momentum)
                 self.optimiser.state[parameter]["momentum_buffer"] = buffer
-        self.history = [Epoch(**row) for row in json.loads(about["history"])]
+        self.history, self._step, self._kept = list(progress.history), progress.step, progress
+        mine = progress.sums[self.rank]
+        self._sums = torch.tensor(mine, dtype=torch.float64, device=self.device)
+        self._looked_at = self._seen(), mine[0]
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Note Ctrl-C and a scheduler's SIGTERM, to be heeded between two steps; obey the second at once."""
+
+        def note(number: int, frame: object) -> None:
+            if self._asked_to_stop:
+                raise KeyboardInterrupt
+            self._asked_to_stop = True
+
+        if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+            yield
+            return
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _judge(logits: Tensor, labels: Tensor, loss: Tensor) -> Tensor:
+    """Return (2,) float64: the summed loss, and how many are classified right."""
+    right = (logits.argmax(1) == labels).sum()
+    return torch.stack([loss.detach().double(), right.double()])

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -141,14 +142,36 @@ def test_rivals_and_controls_are_entries_of_params(finished: Project) -> None:
     finished.dvc("checkout")
 
 
-def test_grouping_under_torchrun_gives_the_same_files(finished: Project) -> None:
+def test_two_processes_group_to_the_same_files_and_train_one_run(finished: Project) -> None:
     made = [finished.folder / "classes/clustered.csv", finished.folder / "metrics/clustered/clusters.json"]
     before = [path.read_bytes() for path in made]
+    model = finished.folder / "models/baseline/weights.safetensors"
+    alone = model.read_bytes()
+    finished.change(lambda values: values["machine"].update(processes=2, threads=1))
     for path in made:
         path.unlink()
-    launch = ["python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    finished.run(*launch, "-m", "exemplarcnn.stages.group", "clustered")
+    finished.run("python", "-m", "exemplarcnn.stages.group", "clustered")
     assert [path.read_bytes() for path in made] == before
+
+    count = len(trainings(finished))
+    finished.dvc("repro", "--single-item", "train@baseline")
+    together = model.read_bytes()
+    assert together != alone
+    assert len(trainings(finished)) == count + 1
+    curve = pd.read_csv(finished.folder / "metrics/baseline/train.csv")
+    assert curve["epoch"].tolist() == [1, 2]
+    model.unlink()
+    finished.run("python", "-m", "exemplarcnn.stages.train", "baseline")
+    assert model.read_bytes() == together
+    finished.run("exemplarcnn", "profile", "tiny")
+    finished.repro("train@baseline")
+    assert model.read_bytes() == alone
+
+
+def trainings(project: Project) -> list[Any]:
+    client = mlflow.MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
+    everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+    return [run for run in client.search_runs(everywhere) if run.data.tags.get("kind") == "train"]
 
 
 def test_epochs_touch_training_and_nothing_before_it(finished: Project) -> None:

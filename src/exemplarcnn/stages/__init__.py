@@ -3,6 +3,7 @@
 ``python -m exemplarcnn.stages.NAME [VARIANT]`` runs one, from the repository's root.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,16 +19,34 @@ from exemplarcnn.files import digest
 Stage = Callable[[str, Config], None]
 
 
-def main(stage: Stage) -> None:
-    """Run a stage from the command line: check all parameters first, print errors a person can act on."""
+def main(stage: Stage, together: bool = False) -> None:
+    """Run a stage from the command line: check all parameters first, print errors a person can act on.
+
+    Parameters
+    ----------
+    stage
+        What to run.
+    together
+        Whether ``machine.processes`` of them work together, started by ``torchrun``.
+    """
     try:
         config = load()
+        if together and config.machine.processes > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+            _start_together(config.machine.processes)
         use_threads(config.machine.threads)
         stage(sys.argv[1] if len(sys.argv) > 1 else "", config)
     except PipelineError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on from what is done")
+
+
+def _start_together(processes: int) -> None:
+    """Replace this process by the launcher of several like it."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    spec = sys.modules["__main__"].__spec__
+    assert spec is not None
+    os.execv(sys.executable, [sys.executable, *launcher, spec.name, *sys.argv[1:]])
 
 
 def code(*modules: ModuleType) -> str:

@@ -1,6 +1,6 @@
 """Stage ``group``: a class table made by clustering the features of another variant.
 
-``torchrun --nproc-per-node N -m exemplarcnn.stages.group VARIANT`` shares the search for near pairs among processes.
+``machine.processes`` of them share the search for near pairs.
 """
 
 from exemplarcnn import classes, distributed, figures, images, models, paths, quality, stages
@@ -29,4 +29,4 @@ def run(variant: str, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    stages.main(run)
+    stages.main(run, together=True)

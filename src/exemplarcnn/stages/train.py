@@ -1,43 +1,66 @@
-"""Stage ``train``: a network that tells the surrogate classes apart."""
+"""Stage ``train``: a network that tells the surrogate classes apart.
+
+``machine.processes`` of them train together; on several machines, that share this folder, start each with
+``torchrun ... -m exemplarcnn.stages.train VARIANT``.
+"""
 
 import shutil
 from dataclasses import asdict
 
 import pandas as pd
 
-from exemplarcnn import models, network, paths, rng, stages, tracking, training
+from exemplarcnn import batches, distributed, figures, models, network, paths, rng, stages, tracking, training
+from exemplarcnn.checkpoint import Epoch
 from exemplarcnn.config import Config
-from exemplarcnn.files import digest_of, read_json, whole_folder, write_table
+from exemplarcnn.files import read_json, whole_folder, write_table
 
 
 def run(variant: str, config: Config) -> None:
-    """Write ``models/VARIANT/`` and ``metrics/VARIANT/train.csv``, going on from a checkpoint in ``work/``."""
+    """Write ``models/VARIANT/``, ``metrics/VARIANT/train.csv`` as it grows, and a picture of the first layer's filters.
+
+    Goes on from a checkpoint in ``work/train/VARIANT/``.
+    """
+    with distributed.processes():
+        trainer = _trainer(variant, config)
+        if distributed.rank() > 0:
+            trainer.run()
+            return
+        about = read_json(paths.surrogate_set(variant) / "set.json")
+        with tracking.run("train", variant, config) as tracked, whole_folder(paths.model(variant)) as partial:
+            models.describe(partial / "network.json", config.network, about)
+            models.save_weights(partial / "initial.safetensors", trainer.network)
+            curve: list[Epoch] = []
+
+            def after_epoch(row: Epoch) -> None:
+                curve.append(row)
+                write_table(paths.learning_curve(variant), pd.DataFrame([asdict(each) for each in curve]))
+                tracked.epoch(row)
+
+            trainer.run(after_epoch)
+            models.save_weights(partial / "weights.safetensors", trainer.network)
+            figures.filters(paths.filters_picture(variant), trainer.network.tensors()["conv1.weight"].numpy())
+    shutil.rmtree(trainer.path.parent, ignore_errors=True)
+
+
+def _trainer(variant: str, config: Config) -> training.Trainer:
     folder = paths.surrogate_set(variant)
     about = read_json(folder / "set.json")
-    device = models.pick_device(config.machine.device)
-    identity = digest_of(
-        {
-            "code": stages.code(training, network, rng),
-            "set": about,
-            "network": config.network.model_dump(mode="json"),
-            "train": config.train.model_dump(mode="json"),
-            "seed": config.seed,
-            "threads": config.machine.threads,
-            "device": device.type,
-        }
-    )
-    work = paths.WORK / "train" / identity[:16]
+    device = distributed.own(models.pick_device(config.machine.device))
+    configuration = {
+        "set": about,
+        "network": config.network.model_dump(mode="json"),
+        "train": config.train.model_dump(mode="json"),
+        "seed": config.seed,
+        "threads": config.machine.threads,
+        "processes": distributed.world(),
+        "device": device.type,
+        "code": stages.code(training, batches, network, rng),
+    }
     net = network.initialise(config.network, about["classes"], about["patch"], config.seed, about["mean"], about["std"])
-    with tracking.run("train", variant, config) as tracked, whole_folder(paths.model(variant)) as partial:
-        models.describe(partial / "network.json", config.network, about)
-        models.save_weights(partial / "initial.safetensors", net)
-        checkpoint = work / "checkpoint.safetensors"
-        trainer = training.Trainer(net, folder, config.train, config.seed, device, checkpoint, identity)
-        history = trainer.run(after_epoch=tracked.epoch)
-        models.save_weights(partial / "weights.safetensors", net)
-        write_table(paths.learning_curve(variant), pd.DataFrame([asdict(row) for row in history]))
-    shutil.rmtree(work, ignore_errors=True)
+    path = paths.WORK / "train" / variant / "checkpoint.safetensors"
+    minutes = config.machine.checkpoint_minutes
+    return training.Trainer(net, folder, config.train, config.seed, device, path, configuration, minutes)
 
 
 if __name__ == "__main__":
-    stages.main(run)
+    stages.main(run, together=True)

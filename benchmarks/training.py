@@ -1,0 +1,211 @@
+"""SGD steps a second, beside a textbook loop, a batch that is always the same, and the machine's matrix products.
+
+    python benchmarks/training.py              # patches of the embedded sample
+    python benchmarks/training.py FOLDER       # patches of the images of STL-10's train_X.bin in FOLDER
+    python benchmarks/training.py --quick      # a small network, a few steps
+
+Networks: that of profile `bench`, and the paper's with its 16,000 classes. Batches of 128 patches of 32×32, as many
+threads as there are cores. Ways, in turns, the median over rounds:
+
+textbook       PNG files, `ImageFolder` and `DataLoader` with two worker processes, float32, `loss.item()` each step
+fp32           the pipeline's `Trainer` with `train.precision: fp32` and `train.channels_last: false`
+bf16           the same in its defaults: autocast to bfloat16, channels last
+fixed batch    the steps of `bf16` on one batch that lies in memory: how fast a loader could let it be
+
+A step's floating-point operations are counted by torch; their rate is also given as a share of that of large matrix
+products, in float32 for the first two ways and in bfloat16 for the others.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision import datasets, transforms
+
+from _common import ROOT, finish
+from exemplarcnn import config, download, images, network, surrogate
+from exemplarcnn.training import Trainer
+
+BATCH = 128
+WARM = 2
+Round = Callable[[], float]
+
+
+def write_sets(pool: images.Pool, classes: int, folder: Path, steps: int) -> dict[str, Any]:
+    """Draw a surrogate set of as many batches, and write it once more as PNG files; return its summary."""
+    params = config.parse(config.compose(ROOT / "conf", "paper"), "profile paper")
+    count = min(len(pool), classes, steps * BATCH // 10)
+    trained = params.trained["baseline"].model_copy(update={"patches_per_image": None, "patches": steps * BATCH})
+    everything = np.arange(count)
+    table = pd.DataFrame({"class_id": everything, "image_id": everything, "origin": "seed"})
+    recipe = params.surrogate.model_copy(update={"valid_patches_per_image": 1})
+    about = surrogate.write_set(folder / "set", folder / "work", pool, table, recipe, trained, 0, os.cpu_count() or 1)
+    patches, labels = np.load(folder / "set" / "train.npy"), np.load(folder / "set" / "train_y.npy")
+    for index, (patch, label) in enumerate(zip(patches, labels, strict=True)):
+        place = folder / "png" / f"{label:05}"
+        place.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(place / f"{index}.png"), cv2.cvtColor(patch, cv2.COLOR_RGB2BGR))
+    return about
+
+
+def textbook(net: network.ExemplarCNN, params: config.Train, folder: Path, about: dict[str, Any]) -> Round:
+    """Train as tutorials do."""
+    steps = [transforms.ToTensor(), transforms.Normalize(about["mean"], about["std"])]
+    dataset = datasets.ImageFolder(str(folder / "png"), transforms.Compose(steps))
+    loader = DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=2)
+    criterion = nn.CrossEntropyLoss()
+    optimiser = torch.optim.SGD(net.parameters(), lr=params.groups.conv1.lr, momentum=params.momentum)
+
+    def run() -> float:
+        net.train()
+        ends = []
+        for inputs, labels in loader:
+            optimiser.zero_grad()
+            loss = criterion(net(inputs), labels)
+            loss.backward()
+            optimiser.step()
+            loss.item()
+            ends.append(time.perf_counter())
+        return per_step(ends)
+
+    return run
+
+
+def pipeline(net: network.ExemplarCNN, params: config.Train, folder: Path) -> Round:
+    """Train as the pipeline does; an epoch is a round."""
+
+    def run() -> float:
+        checkpoint = folder / "checkpoint.safetensors"
+        checkpoint.unlink(missing_ok=True)
+        trainer = Trainer(net, folder / "set", params, 0, torch.device("cpu"), checkpoint, {}, minutes=1000)
+        ends: list[float] = []
+        step = trainer.step
+
+        def timed(*batch: Any) -> None:
+            step(*batch)
+            ends.append(time.perf_counter())
+
+        trainer.step = timed  # type: ignore[method-assign]  # to look at the clock
+        trainer.run()
+        return per_step(ends)
+
+    return run
+
+
+def fixed(net: network.ExemplarCNN, params: config.Train, folder: Path, steps: int) -> Round:
+    """Repeat the pipeline's step on one batch."""
+    trainer = Trainer(net, folder / "set", params, 0, torch.device("cpu"), folder / "none", {})
+    patches, labels = trainer.train.get(np.arange(BATCH))
+
+    def run() -> float:
+        net.train()
+        ends = []
+        for _ in range(steps):
+            trainer.step(patches, labels, BATCH)
+            ends.append(time.perf_counter())
+        return per_step(ends)
+
+    return run
+
+
+def per_step(ends: list[float]) -> float:
+    """Median time of a step, in seconds; the first steps are for warming up."""
+    return float(np.median(np.diff(ends[WARM:])))
+
+
+def matrix_products(dtype: torch.dtype, side: int = 2048) -> float:
+    """Operations a second of a large matrix product."""
+    first, second = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
+    seconds = []
+    for _ in range(8):
+        begin = time.perf_counter()
+        first @ second
+        seconds.append(time.perf_counter() - begin)
+    return 2 * side**3 / float(np.median(seconds))
+
+
+def operations(net: network.ExemplarCNN) -> int:
+    """Floating-point operations of one step."""
+    net.train()
+    with FlopCounterMode(display=False) as counter:
+        net(torch.zeros(BATCH, 3, 32, 32)).sum().backward()
+    return int(counter.get_total_flops())
+
+
+def networks(quick: bool) -> Iterator[tuple[str, config.Config, int]]:
+    """Name, parameters and number of classes of the networks."""
+    for profile, classes in [("tiny", 20)] if quick else [("bench", 2000), ("paper", 16000)]:
+        yield profile, config.parse(config.compose(ROOT / "conf", profile), f"profile {profile}"), classes
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="STL-10's binary files (default: the embedded sample)")
+    parser.add_argument("--quick", action="store_true", help="profile `tiny`, a few steps")
+    arguments = parser.parse_args()
+    source = download.binary_folder(arguments.folder).resolve() if arguments.folder else ROOT / "data"
+    pool = images.open_pool(source, "train")
+    torch.set_num_threads(os.cpu_count() or 1)
+    rates = {"float32": matrix_products(torch.float32), "bfloat16": matrix_products(torch.bfloat16)}
+    print("matrix products, GFLOP/s:", {name: round(rate / 1e9) for name, rate in rates.items()}, end="\n\n")
+    rows: list[dict[str, Any]] = []
+    for profile, values, classes in networks(arguments.quick):
+        steps, rounds = (6, 1) if arguments.quick else (30, 5) if profile == "bench" else (8, 3)
+        with tempfile.TemporaryDirectory() as name:
+            rows += measure(profile, values.network, values.train, classes, pool, Path(name), steps, rounds, rates)
+    finish(pd.DataFrame(rows).round(2), "training", quick=arguments.quick, products=rates, rows=rows)
+
+
+def measure(
+    profile: str,
+    sizes: config.Network,
+    params: config.Train,
+    classes: int,
+    pool: images.Pool,
+    folder: Path,
+    steps: int,
+    rounds: int,
+    rates: dict[str, float],
+) -> list[dict[str, Any]]:
+    """Measure all ways with one network, in turns."""
+    about = write_sets(pool, classes, folder, steps)
+    one = params.model_copy(update={"epochs": 1, "batch_size": BATCH})
+    plain = one.model_copy(update={"precision": "fp32", "channels_last": False})
+
+    def net() -> network.ExemplarCNN:
+        return network.initialise(sizes, classes, 32, 0, about["mean"], about["std"])
+
+    ways = {
+        "textbook": textbook(net(), one, folder, about),
+        "fp32": pipeline(net(), plain, folder),
+        "bf16": pipeline(net(), one, folder),
+        "fixed batch": fixed(net(), one, folder, steps),
+    }
+    count = operations(net())
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            seconds[name].append(way())
+    found = {name: float(np.median(each)) for name, each in seconds.items()}
+    result = []
+    for name, each in found.items():
+        product = rates["float32" if name in ("textbook", "fp32") else "bfloat16"]
+        row = {"network": profile, "way": name, "patches/s": BATCH / each, "times textbook": found["textbook"] / each}
+        result.append(row | {"of fixed batch": found["fixed batch"] / each, "of products": count / each / product})
+    return result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Batches of a surrogate set: from its memory map, or from the device if the set fits there."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from exemplarcnn.files import read_array
+
+# A set is held on a GPU if it takes no more than this share of the free memory: the network needs the rest.
+SHARE_OF_MEMORY = 0.5
+AHEAD = 2
+COPIED_AT_ONCE = 1 << 16
+
+Batch = tuple[Tensor, Tensor]
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+class Batches:
+    """Patches and labels of a surrogate set, on the device that trains.
+
+    Parameters
+    ----------
+    folder
+        The surrogate set.
+    name
+        ``train`` or ``valid``.
+    device
+        Where batches are wanted.
+    """
+
+    def __init__(self, folder: Path, name: str, device: torch.device):
+        self.patches: NDArray[np.uint8] = read_array(folder / f"{name}.npy")
+        self.labels = torch.from_numpy(np.array(read_array(folder / f"{name}_y.npy"), np.int64))
+        self.device = device
+        self._held: Tensor | None = None
+        if device.type == "cuda" and self.patches.nbytes < SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0]:
+            self.hold()
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    def hold(self) -> None:
+        """Copy the set to the device, so that no batch has to travel there."""
+        held = torch.empty(self.patches.shape, dtype=torch.uint8, device=self.device)
+        for start in range(0, len(self), COPIED_AT_ONCE):
+            held[start : start + COPIED_AT_ONCE] = torch.from_numpy(
+                np.array(self.patches[start : start + COPIED_AT_ONCE])
+            )
+        self._held, self.labels = held, self.labels.to(self.device)
+
+    def get(self, rows: NDArray[np.int64]) -> Batch:
+        """Return patches (n, side, side, 3) uint8 and labels (n,) int64 of some rows."""
+        index = torch.from_numpy(rows)
+        if self._held is not None:
+            index = index.to(self.device)
+            return self._held[index], self.labels[index]
+        patches, labels = torch.from_numpy(self.patches[rows]), self.labels[index]
+        if self.device.type == "cuda":  # from pinned memory copies run beside the computation
+            patches = patches.pin_memory().to(self.device, non_blocking=True)
+            labels = labels.pin_memory().to(self.device, non_blocking=True)
+        return patches, labels
+
+    def each(self, rows: Iterable[NDArray[np.int64]]) -> Iterator[Batch]:
+        """Yield the batch of each of several groups of rows, gathering the next while one is in use."""
+        return ahead(self.get, rows)
+
+
+def ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+    """Yield what is made of each item, in order; the next ones are made meanwhile by a thread."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting: deque[Future[Made]] = deque()
+        for item in items:
+            waiting.append(thread.submit(make, item))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
