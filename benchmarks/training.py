@@ -35,10 +35,12 @@ from torchvision import datasets, transforms
 
 from _common import ROOT, finish
 from exemplarcnn import config, download, images, network, surrogate
+from exemplarcnn.batches import Batches
 from exemplarcnn.training import Trainer
 
 BATCH = 128
 WARM = 2
+CPU = torch.device("cpu")
 Round = Callable[[], float]
 
 
@@ -82,13 +84,18 @@ def textbook(net: network.ExemplarCNN, params: config.Train, folder: Path, about
     return run
 
 
+def sets(folder: Path) -> list[Batches]:
+    """Open the surrogate set."""
+    return [Batches(folder / "set", name, CPU) for name in ("train", "valid")]
+
+
 def pipeline(net: network.ExemplarCNN, params: config.Train, folder: Path) -> Round:
     """Train as the pipeline does; an epoch is a round."""
 
     def run() -> float:
         checkpoint = folder / "checkpoint.safetensors"
         checkpoint.unlink(missing_ok=True)
-        trainer = Trainer(net, folder / "set", params, 0, torch.device("cpu"), checkpoint, {}, minutes=1000)
+        trainer = Trainer(net, *sets(folder), params, 0, CPU, checkpoint, {}, minutes=1000)
         ends: list[float] = []
         step = trainer.step
 
@@ -105,8 +112,9 @@ def pipeline(net: network.ExemplarCNN, params: config.Train, folder: Path) -> Ro
 
 def fixed(net: network.ExemplarCNN, params: config.Train, folder: Path, steps: int) -> Round:
     """Repeat the pipeline's step on one batch."""
-    trainer = Trainer(net, folder / "set", params, 0, torch.device("cpu"), folder / "none", {})
-    patches, labels = trainer.train.get(np.arange(BATCH))
+    train, valid = sets(folder)
+    trainer = Trainer(net, train, valid, params, 0, CPU, folder / "none", {})
+    patches, labels = train.get(np.arange(BATCH))
 
     def run() -> float:
         net.train()

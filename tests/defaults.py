@@ -5,6 +5,7 @@ from typing import Any
 from exemplarcnn.config import Surrogate
 
 SURROGATE: dict[str, Any] = {
+    "mode": "materialised",
     "anchors_per_image": 1,
     "valid_patches_per_image": 10,
     "scale": [0.7, 1.4],

@@ -59,7 +59,7 @@ def params(**changed: Any) -> Surrogate:
 
 def trained(**changed: Any) -> Trained:
     values = {"pool": "other", "patch": 16, "patches_per_image": 3, "patches_per_class": None}
-    values |= {"table": "table", "patches": None}
+    values |= {"table": "table", "patches": None, "mode": None}
     return Trained.model_validate(values | {"cluster_features": False} | changed)
 
 
@@ -235,9 +235,8 @@ def test_set_does_not_depend_on_the_number_of_workers(
     for workers in (1, 2, 3):
         written(tmp_path / str(workers), pool, workers=workers)
     one, two, three = (contents(tmp_path / str(workers)) for workers in (1, 2, 3))
-    assert sorted(one) == [
-        "anchors.csv", "recipe.json", "set.json", "train.npy", "train_y.npy", "valid.npy", "valid_y.npy",
-    ]  # fmt: skip
+    arrays = ["train.npy", "train_y.npy", "valid.npy", "valid_y.npy"]
+    assert sorted(one) == ["anchors.csv", "portions.csv", "recipe.json", "set.json", *arrays]
     assert one == two == three
 
 
@@ -301,6 +300,7 @@ def test_files_beside_the_patches(pool: ImageFolder, made: Path) -> None:
     assert summary.pop("std") == pytest.approx(train.std(axis=(0, 1, 2)))
     names = ("train", "train_y", "valid", "valid_y")
     assert summary == {
+        "mode": "materialised",
         "classes": 5,
         "images": 8,
         "patch": 16,

@@ -87,7 +87,8 @@ def trainer(
     folder: Path, checkpoint: Path, params: Train | None = None, network: ExemplarCNN | None = None, **changes: Any
 ) -> Trainer:
     values: dict[str, Any] = {"seed": 5, "device": torch.device("cpu"), "configuration": {"of": "mine"}} | changes
-    return Trainer(network or built(), folder, params or train_params(), path=checkpoint, **values)
+    sets = (Batches(folder, name, values["device"]) for name in ("train", "valid"))
+    return Trainer(network or built(), *sets, params or train_params(), path=checkpoint, **values)
 
 
 class Interruption(Exception):  # noqa: N818 - stands for a Ctrl-C, which is no error

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,16 @@ COPIED_AT_ONCE = 1 << 16
 Batch = tuple[Tensor, Tensor]
 Item = TypeVar("Item")
 Made = TypeVar("Made")
+
+
+class Source(Protocol):
+    """What a training takes its batches from."""
+
+    def __len__(self) -> int:
+        """Return the number of patches of an epoch."""
+
+    def each(self, rows: Iterable[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
+        """Yield the batch of each of several groups of rows of an epoch, on the device that trains."""
 
 
 class Batches:
@@ -68,8 +78,11 @@ class Batches:
             labels = labels.pin_memory().to(self.device, non_blocking=True)
         return patches, labels
 
-    def each(self, rows: Iterable[NDArray[np.int64]]) -> Iterator[Batch]:
-        """Yield the batch of each of several groups of rows, gathering the next while one is in use."""
+    def each(self, rows: Iterable[NDArray[np.int64]], epoch: int = 0) -> Iterator[Batch]:
+        """Yield the batch of each of several groups of rows, gathering the next while one is in use.
+
+        They are the same in each epoch.
+        """
         return ahead(self.get, rows)
 
 

@@ -58,6 +58,10 @@ class Machine(_Section):
     checkpoint_minutes: Positive
 
 
+# Whether training patches are drawn once, into a set on disk, or anew for each epoch (section 2.6).
+Mode = Literal["materialised", "online"]
+
+
 class Translate(_Section):
     """How far the anchor moves, in patch sizes (docs/method.md, section 2)."""
 
@@ -76,6 +80,7 @@ class Hsv(_Section):
 class Surrogate(_Section):
     """The transformation recipe and what is drawn of it (docs/method.md, section 2)."""
 
+    mode: Mode
     anchors_per_image: Count
     valid_patches_per_image: Count
     scale: PositiveRange
@@ -237,6 +242,7 @@ class Trained(_Section):
     patches_per_image: Count | None
     patches_per_class: Count | None
     patches: Count | None
+    mode: Mode | None
     cluster_features: bool
 
     @model_validator(mode="after")

@@ -38,7 +38,9 @@ def patches(path: Path, pool: Pool, table: pd.DataFrame, surrogate_set: Path, ro
 
     In the manner of the paper's Figure 1.
     """
-    labels, train = read_array(surrogate_set / "train_y.npy"), read_array(surrogate_set / "train.npy")
+    # In mode `online` the validation patches alone are on disk.
+    name = "train" if (surrogate_set / "train.npy").exists() else "valid"
+    labels, drawn = (read_array(surrogate_set / f"{name}{kind}.npy") for kind in ("_y", ""))
     anchors = pd.read_csv(surrogate_set / "anchors.csv").set_index("image_id")
     rows = min(rows, int(labels.max()) + 1)
     figure = Figure(figsize=(columns + 1, rows + 0.5))
@@ -52,7 +54,7 @@ def patches(path: Path, pool: Pool, table: pd.DataFrame, surrogate_set: Path, ro
             grid[class_id, 0].plot(column, row, "+", color="red", markersize=9)
         start, stop = np.searchsorted(labels, [class_id, class_id + 1])
         for column, place in enumerate(np.linspace(start, stop - 1, min(columns, stop - start)).round().astype(int)):
-            _tile(grid[class_id, column + 1], train[place])
+            _tile(grid[class_id, column + 1], drawn[place])
     figure.suptitle("Surrogate classes: an image with its anchor, and patches of its class", fontsize=10)
     _save(figure, path)
 

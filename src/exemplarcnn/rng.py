@@ -44,12 +44,12 @@ class Stream:
         self._state = self._bits.state
         self.generator = np.random.Generator(self._bits)
 
-    def at(self, major: int, minor: int = 0) -> np.random.Generator:
-        """Set the generator to the start of stream (major, minor), for instance (image, patch), and return it.
+    def at(self, major: int, minor: int = 0, again: int = 0) -> np.random.Generator:
+        """Set the generator to the start of a stream, for instance (image, patch, epoch), and return it.
 
-        Counters of Philox grow from the lowest word, so that streams are 2**128 draws apart.
+        Counters of Philox grow from the lowest word, so that streams are 2**64 draws apart.
         """
-        self._state["state"]["counter"] = np.array([0, 0, minor, major], np.uint64)
+        self._state["state"]["counter"] = np.array([0, again, minor, major], np.uint64)
         self._state["buffer_pos"] = 4
         self._state["has_uint32"] = 0
         self._bits.state = self._state

@@ -1,6 +1,7 @@
 """Surrogate sets: many transformed patches of every image of a class table, with the class as label.
 
-A set is a folder:
+A set is a folder. In mode ``online`` it has no ``train.npy``: its patches are drawn while a network trains
+(``online.py``), and ``portions.csv`` says which row is of which image.
 
 =================  ==================================================================================
 ``train.npy``      (patches, side, side, 3) uint8, ordered by class, image, patch
@@ -8,6 +9,7 @@ A set is a folder:
 ``valid.npy``      patches drawn apart from the training patches, of the same images
 ``valid_y.npy``    their classes
 ``anchors.csv``    image_id, anchor, row, column
+``portions.csv``   image_id, start, stop: its training rows
 ``recipe.json``    the albumentations recipe
 ``set.json``       counts, side, per-channel mean and std of the training patches in 0–1, digest
 =================  ==================================================================================
@@ -37,7 +39,7 @@ from tqdm import tqdm
 from exemplarcnn import recipe, rng
 from exemplarcnn.anchors import draw_anchors
 from exemplarcnn.classes import count
-from exemplarcnn.config import Surrogate, Trained
+from exemplarcnn.config import Mode, Surrogate, Trained
 from exemplarcnn.files import digest, write_array, write_json, write_rows, write_table
 from exemplarcnn.images import Pixels, Pool
 from exemplarcnn.portions import Portion, SurrogateError, portions
@@ -102,8 +104,9 @@ def _draw(painter: Painter, task: Task) -> Drawn:
             valid = painter.patches(image, last - first, rng.Purpose.VALID_PATCH)
             parts.append((train, valid, painter.anchors(image)[None]))
     train, valid, anchors = (np.concatenate(column) for column in zip(*parts, strict=True))
-    write_rows(task.folder / "train.npy", task.portions[0].train[0], train)
-    write_rows(task.folder / "valid.npy", task.portions[0].valid[0], valid)
+    for name, patches in (("train", train), ("valid", valid)):
+        if name in task.kept:
+            write_rows(task.folder / f"{name}.npy", getattr(task.portions[0], name)[0], patches)
     return Drawn(task, anchors, channel_histogram(train))
 
 
@@ -189,6 +192,7 @@ def write_set(
     seed: int,
     workers: int,
     identity: str = "",
+    mode: Mode = "materialised",
 ) -> dict[str, Any]:
     """Draw a surrogate set (docs/method.md, section 2).
 
@@ -207,6 +211,8 @@ def write_set(
         Processes. The bytes do not depend on it.
     identity
         What all of the above amounts to, and the code with it.
+    mode
+        ``online`` keeps the validation patches alone; the training patches are drawn once for their statistics.
 
     Returns
     -------
@@ -223,7 +229,8 @@ def write_set(
     try:
         work.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(work.with_name(f"{work.name}.lock"), timeout=0):
-            unfinished = Unfinished(work, plan, trained.patch, params.anchors_per_image, identity)
+            kept = ("train", "valid") if mode == "materialised" else ("valid",)
+            unfinished = Unfinished(work, plan, kept, trained.patch, params.anchors_per_image, identity)
             painter = Painter(pool, params, trained.patch, seed)
             left = [task for task in unfinished.tasks if not unfinished.done[task.number]]
             begun = len(plan) - sum(len(task.portions) for task in left)
@@ -231,7 +238,7 @@ def write_set(
                 for drawn in _run(painter, left, workers):
                     unfinished.finish(drawn)
                     bar.update(len(drawn.task.portions))
-            summary = _complete(unfinished, plan, table, trained, params, painter)
+            summary = _complete(unfinished, plan, table, trained, params, painter, mode)
             unfinished.hand_over(folder)
     except Timeout:
         raise SurrogateError(f"another process is drawing the set of {work.absolute()}; wait for it") from None
@@ -255,6 +262,7 @@ def _complete(
     trained: Trained,
     params: Surrogate,
     painter: Painter,
+    mode: Mode,
 ) -> dict[str, Any]:
     """Write all that a set has beside the patches; return its summary."""
     made = unfinished.made
@@ -266,8 +274,11 @@ def _complete(
     numbers = np.tile(np.arange(params.anchors_per_image), len(plan))
     columns = np.column_stack([images, numbers, unfinished.anchors.reshape(-1, 2)])
     write_table(made / "anchors.csv", pd.DataFrame(columns, columns=["image_id", "anchor", "row", "column"]))
+    spans = [[portion.image, *portion.train] for portion in plan]
+    write_table(made / "portions.csv", pd.DataFrame(spans, columns=["image_id", "start", "stop"]))
     mean, std = channel_statistics(unfinished.histogram.sum(axis=0))
     summary = {
+        "mode": mode,
         "classes": count(table),
         "images": len(table),
         "patch": trained.patch,
@@ -275,7 +286,7 @@ def _complete(
         "valid_patches": plan[-1].valid[1],
         "mean": mean,
         "std": std,
-        "sha256": digest(*(made / f"{name}.npy" for name in ("train", "train_y", "valid", "valid_y"))),
+        "sha256": digest(*sorted(made.glob("*.npy"))),
     }
     write_json(made / "recipe.json", A.to_dict(painter.recipe))
     write_json(made / "set.json", summary)

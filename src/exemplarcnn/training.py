@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from exemplarcnn import checkpoint, distributed, rng
-from exemplarcnn.batches import Batches
+from exemplarcnn.batches import Source
 from exemplarcnn.checkpoint import Epoch, Progress
 from exemplarcnn.config import Schedule, Train
 from exemplarcnn.errors import PipelineError
@@ -72,8 +72,8 @@ class Trainer:
     ----------
     network
         With its initial weights; trained in place.
-    folder
-        The surrogate set.
+    train, valid
+        The surrogate set's training and validation patches.
     params, seed, device
         Training parameters, the experiment's seed, where to compute.
     path
@@ -87,7 +87,8 @@ class Trainer:
     def __init__(
         self,
         network: ExemplarCNN,
-        folder: Path,
+        train: Source,
+        valid: Source,
         params: Train,
         seed: int,
         device: torch.device,
@@ -100,8 +101,7 @@ class Trainer:
         layout = torch.channels_last if params.channels_last else torch.contiguous_format
         self.network = place(network, device, layout)
         self.optimiser = torch.optim.SGD(network.parameter_groups(params.groups), momentum=params.momentum)
-        self.train = Batches(folder, "train", device)
-        self.valid = Batches(folder, "valid", device)
+        self.train, self.valid = train, valid
         self.rank, self.world = distributed.rank(), distributed.world()
         self.history: list[Epoch] = []
         self._step = 0
@@ -170,7 +170,7 @@ class Trainer:
         shares = (order[start : start + batch][self.rank :: self.world] for start in starts)
         between = 1 if self.device.type == "cpu" and self.world == 1 else STEPS_BETWEEN_LOOKS
         self.network.train()
-        for patches, labels in self.train.each(shares):
+        for patches, labels in self.train.each(shares, epoch):
             count = min(batch, size - self._step * batch)
             torch.manual_seed(int(self._dropout.at(epoch, self._step * self.world + self.rank).integers(2**63)))
             self.step(patches, labels, count)
@@ -219,7 +219,7 @@ class Trainer:
         starts = range(0, size, VALIDATION_BATCH)
         shares = (np.arange(start + self.rank, min(start + VALIDATION_BATCH, size), self.world) for start in starts)
         with torch.inference_mode():
-            for number, (patches, labels) in enumerate(self.valid.each(shares), 1):
+            for number, (patches, labels) in enumerate(self.valid.each(shares, 0), 1):
                 logits = self._forward(self.network, patches)
                 sums += _judge(logits, labels, F.cross_entropy(logits, labels, reduction="sum"))
                 if number % STEPS_BETWEEN_LOOKS == 0:

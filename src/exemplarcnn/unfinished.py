@@ -21,11 +21,15 @@ IMAGES_A_TASK = 32
 
 @dataclass(frozen=True)
 class Task:
-    """Some images in the order of their rows, and the folder of the arrays with these rows."""
+    """Some images in the order of their rows, and the folder of the arrays with these rows.
+
+    ``kept`` names the arrays: in mode ``online`` training patches are drawn for their statistics alone.
+    """
 
     number: int
     portions: list[Portion]
     folder: Path
+    kept: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,8 @@ class Unfinished:
     ----------
     folder
         Where. It is continued in if it was made under the same identity, else emptied.
-    plan, side, anchors_per_image
-        The rows, the side of a patch, anchors an image.
+    plan, kept, side, anchors_per_image
+        The rows, the arrays that are written, the side of a patch, anchors an image.
     identity
         What the bytes of the set depend on.
 
@@ -62,16 +66,24 @@ class Unfinished:
         If there is no room for the patches.
     """
 
-    def __init__(self, folder: Path, plan: list[Portion], side: int, anchors_per_image: int, identity: str):
+    def __init__(
+        self,
+        folder: Path,
+        plan: list[Portion],
+        kept: tuple[str, ...],
+        side: int,
+        anchors_per_image: int,
+        identity: str,
+    ):
         self.folder, self.made = folder, folder / "set"
         pieces = [plan[i : i + IMAGES_A_TASK] for i in range(0, len(plan), IMAGES_A_TASK)]
-        self.tasks = [Task(number, some, self.made) for number, some in enumerate(pieces)]
+        self.tasks = [Task(number, some, self.made, kept) for number, some in enumerate(pieces)]
         # It is written last and removed first: where it is, everything is.
         mark = folder / "identity"
         if not mark.exists() or mark.read_text() != identity:
             shutil.rmtree(folder, ignore_errors=True)
             self.made.mkdir(parents=True)
-            self._reserve({"train": (plan[-1].train[1], side, side, 3), "valid": (plan[-1].valid[1], side, side, 3)})
+            self._reserve({name: (getattr(plan[-1], name)[1], side, side, 3) for name in kept})
             # Not sparse: writing to a mapped file for which there is no room ends the process without a word.
             write_array(folder / "anchors.npy", np.zeros((len(plan), anchors_per_image, 2), np.int64))
             write_array(folder / "histogram.npy", np.zeros((len(self.tasks), 3, 256), np.int64))
@@ -84,7 +96,7 @@ class Unfinished:
         self.anchors, self.histogram, self.done = opened
 
     def _reserve(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        """Create the two arrays of patches, their room included."""
+        """Create the arrays of patches, their room included."""
         needed, free = sum(int(np.prod(shape)) for shape in shapes.values()), shutil.disk_usage(self.folder).free
         if needed > free:
             raise SurrogateError(

@@ -168,6 +168,33 @@ def test_two_processes_group_to_the_same_files_and_train_one_run(finished: Proje
     assert model.read_bytes() == alone
 
 
+def test_a_variant_whose_patches_are_drawn_online(finished: Project) -> None:
+    before = (finished.folder / "params.yaml").read_text()
+    lock = (finished.folder / "dvc.lock").read_text()
+    finished.change(
+        lambda values: values["trained"].update(
+            fresh=values["trained"]["baseline"] | {"mode": "online", "cluster_features": False}
+        )
+    )
+    assert finished.repro("train@fresh") == ["surrogate@fresh", "train@fresh"]
+    made = finished.folder / "surrogates/fresh"
+    assert not (made / "train.npy").exists()
+    curves = [pd.read_csv(finished.folder / f"metrics/{name}/train.csv") for name in ("baseline", "fresh")]
+    assert curves[0].iloc[0].equals(curves[1].iloc[0]), "the first epoch has the patches of the set"
+    assert curves[0].iloc[1]["train_loss"] != curves[1].iloc[1]["train_loss"]
+    # The code that draws is a part of the set, so that another one repeats the training.
+    drawing = (made / "drawing.json").read_text()
+    recipe = finished.folder / "src/exemplarcnn/recipe.py"
+    code = recipe.read_text()
+    recipe.write_text(code + "# changed\n")
+    finished.run("python", "-m", "exemplarcnn.stages.surrogate", "fresh")
+    recipe.write_text(code)
+    assert (made / "drawing.json").read_text() != drawing
+    (finished.folder / "params.yaml").write_text(before)
+    (finished.folder / "dvc.lock").write_text(lock)
+    finished.dvc("checkout")
+
+
 def trainings(project: Project) -> list[Any]:
     client = mlflow.MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
     everywhere = [experiment.experiment_id for experiment in client.search_experiments()]

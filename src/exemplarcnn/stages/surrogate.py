@@ -8,6 +8,8 @@ from exemplarcnn import (
     figures,
     files,
     images,
+    online,
+    painting,
     paths,
     portions,
     recipe,
@@ -18,7 +20,7 @@ from exemplarcnn import (
 )
 from exemplarcnn.config import Config
 
-PACKAGES = ("albumentations", "numpy", "opencv-python-headless")
+PACKAGES = ("albumentations", "numpy", "opencv-python-headless", "torch")
 
 
 def run(variant: str, config: Config) -> None:
@@ -26,21 +28,31 @@ def run(variant: str, config: Config) -> None:
     params = config.trained[variant]
     pool = images.open_pool(paths.DATA, params.pool)
     table = classes.read(paths.class_table(params.table), len(pool))
+    mode = params.mode or config.surrogate.mode
+    # What the bytes of patches depend on, whenever they are drawn.
+    drawing = {
+        "code": stages.code(surrogate, portions, online, painting, recipe, anchors, rng, images, classes, files),
+        "packages": {name: version(name) for name in PACKAGES},
+        "data": images.data_digest(paths.DATA),
+        "surrogate": config.surrogate.model_dump(mode="json", exclude={"mode"}),
+        "trained": params.model_dump(mode="json", exclude={"table", "mode", "cluster_features"}),
+        "seed": config.seed,
+    }
     identity = files.digest_of(
         {
-            "code": stages.code(surrogate, portions, unfinished, recipe, anchors, rng, images, classes, files),
-            "packages": {name: version(name) for name in PACKAGES},
-            "table": files.digest(paths.class_table(params.table)),
+            "drawing": drawing,
+            "code": stages.code(unfinished),
             "pool": images.fingerprint(pool),
-            "surrogate": config.surrogate.model_dump(mode="json"),
-            "trained": params.model_dump(mode="json", exclude={"table", "cluster_features"}),
-            "seed": config.seed,
+            "table": files.digest(paths.class_table(params.table)),
+            "mode": mode,
         }
     )
     folder, work = paths.surrogate_set(variant), paths.WORK / "surrogate" / variant
-    surrogate.write_set(
-        folder, work, pool, table, config.surrogate, params, config.seed, config.machine.workers, identity
-    )
+    workers = config.machine.workers
+    surrogate.write_set(folder, work, pool, table, config.surrogate, params, config.seed, workers, identity, mode)
+    if mode == "online":
+        # Training draws from the data by this code: with this in the set, it is repeated when they change.
+        files.write_json(folder / "drawing.json", {"sha256": files.digest_of(drawing)})
     figures.patches(paths.patches_picture(variant), pool, table, folder)
 
 

@@ -9,7 +9,20 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from exemplarcnn import batches, distributed, figures, models, network, paths, rng, stages, tracking, training
+from exemplarcnn import (
+    batches,
+    distributed,
+    figures,
+    images,
+    models,
+    network,
+    online,
+    paths,
+    rng,
+    stages,
+    tracking,
+    training,
+)
 from exemplarcnn.checkpoint import Epoch
 from exemplarcnn.config import Config
 from exemplarcnn.files import read_json, whole_folder, write_table
@@ -57,9 +70,17 @@ def _trainer(variant: str, config: Config) -> training.Trainer:
         "code": stages.code(training, batches, network, rng),
     }
     net = network.initialise(config.network, about["classes"], about["patch"], config.seed, about["mean"], about["std"])
+    train: batches.Source
+    if about["mode"] == "online":
+        configuration["drawing"] = read_json(folder / "drawing.json")
+        pool = images.open_pool(paths.DATA, config.trained[variant].pool)
+        train = online.Online(folder, pool, config.surrogate, about["patch"], config.seed, device)
+    else:
+        train = batches.Batches(folder, "train", device)
+    valid = batches.Batches(folder, "valid", device)
     path = paths.WORK / "train" / variant / "checkpoint.safetensors"
     minutes = config.machine.checkpoint_minutes
-    return training.Trainer(net, folder, config.train, config.seed, device, path, configuration, minutes)
+    return training.Trainer(net, train, valid, config.train, config.seed, device, path, configuration, minutes)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,85 @@
+"""Training patches that are drawn anew for every epoch, instead of once into a set (docs/method.md, section 2.6)."""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from exemplarcnn import painting, recipe, rng
+from exemplarcnn.batches import SHARE_OF_MEMORY, Batch, ahead
+from exemplarcnn.config import Surrogate
+from exemplarcnn.files import read_array
+from exemplarcnn.images import Pool
+
+PATCHES_AT_A_TIME = 32
+
+
+class Online:
+    """The training patches of a set of mode ``online``; row r of epoch 0 is row r of the set of mode ``materialised``.
+
+    On a CPU the recipe itself draws them, on an accelerator its counterpart in torch, there.
+
+    Parameters
+    ----------
+    folder
+        The surrogate set: which image each row is of, labels, anchors.
+    pool
+        The images, all of one size.
+    params, patch, seed
+        The recipe's parameters, the side of a patch, the experiment's seed.
+    device
+        Where batches are wanted.
+    """
+
+    def __init__(self, folder: Path, pool: Pool, params: Surrogate, patch: int, seed: int, device: torch.device):
+        self.pool, self.patch, self.device = pool, patch, device
+        self.labels = torch.from_numpy(np.array(read_array(folder / "train_y.npy"), np.int64))
+        plan = pd.read_csv(folder / "portions.csv")
+        counts = (plan["stop"] - plan["start"]).to_numpy()
+        # Of each row: the place of its image in the plan, and which of the image's patches it is.
+        self.places = np.repeat(np.arange(len(plan)), counts)
+        self.numbers = np.arange(len(self.places)) - np.repeat(plan["start"].to_numpy(), counts)
+        self.images = plan["image_id"].to_numpy()
+        anchors = pd.read_csv(folder / "anchors.csv")[["row", "column"]].to_numpy()
+        self.anchors = anchors.reshape(len(plan), -1, 2)
+        self.recipe = recipe.build(params, patch)
+        self.in_torch = device.type != "cpu"
+        self._stream = rng.Stream(seed, rng.Purpose.TRAIN_PATCH)
+        self._held: torch.Tensor | None = None
+        if device.type == "cuda":
+            size = len(plan) * pool[int(self.images[0])].nbytes
+            if size < SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0]:
+                self._held = torch.from_numpy(pool.batch(self.images)).to(device)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def each(self, rows: Iterable[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
+        """Yield the batch of each of several groups of rows, drawing the next while one is in use."""
+        return ahead(partial(self.get, epoch=epoch), rows)
+
+    def get(self, rows: NDArray[np.int64], epoch: int) -> Batch:
+        """Return patches (n, side, side, 3) uint8 and labels (n,) int64 of some rows."""
+        patches = [self._drawn(rows[i : i + PATCHES_AT_A_TIME], epoch) for i in range(0, len(rows), PATCHES_AT_A_TIME)]
+        empty = torch.empty((0, self.patch, self.patch, 3), dtype=torch.uint8, device=self.device)
+        return torch.cat(patches or [empty]), self.labels[torch.from_numpy(rows)].to(self.device)
+
+    def _drawn(self, rows: NDArray[np.int64], epoch: int) -> torch.Tensor:
+        places, numbers = self.places[rows], self.numbers[rows]
+        which = zip(self.images[places].tolist(), numbers.tolist(), strict=True)
+        streams = (self._stream.at(image, number, epoch) for image, number in which)
+        pixels = self._pixels(places)
+        anchors = self.anchors[places, numbers % self.anchors.shape[1]]
+        draws = recipe.draw(self.recipe, streams, tuple(pixels.shape[1:]), anchors)
+        if self.in_torch:
+            return painting.paint(self.recipe, pixels, draws)
+        return torch.from_numpy(recipe.paint(self.recipe, pixels.numpy().astype(np.float32) / np.float32(255), draws))
+
+    def _pixels(self, places: NDArray[np.int64]) -> torch.Tensor:
+        if self._held is not None:
+            return self._held[torch.from_numpy(places).to(self.device)]
+        return torch.from_numpy(self.pool.batch(self.images[places])).to(self.device)
