@@ -189,7 +189,10 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Measure all ways with one network, in turns."""
     about = write_sets(pool, classes, folder, steps)
-    one = params.model_copy(update={"epochs": 1, "batch_size": BATCH})
+    # At rates that change nothing the paper's network, too, keeps its weights through all rounds.
+    groups = {name: group.model_copy(update={"lr": 1e-6}) for name, group in params.groups}
+    still = params.groups.model_copy(update=groups)
+    one = params.model_copy(update={"epochs": 1, "batch_size": BATCH, "groups": still})
     plain = one.model_copy(update={"precision": "fp32", "channels_last": False})
 
     def net() -> network.ExemplarCNN:

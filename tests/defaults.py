@@ -6,6 +6,7 @@ from exemplarcnn.config import Surrogate
 
 SURROGATE: dict[str, Any] = {
     "mode": "materialised",
+    "recipe": "arazo",
     "anchors_per_image": 1,
     "valid_patches_per_image": 10,
     "scale": [0.7, 1.4],
@@ -16,6 +17,14 @@ SURROGATE: dict[str, Any] = {
     "hsv": {"power": [0.25, 4.0], "factor": [0.7, 1.4], "shift": [-0.1, 0.1]},
     "hue": [-0.1, 0.1],
     "range_policy": "rescale",
+    "dosovitskiy": {
+        "scale": [-0.5, 0.5],
+        "power": [-2.0, 2.0],
+        "factor": [-0.5, 0.5],
+        "pca_deviation": [1.0, 1.0, 0.5],
+        "translate": 0.25,
+        "tries": 20,
+    },
 }
 
 

@@ -102,8 +102,9 @@ def models(kind: Any) -> Iterator[type[BaseModel]]:
 def test_every_parameter_is_used_by_the_software() -> None:
     sources = [path for path in (ROOT / "src").rglob("*.py") if path.name != "config.py"]
     text = "\n".join(path.read_text() for path in sources)
-    # Groups are read through the names of the layers; `method` decides which model an entry is read as.
-    elsewhere = {*config.LAYERS, "bias", "method"}
+    # Groups are read through the names of the layers; `method` decides which model an entry is read as; dvc.yaml has
+    # a stage for each of `pools`.
+    elsewhere = {*config.LAYERS, "bias", "method", "pools"}
     unused = {
         f"{model.__name__}.{name}"
         for model in models(Config)
@@ -130,6 +131,14 @@ WRONG = [
     ("machine.processes", 0),
     ("machine.checkpoint_minutes", 0),
     ("surrogate.mode", "both"),
+    ("surrogate.recipe", "krizhevsky"),
+    ("surrogate.dosovitskiy.scale", [0.5, -0.5]),
+    ("surrogate.dosovitskiy.power", 2.0),
+    ("surrogate.dosovitskiy.factor", [0.5]),
+    ("surrogate.dosovitskiy.pca_deviation", [1.0, -1.0, 0.5]),
+    ("surrogate.dosovitskiy.translate", -0.1),
+    ("surrogate.dosovitskiy.tries", 0),
+    ("pools", ["unlabelled"]),
     ("trained.baseline.mode", "both"),
     ("machine.memory", 0),
     ("surrogate.anchors_per_image", 0),
@@ -370,6 +379,10 @@ def test_a_grouped_variant_stays_in_the_pool_of_its_source(values: dict[str, Any
     assert complaints(put(values, "trained.clustered.pool", "train")) == [
         "trained.clustered.pool is train, but its classes are images of unlabeled"
     ]
+
+
+def test_the_pool_of_a_trained_variant_is_measured(values: dict[str, Any]) -> None:
+    assert complaints(put(values, "pools", ["train"])) == ["pools: unlabeled is missing, the pool of trained.baseline"]
 
 
 def test_a_seeded_variant_is_trained_on_the_pool_of_its_table(values: dict[str, Any]) -> None:

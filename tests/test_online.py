@@ -59,8 +59,8 @@ def drawn(folder: Path, pool: Pool, mode: Any, recipe: Any, budget: Trained, see
     return write_set(folder, folder.with_name(f"work-{mode}"), pool, TABLE, recipe, budget, seed, 1, mode=mode)
 
 
-def opened(folder: Path, pool: Pool, recipe: Any, seed: int = 3) -> Online:
-    return Online(folder, pool, recipe, SIDE, seed, CPU)
+def opened(folder: Path, pool: Pool, seed: int = 3) -> Online:
+    return Online(folder, pool, SIDE, seed, CPU)
 
 
 def everything(online: Online, epoch: int) -> NDArray[np.uint8]:
@@ -80,7 +80,7 @@ BUDGETS = [
 def test_the_first_epoch_is_the_materialised_set(tmp_path: Path, pool: Pool, recipe: Any, budget: Any) -> None:
     recipe, budget = params(**recipe), trained(**budget)
     summaries = [drawn(tmp_path / mode, pool, mode, recipe, budget) for mode in ("materialised", "online")]
-    online = opened(tmp_path / "online", pool, recipe)
+    online = opened(tmp_path / "online", pool)
     expected = np.load(tmp_path / "materialised" / "train.npy")
     assert np.array_equal(everything(online, 0), expected)
     assert np.array_equal(online.labels, np.load(tmp_path / "materialised" / "train_y.npy"))
@@ -94,18 +94,18 @@ def test_the_first_epoch_is_the_materialised_set(tmp_path: Path, pool: Pool, rec
 def test_each_epoch_has_patches_of_its_own_of_the_same_images(tmp_path: Path, pool: Pool) -> None:
     recipe = params()
     drawn(tmp_path / "set", pool, "online", recipe, trained())
-    online = opened(tmp_path / "set", pool, recipe)
+    online = opened(tmp_path / "set", pool)
     epochs = [everything(online, epoch) for epoch in range(3)]
     assert len(np.unique(np.concatenate(epochs).reshape(3 * len(online), -1), axis=0)) == 3 * len(online)
-    again = opened(tmp_path / "set", pool, recipe)
+    again = opened(tmp_path / "set", pool)
     assert np.array_equal(everything(again, 2), epochs[2])
-    assert not np.array_equal(everything(opened(tmp_path / "set", pool, recipe, seed=4), 2), epochs[2])
+    assert not np.array_equal(everything(opened(tmp_path / "set", pool, seed=4), 2), epochs[2])
 
 
 def test_rows_do_not_depend_on_the_rows_beside_them(tmp_path: Path, pool: Pool) -> None:
     recipe = params()
     drawn(tmp_path / "set", pool, "online", recipe, trained())
-    online = opened(tmp_path / "set", pool, recipe)
+    online = opened(tmp_path / "set", pool)
     whole = everything(online, 1)
     order = np.random.default_rng(0).permutation(len(online))
     groups = [order[:50], order[50:51], order[51:51], order[51:]]
@@ -120,7 +120,7 @@ def test_rows_do_not_depend_on_the_rows_beside_them(tmp_path: Path, pool: Pool) 
 def test_in_torch_the_same_patches_up_to_rounding(tmp_path: Path, pool: Pool, policy: str) -> None:
     recipe = params(range_policy=policy)
     drawn(tmp_path / "set", pool, "online", recipe, trained())
-    online = opened(tmp_path / "set", pool, recipe)
+    online = opened(tmp_path / "set", pool)
     expected = everything(online, 1).astype(int)
     online.in_torch = True  # as on an accelerator
     apart = np.abs(everything(online, 1) - expected)
@@ -140,7 +140,7 @@ def test_images_of_several_sizes_are_refused(tmp_path: Path) -> None:
     recipe = params()
     drawn(tmp_path / "set", pool, "online", recipe, trained())
     with pytest.raises(DataError, match="to one size"):
-        everything(opened(tmp_path / "set", pool, recipe), 0)
+        everything(opened(tmp_path / "set", pool), 0)
 
 
 # Training
@@ -160,7 +160,7 @@ def test_training_online_differs_after_the_first_epoch(tmp_path: Path, pool: Poo
     recipe = params()
     drawn(tmp_path / "set", pool, "materialised", recipe, trained())
     kept = trainer(tmp_path / "set", Batches(tmp_path / "set", "train", CPU), tmp_path / "a").run()
-    online = trainer(tmp_path / "set", opened(tmp_path / "set", pool, recipe), tmp_path / "b").run()
+    online = trainer(tmp_path / "set", opened(tmp_path / "set", pool), tmp_path / "b").run()
     assert online[0] == kept[0]
     assert online[1] != kept[1]
 
@@ -168,12 +168,12 @@ def test_training_online_differs_after_the_first_epoch(tmp_path: Path, pool: Poo
 def test_training_online_goes_on_to_the_same_bits(tmp_path: Path, pool: Pool) -> None:
     recipe = params()
     drawn(tmp_path / "set", pool, "online", recipe, trained())
-    whole = trainer(tmp_path / "set", opened(tmp_path / "set", pool, recipe), tmp_path / "whole")
+    whole = trainer(tmp_path / "set", opened(tmp_path / "set", pool), tmp_path / "whole")
     expected = whole.run()
-    cut = trainer(tmp_path / "set", opened(tmp_path / "set", pool, recipe), tmp_path / "cut")
+    cut = trainer(tmp_path / "set", opened(tmp_path / "set", pool), tmp_path / "cut")
     with pytest.raises(Interruption):
         cut.run(stop_after(2))
-    resumed = trainer(tmp_path / "set", opened(tmp_path / "set", pool, recipe), tmp_path / "cut")
+    resumed = trainer(tmp_path / "set", opened(tmp_path / "set", pool), tmp_path / "cut")
     rows: list[Epoch] = []
     assert resumed.run(rows.append) == expected
     assert same(weights(resumed.network), weights(whole.network))

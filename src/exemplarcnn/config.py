@@ -77,10 +77,22 @@ class Hsv(_Section):
     shift: Range
 
 
+class Dosovitskiy(_Section):
+    """What the recipe `dosovitskiy` has of its own (docs/method.md, section 2.2); ranges of powers of two."""
+
+    scale: Range
+    translate: NotNegative
+    tries: Count
+    pca_deviation: tuple[NotNegative, NotNegative, NotNegative]
+    power: Range
+    factor: Range
+
+
 class Surrogate(_Section):
     """The transformation recipe and what is drawn of it (docs/method.md, section 2)."""
 
     mode: Mode
+    recipe: Literal["arazo", "dosovitskiy"]
     anchors_per_image: Count
     valid_patches_per_image: Count
     scale: PositiveRange
@@ -91,6 +103,7 @@ class Surrogate(_Section):
     hsv: Hsv
     hue: Range
     range_policy: Literal["rescale", "clip"]
+    dosovitskiy: Dosovitskiy
 
 
 class Network(_Section):
@@ -316,6 +329,7 @@ class Config(_Section):
     profile: str
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     machine: Machine
+    pools: tuple[PoolName, ...]
     surrogate: Surrogate
     network: Network
     train: Train
@@ -348,6 +362,8 @@ class Config(_Section):
                 )
             if trained.pool != (pool := self.pool_of(trained.table)):
                 raise ValueError(f"trained.{name}.pool is {trained.pool}, but its classes are images of {pool}")
+            if pool not in self.pools:
+                raise ValueError(f"pools: {pool} is missing, the pool of trained.{name}")
         if self.controls.random_network.of not in self.trained:
             raise ValueError(f"controls.random_network.of: {self.controls.random_network.of} is not in trained")
         for name, described in self.described.items():

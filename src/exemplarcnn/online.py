@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
+import albumentations as A
 import numpy as np
 import pandas as pd
 import torch
@@ -11,8 +12,7 @@ from numpy.typing import NDArray
 
 from exemplarcnn import painting, recipe, rng
 from exemplarcnn.batches import SHARE_OF_MEMORY, Batch, ahead
-from exemplarcnn.config import Surrogate
-from exemplarcnn.files import read_array
+from exemplarcnn.files import read_array, read_json
 from exemplarcnn.images import Pool
 
 PATCHES_AT_A_TIME = 32
@@ -26,16 +26,16 @@ class Online:
     Parameters
     ----------
     folder
-        The surrogate set: which image each row is of, labels, anchors.
+        The surrogate set: which image each row is of, labels, anchors, the recipe.
     pool
         The images, all of one size.
-    params, patch, seed
-        The recipe's parameters, the side of a patch, the experiment's seed.
+    patch, seed
+        The side of a patch, the experiment's seed.
     device
         Where batches are wanted.
     """
 
-    def __init__(self, folder: Path, pool: Pool, params: Surrogate, patch: int, seed: int, device: torch.device):
+    def __init__(self, folder: Path, pool: Pool, patch: int, seed: int, device: torch.device):
         self.pool, self.patch, self.device = pool, patch, device
         self.labels = torch.from_numpy(np.array(read_array(folder / "train_y.npy"), np.int64))
         plan = pd.read_csv(folder / "portions.csv")
@@ -46,7 +46,7 @@ class Online:
         self.images = plan["image_id"].to_numpy()
         anchors = pd.read_csv(folder / "anchors.csv")[["row", "column"]].to_numpy()
         self.anchors = anchors.reshape(len(plan), -1, 2)
-        self.recipe = recipe.build(params, patch)
+        self.recipe = A.from_dict(read_json(folder / "recipe.json"))
         self.in_torch = device.type != "cpu"
         self._stream = rng.Stream(seed, rng.Purpose.TRAIN_PATCH)
         self._held: torch.Tensor | None = None

@@ -16,7 +16,10 @@ from torch.nn import functional as F
 
 from exemplarcnn import recipe
 from exemplarcnn.recipe import FLAT, RangePolicy
+from exemplarcnn.recipe_dosovitskiy import PoolPCAContrast, RotatedCrop, SeparateHSVContrast
 
+# A number a patch for saturation, and one for value.
+Pair = tuple[Tensor, Tensor] | Tensor
 # What OpenCV adds to the divisors of saturation and hue, so that black and grey have one.
 EPSILON = torch.finfo(torch.float32).eps
 
@@ -74,6 +77,28 @@ def anchored_crop(images: Tensor, transform: recipe.AnchoredCrop, drawn: recipe.
     return sampled
 
 
+def rotated_crop(images: Tensor, transform: RotatedCrop, drawn: recipe.Columns) -> Tensor:
+    """Sample the pixels of a scaled and turned square."""
+    side = transform.patch
+    angle = np.deg2rad(drawn["angle"])[:, None, None]
+    down, across = np.mgrid[:side, :side] - (side - 1) / 2
+    factor, centre = drawn["factor"][:, None, None], drawn["centre"][:, :, None, None]
+    x = centre[:, 1] + (np.cos(angle) * across - np.sin(angle) * down) / factor
+    y = centre[:, 0] + (np.sin(angle) * across + np.cos(angle) * down) / factor
+    # grid_sample wants -1 and 1 at the outer borders of the image; its border mode repeats the last pixel.
+    height, width = images.shape[2:]
+    grid = _to(images, np.stack([2 * x / width - 1, 2 * y / height - 1], axis=-1))
+    images = images.expand(len(grid), -1, -1, -1)
+    return F.grid_sample(images, grid, "bilinear", "border", align_corners=False)
+
+
+def pool_pca_contrast(patches: Tensor, transform: PoolPCAContrast, drawn: recipe.Columns) -> Tensor:
+    """Stretch each patch along the pool's axes."""
+    matrices = _to(patches, transform.matrices(drawn["factors"]))
+    stretched = torch.baddbmm(matrices[:, :, 3:], matrices[:, :, :3], patches.flatten(2))
+    return into_range(stretched.reshape(patches.shape), "clip")
+
+
 def pca_contrast(patches: Tensor, transform: recipe.PCAContrast, drawn: recipe.Columns) -> Tensor:
     """Stretch each patch along its own axes."""
     pixels = patches.flatten(2)
@@ -104,16 +129,27 @@ def flip_rotate(patches: Tensor, transform: recipe.FlipRotate, drawn: recipe.Col
 
 
 def hsv_contrast(patches: Tensor, transform: recipe.HSVContrast, drawn: recipe.Columns) -> Tensor:
-    """Change saturation and value."""
-    hue, saturation, value = _to_hsv(patches)
+    """Change saturation and value alike."""
     power, factor, shift = _to(patches, drawn["drawn"]).T[:, :, None, None]
+    return _hsv_contrast(patches, (power, power), (factor, factor), (shift, shift), transform.range_policy)
+
+
+def separate_hsv_contrast(patches: Tensor, transform: SeparateHSVContrast, drawn: recipe.Columns) -> Tensor:
+    """Change saturation and value, each by numbers of its own."""
+    powers = _to(patches, drawn["powers"]).T[:, :, None, None]
+    factors = _to(patches, drawn["factors"]).T[:, :, None, None]
+    return _hsv_contrast(patches, powers, factors, torch.zeros_like(powers), "clip")
+
+
+def _hsv_contrast(patches: Tensor, power: Pair, factor: Pair, shift: Pair, policy: RangePolicy) -> Tensor:
+    hue, saturation, value = _to_hsv(patches)
     grey = saturation * value < FLAT
     hue, saturation = hue.masked_fill_(grey, 0), saturation.masked_fill_(grey, 0)
-    saturation = saturation.pow_(power).mul_(factor).add_(shift).clamp_(0, 1)
-    value = value.pow(power).mul_(factor).add_(shift)
-    if transform.range_policy == "clip":
+    saturation = saturation.pow_(power[0]).mul_(factor[0]).add_(shift[0]).clamp_(0, 1)
+    value = value.pow(power[1]).mul_(factor[1]).add_(shift[1])
+    if policy == "clip":
         value.clamp_(0, 1)
-    return into_range(_to_rgb(hue, saturation, value), transform.range_policy)
+    return into_range(_to_rgb(hue, saturation, value), policy)
 
 
 def hue_shift(patches: Tensor, transform: recipe.HueShift, drawn: recipe.Columns) -> Tensor:
@@ -156,4 +192,7 @@ STEPS: dict[type[A.BasicTransform], Step] = {
     recipe.FlipRotate: flip_rotate,
     recipe.HSVContrast: hsv_contrast,
     recipe.HueShift: hue_shift,
+    RotatedCrop: rotated_crop,
+    PoolPCAContrast: pool_pca_contrast,
+    SeparateHSVContrast: separate_hsv_contrast,
 }

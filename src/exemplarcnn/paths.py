@@ -22,6 +22,11 @@ def class_table(variant: str) -> Path:
     return Path("classes") / f"{variant}.csv"
 
 
+def colours(pool: str) -> Path:
+    """Return the principal axes of a pool's colours."""
+    return Path("colours") / f"{pool}.json"
+
+
 def surrogate_set(variant: str) -> Path:
     """Return the folder of a surrogate set."""
     return Path("surrogates") / variant

@@ -29,6 +29,8 @@ from exemplarcnn.config import Surrogate
 Image = NDArray[np.float32]
 # (patches, height, width, 3), contiguous.
 Stack = NDArray[np.float32]
+# A number a patch for saturation, and one for value.
+Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
 # What a transform draws, one row a patch, by the names of its parameters.
 Columns = dict[str, NDArray[Any]]
 RangePolicy = Literal["rescale", "clip"]
@@ -196,10 +198,10 @@ class AnchoredCrop(Step):
         back = np.zeros((len(start), 2, 3))
         back[:, 0, 0], back[:, 1, 1] = per_pixel[:, 1], per_pixel[:, 0]
         back[:, :, 2] = start[:, ::-1]
-        return _warp(images, back, self.patch, self.patch, cv2.BORDER_REPLICATE)
+        return warp(images, back, self.patch, self.patch, cv2.BORDER_REPLICATE)
 
 
-def _warp(images: Stack, back: NDArray[np.float64], height: int, width: int, border: int) -> Stack:
+def warp(images: Stack, back: NDArray[np.float64], height: int, width: int, border: int) -> Stack:
     """Sample patches at the places to which matrices (n, 2, 3) bring the (x, y) of their pixels."""
     result = np.empty((len(back), height, width, 3), np.float32)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -286,7 +288,7 @@ class FlipRotate(Step):
         back[:, :, :2] = np.moveaxis(np.array([[cosine, -sine], [sine, cosine]]), 2, 0)
         back[columns["mirrored"], 0] *= -1
         back[:, :, 2] = middle - back[:, :, :2] @ middle
-        return _warp(images, back, height, width, cv2.BORDER_REFLECT_101)
+        return warp(images, back, height, width, cv2.BORDER_REFLECT_101)
 
 
 class HSVContrast(Step):
@@ -318,22 +320,26 @@ class HSVContrast(Step):
 
     def many(self, images: Stack, columns: Columns) -> Stack:
         """Change S and V; S is clipped to 0–1 before the way back to RGB, V only under ``clip``."""
-        drawn = columns["drawn"]
-        planes = _split(_convert(images, cv2.COLOR_RGB2HSV))
-        hue, saturation, value = planes
-        # Grey has no hue; what rounding leaves between its channels must not become one.
-        grey = saturation * value < FLAT
-        if grey.any():
-            hue[grey] = saturation[grey] = 0
-        for index, power in enumerate(drawn[:, 0].tolist()):
-            cv2.pow(saturation[index], power, dst=saturation[index])
-            cv2.pow(value[index], power, dst=value[index])
-        both = planes[1:]
-        both *= drawn[:, 1, None, None].astype(np.float32)
-        both += drawn[:, 2, None, None].astype(np.float32)
-        clipped = both if self.range_policy == "clip" else saturation
-        np.clip(clipped, 0, 1, out=clipped)
-        return into_range(_convert(_merge(planes, images.shape), cv2.COLOR_HSV2RGB), self.range_policy)
+        power, factor, shift = columns["drawn"].T
+        return hsv_contrast(images, (power, power), (factor, factor), (shift, shift), self.range_policy)
+
+
+def hsv_contrast(images: Stack, power: Pair, factor: Pair, shift: Pair, policy: RangePolicy) -> Stack:
+    """Make ``factor * x ** power + shift`` of saturation and of value, each with one number a patch."""
+    planes = _split(_convert(images, cv2.COLOR_RGB2HSV))
+    hue, *both = planes
+    # Grey has no hue; what rounding leaves between its channels must not become one.
+    grey = both[0] * both[1] < FLAT
+    if grey.any():
+        hue[grey] = both[0][grey] = 0
+    for channel, plane in enumerate(both):
+        for index, each in enumerate(power[channel].tolist()):
+            cv2.pow(plane[index], each, dst=plane[index])
+        plane *= factor[channel][:, None, None].astype(np.float32)
+        plane += shift[channel][:, None, None].astype(np.float32)
+        if channel == 0 or policy == "clip":
+            np.clip(plane, 0, 1, out=plane)
+    return into_range(_convert(_merge(planes, images.shape), cv2.COLOR_HSV2RGB), policy)
 
 
 class HueShift(Step):
@@ -392,7 +398,7 @@ def _merge(planes: NDArray[np.float32], shape: tuple[int, ...]) -> Stack:
 
 
 def build(params: Surrogate, patch: int) -> A.Compose:
-    """Build the recipe for patches of ``patch`` by ``patch`` pixels (docs/method.md, section 2).
+    """Build the recipe `arazo` for patches of ``patch`` by ``patch`` pixels (docs/method.md, section 2.2).
 
     Call it as ``recipe(image=image, anchor=(row, column))["image"]`` after :func:`bind`.
     """

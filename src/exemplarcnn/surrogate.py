@@ -36,9 +36,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from exemplarcnn import recipe, rng
+from exemplarcnn import recipe, recipe_dosovitskiy, rng
 from exemplarcnn.anchors import draw_anchors
 from exemplarcnn.classes import count
+from exemplarcnn.colours import Axes
 from exemplarcnn.config import Mode, Surrogate, Trained
 from exemplarcnn.files import digest, write_array, write_json, write_rows, write_table
 from exemplarcnn.images import Pixels, Pool
@@ -58,14 +59,16 @@ class Painter:
         The images.
     params, patch, seed
         The recipe's parameters, the side of a patch, the experiment's seed.
+    axes
+        Of the pool's colours, for the recipe `dosovitskiy`.
     """
 
-    def __init__(self, pool: Pool, params: Surrogate, patch: int, seed: int):
+    def __init__(self, pool: Pool, params: Surrogate, patch: int, seed: int, axes: Axes | None = None):
         self.pool, self.params, self.patch = pool, params, patch
         self._anchors = rng.Stream(seed, rng.Purpose.ANCHOR)
         self._seen: tuple[int, Pixels, NDArray[np.int64]] | None = None
         self._streams = {p: rng.Stream(seed, p) for p in (rng.Purpose.TRAIN_PATCH, rng.Purpose.VALID_PATCH)}
-        self.recipe = recipe.build(params, patch)
+        self.recipe = build_recipe(params, patch, axes)
 
     def anchors(self, image: int) -> NDArray[np.int64]:
         """Return the image's anchors, (anchors_per_image, 2) int64, row and column."""
@@ -91,6 +94,15 @@ class Painter:
             anchors = draw_anchors(pixels, self.params.anchors_per_image, self._anchors.at(image))
             self._seen = image, pixels, anchors
         return self._seen[1:]
+
+
+def build_recipe(params: Surrogate, patch: int, axes: Axes | None = None) -> A.Compose:
+    """Build the recipe that the parameters name; `dosovitskiy` needs the axes of the pool's colours."""
+    if params.recipe == "arazo":
+        return recipe.build(params, patch)
+    if axes is None:
+        raise SurrogateError("the recipe dosovitskiy needs the axes of the pool's colours")
+    return recipe_dosovitskiy.build(params, patch, axes)
 
 
 def _draw(painter: Painter, task: Task) -> Drawn:
@@ -193,6 +205,7 @@ def write_set(
     workers: int,
     identity: str = "",
     mode: Mode = "materialised",
+    axes: Axes | None = None,
 ) -> dict[str, Any]:
     """Draw a surrogate set (docs/method.md, section 2).
 
@@ -213,6 +226,8 @@ def write_set(
         What all of the above amounts to, and the code with it.
     mode
         ``online`` keeps the validation patches alone; the training patches are drawn once for their statistics.
+    axes
+        Of the pool's colours, for the recipe `dosovitskiy`.
 
     Returns
     -------
@@ -231,7 +246,7 @@ def write_set(
         with FileLock(work.with_name(f"{work.name}.lock"), timeout=0):
             kept = ("train", "valid") if mode == "materialised" else ("valid",)
             unfinished = Unfinished(work, plan, kept, trained.patch, params.anchors_per_image, identity)
-            painter = Painter(pool, params, trained.patch, seed)
+            painter = Painter(pool, params, trained.patch, seed, axes)
             left = [task for task in unfinished.tasks if not unfinished.done[task.number]]
             begun = len(plan) - sum(len(task.portions) for task in left)
             with tqdm(total=len(plan), initial=begun, desc="drawing patches", unit="image") as bar:

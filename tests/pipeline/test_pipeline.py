@@ -195,6 +195,19 @@ def test_a_variant_whose_patches_are_drawn_online(finished: Project) -> None:
     finished.dvc("checkout")
 
 
+def test_a_set_by_the_other_recipe(finished: Project) -> None:
+    before = (finished.folder / "params.yaml").read_text()
+    lock = (finished.folder / "dvc.lock").read_text()
+    finished.change(lambda values: values["surrogate"].update(recipe="dosovitskiy"))
+    assert finished.repro("surrogate@baseline") == ["surrogate@baseline"]
+    axes = json.loads((finished.folder / "colours/unlabeled.json").read_text())
+    recipe = json.loads((finished.folder / "surrogates/baseline/recipe.json").read_text())
+    assert recipe["transform"]["transforms"][1]["axes"] == axes["axes"]
+    (finished.folder / "params.yaml").write_text(before)
+    (finished.folder / "dvc.lock").write_text(lock)
+    finished.dvc("checkout")
+
+
 def trainings(project: Project) -> list[Any]:
     client = mlflow.MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
     everywhere = [experiment.experiment_id for experiment in client.search_experiments()]

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from exemplarcnn import (
     anchors,
     classes,
+    colours,
     figures,
     files,
     images,
@@ -13,6 +14,7 @@ from exemplarcnn import (
     paths,
     portions,
     recipe,
+    recipe_dosovitskiy,
     rng,
     stages,
     surrogate,
@@ -21,6 +23,20 @@ from exemplarcnn import (
 from exemplarcnn.config import Config
 
 PACKAGES = ("albumentations", "numpy", "opencv-python-headless", "torch")
+DRAWING = (
+    surrogate,
+    portions,
+    online,
+    painting,
+    recipe,
+    recipe_dosovitskiy,
+    colours,
+    anchors,
+    rng,
+    images,
+    classes,
+    files,
+)
 
 
 def run(variant: str, config: Config) -> None:
@@ -31,13 +47,15 @@ def run(variant: str, config: Config) -> None:
     mode = params.mode or config.surrogate.mode
     # What the bytes of patches depend on, whenever they are drawn.
     drawing = {
-        "code": stages.code(surrogate, portions, online, painting, recipe, anchors, rng, images, classes, files),
+        "code": stages.code(*DRAWING),
         "packages": {name: version(name) for name in PACKAGES},
         "data": images.data_digest(paths.DATA),
+        "colours": files.digest(paths.colours(params.pool)),
         "surrogate": config.surrogate.model_dump(mode="json", exclude={"mode"}),
         "trained": params.model_dump(mode="json", exclude={"table", "mode", "cluster_features"}),
         "seed": config.seed,
     }
+    axes = colours.read(paths.colours(params.pool))
     identity = files.digest_of(
         {
             "drawing": drawing,
@@ -49,7 +67,7 @@ def run(variant: str, config: Config) -> None:
     )
     folder, work = paths.surrogate_set(variant), paths.WORK / "surrogate" / variant
     workers = config.machine.workers
-    surrogate.write_set(folder, work, pool, table, config.surrogate, params, config.seed, workers, identity, mode)
+    surrogate.write_set(folder, work, pool, table, config.surrogate, params, config.seed, workers, identity, mode, axes)
     if mode == "online":
         # Training draws from the data by this code: with this in the set, it is repeated when they change.
         files.write_json(folder / "drawing.json", {"sha256": files.digest_of(drawing)})

@@ -74,7 +74,7 @@ def _trainer(variant: str, config: Config) -> training.Trainer:
     if about["mode"] == "online":
         configuration["drawing"] = read_json(folder / "drawing.json")
         pool = images.open_pool(paths.DATA, config.trained[variant].pool)
-        train = online.Online(folder, pool, config.surrogate, about["patch"], config.seed, device)
+        train = online.Online(folder, pool, about["patch"], config.seed, device)
     else:
         train = batches.Batches(folder, "train", device)
     valid = batches.Batches(folder, "valid", device)
