@@ -10,10 +10,12 @@ threads as there are cores. Ways, in turns, the median over rounds:
 textbook       PNG files, `ImageFolder` and `DataLoader` with two worker processes, float32, `loss.item()` each step
 fp32           the pipeline's `Trainer` with `train.precision: fp32` and `train.channels_last: false`
 bf16           the same in its defaults: autocast to bfloat16, channels last
+online         the same with `surrogate.mode: online`: patches are drawn while it trains
 fixed batch    the steps of `bf16` on one batch that lies in memory: how fast a loader could let it be
 
-A step's floating-point operations are counted by torch; their rate is also given as a share of that of large matrix
-products, in float32 for the first two ways and in bfloat16 for the others.
+A step's floating-point operations are counted by torch; their rate is also given as a share of that of the fastest of
+some large matrix products, in float32 for the first two ways and in bfloat16 for the others. The count includes the
+zeros around a map, a quarter of all here, which a convolution need not multiply.
 """
 
 import argparse
@@ -35,7 +37,8 @@ from torchvision import datasets, transforms
 
 from _common import ROOT, finish
 from exemplarcnn import config, download, images, network, surrogate
-from exemplarcnn.batches import Batches
+from exemplarcnn.batches import Batches, Source
+from exemplarcnn.online import Online
 from exemplarcnn.training import Trainer
 
 BATCH = 128
@@ -45,19 +48,21 @@ Round = Callable[[], float]
 
 
 def write_sets(pool: images.Pool, classes: int, folder: Path, steps: int) -> dict[str, Any]:
-    """Draw a surrogate set of as many batches, and write it once more as PNG files; return its summary."""
+    """Draw a surrogate set of as many batches, in both modes and as PNG files; return its summary."""
     params = config.parse(config.compose(ROOT / "conf", "paper"), "profile paper")
     count = min(len(pool), classes, steps * BATCH // 10)
     trained = params.trained["baseline"].model_copy(update={"patches_per_image": None, "patches": steps * BATCH})
     everything = np.arange(count)
     table = pd.DataFrame({"class_id": everything, "image_id": everything, "origin": "seed"})
     recipe = params.surrogate.model_copy(update={"valid_patches_per_image": 1})
-    about = surrogate.write_set(folder / "set", folder / "work", pool, table, recipe, trained, 0, os.cpu_count() or 1)
-    patches, labels = np.load(folder / "set" / "train.npy"), np.load(folder / "set" / "train_y.npy")
+    for mode in ("online", "materialised"):
+        place, work, workers = folder / mode, folder / "work", os.cpu_count() or 1
+        about = surrogate.write_set(place, work, pool, table, recipe, trained, 0, workers, mode=mode)
+    patches, labels = np.load(place / "train.npy"), np.load(place / "train_y.npy")
     for index, (patch, label) in enumerate(zip(patches, labels, strict=True)):
-        place = folder / "png" / f"{label:05}"
-        place.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(place / f"{index}.png"), cv2.cvtColor(patch, cv2.COLOR_RGB2BGR))
+        png = folder / "png" / f"{label:05}"
+        png.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(png / f"{index}.png"), cv2.cvtColor(patch, cv2.COLOR_RGB2BGR))
     return about
 
 
@@ -84,18 +89,14 @@ def textbook(net: network.ExemplarCNN, params: config.Train, folder: Path, about
     return run
 
 
-def sets(folder: Path) -> list[Batches]:
-    """Open the surrogate set."""
-    return [Batches(folder / "set", name, CPU) for name in ("train", "valid")]
-
-
-def pipeline(net: network.ExemplarCNN, params: config.Train, folder: Path) -> Round:
+def pipeline(net: network.ExemplarCNN, params: config.Train, folder: Path, train: Source) -> Round:
     """Train as the pipeline does; an epoch is a round."""
+    valid = Batches(folder / "materialised", "valid", CPU)
 
     def run() -> float:
         checkpoint = folder / "checkpoint.safetensors"
         checkpoint.unlink(missing_ok=True)
-        trainer = Trainer(net, *sets(folder), params, 0, CPU, checkpoint, {}, minutes=1000)
+        trainer = Trainer(net, train, valid, params, 0, CPU, checkpoint, {}, minutes=1000)
         ends: list[float] = []
         step = trainer.step
 
@@ -110,10 +111,9 @@ def pipeline(net: network.ExemplarCNN, params: config.Train, folder: Path) -> Ro
     return run
 
 
-def fixed(net: network.ExemplarCNN, params: config.Train, folder: Path, steps: int) -> Round:
+def fixed(net: network.ExemplarCNN, params: config.Train, folder: Path, train: Batches, steps: int) -> Round:
     """Repeat the pipeline's step on one batch."""
-    train, valid = sets(folder)
-    trainer = Trainer(net, train, valid, params, 0, CPU, folder / "none", {})
+    trainer = Trainer(net, train, train, params, 0, CPU, folder / "none", {})
     patches, labels = train.get(np.arange(BATCH))
 
     def run() -> float:
@@ -136,11 +136,11 @@ def matrix_products(dtype: torch.dtype, side: int = 2048) -> float:
     """Operations a second of a large matrix product."""
     first, second = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
     seconds = []
-    for _ in range(8):
+    for _ in range(20):
         begin = time.perf_counter()
         first @ second
         seconds.append(time.perf_counter() - begin)
-    return 2 * side**3 / float(np.median(seconds))
+    return 2 * side**3 / min(seconds)
 
 
 def operations(net: network.ExemplarCNN) -> int:
@@ -198,11 +198,13 @@ def measure(
     def net() -> network.ExemplarCNN:
         return network.initialise(sizes, classes, 32, 0, about["mean"], about["std"])
 
+    kept = Batches(folder / "materialised", "train", CPU)
     ways = {
         "textbook": textbook(net(), one, folder, about),
-        "fp32": pipeline(net(), plain, folder),
-        "bf16": pipeline(net(), one, folder),
-        "fixed batch": fixed(net(), one, folder, steps),
+        "fp32": pipeline(net(), plain, folder, kept),
+        "bf16": pipeline(net(), one, folder, kept),
+        "online": pipeline(net(), one, folder, Online(folder / "online", pool, 32, 0, CPU)),
+        "fixed batch": fixed(net(), one, folder, kept, steps),
     }
     count = operations(net())
     seconds: dict[str, list[float]] = {name: [] for name in ways}

@@ -130,6 +130,7 @@ WRONG = [
     ("machine.workers", 0),
     ("machine.processes", 0),
     ("machine.checkpoint_minutes", 0),
+    ("train.probe_every", -1),
     ("surrogate.mode", "both"),
     ("surrogate.recipe", "krizhevsky"),
     ("surrogate.dosovitskiy.scale", [0.5, -0.5]),

@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -107,8 +108,17 @@ def test_a_training_run(store: Any, pipeline: Pipeline, config: Config) -> None:
     assert "mlflow.parentRunId" not in run.data.tags
     assert steps(store, run, "train_loss") == [(1, 3.0), (2, 1.5)]
     assert steps(store, run, "valid_accuracy") == [(1, 0.09), (2, 0.18)]
-    assert {name for name in run.data.metrics if not name.startswith("system/")} == {"epoch", *tracking.CURVE}
+    found = {name for name in run.data.metrics if not name.startswith("system/")}
+    assert found == {"epoch", *tracking.CURVE} - {"probe_accuracy"}
     assert [artifact.path for artifact in store.list_artifacts(run.info.run_id, "patches")] == ["patches/baseline.png"]
+
+
+def test_the_probe_is_logged_in_the_epochs_that_have_it(store: Any, pipeline: Any, config: Config) -> None:
+    record = pipeline.train()
+    with tracking.run("train", "baseline", config) as tracked:
+        tracked.epoch(replace(epoch(1), probe_accuracy=None))
+        tracked.epoch(replace(epoch(2), probe_accuracy=0.4))
+    assert steps(store, only(store, record), "probe_accuracy") == [(2, 0.4)]
 
 
 def test_data_sets_are_logged_with_their_hashes(store: Any, pipeline: Pipeline, config: Config) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def train_params(**changes: Any) -> Train:
         "schedule": Schedule(epochs=4, drops=((2, 0.5), (3, 0.1))),
         "precision": "fp32",
         "channels_last": False,
+        "probe_every": 0,
     }
     return Train(**(values | changes))
 
@@ -469,6 +471,30 @@ def test_a_network_that_learns_is_not(surrogate_set: Path, tmp_path: Path, caplo
     with pytest.raises(Interruption):
         trainer(surrogate_set, tmp_path / "c", long_training(0.01)).run(stop_after(60))
     assert not caplog.records
+
+
+# Looks on the way
+
+
+def test_a_probe_is_asked_after_every_so_many_epochs_and_changes_nothing(surrogate_set: Path, tmp_path: Path) -> None:
+    plain = trainer(surrogate_set, tmp_path / "plain", network=built(dropout=0.5))
+    rows = plain.run()
+    asked: list[ExemplarCNN] = []
+
+    def probe(network: ExemplarCNN) -> float:
+        asked.append(network)
+        return len(asked) / 10
+
+    params = train_params(probe_every=2)
+    run = trainer(surrogate_set, tmp_path / "c", params, built(dropout=0.5), probe=probe)
+    with pytest.raises(Interruption):
+        run.run(stop_after(3))
+    resumed = trainer(surrogate_set, tmp_path / "c", params, built(dropout=0.5), probe=probe)
+    found = resumed.run()
+    assert [row.probe_accuracy for row in found] == [None, 0.1, None, 0.2]
+    assert [replace(row, probe_accuracy=None) for row in found] == rows
+    assert same(weights(resumed.network), weights(plain.network))
+    assert asked == [run.network, resumed.network]
 
 
 # Several processes

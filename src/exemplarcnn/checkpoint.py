@@ -26,7 +26,10 @@ class CheckpointError(PipelineError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of the learning curve. Losses are mean cross entropies in nats, accuracies shares in 0–1."""
+    """One row of the learning curve. Losses are mean cross entropies in nats, accuracies shares in 0–1.
+
+    ``probe_accuracy`` is what :class:`exemplarcnn.probe.Probe` says, in the epochs in which it is asked.
+    """
 
     epoch: int
     learning_rate: float
@@ -34,6 +37,7 @@ class Epoch:
     train_accuracy: float
     valid_loss: float
     valid_accuracy: float
+    probe_accuracy: float | None = None
 
 
 @dataclass(frozen=True)

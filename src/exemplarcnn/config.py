@@ -150,6 +150,7 @@ class Train(_Section):
     schedule: Schedule
     precision: Literal["fp32", "bf16"]
     channels_last: bool
+    probe_every: Annotated[int, Field(ge=0)]
 
 
 class Features(_Section):

@@ -9,6 +9,7 @@ after the server had been down. No run id enters a result, and a store that fail
 
 import json
 import logging
+import math
 import os
 import re
 import time
@@ -32,7 +33,7 @@ if TYPE_CHECKING:  # importing torch takes seconds
 LONGEST_PARAM = 500
 LONGEST_NAME = 200
 PARAMS_A_CALL = 100
-CURVE = ("learning_rate", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+CURVE = ("learning_rate", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "probe_accuracy")
 BROKEN = "the store failed on the way; the same command goes on"
 # What is tagged with its hash once it is made.
 MADE = {
@@ -133,9 +134,11 @@ class Run:
         """Log one row of the learning curve as it comes, unless the run has it from before an interruption."""
         self._row(row.epoch, {name: getattr(row, name) for name in CURVE})
 
-    def _row(self, epoch: int, values: dict[str, float]) -> None:
+    def _row(self, epoch: int, values: dict[str, float | None]) -> None:
         if epoch > self._epochs:
-            self.metrics({"epoch": epoch} | values, step=epoch)
+            # The probe is not asked in every epoch.
+            known = {name: value for name, value in values.items() if value is not None and not math.isnan(value)}
+            self.metrics({"epoch": epoch} | known, step=epoch)
             self._epochs = epoch if not self.failed else self._epochs
 
     def artifact(self, path: Path) -> None:
@@ -160,7 +163,7 @@ class Run:
 
     def _training(self, variant: str) -> None:
         for row in pd.read_csv(paths.learning_curve(variant)).to_dict("records"):
-            self._row(int(row["epoch"]), {name: row[name] for name in CURVE})
+            self._row(int(row["epoch"]), {name: row.get(name) for name in CURVE})
         self.artifact(paths.patches_picture(variant))
         self.artifact(paths.filters_picture(variant))
 

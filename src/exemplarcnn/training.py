@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,8 @@ class Trainer:
         What the training's result depends on. A checkpoint of another one is refused.
     minutes
         Time between checkpoints within an epoch.
+    probe
+        Judges the network after every ``probe_every`` epochs.
     """
 
     def __init__(
@@ -95,9 +98,11 @@ class Trainer:
         path: Path,
         configuration: dict[str, Any],
         minutes: float = 10.0,
+        probe: Callable[[ExemplarCNN], float] | None = None,
     ):
         self.params, self.seed, self.device = params, seed, device
         self.path, self.configuration, self.minutes = path, configuration, minutes
+        self.probe = probe
         layout = torch.channels_last if params.channels_last else torch.contiguous_format
         self.network = place(network, device, layout)
         self.optimiser = torch.optim.SGD(network.parameter_groups(params.groups), momentum=params.momentum)
@@ -154,6 +159,9 @@ class Trainer:
                 # The last step of an epoch may be the one that breaks the weights: only validation shows it.
                 if not math.isfinite(row.valid_loss):
                     raise TrainingError(self._diverged(epoch, row.valid_loss))
+                every = self.params.probe_every
+                if self.probe is not None and self.rank == 0 and every and (epoch + 1) % every == 0:
+                    row = replace(row, probe_accuracy=self.probe(self.network))
                 self.history.append(row)
                 self._begin_epoch()
                 self._save()

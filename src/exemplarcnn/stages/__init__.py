@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 from threadpoolctl import threadpool_limits
@@ -49,9 +48,9 @@ def _start_together(processes: int) -> None:
     os.execv(sys.executable, [sys.executable, *launcher, spec.name, *sys.argv[1:]])
 
 
-def code(*modules: ModuleType) -> str:
-    """Hash of the source of modules: what a result depends on beside data and parameters."""
-    return digest(*(Path(str(module.__file__)) for module in modules))
+def code(*modules: str) -> str:
+    """Hash of the source of modules of the package: what a result depends on beside data and parameters."""
+    return digest(*(Path(__file__).parents[1] / f"{module}.py" for module in modules))
 
 
 def use_threads(threads: int) -> None:

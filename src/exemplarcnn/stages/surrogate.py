@@ -2,40 +2,24 @@
 
 from importlib.metadata import version
 
-from exemplarcnn import (
-    anchors,
-    classes,
-    colours,
-    figures,
-    files,
-    images,
-    online,
-    painting,
-    paths,
-    portions,
-    recipe,
-    recipe_dosovitskiy,
-    rng,
-    stages,
-    surrogate,
-    unfinished,
-)
+from exemplarcnn import classes, colours, figures, files, images, paths, stages, surrogate
 from exemplarcnn.config import Config
 
 PACKAGES = ("albumentations", "numpy", "opencv-python-headless", "torch")
+# The code that patches depend on, named instead of imported: worker processes import this module, and need no torch.
 DRAWING = (
-    surrogate,
-    portions,
-    online,
-    painting,
-    recipe,
-    recipe_dosovitskiy,
-    colours,
-    anchors,
-    rng,
-    images,
-    classes,
-    files,
+    "surrogate",
+    "portions",
+    "online",
+    "painting",
+    "recipe",
+    "recipe_dosovitskiy",
+    "colours",
+    "anchors",
+    "rng",
+    "images",
+    "classes",
+    "files",
 )
 
 
@@ -59,7 +43,7 @@ def run(variant: str, config: Config) -> None:
     identity = files.digest_of(
         {
             "drawing": drawing,
-            "code": stages.code(unfinished),
+            "code": stages.code("unfinished"),
             "pool": images.fingerprint(pool),
             "table": files.digest(paths.class_table(params.table)),
             "mode": mode,

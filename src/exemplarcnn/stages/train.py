@@ -18,7 +18,7 @@ from exemplarcnn import (
     network,
     online,
     paths,
-    rng,
+    probe,
     stages,
     tracking,
     training,
@@ -67,7 +67,7 @@ def _trainer(variant: str, config: Config) -> training.Trainer:
         "threads": config.machine.threads,
         "processes": distributed.world(),
         "device": device.type,
-        "code": stages.code(training, batches, network, rng),
+        "code": stages.code("training", "batches", "network", "rng"),
     }
     net = network.initialise(config.network, about["classes"], about["patch"], config.seed, about["mean"], about["std"])
     train: batches.Source
@@ -80,7 +80,8 @@ def _trainer(variant: str, config: Config) -> training.Trainer:
     valid = batches.Batches(folder, "valid", device)
     path = paths.WORK / "train" / variant / "checkpoint.safetensors"
     minutes = config.machine.checkpoint_minutes
-    return training.Trainer(net, train, valid, config.train, config.seed, device, path, configuration, minutes)
+    look = probe.Probe(paths.DATA, device) if config.train.probe_every else None
+    return training.Trainer(net, train, valid, config.train, config.seed, device, path, configuration, minutes, look)
 
 
 if __name__ == "__main__":
