@@ -15,7 +15,7 @@ fixed batch    the steps of `bf16` on one batch that lies in memory: how fast a 
 
 A step's floating-point operations are counted by torch; their rate is also given as a share of that of the fastest of
 some large matrix products, in float32 for the first two ways and in bfloat16 for the others. The count includes the
-zeros around a map, a quarter of all here, which a convolution need not multiply.
+zeros around a map, a fifth of all here, which a convolution need not multiply.
 """
 
 import argparse
