@@ -15,8 +15,6 @@ from exemplarcnn.batches import SHARE_OF_MEMORY, Batch, ahead
 from exemplarcnn.files import read_array, read_json
 from exemplarcnn.images import Pool
 
-PATCHES_AT_A_TIME = 32
-
 
 class Online:
     """The training patches of a set of mode ``online``; row r of epoch 0 is row r of the set of mode ``materialised``.
@@ -64,7 +62,10 @@ class Online:
 
     def get(self, rows: NDArray[np.int64], epoch: int) -> Batch:
         """Return patches (n, side, side, 3) uint8 and labels (n,) int64 of some rows."""
-        patches = [self._drawn(rows[i : i + PATCHES_AT_A_TIME], epoch) for i in range(0, len(rows), PATCHES_AT_A_TIME)]
+        patches = [
+            self._drawn(rows[i : i + recipe.PATCHES_AT_A_TIME], epoch)
+            for i in range(0, len(rows), recipe.PATCHES_AT_A_TIME)
+        ]
         empty = torch.empty((0, self.patch, self.patch, 3), dtype=torch.uint8, device=self.device)
         return torch.cat(patches or [empty]), self.labels[torch.from_numpy(rows)].to(self.device)
 

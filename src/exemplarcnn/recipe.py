@@ -13,6 +13,7 @@ that is optional, the flip, draws its coin itself.
 
 import os
 import random
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -37,6 +38,8 @@ RangePolicy = Literal["rescale", "clip"]
 Distribution = Literal["normal", "uniform"]
 Range = tuple[float, float]
 
+# As many as stay in a core's cache from step to step.
+PATCHES_AT_A_TIME = 32
 # Differences below this are rounding noise of float32 on an even patch, not contrast to be stretched.
 FLAT = 1e-5
 
@@ -105,10 +108,11 @@ class Step(A.ImageOnlyTransform):
 
     parameters: tuple[str, ...]
 
+    @abstractmethod
     def numbers(self, generator: np.random.Generator) -> list[float]:
         """Draw what one patch needs: always as many numbers, in 0–1 or of the standard normal distribution."""
-        raise NotImplementedError
 
+    @abstractmethod
     def columns(self, numbers: NDArray[np.float64], shape: tuple[int, ...], anchors: NDArray[Any]) -> Columns:
         """Turn drawn numbers, one row a patch, into parameters.
 
@@ -121,11 +125,10 @@ class Step(A.ImageOnlyTransform):
         anchors
             (n, 2), row and column.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def many(self, images: Stack, columns: Columns) -> Stack:
         """Transform a stack, with one row of each parameter for each patch."""
-        raise NotImplementedError
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """Draw for the one patch of albumentations."""

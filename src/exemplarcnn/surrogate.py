@@ -46,9 +46,6 @@ from exemplarcnn.images import Pixels, Pool
 from exemplarcnn.portions import Portion, SurrogateError, portions
 from exemplarcnn.unfinished import Drawn, Task, Unfinished
 
-# As many as stay in a core's cache from step to step.
-PATCHES_AT_A_TIME = 32
-
 
 class Painter:
     """Draws the anchors and patches of single images.
@@ -80,8 +77,8 @@ class Painter:
         source = pixels[None].astype(np.float32) / np.float32(255)
         stream = self._streams[purpose]
         result = np.empty((number, self.patch, self.patch, 3), np.uint8)
-        for start in range(0, number, PATCHES_AT_A_TIME):
-            numbers = np.arange(start, min(start + PATCHES_AT_A_TIME, number))
+        for start in range(0, number, recipe.PATCHES_AT_A_TIME):
+            numbers = np.arange(start, min(start + recipe.PATCHES_AT_A_TIME, number))
             streams = (stream.at(image, index) for index in numbers.tolist())
             draws = recipe.draw(self.recipe, streams, pixels.shape, anchors[numbers % len(anchors)])
             result[start : start + len(numbers)] = recipe.paint(self.recipe, source, draws)
