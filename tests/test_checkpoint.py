@@ -119,7 +119,7 @@ def test_other_files(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
-    with pytest.raises(CheckpointError, match="c "):
+    with pytest.raises(CheckpointError, match=r"c cannot be read \("):
         checkpoint.load(tmp_path / "c", {})
 
 
@@ -314,6 +314,28 @@ def test_ctrl_c_saves_first(surrogate_set: Path, tmp_path: Path, number: signal.
     last = trainer(surrogate_set, path, long_params(), built(seed=8, dropout=0.5))
     assert last.run() == expected
     assert same(weights(last.network), tensors)
+
+
+def test_a_second_ctrl_c_is_obeyed_at_once(
+    surrogate_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(surrogate_set, tmp_path / "c")
+    now = iter([0.0, 10.0, 11.5, 12.5])
+    reached: list[float] = []
+
+    def step(*batch: Any) -> None:
+        monkeypatch.setattr("exemplarcnn.training.time.monotonic", lambda: next(now))
+        for number in range(4):
+            reached.append(number)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(run, "step", step)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    monkeypatch.undo()
+    # The first is at 0, and the one at 10 is no longer the same one.
+    assert reached == [0, 1]
+    assert not (tmp_path / "c").exists()
 
 
 @pytest.mark.parametrize("at", [0, 1, 2, 3])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from exemplarcnn import colours
 from exemplarcnn.batches import Batches
 from exemplarcnn.checkpoint import Epoch
 from exemplarcnn.config import Network, Trained
@@ -56,7 +57,9 @@ def params(**changed: Any) -> Any:
 
 
 def drawn(folder: Path, pool: Pool, mode: Any, recipe: Any, budget: Trained, seed: int = 3) -> dict[str, Any]:
-    return write_set(folder, folder.with_name(f"work-{mode}"), pool, TABLE, recipe, budget, seed, 1, mode=mode)
+    axes = colours.measure(pool)
+    work = folder.with_name(f"work-{mode}")
+    return write_set(folder, work, pool, TABLE, recipe, budget, seed, 1, mode=mode, axes=axes)
 
 
 def opened(folder: Path, pool: Pool, seed: int = 3) -> Online:
@@ -73,6 +76,7 @@ BUDGETS = [
     ({}, {}),
     ({"anchors_per_image": 3}, {"patches_per_image": None, "patches_per_class": 11}),
     ({"range_policy": "clip"}, {"patches_per_image": None, "patches": 9}),
+    ({"recipe": "dosovitskiy"}, {}),
 ]
 
 
@@ -116,9 +120,9 @@ def test_rows_do_not_depend_on_the_rows_beside_them(tmp_path: Path, pool: Pool) 
         assert np.array_equal(labels, np.load(tmp_path / "set" / "train_y.npy")[rows])
 
 
-@pytest.mark.parametrize("policy", ["rescale", "clip"])
-def test_in_torch_the_same_patches_up_to_rounding(tmp_path: Path, pool: Pool, policy: str) -> None:
-    recipe = params(range_policy=policy)
+@pytest.mark.parametrize("changed", [{"range_policy": "rescale"}, {"range_policy": "clip"}, {"recipe": "dosovitskiy"}])
+def test_in_torch_the_same_patches_up_to_rounding(tmp_path: Path, pool: Pool, changed: dict[str, Any]) -> None:
+    recipe = params(**changed)
     drawn(tmp_path / "set", pool, "online", recipe, trained())
     online = opened(tmp_path / "set", pool)
     expected = everything(online, 1).astype(int)

@@ -130,14 +130,22 @@ def test_the_first_try_that_stays_inside_is_taken() -> None:
     assert columns["centre"] == pytest.approx(np.array([[9.5, 20.5]] * 2))
 
 
-def test_where_no_try_stays_inside_the_patch_is_moved_there() -> None:
-    columns = draw_many(crop(), 50, (96, 96), (0, 95))
-    stuck = columns["angle"] == 0
-    assert stuck.all(), "at a corner of the image no movement is large enough"
-    assert columns["centre"] == pytest.approx(np.tile([6.0, 90.0], (50, 1)))
-    small = draw_many(crop(), 50, (8, 30), (4, 15))
-    assert small["factor"] == pytest.approx(np.full(50, 1.5))
-    assert small["centre"] == pytest.approx(np.tile([4.0, 15.5], (50, 1)))
+def test_where_no_try_stays_inside_the_first_is_moved_there() -> None:
+    # At a corner of the image no movement is large enough. Scale and angle still fill their ranges.
+    columns = draw_many(crop(), 2000, (96, 96), (0, 95))
+    for values, reach in ((np.log2(columns["factor"]), 0.5), (columns["angle"], 20.0)):
+        assert stats.kstest(values, stats.uniform(-reach, 2 * reach).cdf).pvalue > 1e-3
+    turned = np.deg2rad(np.abs(columns["angle"]))
+    touching = 6 / columns["factor"] * (np.cos(turned) + np.sin(turned))
+    assert columns["centre"] == pytest.approx(np.column_stack([touching, 96 - touching]))
+
+
+def test_a_patch_too_large_for_the_image_is_magnified_until_it_fits() -> None:
+    columns = draw_many(crop(), 200, (8, 30), (4, 15))
+    turned = np.deg2rad(np.abs(columns["angle"]))
+    assert columns["factor"] == pytest.approx(12 / 8 * (np.cos(turned) + np.sin(turned)))
+    assert columns["centre"][:, 0] == pytest.approx(np.full(200, 4.0))
+    assert stats.kstest(columns["angle"], stats.uniform(-20, 40).cdf).pvalue > 1e-3
 
 
 # Colours
@@ -285,4 +293,3 @@ def test_about_the_centre_of_a_large_image_the_first_try_stays_inside() -> None:
     once = crop(patch=32, tries=1).columns(numbers[:, :4], (96, 96), anchors)
     often = crop(patch=32, tries=20).columns(numbers, (96, 96), anchors)
     assert all(np.array_equal(once[name], often[name]) for name in once)
-    assert (once["angle"] != 0).all()

@@ -2,19 +2,21 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from exemplarcnn import rng, training
+from exemplarcnn import checkpoint, rng, training
 from exemplarcnn.batches import Batches, ahead
 from exemplarcnn.checkpoint import Epoch
 from exemplarcnn.config import Group, Groups, Network, Schedule, Train
@@ -400,7 +402,7 @@ def test_training_without_momentum_resumes_too(surrogate_set: Path, tmp_path: Pa
 def test_divergence_in_the_first_epoch(surrogate_set: Path, tmp_path: Path, precision: str) -> None:
     params = train_params(groups=groups(dict.fromkeys(RATES, (1e30, 0.0))), precision=precision)
     with pytest.raises(
-        TrainingError, match=r"in epoch 1: training diverged\. Lower the learning rates \(train\.groups"
+        TrainingError, match=r"in epoch 1 the loss .*: training diverged\. Lower the learning rates \(train\.groups"
     ):
         trainer(surrogate_set, tmp_path / "c", params).run()
     assert not (tmp_path / "c").exists()
@@ -423,7 +425,7 @@ def test_divergence_later_keeps_the_last_good_checkpoint(surrogate_set: Path, tm
     # Two epochs as they should be, then a rate that no network survives.
     params = train_params(epochs=4, schedule=Schedule(epochs=4, drops=((2, 1e30),)))
     rows: list[Epoch] = []
-    with pytest.raises(TrainingError, match=r"in epoch 3: .*/c holds epoch 2\. Lower the learning rates"):
+    with pytest.raises(TrainingError, match=r"in epoch 3 .*/c holds epoch 2, all finite: remove it to start anew"):
         trainer(surrogate_set, tmp_path / "c", params).run(rows.append)
     assert rows == expected
     kept = load_file(tmp_path / "c")
@@ -441,6 +443,27 @@ def test_divergence_in_an_epochs_last_step_is_not_kept(surrogate_set: Path, tmp_
     with pytest.raises(TrainingError, match="in epoch 1"):
         trainer(surrogate_set, tmp_path / "c", params).run()
     assert not (tmp_path / "c").exists()
+
+
+def test_weights_that_are_not_finite_are_not_saved(
+    surrogate_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A checkpoint is due after each step. The loss of the second is finite, the weights it leaves behind are not.
+    run = trainer(surrogate_set, tmp_path / "c", minutes=0)
+    steps: list[int] = []
+    inner = run.step
+
+    def step(*batch: Any) -> None:
+        inner(*batch)
+        steps.append(1)
+        if len(steps) == 2:
+            run.network.dense2.weight.data[1, 2] = torch.inf
+
+    monkeypatch.setattr(run, "step", step)
+    with pytest.raises(TrainingError, match=r"in epoch 1 the loss or a weight .*/c holds epoch 0 and 1 steps of the"):
+        run.run()
+    assert len(steps) == 2
+    assert all(bool(tensor.isfinite().all()) for tensor in load_file(tmp_path / "c").values())
 
 
 # A network that does not learn
@@ -500,42 +523,59 @@ def test_a_probe_is_asked_after_every_so_many_epochs_and_changes_nothing(surroga
 # Several processes
 
 TOGETHER = """
-import sys
+import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import torch
-from exemplarcnn import distributed
+from exemplarcnn import distributed, training
 from tests import test_training as t
 torch.set_num_threads(1)
-folder, dropout = Path(sys.argv[2]), float(sys.argv[3])
+folder, epochs, dropout, stop = Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5])
+training.STEPS_BETWEEN_LOOKS = 1
 with distributed.processes():
-    assert distributed.world() == 2
-    run = t.trainer(folder / "set", folder / "together", t.fifty_steps(), t.built(dropout=dropout))
-    history = run.run(t.stop_after(int(sys.argv[4])) if len(sys.argv) > 4 else lambda row: None)
+    params = t.fifty_steps().model_copy(update={"epochs": epochs})
+    run = t.trainer(folder / "set", folder / "together", params, t.built(dropout=dropout))
+    (folder / f"process-{distributed.rank()}").write_text(str(os.getpid()))
+    steps, inner = [], run.step
+    def step(*batch):
+        inner(*batch)
+        steps.append(1)
+        if len(steps) == stop:  # as a scheduler does it, with the launcher passing it on once more
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+    run.step = step
+    history = run.run()
     if distributed.rank() == 0:
         torch.save((t.weights(run.network), [vars(row) for row in history]), folder / "together.pt")
 """
 
 
 def fifty_steps() -> Train:
-    # 49 patches in batches of 16: of the last batch, of one patch, one of two processes has nothing.
+    # 49 patches in batches of 16: of the last batch, of one patch, all processes but one have nothing.
     return train_params(epochs=13, schedule=Schedule(epochs=13, drops=((8, 0.5),)))
 
 
-def together(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def start_together(folder: Path, processes: int, dropout: float, stop: int = 0, epochs: int = 13) -> Any:
     (folder / "together.py").write_text(TOGETHER)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    root = str(Path(__file__).parents[1])
-    command = [*launch, str(folder / "together.py"), root, str(folder), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    words = [Path(__file__).parents[1], folder, epochs, dropout, stop]
+    command = [*launch, str(folder / "together.py"), *map(str, words)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
-def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
+def together(folder: Path, processes: int, dropout: float, stop: int = 0) -> int:
+    process = start_together(folder, processes, dropout, stop)
+    _, said = process.communicate(timeout=240)
+    assert stop or not process.returncode, said
+    return int(process.returncode)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_train_as_one_does(tmp_path: Path, processes: int) -> None:
     folder = write_set(tmp_path / "set", count=49, valid=11)
     one = trainer(folder, tmp_path / "one", fifty_steps())
     expected = one.run()
-    done = together(tmp_path, "0")
-    assert done.returncode == 0, done.stderr
+    together(tmp_path, processes, 0.0)
     found, history = torch.load(tmp_path / "together.pt")
     for name, tensor in weights(one.network).items():
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-4)
@@ -544,14 +584,36 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     ]
 
 
-def test_two_processes_go_on_after_an_interruption(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_go_on_after_a_scheduler_stopped_them(tmp_path: Path, processes: int) -> None:
     write_set(tmp_path / "set", count=49, valid=11)
-    assert together(tmp_path, "0.5").returncode == 0
+    together(tmp_path, processes, 0.5)
     expected, rows = torch.load(tmp_path / "together.pt")
     (tmp_path / "together").unlink()
-    assert together(tmp_path, "0.5", "5").returncode != 0
-    assert (tmp_path / "together").exists()
-    assert together(tmp_path, "0.5").returncode == 0
+    assert together(tmp_path, processes, 0.5, stop=18) != 0
+    _, progress = checkpoint.load(tmp_path / "together", {"of": "mine"})
+    assert (len(progress.history), progress.step) == (4, 2)
+    together(tmp_path, processes, 0.5)
     found, history = torch.load(tmp_path / "together.pt")
     assert same(found, expected)
     assert history == rows
+
+
+def test_processes_whose_launcher_was_killed_save_and_end(tmp_path: Path) -> None:
+    write_set(tmp_path / "set", count=49, valid=11)
+    launcher = start_together(tmp_path, 2, 0.5, epochs=10**6)
+    path, deadline = tmp_path / "together", time.monotonic() + 120
+    while not path.exists():
+        assert launcher.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = [psutil.Process(int((tmp_path / f"process-{rank}").read_text())) for rank in range(2)]
+    launcher.kill()
+    launcher.wait()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    for worker in alive:
+        worker.kill()
+    assert not alive
+    # Saved when they noticed it, wherever that was in an epoch: they had no other reason to.
+    _, progress = checkpoint.load(path, {"of": "mine"})
+    assert progress.step > 0

@@ -1,5 +1,7 @@
 """Batches of a surrogate set: from its memory map, or from the device if the set fits there."""
 
+import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +15,8 @@ from torch import Tensor
 
 from exemplarcnn.files import read_array
 
-# A set is held on a GPU if it takes no more than this share of the free memory: the network needs the rest.
+# A set is held on a GPU if it takes no more than this share of the free memory, divided by the processes that use it:
+# the networks need the rest.
 SHARE_OF_MEMORY = 0.5
 AHEAD = 2
 COPIED_AT_ONCE = 1 << 16
@@ -51,7 +54,7 @@ class Batches:
         self.labels = torch.from_numpy(np.array(read_array(folder / f"{name}_y.npy"), np.int64))
         self.device = device
         self._held: Tensor | None = None
-        if device.type == "cuda" and self.patches.nbytes < SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0]:
+        if fits(self.patches.nbytes, device):
             self.hold()
 
     def __len__(self) -> int:
@@ -73,7 +76,7 @@ class Batches:
             index = index.to(self.device)
             return self._held[index], self.labels[index]
         patches, labels = torch.from_numpy(self.patches[rows]), self.labels[index]
-        if self.device.type == "cuda":  # from pinned memory copies run beside the computation
+        if self.device.type == "cuda":  # from pinned memory, so that this thread need not wait for the copy
             patches = patches.pin_memory().to(self.device, non_blocking=True)
             labels = labels.pin_memory().to(self.device, non_blocking=True)
         return patches, labels
@@ -84,6 +87,14 @@ class Batches:
         They are the same in each epoch.
         """
         return ahead(self.get, rows)
+
+
+def fits(size: int, device: torch.device) -> bool:
+    """Say whether so many bytes can be held on the device beside a network that trains; never on a CPU."""
+    if device.type != "cuda":
+        return False
+    here = math.ceil(int(os.environ.get("LOCAL_WORLD_SIZE", "1")) / torch.cuda.device_count())
+    return size < SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0] / here
 
 
 def ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:

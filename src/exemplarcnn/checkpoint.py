@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from exemplarcnn.errors import PipelineError
+from exemplarcnn.errors import PipelineError, reason
 from exemplarcnn.files import whole
 
 LONGEST_VALUE = 30
@@ -80,7 +80,7 @@ def save(path: Path, tensors: dict[str, Tensor], progress: Progress, configurati
     except (OSError, SafetensorError) as error:
         kept = "the last good checkpoint is kept; " if path.exists() else ""
         raise CheckpointError(
-            f"{path}: the checkpoint cannot be written ({_reason(error)}); {kept}"
+            f"{path}: the checkpoint cannot be written ({reason(error)}); {kept}"
             "when that is mended, the same command goes on"
         ) from error
 
@@ -108,9 +108,9 @@ def load(path: Path, configuration: dict[str, Any]) -> tuple[dict[str, Tensor], 
         progress, there = json.loads(about["progress"]), json.loads(about["configuration"])
         found = Progress([Epoch(**row) for row in progress["history"]], progress["step"], progress["sums"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is no whole checkpoint of a training ({_reason(error)}); {anew}") from error
+        raise CheckpointError(f"{path} is no whole checkpoint of a training ({reason(error)}); {anew}") from error
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({_reason(error)})") from error
+        raise CheckpointError(f"{path} cannot be read ({reason(error)})") from error
     if differing := differences(there, json.loads(json.dumps(configuration))):
         raise CheckpointError(
             f"{path} belongs to a training with another configuration: {', '.join(differing)}. "
@@ -130,7 +130,3 @@ def differences(there: Any, here: Any, key: str = "") -> list[str]:
     texts = [json.dumps(value) for value in (there, here)]
     long = max(len(text) for text in texts) > LONGEST_VALUE
     return [key if long else f"{key} ({texts[0]} there, {texts[1]} here)"]
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or f"{error}" or type(error).__name__

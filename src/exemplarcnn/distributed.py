@@ -1,14 +1,20 @@
 """Several processes that share one piece of work, as ``torchrun`` starts them; a single process needs none of it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch import Tensor
+
+from exemplarcnn.errors import FailedElsewhereError
+
+Result = TypeVar("Result")
+PARENT = os.getppid()
 
 
 @contextmanager
@@ -37,6 +43,11 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def orphaned() -> bool:
+    """Say whether the launcher that started this process and others is gone: nobody waits for them any more."""
+    return world() > 1 and os.getppid() != PARENT
+
+
 def own(device: torch.device) -> torch.device:
     """Return this process's share of a device: the processes of one machine divide its GPUs among themselves."""
     if device.type != "cuda" or world() == 1:
@@ -51,6 +62,58 @@ def agreed(value: float) -> float:
     box = torch.tensor([value], dtype=torch.float64)
     dist.broadcast(box, 0)
     return float(box)
+
+
+def by_the_first(work: Callable[[], Result]) -> Result | None:
+    """Let the first process do something while the others wait; if it fails there, all fail.
+
+    Returns
+    -------
+    object
+        What the work returns; None in the other processes.
+
+    Raises
+    ------
+    FailedElsewhereError
+        In the other processes. In the first it is the error of the work.
+    """
+    if world() == 1:
+        return work()
+    result: Result | None = None
+    error: Exception | None = None
+    if rank() == 0:
+        try:
+            result = work()
+        except Exception as caught:
+            error = caught
+    if any(anywhere(error is not None)):
+        raise error or FailedElsewhereError("the first process failed")
+    return result
+
+
+def share(tensors: Iterable[Tensor]) -> None:
+    """Give all processes the first one's tensors."""
+    if world() == 1:
+        return
+    for tensor in tensors:
+        box = tensor.detach().contiguous()
+        dist.broadcast(box, 0)
+        tensor.detach().copy_(box)
+
+
+def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Sum the gradients of all processes.
+
+    In one piece and always the same order: what sums them bucket by bucket as they come may change the order after the
+    first step, and a training that is resumed would differ in last bits.
+    """
+    if world() == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    for gradient, part in zip(gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def summed(*numbers: float) -> list[float]:

@@ -1,4 +1,4 @@
-"""The one base of all errors that a person can put right."""
+"""The errors that a person can put right, and how they read."""
 
 
 class PipelineError(Exception):
@@ -6,3 +6,12 @@ class PipelineError(Exception):
 
     Commands and stages print it without a traceback.
     """
+
+
+class FailedElsewhereError(PipelineError):
+    """Another process of several failed, and has said why."""
+
+
+def reason(error: Exception) -> str:
+    """Say what went wrong, in the system's words where it is the system's error."""
+    return (error.strerror if isinstance(error, OSError) else None) or f"{error}" or type(error).__name__

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from exemplarcnn import painting, recipe, rng
-from exemplarcnn.batches import SHARE_OF_MEMORY, Batch, ahead
+from exemplarcnn.batches import Batch, ahead, fits
 from exemplarcnn.files import read_array, read_json
 from exemplarcnn.images import Pool
 
@@ -48,10 +48,8 @@ class Online:
         self.in_torch = device.type != "cpu"
         self._stream = rng.Stream(seed, rng.Purpose.TRAIN_PATCH)
         self._held: torch.Tensor | None = None
-        if device.type == "cuda":
-            size = len(plan) * pool[int(self.images[0])].nbytes
-            if size < SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0]:
-                self._held = torch.from_numpy(pool.batch(self.images)).to(device)
+        if fits(len(plan) * pool[int(self.images[0])].nbytes, device):
+            self._held = torch.from_numpy(pool.batch(self.images)).to(device)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -62,10 +60,9 @@ class Online:
 
     def get(self, rows: NDArray[np.int64], epoch: int) -> Batch:
         """Return patches (n, side, side, 3) uint8 and labels (n,) int64 of some rows."""
-        patches = [
-            self._drawn(rows[i : i + recipe.PATCHES_AT_A_TIME], epoch)
-            for i in range(0, len(rows), recipe.PATCHES_AT_A_TIME)
-        ]
+        # An accelerator draws a batch at once, a core as many as its cache takes.
+        some = max(1, len(rows)) if self.in_torch else recipe.PATCHES_AT_A_TIME
+        patches = [self._drawn(rows[i : i + some], epoch) for i in range(0, len(rows), some)]
         empty = torch.empty((0, self.patch, self.patch, 3), dtype=torch.uint8, device=self.device)
         return torch.cat(patches or [empty]), self.labels[torch.from_numpy(rows)].to(self.device)
 

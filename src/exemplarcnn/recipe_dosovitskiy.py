@@ -46,8 +46,8 @@ class RotatedCrop(Step):
     def columns(self, numbers: NDArray[np.float64], shape: tuple[int, ...], anchors: NDArray[Any]) -> Columns:
         """Return the first try that stays inside: centre in pixels of the image (n, 2), scale, angle in degrees.
 
-        Where none does, the patch is not turned, as small a piece of the image as the image itself is but no smaller
-        than the patch, and moved inside.
+        Where none does, as near the border, it is the first, magnified until it fits and moved inside: patches there
+        would otherwise all be one and the same piece of the image.
         """
         draws = numbers.reshape(len(numbers), self.tries, 4)
         size = np.array(shape[:2])
@@ -57,13 +57,12 @@ class RotatedCrop(Step):
         centre = (anchors + 0.5)[:, None, :] + shift / factor[..., None]
         reach = self._reach(factor, angle)[..., None]
         inside: Any = np.logical_and(centre >= reach, centre + reach <= size).all(axis=2)
+        # Where none is inside, argmax points to the first.
         chosen = np.arange(len(draws)), inside.argmax(axis=1)
-        found = inside[chosen]
-        factor = np.where(found, factor[chosen], max(1, self.patch / size.min()))
-        angle = np.where(found, angle[chosen], 0)
+        angle = angle[chosen]
+        factor = np.maximum(factor[chosen], 2 * self._reach(np.ones(1), angle) / size.min())
         reach = self._reach(factor, angle)[:, None]
-        centre = np.where(found[:, None], centre[chosen], np.clip(anchors + 0.5, reach, size - reach))
-        return {"centre": centre, "factor": factor, "angle": angle}
+        return {"centre": np.clip(centre[chosen], reach, size - reach), "factor": factor, "angle": angle}
 
     def _reach(self, factor: NDArray[np.float64], angle: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far a turned square reaches from its centre along rows and columns, in pixels of the image."""

@@ -41,6 +41,7 @@ from exemplarcnn.anchors import draw_anchors
 from exemplarcnn.classes import count
 from exemplarcnn.colours import Axes
 from exemplarcnn.config import Mode, Surrogate, Trained
+from exemplarcnn.errors import reason
 from exemplarcnn.files import digest, write_array, write_json, write_rows, write_table
 from exemplarcnn.images import Pixels, Pool
 from exemplarcnn.portions import Portion, SurrogateError, portions
@@ -261,7 +262,7 @@ def write_set(
         ) from None
     except OSError as error:
         raise SurrogateError(
-            f"{error.filename or work.absolute()}: {error.strerror or error}; "
+            f"{error.filename or work.absolute()}: {reason(error)}; "
             "when that is mended, the same command goes on from what is drawn"
         ) from error
     return summary

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from exemplarcnn import checkpoint, distributed, rng
@@ -30,6 +30,9 @@ from exemplarcnn.errors import PipelineError
 from exemplarcnn.network import ExemplarCNN, place
 
 VALIDATION_BATCH = 512
+# A second signal is obeyed at once, but not what is one and the same: `torchrun` passes on the one that a terminal or
+# a scheduler has sent to all processes already.
+SECONDS_OF_ONE_SIGNAL = 2.0
 # Steps between looks at the loss and the clock, where looking means waiting for a GPU or for other processes.
 STEPS_BETWEEN_LOOKS = 10
 # A tenth of its steps is what a training gets to become better than guessing, but no less than this.
@@ -112,12 +115,11 @@ class Trainer:
         self._step = 0
         self._sums = torch.zeros(2, dtype=torch.float64, device=device)
         self._dropout = rng.Stream(seed, rng.Purpose.DROPOUT)
-        self._model: torch.nn.Module = network
         self._kept: Progress | None = None
         self._saved_at = time.monotonic()
-        self._asked_to_stop = False
+        self._asked_to_stop: float | None = None
         # The loss of late, smoothed; and patches and sum of losses of this epoch when it was last looked at.
-        self._recent, self._looks, self._looked_at = math.nan, 0, (0.0, 0.0)
+        self._recent, self._looks, self._looked_at = 0.0, 0, (0.0, 0.0)
         self._warned = False
 
     def run(self, after_epoch: Callable[[Epoch], None] = lambda epoch: None) -> list[Epoch]:
@@ -126,7 +128,7 @@ class Trainer:
         Parameters
         ----------
         after_epoch
-            Called with each epoch's row, those of the checkpoint included.
+            Called with each epoch's row, those of the checkpoint included, by the first process.
 
         Returns
         -------
@@ -136,7 +138,7 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If the loss is not finite.
+            If the loss or a weight is not finite.
         CheckpointError
             If the checkpoint cannot be read or written, or belongs to something else.
         KeyboardInterrupt
@@ -145,10 +147,8 @@ class Trainer:
         if distributed.agreed(float(self.path.exists())):
             self._resume()
         for row in self.history:
-            after_epoch(row)
-        if self.world > 1:
-            gpu = [self.device] if self.device.type == "cuda" else None
-            self._model = DistributedDataParallel(self.network, device_ids=gpu, broadcast_buffers=False)
+            distributed.by_the_first(partial(after_epoch, row))
+        distributed.share(self.network.parameters())
         epochs, size = self.params.epochs, len(self.train)
         done = len(self.history) * size + min(self._step * self.params.batch_size, size)
         bar = tqdm(total=epochs * size, initial=done, unit="patch", unit_scale=True, disable=self.rank > 0)
@@ -158,14 +158,11 @@ class Trainer:
                 row = self._epoch(epoch, bar)
                 # The last step of an epoch may be the one that breaks the weights: only validation shows it.
                 if not math.isfinite(row.valid_loss):
-                    raise TrainingError(self._diverged(epoch, row.valid_loss))
-                every = self.params.probe_every
-                if self.probe is not None and self.rank == 0 and every and (epoch + 1) % every == 0:
-                    row = replace(row, probe_accuracy=self.probe(self.network))
-                self.history.append(row)
+                    raise TrainingError(self._diverged(epoch))
+                self.history.append(self._probed(row))
                 self._begin_epoch()
                 self._save()
-                after_epoch(row)
+                distributed.by_the_first(partial(after_epoch, self.history[-1]))
         return self.history
 
     def _epoch(self, epoch: int, bar: "tqdm[Any]") -> Epoch:
@@ -202,21 +199,21 @@ class Trainer:
         count
             Patches of the whole batch, of which the loss is the mean.
         """
-        logits = self._forward(self._model, patches)
+        logits = self._forward(patches)
         loss = F.cross_entropy(logits, labels, reduction="sum")
         self.optimiser.zero_grad()
-        # Processes average their gradients: so this sums up to the gradient of the mean over the batch.
-        torch.autograd.backward(loss * (self.world / count))
+        torch.autograd.backward(loss / count)
+        distributed.sum_gradients(self.network.parameters())
         self.optimiser.step()
         self._sums += _judge(logits, labels, loss)
 
-    def _forward(self, model: torch.nn.Module, patches: Tensor) -> Tensor:
+    def _forward(self, patches: Tensor) -> Tensor:
         images = self.network.normalise(patches)
         if not self.params.channels_last:
             images = images.contiguous()
         mixed = torch.autocast(self.device.type, torch.bfloat16) if self.params.precision == "bf16" else nullcontext()
         with mixed:
-            logits: Tensor = model(images)
+            logits: Tensor = self.network(images)
         return logits.float()
 
     def _validate(self) -> tuple[float, float]:
@@ -228,23 +225,32 @@ class Trainer:
         shares = (np.arange(start + self.rank, min(start + VALIDATION_BATCH, size), self.world) for start in starts)
         with torch.inference_mode():
             for number, (patches, labels) in enumerate(self.valid.each(shares, 0), 1):
-                logits = self._forward(self.network, patches)
+                logits = self._forward(patches)
                 sums += _judge(logits, labels, F.cross_entropy(logits, labels, reduction="sum"))
                 if number % STEPS_BETWEEN_LOOKS == 0:
                     self._heed()
         loss, right = distributed.summed(*sums.tolist())
         return loss / size, right / size
 
+    def _probed(self, row: Epoch) -> Epoch:
+        every = self.params.probe_every
+        if self.probe is None or not every or row.epoch % every:
+            return row
+        accuracy = distributed.by_the_first(partial(self.probe, self.network))
+        return replace(row, probe_accuracy=accuracy)
+
     def _look(self, epoch: int, bar: "tqdm[Any]") -> None:
         """Look at the loss, the clock, and whether to stop."""
         loss, right = self._sums.tolist()
         if any(distributed.anywhere(not math.isfinite(loss))):
-            raise TrainingError(self._diverged(epoch, loss))
+            raise TrainingError(self._diverged(epoch))
         seen, (seen_before, loss_before) = self._seen(), self._looked_at
         if seen > seen_before:
             latest = (loss - loss_before) / (seen - seen_before)
-            self._recent = latest if math.isnan(self._recent) else 0.95 * self._recent + 0.05 * latest
             self._looks, self._looked_at = self._looks + 1, (seen, loss)
+            # The mean of the first looks, then one that forgets.
+            share = max(0.05, 1 / self._looks)
+            self._recent = (1 - share) * self._recent + share * latest
             bar.set_postfix(loss=f"{self._recent:.3f}", accuracy=f"{right / seen:.3f}", refresh=False)
             self._warn_if_guessing(epoch)
         self._heed()
@@ -256,7 +262,8 @@ class Trainer:
     def _heed(self) -> None:
         """Save if it is time to, or if asked to stop; then stop."""
         due = self.rank == 0 and time.monotonic() - self._saved_at >= 60 * self.minutes
-        stop, due = distributed.anywhere(self._asked_to_stop, due)
+        asked = self._asked_to_stop is not None or distributed.orphaned()
+        stop, due = distributed.anywhere(asked, due)
         if stop or due:
             self._save()
         if stop:
@@ -287,25 +294,32 @@ class Trainer:
         self._sums.zero_()
         self._looked_at = 0.0, 0.0
 
-    def _diverged(self, epoch: int, value: float) -> str:
-        kept = f"; {self.path} holds {self._kept}" if self._kept else ""
+    def _diverged(self, epoch: int) -> str:
+        kept = f". {self.path} holds {self._kept}, all finite: remove it to start anew" if self._kept else ""
         return (
-            f"the loss became {value} in epoch {epoch + 1}: training diverged{kept}. "
+            f"in epoch {epoch + 1} the loss or a weight stopped being a finite number: training diverged. "
             "Lower the learning rates (train.groups.*.lr), by ten for a start, or set train.precision: fp32"
+            f"{kept}"
         )
 
     def _save(self) -> None:
+        # The loss may be finite that led to the weights, and nothing has been computed with them yet.
+        finite = all(bool(parameter.isfinite().all()) for parameter in self.network.parameters())
+        if any(distributed.anywhere(not finite)):
+            raise TrainingError(self._diverged(len(self.history) - (self._step == 0)))
         loss, right = (np.array([number]) for number in self._sums.tolist())
         sums = np.stack(distributed.gathered(loss, right), axis=1).tolist()
         progress = Progress(list(self.history), self._step, sums)
-        if self.rank == 0:
-            tensors = {f"network.{k}": v for k, v in self.network.tensors().items()}
-            for name, parameter in self.network.named_parameters():
-                momentum = self.optimiser.state[parameter].get("momentum_buffer")
-                if momentum is not None:
-                    tensors[f"momentum.{name}"] = momentum.detach().cpu().contiguous()
-            checkpoint.save(self.path, tensors, progress, self.configuration)
+        distributed.by_the_first(lambda: checkpoint.save(self.path, self._tensors(), progress, self.configuration))
         self._kept, self._saved_at = progress, time.monotonic()
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"network.{k}": v for k, v in self.network.tensors().items()}
+        for name, parameter in self.network.named_parameters():
+            momentum = self.optimiser.state[parameter].get("momentum_buffer")
+            if momentum is not None:
+                tensors[f"momentum.{name}"] = momentum.detach().cpu().contiguous()
+        return tensors
 
     def _resume(self) -> None:
         tensors, progress = checkpoint.load(self.path, self.configuration)
@@ -322,12 +336,14 @@ class Trainer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Note Ctrl-C and a scheduler's SIGTERM, to be heeded between two steps; obey the second at once."""
+        """Note Ctrl-C and a scheduler's SIGTERM, to be heeded between two steps; obey a second one at once."""
 
         def note(number: int, frame: object) -> None:
-            if self._asked_to_stop:
+            now = time.monotonic()
+            if self._asked_to_stop is None:
+                self._asked_to_stop = now
+            elif now - self._asked_to_stop > SECONDS_OF_ONE_SIGNAL:
                 raise KeyboardInterrupt
-            self._asked_to_stop = True
 
         if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
             yield

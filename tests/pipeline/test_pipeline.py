@@ -1,6 +1,7 @@
 """Whole runs of the profile `tiny`."""
 
 import json
+import re
 import sqlite3
 from typing import Any
 
@@ -8,6 +9,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from .conftest import Project
 
@@ -166,6 +168,36 @@ def test_two_processes_group_to_the_same_files_and_train_one_run(finished: Proje
     finished.run("exemplarcnn", "profile", "tiny")
     finished.repro("train@baseline")
     assert model.read_bytes() == alone
+
+
+def test_two_trainings_of_one_variant_do_not_share_a_checkpoint(finished: Project) -> None:
+    model = finished.folder / "models/baseline/weights.safetensors"
+    before = model.read_bytes()
+    with FileLock(finished.folder / "work/train/baseline.lock"):
+        refused = finished.run("python", "-m", "exemplarcnn.stages.train", "baseline", check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1].startswith("error: another process is training baseline")
+    assert model.read_bytes() == before
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_where_a_model_cannot_be_written_nothing_trained_is_lost(finished: Project, processes: int) -> None:
+    before = (finished.folder / "models/baseline/weights.safetensors").read_bytes()
+    models, aside = finished.folder / "models", finished.folder / "aside"
+    if processes > 1:
+        finished.change(lambda values: values["machine"].update(processes=processes, threads=1))
+    models.rename(aside)
+    models.write_text("")
+    refused = finished.run("python", "-m", "exemplarcnn.stages.train", "baseline", check=False)
+    models.unlink()
+    aside.rename(models)
+    finished.run("exemplarcnn", "profile", "tiny")
+    assert refused.returncode == 1
+    (line,) = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
+    assert re.fullmatch(r"error: \S*models: File exists; when that is mended, the same command goes on .*", line)
+    assert "exemplarcnn/stages/train.py" not in refused.stderr, "a traceback"
+    finished.run("python", "-m", "exemplarcnn.stages.train", "baseline")
+    assert (models / "baseline/weights.safetensors").read_bytes() == before
 
 
 def test_a_variant_whose_patches_are_drawn_online(finished: Project) -> None:

@@ -6,14 +6,19 @@
 import os
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import cv2
+from safetensors import SafetensorError
 from threadpoolctl import threadpool_limits
 
 from exemplarcnn.config import Config, load
-from exemplarcnn.errors import PipelineError
+from exemplarcnn.errors import FailedElsewhereError, PipelineError, reason
 from exemplarcnn.files import digest
+
+# Without it matrix products on a GPU differ in last bits from run to run; read when a GPU is first used.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 Stage = Callable[[str, Config], None]
 
@@ -34,8 +39,13 @@ def main(stage: Stage, together: bool = False) -> None:
             _start_together(config.machine.processes)
         use_threads(config.machine.threads)
         stage(sys.argv[1] if len(sys.argv) > 1 else "", config)
+    except FailedElsewhereError:
+        sys.exit(1)
     except PipelineError as error:
         sys.exit(f"error: {error}")
+    except (OSError, SafetensorError) as error:
+        where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        sys.exit(f"error: {where}{reason(error)}; when that is mended, the same command goes on from what is done")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on from what is done")
 
@@ -48,9 +58,14 @@ def _start_together(processes: int) -> None:
     os.execv(sys.executable, [sys.executable, *launcher, spec.name, *sys.argv[1:]])
 
 
-def code(*modules: str) -> str:
-    """Hash of the source of modules of the package: what a result depends on beside data and parameters."""
-    return digest(*(Path(__file__).parents[1] / f"{module}.py" for module in modules))
+def code(*modules: str) -> dict[str, str]:
+    """Hash of the source of each of some modules: what a result depends on beside data and parameters."""
+    return {module: digest(Path(__file__).parents[1] / f"{module}.py") for module in modules}
+
+
+def packages(*names: str) -> dict[str, str]:
+    """Version of each of some packages."""
+    return {name: version(name) for name in names}
 
 
 def use_threads(threads: int) -> None:

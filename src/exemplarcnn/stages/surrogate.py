@@ -1,7 +1,5 @@
 """Stage ``surrogate``: the patches of a class table."""
 
-from importlib.metadata import version
-
 from exemplarcnn import classes, colours, figures, files, images, paths, stages, surrogate
 from exemplarcnn.config import Config
 
@@ -32,7 +30,7 @@ def run(variant: str, config: Config) -> None:
     # What the bytes of patches depend on, whenever they are drawn.
     drawing = {
         "code": stages.code(*DRAWING),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": stages.packages(*PACKAGES),
         "data": images.data_digest(paths.DATA),
         "colours": files.digest(paths.colours(params.pool)),
         "surrogate": config.surrogate.model_dump(mode="json", exclude={"mode"}),
@@ -54,7 +52,7 @@ def run(variant: str, config: Config) -> None:
     surrogate.write_set(folder, work, pool, table, config.surrogate, params, config.seed, workers, identity, mode, axes)
     if mode == "online":
         # Training draws from the data by this code: with this in the set, it is repeated when they change.
-        files.write_json(folder / "drawing.json", {"sha256": files.digest_of(drawing)})
+        files.write_json(folder / "drawing.json", drawing)
     figures.patches(paths.patches_picture(variant), pool, table, folder)
 
 

@@ -5,9 +5,13 @@
 """
 
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from exemplarcnn import (
     batches,
@@ -33,26 +37,52 @@ def run(variant: str, config: Config) -> None:
 
     Goes on from a checkpoint in ``work/train/VARIANT/``.
     """
-    with distributed.processes():
+    with distributed.processes(), _alone(variant), ExitStack() as opened:
         trainer = _trainer(variant, config)
-        if distributed.rank() > 0:
-            trainer.run()
-            return
-        about = read_json(paths.surrogate_set(variant) / "set.json")
-        with tracking.run("train", variant, config) as tracked, whole_folder(paths.model(variant)) as partial:
-            models.describe(partial / "network.json", config.network, about)
-            models.save_weights(partial / "initial.safetensors", trainer.network)
-            curve: list[Epoch] = []
+        after_epoch = distributed.by_the_first(lambda: opened.enter_context(_outs(variant, config, trainer)))
+        trainer.run(after_epoch or (lambda row: None))
 
-            def after_epoch(row: Epoch) -> None:
-                curve.append(row)
-                write_table(paths.learning_curve(variant), pd.DataFrame([asdict(each) for each in curve]))
-                tracked.epoch(row)
 
-            trainer.run(after_epoch)
-            models.save_weights(partial / "weights.safetensors", trainer.network)
-            figures.filters(paths.filters_picture(variant), trainer.network.tensors()["conv1.weight"].numpy())
+@contextmanager
+def _outs(variant: str, config: Config, trainer: training.Trainer) -> Iterator[Callable[[Epoch], None]]:
+    """Write and log what comes of a training; gives what is to be called after each epoch."""
+    about = read_json(paths.surrogate_set(variant) / "set.json")
+    with tracking.run("train", variant, config) as tracked, whole_folder(paths.model(variant)) as partial:
+        models.describe(partial / "network.json", config.network, about)
+        models.save_weights(partial / "initial.safetensors", trainer.network)
+        curve: list[Epoch] = []
+
+        def after_epoch(row: Epoch) -> None:
+            curve.append(row)
+            write_table(paths.learning_curve(variant), pd.DataFrame([asdict(each) for each in curve]))
+            tracked.epoch(row)
+
+        yield after_epoch
+        models.save_weights(partial / "weights.safetensors", trainer.network)
+        figures.filters(paths.filters_picture(variant), trainer.network.tensors()["conv1.weight"].numpy())
     shutil.rmtree(trainer.path.parent, ignore_errors=True)
+
+
+@contextmanager
+def _alone(variant: str) -> Iterator[None]:
+    """Keep others from training the same variant: they would write one checkpoint."""
+    lock = FileLock(paths.WORK / "train" / f"{variant}.lock")
+
+    def acquire() -> None:
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise training.TrainingError(
+                f"another process is training {variant} (it holds {lock.lock_file}): wait for it, or end it; "
+                "then the same command goes on from its last checkpoint"
+            ) from None
+
+    distributed.by_the_first(acquire)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _trainer(variant: str, config: Config) -> training.Trainer:
@@ -62,12 +92,14 @@ def _trainer(variant: str, config: Config) -> training.Trainer:
     configuration = {
         "set": about,
         "network": config.network.model_dump(mode="json"),
-        "train": config.train.model_dump(mode="json"),
+        # Without the probe: it looks, and has no part in the weights.
+        "train": config.train.model_dump(mode="json", exclude={"probe_every"}),
         "seed": config.seed,
         "threads": config.machine.threads,
         "processes": distributed.world(),
         "device": device.type,
-        "code": stages.code("training", "batches", "network", "rng"),
+        "code": stages.code("training", "batches", "checkpoint", "distributed", "network", "rng"),
+        "packages": stages.packages("numpy", "torch"),
     }
     net = network.initialise(config.network, about["classes"], about["patch"], config.seed, about["mean"], about["std"])
     train: batches.Source
