@@ -46,8 +46,17 @@ def test_more_classes_than_images_are_refused() -> None:
     assert sorted(seed_table(7, 7, 0)["image_id"]) == list(range(7))
     with pytest.raises(ClassTableError) as error:
         seed_table(7, 8, 0)
-    assert str(error.value) == "8 classes of one image each, but the pool has 7 images; ask for at most that"
+    told = "8 classes of one image each, but 7 of the pool's 7 images can be used; ask for at most that"
+    assert str(error.value) == told
     assert isinstance(error.value, PipelineError)
+
+
+def test_images_left_out_leave_the_order_of_the_others() -> None:
+    order = seed_table(50, 50, 3)["image_id"].tolist()
+    usable = np.array([1, 2, 30, 31, 40])
+    assert seed_table(50, 4, 3, usable)["image_id"].tolist() == [image for image in order if image in usable][:4]
+    with pytest.raises(ClassTableError, match="but 5 of the pool's 50 images"):
+        seed_table(50, 6, 3, usable)
 
 
 GAP = "class ids must be 0, 1, 2, … without a gap"

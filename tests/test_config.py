@@ -102,9 +102,8 @@ def models(kind: Any) -> Iterator[type[BaseModel]]:
 def test_every_parameter_is_used_by_the_software() -> None:
     sources = [path for path in (ROOT / "src").rglob("*.py") if path.name != "config.py"]
     text = "\n".join(path.read_text() for path in sources)
-    # Groups are read through the names of the layers; `method` decides which model an entry is read as; dvc.yaml has
-    # a stage for each of `pools`.
-    elsewhere = {*config.LAYERS, "bias", "method", "pools"}
+    # Groups are read through the names of the layers; `method` decides which model an entry is read as.
+    elsewhere = {*config.LAYERS, "bias", "method"}
     unused = {
         f"{model.__name__}.{name}"
         for model in models(Config)
@@ -140,6 +139,24 @@ WRONG = [
     ("surrogate.dosovitskiy.translate", -0.1),
     ("surrogate.dosovitskiy.tries", 0),
     ("pools", ["unlabelled"]),
+    ("audit.borders.level", 256),
+    ("audit.borders.share", 0),
+    ("audit.borders.width", 0),
+    ("audit.duplicates.spectrum", 1),
+    ("audit.duplicates.structure", 0),
+    ("audit.duplicates.shift", 33),
+    ("audit.empty_below", -1),
+    ("audit.grey_up_to", -1),
+    ("audit.smallest_side", 0),
+    ("audit.most_megapixels", 0),
+    ("audit_features.of", "Upper"),
+    ("audit_features.features.layers", ["conv4"]),
+    ("audit_features.features.pool", 0),
+    ("audit_features.features.dense_stride", 0),
+    ("audit_features.features.normalise", "perhaps"),
+    ("audit_features.features.chunk", 0),
+    ("audit_features.C", 0),
+    ("audit_features.pairs", 0),
     ("trained.baseline.mode", "both"),
     ("machine.memory", 0),
     ("surrogate.anchors_per_image", 0),
@@ -205,6 +222,7 @@ WRONG = [
     ("evaluate.k", [1, 0]),
     ("seeded.baseline.pool", "test"),
     ("seeded.baseline.classes", 1),
+    ("seeded.baseline.leave_out", ["borders"]),
     ("grouped.clustered.from", "Upper"),
     ("grouped.clustered.method", "averages"),
     ("grouped.clustered.classes", 1),
@@ -451,7 +469,7 @@ def test_rows_of_the_report_are_known(values: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["Upper", "1st", "with-dash", "a/b", "", "ä"])
 def test_names_of_variants_are_fit_for_files_and_stages(values: dict[str, Any], name: str) -> None:
-    values["seeded"][name] = {"pool": "unlabeled", "classes": 5}
+    values["seeded"][name] = {"pool": "unlabeled", "classes": 5, "leave_out": []}
     (problem,) = complaints(values)
     assert problem.startswith(f"seeded.{name}.")
 

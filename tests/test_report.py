@@ -43,6 +43,39 @@ GROUPING = {
 }
 
 
+AUDIT = {
+    "pools": {
+        "unlabeled": {
+            "images": 1540,
+            "borders": 45,
+            "empty": 1,
+            "grey": 2,
+            "duplicates": 44,
+            "leaks": 3,
+            "unusable": [],
+        },
+        "other": {
+            "images": 7,
+            "borders": 0,
+            "empty": 0,
+            "grey": 0,
+            "duplicates": 0,
+            "leaks": 0,
+            "unusable": ["x.png: y"],
+        },
+    },
+    "marks": {
+        "borders": {"true": 45, "found": 44, "precision": 1.0, "recall": 0.9778},
+        "duplicates": {"true": 45, "found": 0, "precision": None, "recall": 0.0},
+    },
+}
+OUTLIERS = {
+    "of": "baseline",
+    "out_of_distribution": {"images": 45, "auroc": 0.81234},
+    "near_duplicates": {"closest_pairs": 200, "known_among_them": 41, "known": 45},
+}
+
+
 @pytest.fixture(scope="module")
 def config() -> Config:
     values = compose(CONF, "tiny")
@@ -101,7 +134,8 @@ def results(config: Config, parts: Any) -> dict[str, Any]:
         "baseline": {"classes": 30, "images": 30, "train_patches": 1_280, "mean": [0.5] * 3},
         "clustered": {"classes": 30, "images": 61, "train_patches": 1_281, "mean": [0.5] * 3},
     }
-    return gather(config, summary(), "abc.dir", summaries, predictions, labels, {"clustered": GROUPING}, sets)
+    groupings = {"clustered": GROUPING}
+    return gather(config, summary(), "abc.dir", summaries, predictions, labels, groupings, sets, AUDIT, OUTLIERS)
 
 
 def cells(text: str) -> list[list[str]]:
@@ -343,3 +377,24 @@ def test_hash_of_data_that_dvc_tracks(tmp_path: Path) -> None:
 
 def test_hash_of_other_data_is_empty(tmp_path: Path) -> None:
     assert data_digest(tmp_path / "data") == ""
+
+
+# The images
+
+
+def test_what_the_audit_found(results: dict[str, Any]) -> None:
+    text = markdown(results).partition("## The images\n\n")[2]
+    lines = text.splitlines()
+    assert lines[2] == "| unlabeled | 1,540 | 45 | 1 | 2 | 44 | 3 | 0 |"
+    assert lines[3] == "| other | 7 | 0 | 0 | 0 | 0 | 0 | 1 |"
+    assert "borders: precision 1.000, recall 0.978 of 45; duplicates: precision –, recall 0.000 of 45." in text
+    assert "the 45 images of none of them with an area under the ROC curve of 0.812 (features of `baseline`)" in text
+    assert "Of the 200 pairs closest in the features of `baseline`, 41 are among the 45 pairs" in text
+    assert "[black borders in other](audit/borders-other.png)" in text
+
+
+def test_where_nothing_is_known_of_the_images(results: dict[str, Any]) -> None:
+    unknown = results | {"audit": AUDIT | {"marks": None}, "outliers": OUTLIERS | {"out_of_distribution": None}}
+    text = markdown(unknown)
+    assert "precision" not in text
+    assert "ROC" not in text

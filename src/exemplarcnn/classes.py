@@ -22,21 +22,34 @@ class ClassTableError(PipelineError):
     """A class table is not one, or does not fit the pool."""
 
 
-def seed_table(pool_size: int, classes: int, seed: int) -> pd.DataFrame:
+def seed_table(pool_size: int, classes: int, seed: int, usable: NDArray[np.int64] | None = None) -> pd.DataFrame:
     """Draw single images at random, one surrogate class each (docs/method.md, section 2).
 
-    The first k classes are the same whatever the number of classes.
+    The first k classes are the same whatever the number of classes; leaving images out leaves the order of the others.
+
+    Parameters
+    ----------
+    pool_size
+        Images of the pool.
+    classes, seed
+        How many to draw; the experiment's seed.
+    usable
+        The images that may be drawn; all by default.
 
     Raises
     ------
     ClassTableError
-        If the pool has fewer images than classes are asked for.
+        If there are fewer images than classes are asked for.
     """
-    if classes > pool_size:
+    order = rng.generator(seed, rng.Purpose.SEED_IMAGES).permutation(pool_size)
+    if usable is not None:
+        order = order[np.isin(order, usable)]
+    if classes > len(order):
         raise ClassTableError(
-            f"{classes} classes of one image each, but the pool has {pool_size} images; ask for at most that"
+            f"{classes} classes of one image each, but {len(order)} of the pool's {pool_size} images can be used; "
+            "ask for at most that"
         )
-    images = rng.generator(seed, rng.Purpose.SEED_IMAGES).permutation(pool_size)[:classes]
+    images = order[:classes]
     return pd.DataFrame({"class_id": np.arange(classes), "image_id": images, "origin": "seed"})
 
 

@@ -1,5 +1,6 @@
 """The principal axes of a pool's colours, which the recipe `dosovitskiy` needs (docs/method.md, section 2.2)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +22,14 @@ class Axes:
     variances: Vector
 
 
-def measure(pool: Pool) -> Axes:
-    """Take the principal axes of all pixels of a pool.
+def measure(pool: Pool, usable: Iterable[int] | None = None) -> Axes:
+    """Take the principal axes of all pixels of a pool, or of its usable images alone.
 
     Sums are whole numbers, so that no order of images can change them. An axis points to where its largest component
     is positive.
     """
     count, first, second = 0, np.zeros(3, np.int64), np.zeros((3, 3), np.int64)
-    for index in tqdm(range(len(pool)), desc="colours", unit="image"):
+    for index in tqdm(range(len(pool)) if usable is None else list(usable), desc="colours", unit="image"):
         # Exact in float64: the sums of an image stay far below 2**53.
         pixels = pool[index].reshape(-1, 3).astype(np.float64)
         count += len(pixels)

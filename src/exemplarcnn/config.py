@@ -16,6 +16,7 @@ LAYERS = ("conv1", "conv2", "conv3", "dense1", "dense2")
 
 Layer = Literal["conv1", "conv2", "conv3", "dense1", "dense2"]
 PoolName = Literal["unlabeled", "train", "other"]
+Flag = Literal["border", "empty", "grey", "duplicate", "leak"]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -60,6 +61,33 @@ class Machine(_Section):
 
 # Whether training patches are drawn once, into a set on disk, or anew for each epoch (section 2.6).
 Mode = Literal["materialised", "online"]
+
+
+class Borders(_Section):
+    """What counts as a black border (docs/method.md, section 1.1)."""
+
+    level: Annotated[int, Field(ge=0, le=255)]
+    share: Annotated[float, Field(gt=0, le=1)]
+    width: Count
+
+
+class Duplicates(_Section):
+    """What counts as near duplicates (docs/method.md, section 1.2)."""
+
+    spectrum: Annotated[float, Field(ge=0, lt=1)]
+    structure: Annotated[float, Field(gt=0, le=1)]
+    shift: Annotated[int, Field(ge=0, le=32)]
+
+
+class Audit(_Section):
+    """What the audit looks for (docs/method.md, section 1)."""
+
+    borders: Borders
+    duplicates: Duplicates
+    empty_below: NotNegative
+    grey_up_to: Annotated[int, Field(ge=0, le=255)]
+    smallest_side: Count
+    most_megapixels: Positive
 
 
 class Translate(_Section):
@@ -200,11 +228,21 @@ class Evaluate(_Section):
         return self
 
 
+class AuditFeatures(_Section):
+    """What is looked for in the features of variant ``of`` (docs/method.md, section 1.3)."""
+
+    of: VariantName
+    features: Features
+    C: Positive
+    pairs: Count
+
+
 class Seeded(_Section):
     """A class table of single images."""
 
     pool: PoolName
     classes: Annotated[int, Field(ge=2)]
+    leave_out: tuple[Flag, ...]
 
 
 class _FromFeatures(_Section):
@@ -331,6 +369,7 @@ class Config(_Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     machine: Machine
     pools: tuple[PoolName, ...]
+    audit: Audit
     surrogate: Surrogate
     network: Network
     train: Train
@@ -343,6 +382,7 @@ class Config(_Section):
     trained: dict[VariantName, Trained]
     controls: Controls
     described: dict[VariantName, Described]
+    audit_features: AuditFeatures
     evaluated: dict[VariantName, Row]
 
     @model_validator(mode="after")
@@ -367,6 +407,15 @@ class Config(_Section):
                 raise ValueError(f"pools: {pool} is missing, the pool of trained.{name}")
         if self.controls.random_network.of not in self.trained:
             raise ValueError(f"controls.random_network.of: {self.controls.random_network.of} is not in trained")
+        audited = self.trained.get(self.audit_features.of)
+        if audited is None:
+            raise ValueError(
+                f"audit_features.of: {self.audit_features.of} is not in trained ({', '.join(self.trained)})"
+            )
+        if audited.pool != "unlabeled" or not audited.cluster_features:
+            raise ValueError(
+                f"audit_features.of: {self.audit_features.of} needs pool: unlabeled and cluster_features: true"
+            )
         for name, described in self.described.items():
             if described.of not in self.trained:
                 raise ValueError(f"described.{name}.of: {described.of} is not in trained ({', '.join(self.trained)})")

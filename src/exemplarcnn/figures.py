@@ -1,7 +1,7 @@
 """Pictures: for looking, where a number would have to be read. The same inputs give the same bytes."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import matplotlib
@@ -18,6 +18,9 @@ from exemplarcnn.images import Pool
 
 matplotlib.use("Agg")
 
+TILES = 8  # images in a line of a gallery
+Tile = tuple[NDArray[np.uint8], str]
+Item = TypeVar("Item")
 OURS, PAPER = "#2a6fb0", "#c9c9c9"
 
 
@@ -56,6 +59,35 @@ def patches(path: Path, pool: Pool, table: pd.DataFrame, surrogate_set: Path, ro
         for column, place in enumerate(np.linspace(start, stop - 1, min(columns, stop - start)).round().astype(int)):
             _tile(grid[class_id, column + 1], drawn[place])
     figure.suptitle("Surrogate classes: an image with its anchor, and patches of its class", fontsize=10)
+    _save(figure, path)
+
+
+def spread(items: list[Item], most: int) -> list[Item]:
+    """Choose as many of a list as are shown, evenly."""
+    return [items[place] for place in np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).astype(int))]
+
+
+def lines(blocks: list[list[Tile]]) -> list[list[Tile]]:
+    """Put blocks of tiles side by side as long as a line has room."""
+    result: list[list[Tile]] = []
+    for block in blocks:
+        if not result or len(result[-1]) + len(block) > TILES:
+            result.append([])
+        result[-1] += block
+    return result
+
+
+def gallery(path: Path, title: str, rows: list[list[Tile]], columns: int = TILES) -> None:
+    """Draw rows of images, each with a line below it; where there are none, say so."""
+    count = max(1, len(rows))
+    figure = Figure(figsize=(1.25 * columns, 1.5 * count + 0.5))
+    grid = figure.subplots(count, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for line, row in zip(grid, rows, strict=False):
+        for axes, (image, caption) in zip(line, row, strict=False):
+            _tile(axes, image, caption)
+    figure.suptitle(title if rows else f"{title}: none", fontsize=10)
     _save(figure, path)
 
 

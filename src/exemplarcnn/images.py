@@ -1,7 +1,9 @@
 """Images on disk: STL-10's binary layout and plain folders of image files (docs/method.md, section 1)."""
 
 import hashlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypedDict
 
@@ -49,10 +51,23 @@ class Pool(Protocol):
 
     path: Path
 
+    @property
+    def passed_over(self) -> Sequence[Path]:
+        """Files of the pool that are no images by their names."""
+        ...
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Pixels:
         """Return one image, (height, width, 3) uint8, C-contiguous."""
+        ...
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return an image's height and width, without reading its pixels."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Return the file of an image that has one to itself, relative to the pool; else an empty string."""
         ...
 
     def batch(self, indices: Indices) -> Pixels:
@@ -89,6 +104,8 @@ class ImageFile:
         If the file is missing, empty, or not a whole number of images.
     """
 
+    passed_over: Sequence[Path] = ()
+
     def __init__(self, path: Path):
         self.path = Path(path)
         size = _size(self.path)
@@ -111,6 +128,14 @@ class ImageFile:
         """Return image `index`, (96, 96, 3) uint8, C-contiguous; IndexError outside the file."""
         return np.array(self._raw[index].transpose(2, 1, 0), order="C")
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Return 96 and 96."""
+        return SIDE, SIDE
+
+    def name(self, index: int) -> str:
+        """Return an empty string: the file has all images."""
+        return ""
+
     def batch(self, indices: Indices) -> Pixels:
         """Return the images at `indices`, (n, 96, 96, 3) uint8, C-contiguous; IndexError outside the file."""
         chosen = self._raw[np.asarray(indices, dtype=np.int64)]
@@ -129,6 +154,8 @@ class ImageFolder:
     ----------
     files : list[Path]
         The image files; ``files[i]`` is image `i`.
+    passed_over : list[Path]
+        The files that are none.
 
     Raises
     ------
@@ -140,7 +167,9 @@ class ImageFolder:
         self.path = Path(path)
         if not self.path.is_dir():
             raise DataError(f"{self.path}: found no such folder, expected one of image files; {FETCH}.")
-        self.files = sorted(filter(_is_image, self.path.rglob("*")), key=self._relative)
+        found = sorted((file for file in self.path.rglob("*") if file.is_file()), key=self._relative)
+        self.files = [file for file in found if _is_image(file)]
+        self.passed_over = [file for file in found if not _is_image(file) and not file.name.startswith(".")]
         if not self.files:
             raise DataError(
                 f"{self.path}: found no image, expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}; "
@@ -155,10 +184,26 @@ class ImageFolder:
 
     def __getitem__(self, index: int) -> Pixels:
         """Return image `index` as RGB, (height, width, 3) uint8; DataError if it cannot be decoded."""
+        with self._opened(index) as image:
+            return np.array(image.convert("RGB"))
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return an image's height and width from its file's head; DataError if it has none."""
+        with self._opened(index) as image:
+            return image.height, image.width
+
+    def name(self, index: int) -> str:
+        """Return an image's file, relative to the folder."""
+        return self._relative(self.files[index])
+
+    @contextmanager
+    def _opened(self, index: int) -> Iterator[Image.Image]:
         file = self.files[index]
         try:
-            with Image.open(file) as image:
-                return np.array(image.convert("RGB"))
+            # Sizes are the audit's business, which names the images that are too large.
+            silent = warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
+            with silent, Image.open(file) as image:
+                yield image
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(
                 f"{file}: expected a readable image, found one that fails to decode ({error}); "
@@ -414,7 +459,7 @@ def _text(path: Path) -> str:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def _pixels(image: Pixels) -> str:

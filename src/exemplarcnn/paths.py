@@ -6,6 +6,13 @@ DATA = Path("data")
 WORK = Path("work")
 METRICS = Path("metrics")
 REPORTS = Path("reports")
+AUDIT = Path("audit")
+AUDIT_JSON = METRICS / "audit.json"
+AUDIT_PICTURES = REPORTS / "audit"
+DUPLICATES = AUDIT / "duplicates.csv"
+OUTLIERS = Path("outliers")
+OUTLIERS_JSON = METRICS / "audit_features.json"
+OUTLIERS_PICTURES = REPORTS / "audit_features"
 TEST_LABELS = DATA / "test_y.bin"
 TRAIN_LABELS = DATA / "train_y.bin"
 TRUTH = DATA / "truth.csv"
@@ -20,6 +27,11 @@ RESULTS_PNG = REPORTS / "results.png"
 def class_table(variant: str) -> Path:
     """Return the class table of a variant."""
     return Path("classes") / f"{variant}.csv"
+
+
+def audit(pool: str) -> Path:
+    """Return what the audit found in a pool, one row an image."""
+    return AUDIT / f"{pool}.csv"
 
 
 def colours(pool: str) -> Path:

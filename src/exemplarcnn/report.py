@@ -22,6 +22,8 @@ def gather(
     labels: NDArray[np.int64],
     groupings: dict[str, dict[str, Any]],
     sets: dict[str, dict[str, Any]],
+    audit: dict[str, Any],
+    outliers: dict[str, Any],
 ) -> dict[str, Any]:
     """Gather what ``results.json`` holds.
 
@@ -37,11 +39,14 @@ def gather(
         Of the test images, from 0.
     groupings, sets
         ``clusters.json`` and ``set.json`` of the variants that have them.
+    audit, outliers
+        ``audit.json`` and ``audit_features.json``.
 
     Returns
     -------
     dict
-        ``profile``, ``dataset``, ``rows``, ``differences`` and ``groupings``; accuracies in percent.
+        ``profile``, ``dataset``, ``rows``, ``differences``, ``groupings``, ``audit`` and ``outliers``; accuracies in
+        percent.
     """
     rows = []
     for name, row in config.evaluated.items():
@@ -75,6 +80,8 @@ def gather(
         "rows": rows,
         "differences": _differences(config, predictions, labels),
         "groupings": groupings,
+        "audit": audit,
+        "outliers": outliers,
     }
 
 
@@ -202,9 +209,62 @@ def markdown(results: dict[str, Any]) -> str:
         "## Pictures",
         "\n".join(_pictures(results, titles)),
     ]
+    parts += ["## The images", _audit(results)]
     for name, grouping in results["groupings"].items():
         parts += [f"## Classes of {titles[name]}", _grouping(grouping)]
     return "\n\n".join(parts) + "\n"
+
+
+def _audit(results: dict[str, Any]) -> str:
+    pools: dict[str, dict[str, Any]] = results["audit"]["pools"]
+    columns = {
+        "Images": "images",
+        "Black borders": "borders",
+        "Empty": "empty",
+        "Grey": "grey",
+        "Near duplicates of others": "duplicates",
+        "Like a labelled image elsewhere": "leaks",
+    }
+    table = pd.DataFrame({"Pool": list(pools)})
+    for title, key in columns.items():
+        table[title] = [_number(pool[key]) for pool in pools.values()]
+    table["Cannot be used"] = [_number(len(pool["unusable"])) for pool in pools.values()]
+    lines = [
+        _table(table),
+        "Images that resemble a labelled one may leak what the features are tested on. Of a group of near duplicates "
+        "the first is not counted. `seeded.VARIANT.leave_out` keeps flagged images out of a class table.",
+    ]
+    if (marks := results["audit"]["marks"]) is not None:
+        found = "; ".join(
+            f"{name}: precision {_share(mark['precision'])}, recall {_share(mark['recall'])} of {mark['true']}"
+            for name, mark in marks.items()
+        )
+        lines.append(f"Against what is known of the unlabelled images: {found}.")
+    outliers = results["outliers"]
+    if (known := outliers["out_of_distribution"]) is not None:
+        lines.append(
+            f"Distance from the labelled classes tells the {known['images']} images of none of them with an area under "
+            f"the ROC curve of {known['auroc']:.3f} (features of `{outliers['of']}`)."
+        )
+    near = outliers["near_duplicates"]
+    lines.append(
+        f"Of the {near['closest_pairs']} pairs closest in the features of `{outliers['of']}`, "
+        f"{near['known_among_them']} are among the {near['known']} pairs of near duplicates that the pixels show."
+    )
+    names = [("audit/duplicates", "near duplicates"), ("audit/leaks", "near duplicates across pools")]
+    names += [(f"audit/borders-{name}", f"black borders in {name}") for name in pools]
+    names += [(f"audit/empty-{name}", f"empty images in {name}") for name in pools]
+    names += [
+        ("audit_features/farthest", "farthest from the labelled classes"),
+        ("audit_features/nearest", "nearest to them"),
+        ("audit_features/pairs", "closest pairs in feature space"),
+    ]
+    lines.append("Galleries: " + ", ".join(f"[{title}]({name}.png)" for name, title in names) + ".")
+    return "\n\n".join(lines)
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _shown_differences(results: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,12 +1,13 @@
 """Stage ``colours``: the principal axes of a pool's colours."""
 
-from exemplarcnn import colours, images, paths, stages
+from exemplarcnn import audit, colours, images, paths, stages
 from exemplarcnn.config import Config
 
 
 def run(pool: str, config: Config) -> None:
     """Write ``colours/POOL.json``."""
-    colours.write(paths.colours(pool), colours.measure(images.open_pool(paths.DATA, pool)))
+    usable = audit.usable(paths.audit(pool))
+    colours.write(paths.colours(pool), colours.measure(images.open_pool(paths.DATA, pool), usable))
 
 
 if __name__ == "__main__":

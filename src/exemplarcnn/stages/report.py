@@ -16,7 +16,16 @@ def run(_: str, config: Config) -> None:
         name: read_json(paths.surrogate_set(name) / "set.json") for name in config.trained if name in config.evaluated
     }
     results = report.gather(
-        config, data, images.data_digest(paths.DATA), summaries, predictions, labels, groupings, budgets
+        config,
+        data,
+        images.data_digest(paths.DATA),
+        summaries,
+        predictions,
+        labels,
+        groupings,
+        budgets,
+        read_json(paths.AUDIT_JSON),
+        read_json(paths.OUTLIERS_JSON),
     )
     write_json(paths.RESULTS_JSON, results)
     write_json(paths.ACCURACY_JSON, report.headline(results))

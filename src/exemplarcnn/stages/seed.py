@@ -1,6 +1,6 @@
 """Stage ``seed``: a class table of single images."""
 
-from exemplarcnn import classes, images, paths, stages
+from exemplarcnn import audit, classes, images, paths, stages
 from exemplarcnn.config import Config
 
 
@@ -9,7 +9,8 @@ def run(variant: str, config: Config) -> None:
     params = config.seeded[variant]
     images.check(paths.DATA)
     pool = images.open_pool(paths.DATA, params.pool)
-    classes.write(paths.class_table(variant), classes.seed_table(len(pool), params.classes, config.seed))
+    usable = audit.usable(paths.audit(params.pool), params.leave_out)
+    classes.write(paths.class_table(variant), classes.seed_table(len(pool), params.classes, config.seed, usable))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,65 @@
+"""Stage ``audit_features``: what a network's features say about the unlabelled images."""
+
+import numpy as np
+import pandas as pd
+
+from exemplarcnn import audit, figures, images, models, outliers, paths, stages
+from exemplarcnn.config import Config
+from exemplarcnn.features import eval_features
+from exemplarcnn.files import read_array, whole_folder, write_json, write_table
+from exemplarcnn.images import Pool
+
+# Of each gallery, at most.
+OUTLIERS, PAIRS = 32, 24
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def run(_: str, config: Config) -> None:
+    """Write ``outliers/images.csv`` and ``pairs.csv``, ``metrics/audit_features.json`` and galleries."""
+    params = config.audit_features
+    pool, labelled = (images.open_pool(paths.DATA, name) for name in ("unlabeled", "train"))
+    labels = images.read_labels(paths.TRAIN_LABELS, len(labelled))
+    names = images.read_class_names(paths.CLASS_NAMES)
+    network = models.load(paths.model(params.of))
+    describe = eval_features(network, params.features, models.pick_device(config.machine.device))
+    classes = outliers.Classes.learn(labelled, labels, describe, params.features.chunk, params.C)
+    scores = outliers.score(pool, classes, describe, params.features.chunk)
+    scores["nearest"] = np.array(names)[scores["nearest"]]
+    features = read_array(paths.cluster_features(params.of))
+    pairs = outliers.closest_pairs(features, params.pairs, config.machine.memory)
+    known = audit.pairs(pd.read_csv(paths.DUPLICATES), "unlabeled")
+    with whole_folder(paths.OUTLIERS) as partial:
+        write_table(partial / "images.csv", scores.round({"score": 5}))
+        write_table(partial / "pairs.csv", pairs.round({"distance": 5}))
+    summary = {
+        "of": params.of,
+        "images": len(scores),
+        "score_quantiles": {f"{share:g}": float(scores["score"].quantile(share)) for share in QUANTILES},
+        "out_of_distribution": outliers.marks(scores, paths.TRUTH),
+        "near_duplicates": outliers.agreement(pairs, known),
+    }
+    write_json(paths.OUTLIERS_JSON, summary)
+    _galleries(pool, scores, pairs)
+
+
+def _galleries(pool: Pool, scores: pd.DataFrame, pairs: pd.DataFrame) -> None:
+    ranked = scores.sort_values("score", ascending=False, kind="stable")
+    with whole_folder(paths.OUTLIERS_PICTURES) as partial:
+        for file, title, some in (
+            ("farthest.png", "Farthest from every labelled class", ranked.head(OUTLIERS)),
+            ("nearest.png", "Nearest to a labelled class", ranked.tail(OUTLIERS)[::-1]),
+        ):
+            tiles = [
+                [(pool[image], f"image {image}\n{nearest}? {score:.2f}")]
+                for image, nearest, score in some.itertuples(index=False)
+            ]
+            figures.gallery(partial / file, title, figures.lines(tiles))
+        couples = [
+            [(pool[first], f"image {first}"), (pool[second], f"image {second}\n{distance:.3f} apart")]
+            for first, second, distance in pairs.head(PAIRS).itertuples(index=False)
+        ]
+        figures.gallery(partial / "pairs.png", "Closest pairs in feature space", figures.lines(couples))
+
+
+if __name__ == "__main__":
+    stages.main(run)
