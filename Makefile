@@ -22,7 +22,7 @@ stl10: .venv/ready  ## Fetch the real STL-10 in place of the sample
 	exemplarcnn data stl10
 
 clean:  ## Remove what stages and tests made; `dvc checkout` brings it back. Data, runs and environment stay
-	rm -rf work audit outliers classes surrogates models features classifiers .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf work audit outliers classes labels surrogates models features classifiers .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv && .venv/bin/pip install -q -r requirements.lock && .venv/bin/pip install -q --no-deps -e . && touch $@

@@ -13,11 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import psutil
 import yaml
+from numpy.typing import NDArray
 
 from exemplarcnn import config
+from exemplarcnn.evaluation import bootstrap, gain
 from exemplarcnn.files import digest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -212,3 +215,10 @@ def _processes() -> tuple[dict[int, int], dict[int, float], dict[int, str]]:
         if len(words) > 2 and words[1] == "-m" and words[2].startswith("exemplarcnn.stages."):
             stage_of[pid] = " ".join([words[2].removeprefix("exemplarcnn.stages."), *words[3:]]).strip()
     return parents, anonymous, stage_of
+
+
+def bootstrap_difference(first: NDArray[np.bool_], second: NDArray[np.bool_], seed: int) -> tuple[float, float, float]:
+    """Return by how many points one variant is above another, and the ends of the bootstrap interval."""
+    gains = gain(first, second)[None]
+    low, high = bootstrap(gains, seed)
+    return float(gains.mean()), float(low[0]), float(high[0])

@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from _common import ROOT, Workspace, finish
+from _common import ROOT, Workspace, bootstrap_difference, finish
 from exemplarcnn import config, download, images, paths
-from exemplarcnn.evaluation import bootstrap_difference, correct
+from exemplarcnn.evaluation import correct
 from exemplarcnn.files import whole
 from stl10 import fill
 

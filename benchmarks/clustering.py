@@ -43,7 +43,7 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
 
 from _common import ROOT, anonymous, finish, peak_anonymous
-from exemplarcnn import classes, clustering, config, features, images, models, network, surrogate, training
+from exemplarcnn import batches, classes, clustering, config, features, images, models, network, surrogate, training
 from exemplarcnn.linkage import flat_clusters
 from exemplarcnn.stages import use_threads
 
@@ -182,7 +182,9 @@ def small_network(folder: Path, pool: images.Pool) -> Path:
     surrogate.write_set(patches, folder / "patches-work", pool, table, params.surrogate, trained, 0, 2)
     about = json.loads((patches / "set.json").read_text())
     net = network.initialise(params.network, 300, 32, 0, about["mean"], about["std"])
-    training.Trainer(net, patches, train, 0, torch.device("cpu"), folder / "checkpoint.safetensors", "benchmark").run()
+    cpu, checkpoint = torch.device("cpu"), folder / "checkpoint.safetensors"
+    sets = (batches.Batches(patches, name, cpu) for name in ("train", "valid"))
+    training.Trainer(net, *sets, train, 0, cpu, checkpoint, {"of": "benchmark"}).run()
     model.mkdir(exist_ok=True)
     models.describe(model / "network.json", params.network, about)
     models.save_weights(model / "weights.safetensors", net)

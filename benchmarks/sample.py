@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from _common import ROOT, Workspace, finish
+from _common import ROOT, Workspace, bootstrap_difference, finish
 from exemplarcnn import images, paths
-from exemplarcnn.evaluation import bootstrap_difference, correct
+from exemplarcnn.evaluation import correct
 
 CONTROLS = ("raw_pixels", "random_network")
 

@@ -1,14 +1,15 @@
 """Run the profile `bench` on a folder with STL-10's binary files and print the result table.
 
-    python benchmarks/stl10.py FOLDER                        # the real thing, all files present
+    python benchmarks/stl10.py FOLDER [--images OTHER]       # the real thing, all files present
     python benchmarks/stl10.py FOLDER --stand-in [--images OTHER]
                                                              # only the labelled files: makes a pool and folds
     python benchmarks/stl10.py FOLDER --stand-in --quick     # within a minute: profile `tiny`, a tenth of the images,
                                                              # the rows raw_pixels and baseline alone
 
-With --stand-in the unlabelled pool is the training images without their labels, and the images of OTHER if given
-(cut square from the middle and resized to 96×96), in an order drawn by a fixed seed; the folds are ten class-balanced
-draws of 1,000. Accuracies on them are on STL-10's real test set, but not comparable with published ones.
+OTHER is a folder of other images, the pool of the ImageNet experiment; without it the profile is `core`, which does not
+have that. With --stand-in the unlabelled pool is the training images without their labels, and the images of OTHER if
+given (cut square from the middle and resized to 96×96), in an order drawn by a fixed seed; the folds are ten
+class-balanced draws of 1,000. Accuracies on them are on STL-10's real test set, but not comparable with published ones.
 
 The pipeline runs in a folder of its own (--work), so that the project's data and results stay as they are; running
 the same command again continues there.
@@ -100,6 +101,8 @@ def fill(data: Path, source: Path, stand_in: bool, other: Path | None, quick: bo
     else:
         for name in (*LABELLED, "unlabeled_X.bin", "fold_indices.txt"):
             shutil.copy(source / name, data / name)
+    if other is not None:
+        shutil.copytree(other, data / "other")
     if quick:
         shrink(data)
 
@@ -109,15 +112,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="STL-10's binary files")
     parser.add_argument("--stand-in", action="store_true", help="make a pool and folds by fixed seeds")
-    parser.add_argument("--images", type=Path, help="folder of other images for the stand-in pool")
-    parser.add_argument("--profile", default="bench")
+    parser.add_argument("--images", type=Path, help="folder of other images")
+    parser.add_argument("--profile", help="default: bench with --images, core without")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-PROFILE)")
     parser.add_argument("--quick", action="store_true", help="two rows, profile tiny, a tenth of the images")
     arguments = parser.parse_args()
-    if arguments.images and not arguments.stand_in:
-        parser.error("--images belongs to --stand-in")
-    profile = "tiny" if arguments.quick else arguments.profile
+    profile = arguments.profile or ("bench" if arguments.images else "core")
+    profile = "tiny" if arguments.quick else profile
     work = arguments.work or ROOT / "work" / f"benchmark-{'quick' if arguments.quick else profile}"
     folder = download.binary_folder(arguments.folder).resolve()
     origin = {

@@ -4,7 +4,7 @@
     python benchmarks/training.py FOLDER       # patches of the images of STL-10's train_X.bin in FOLDER
     python benchmarks/training.py --quick      # a small network, a few steps
 
-Networks: that of profile `bench`, and the paper's with its 16,000 classes. Batches of 128 patches of 32×32, as many
+Networks: that of profile `core`, and the paper's with its 16,000 classes. Batches of 128 patches of 32×32, as many
 threads as there are cores. Ways, in turns, the median over rounds:
 
 textbook       PNG files, `ImageFolder` and `DataLoader` with two worker processes, float32, `loss.item()` each step
@@ -153,7 +153,7 @@ def operations(net: network.ExemplarCNN) -> int:
 
 def networks(quick: bool) -> Iterator[tuple[str, config.Config, int]]:
     """Name, parameters and number of classes of the networks."""
-    for profile, classes in [("tiny", 20)] if quick else [("bench", 2000), ("paper", 16000)]:
+    for profile, classes in [("tiny", 20)] if quick else [("core", 2000), ("paper", 16000)]:
         yield profile, config.parse(config.compose(ROOT / "conf", profile), f"profile {profile}"), classes
 
 
@@ -170,7 +170,7 @@ def main() -> None:
     print("matrix products, GFLOP/s:", {name: round(rate / 1e9) for name, rate in rates.items()}, end="\n\n")
     rows: list[dict[str, Any]] = []
     for profile, values, classes in networks(arguments.quick):
-        steps, rounds = (6, 1) if arguments.quick else (30, 5) if profile == "bench" else (8, 3)
+        steps, rounds = (6, 1) if arguments.quick else (30, 5) if profile == "core" else (8, 3)
         with tempfile.TemporaryDirectory() as name:
             rows += measure(profile, values.network, values.train, classes, pool, Path(name), steps, rounds, rates)
     finish(pd.DataFrame(rows).round(2), "training", quick=arguments.quick, products=rates, rows=rows)

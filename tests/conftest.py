@@ -115,13 +115,27 @@ class Pipeline:
         deps = {"data": DATA_MD5, f"models/{variant}": f"{self.mark}{variant}.dir"}
         return self.add("evaluate", variant, deps, outs, "seed", "evaluate")
 
+    def resnet(self, name: str) -> Record:
+        self.train(name)
+        self.evaluate(name)
+        write_json(paths.evaluation(name), SUMMARY | {"chosen": [], "leaky": None, "others": {}})
+        del self.records[f"train@{name}"], self.records[f"evaluate@{name}"]
+        outs = {
+            str(paths.model(name)): f"{self.mark}{name}.dir",
+            str(paths.classifiers(name)): f"{self.mark}{name}.dir",
+        }
+        outs |= {str(path): md5_of(path) for path in (paths.learning_curve(name), paths.evaluation(name))}
+        return self.add("resnet", name, {"data": DATA_MD5}, outs, "seed", "resnet")
+
     def everything(self, config: Config) -> None:
         for variant in config.trained:
             self.train(variant)
         for variant in config.evaluated:
             self.evaluate(variant)
+        for name in config.labelled:
+            self.resnet(name)
         picture(paths.RESULTS_PNG)
-        rows = [{"variant": name, "fold_accuracies": SUMMARY["fold_accuracies"]} for name in config.evaluated]
+        rows = [{"variant": name, "fold_accuracies": SUMMARY["fold_accuracies"]} for name in config.rows]
         write_json(paths.RESULTS_JSON, {"dataset": {"hash": DATA_MD5}, "rows": rows})
 
 

@@ -66,7 +66,7 @@ def sections(values: Any, path: Key = ()) -> Iterator[Key]:
 
 
 # Names that a person chooses, which therefore have no fixed set of keys.
-FREE = ("seeded", "grouped", "derived", "trained", "described", "evaluated")
+FREE = ("seeded", "grouped", "derived", "trained", "described", "labelled", "evaluated")
 
 
 def test_unknown_keys_are_named_in_every_section(composed: dict[str, Any]) -> None:
@@ -157,6 +157,34 @@ WRONG = [
     ("audit_features.features.chunk", 0),
     ("audit_features.C", 0),
     ("audit_features.pairs", 0),
+    ("resnet.depth", 20),
+    ("resnet.stem_stride", 3),
+    ("resnet.stem_pool", "perhaps"),
+    ("resnet.epochs", 0),
+    ("resnet.epoch_images", 0),
+    ("resnet.batch_size", 0),
+    ("resnet.momentum", 1),
+    ("resnet.groups.weights.lr", 0),
+    ("resnet.groups.weights.l2", -1),
+    ("resnet.groups.others.lr", 0),
+    ("resnet.groups.others.l2", -1),
+    ("resnet.schedule.epochs", 0),
+    ("resnet.schedule.drops", [[0, 0.1]]),
+    ("resnet.precision", "fp16"),
+    ("resnet.channels_last", "perhaps"),
+    ("resnet.augment.scale", [0.5, 1.1]),
+    ("resnet.augment.flip", 1.1),
+    ("resnet.augment.brightness", -1),
+    ("resnet.augment.contrast", -1),
+    ("resnet.augment.saturation", -1),
+    ("resnet.augment.hue", 0.6),
+    ("labelled.semi_supervised.title", None),
+    ("labelled.semi_supervised.paper", 74),
+    ("labelled.semi_supervised.method", "guessed"),
+    ("labelled.semi_supervised.of", "Upper"),
+    ("labelled.semi_supervised.fold", 10),
+    ("labelled.semi_supervised.share", 0),
+    ("published", [{"title": "x", "accuracy": "high"}]),
     ("trained.baseline.mode", "both"),
     ("machine.memory", 0),
     ("surrogate.anchors_per_image", 0),
@@ -264,7 +292,7 @@ def test_a_wrong_value_is_named_by_its_key(values: dict[str, Any], key: str, val
 def test_every_parameter_is_tried_with_a_wrong_value(composed: dict[str, Any]) -> None:
     """One of each kind: what holds for one layer, variant or row holds for the others, being the same model."""
     tried = {key for key, _ in WRONG}
-    alike = ("seeded.", "grouped.", "trained.", "evaluated.", "train.groups.")
+    alike = ("seeded.", "grouped.", "trained.", "labelled.", "evaluated.", "train.groups.")
     keys = {".".join(path) for path in leaves(composed)}
     assert {key for key in keys if not key.startswith(alike)} <= tried
 
@@ -429,7 +457,7 @@ def test_other_features_are_those_of_a_trained_variant(values: dict[str, Any]) -
 @pytest.mark.parametrize("name", ["baseline", "kmeans"])
 def test_no_two_features_have_one_name(values: dict[str, Any], name: str) -> None:
     values["described"][name] = values["features"] | {"of": "baseline"}
-    assert complaints(values) == [f"trained, described and controls define more than once: {name}"]
+    assert complaints(values) == [f"trained, described, controls and labelled define more than once: {name}"]
 
 
 def test_the_first_protocol_is_the_papers(values: dict[str, Any]) -> None:
@@ -448,7 +476,7 @@ def test_the_first_protocol_is_the_papers(values: dict[str, Any]) -> None:
 
 def test_no_two_rows_have_one_title(values: dict[str, Any]) -> None:
     values["evaluated"]["kmeans"]["title"] = "Raw pixels"
-    assert complaints(values) == ["evaluated: several rows have the title Raw pixels"]
+    assert complaints(values) == ["evaluated and labelled: several rows have the title Raw pixels"]
 
 
 def test_kmeans_needs_patches_smaller_than_the_image_and_more_of_them_than_centres(values: dict[str, Any]) -> None:
@@ -567,3 +595,28 @@ def test_committed_params_are_the_sample_profile(composed: dict[str, Any]) -> No
     assert yaml.safe_load(text) == composed
     assert text.startswith(HEADER.format(name="sample"))
     load(ROOT / "params.yaml")
+
+
+def test_labels_come_from_a_variant_that_is_evaluated(values: dict[str, Any]) -> None:
+    (problem,) = complaints(put(copy.deepcopy(values), "labelled.semi_supervised.of", "nobody"))
+    assert problem.endswith("labelled.semi_supervised.of: nobody must be in trained and in evaluated")
+    put(values, "labelled.baseline", values["labelled"]["semi_supervised"] | {"title": "Other"})
+    (problem,) = complaints(values)
+    assert problem == "trained, described, controls and labelled define more than once: baseline"
+
+
+def test_rows_of_the_report_have_titles_of_their_own(values: dict[str, Any]) -> None:
+    (problem,) = complaints(put(values, "labelled.supervised.title", "ExemplarCNN"))
+    assert problem == "evaluated and labelled: several rows have the title ExemplarCNN"
+
+
+def test_features_are_audited_where_they_are_kept(values: dict[str, Any]) -> None:
+    (problem,) = complaints(put(copy.deepcopy(values), "audit_features.of", "nobody"))
+    assert "audit_features.of: nobody is not in trained" in problem
+    (problem,) = complaints(put(values, "audit_features.of", "clustered"))
+    assert problem.endswith("audit_features.of: clustered needs pool: unlabeled and cluster_features: true")
+
+
+def test_an_epoch_of_the_resnet_has_whole_batches(values: dict[str, Any]) -> None:
+    (problem,) = complaints(put(values, "resnet.epoch_images", 1000))
+    assert problem.startswith("resnet: epoch_images 1000 must be a multiple of batch_size 128")

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from exemplarcnn import download
+from exemplarcnn import download, images
 from exemplarcnn.download import fetch_stl10, install, install_folder, install_stl10, track, unpack
 from exemplarcnn.images import (
     DataError,
@@ -615,3 +615,46 @@ def test_bad_archive_leaves_data_and_record(server: Server, project: Path) -> No
     assert snapshot(project / "data") == data
     assert (project / "data.dvc").read_bytes() == pointer
     assert names(project / "work" / "download") == {"stl10_binary.tar.gz"}
+
+
+# A second pool
+
+
+def test_a_folder_of_images_becomes_the_second_pool(project: Path, tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    add_other(source, "x.png", "deep/y.png")  # they lie in other/ below
+    (source / "other" / "notes.txt").write_text("kept, for the audit to name")
+    kept = {k: v for k, v in snapshot(project / "data").items() if not k.startswith("other/")}
+    assert download.install_other(project, source / "other") == 2
+    found = snapshot(project / "data")
+    assert {k: v for k, v in found.items() if not k.startswith("other/")} == kept
+    assert {k for k in found if k.startswith("other/")} == {"other/x.png", "other/deep/y.png", "other/notes.txt"}
+    assert len(images.open_pool(project / "data", "other")) == 2
+    assert "remote" not in out(project)
+    assert run(project, "dvc", "status", "data.dvc").strip() == "Data and pipelines are up to date."
+
+
+def test_a_file_in_stl10s_format_becomes_the_second_pool_and_back(project: Path, tmp_path: Path) -> None:
+    given = image_set(tmp_path / "given", 4) / "unlabeled_X.bin"
+    assert download.install_other(project, given) == 4
+    assert not (project / "data" / "other").exists()
+    assert images.check(project / "data")["other"] == 4
+    assert images.open_pool(project / "data", "other")[1].shape == (96, 96, 3)
+    # It stays when the set is replaced, like a folder.
+    download.install_folder(project, image_set(tmp_path / "next", 3))
+    assert images.check(project / "data")["other"] == 4
+    add_other(tmp_path / "photos", "x.png")
+    assert download.install_other(project, tmp_path / "photos" / "other") == 1
+    assert not (project / "data" / "other_X.bin").exists()
+
+
+def test_what_is_no_pool_leaves_the_old_one(project: Path, tmp_path: Path) -> None:
+    before = snapshot(project / "data")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "cut.bin").write_bytes(b"123")
+    told = {"empty": "found no image", "cut.bin": "found 3 bytes", "none": "no such folder"}
+    for name, message in told.items():
+        with pytest.raises(DataError, match=message):
+            download.install_other(project, tmp_path / name)
+    assert snapshot(project / "data") == before
+    assert out(project)["remote"] == "embedded"

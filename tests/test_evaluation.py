@@ -16,14 +16,16 @@ from exemplarcnn.config import Evaluate
 from exemplarcnn.evaluation import (
     EvaluationError,
     Result,
-    bootstrap_difference,
+    bootstrap,
     choose,
     confident_mistakes,
     confusion,
     correct,
     evaluate,
+    gain,
     grid,
     summarise,
+    summarise_one,
 )
 
 FOLDS_SVM = {"name": "folds", "labels": "folds", "classifier": "svm"}
@@ -357,6 +359,22 @@ def test_confusion_against_a_slow_reference(seed: int, classes: int, folds: int)
     np.testing.assert_allclose(found.sum(axis=1), 1)
 
 
+def bootstrap_difference(
+    first: np.ndarray, second: np.ndarray, seed: int, rounds: int, level: float = 0.95
+) -> tuple[float, float, float]:
+    gains = gain(first, second)[None]
+    low, high = bootstrap(gains, seed, rounds, level)
+    return float(gains.mean()), float(low[0]), float(high[0])
+
+
+def test_several_pairs_see_the_same_draws() -> None:
+    gains = np.random.default_rng(3).normal(size=(4, 60))
+    together = bootstrap(gains, seed=1, rounds=1_234)
+    for row, (low, high) in zip(gains, zip(*together, strict=True), strict=True):
+        alone = bootstrap(row[None], seed=1, rounds=1_234)
+        assert (low, high) == pytest.approx((alone[0][0], alone[1][0]))
+
+
 def test_bootstrap_against_a_slow_reference() -> None:
     generator = np.random.default_rng(0)
     first, second = generator.random((3, 50)) < 0.8, generator.random((3, 50)) < 0.6
@@ -391,3 +409,12 @@ def test_bootstrap_turns_its_sign_with_the_order() -> None:
     first, second = generator.random((2, 30)) < 0.7, generator.random((2, 30)) < 0.5
     there, back = bootstrap_difference(first, second, 0, 100), bootstrap_difference(second, first, 0, 100)
     assert there == pytest.approx((-back[0], -back[2], -back[1]))
+
+
+def test_figures_of_a_classifier_that_is_tested_once() -> None:
+    labels = np.array([0, 0, 1, 1, 1])
+    found = summarise_one(np.array([0, 1, 1, 1, 1], np.uint8), labels, ["cat", "dog", "none"])
+    assert found["accuracy_mean"] == pytest.approx(80)
+    assert found["fold_accuracies"] == [found["accuracy_mean"]]
+    assert (found["accuracy_std"], found["chosen"], found["leaky"], found["others"]) == (0, [], None, {})
+    assert found["class_accuracies"] == {"cat": 50.0, "dog": 100.0}

@@ -9,7 +9,7 @@ import pytest
 
 from exemplarcnn import report
 from exemplarcnn.config import Config, compose
-from exemplarcnn.evaluation import bootstrap_difference, correct
+from exemplarcnn.evaluation import bootstrap, correct, gain
 from exemplarcnn.images import Summary, data_digest
 from exemplarcnn.report import (
     by_class,
@@ -80,6 +80,7 @@ OUTLIERS = {
 def config() -> Config:
     values = compose(CONF, "tiny")
     values["train"] |= {"epochs": 3, "batch_size": 128}
+    values["labelled"] = {}
     values["evaluated"] = {
         "raw_pixels": {"title": "Raw pixels", "paper": None},
         "baseline": {"title": "ExemplarCNN", "paper": {"mean": 74.14, "std": 0.39}},
@@ -135,7 +136,7 @@ def results(config: Config, parts: Any) -> dict[str, Any]:
         "clustered": {"classes": 30, "images": 61, "train_patches": 1_281, "mean": [0.5] * 3},
     }
     groupings = {"clustered": GROUPING}
-    return gather(config, summary(), "abc.dir", summaries, predictions, labels, groupings, sets, AUDIT, OUTLIERS)
+    return gather(config, summary(), "abc.dir", summaries, predictions, labels, groupings, sets, AUDIT, OUTLIERS, {})
 
 
 def cells(text: str) -> list[list[str]]:
@@ -206,8 +207,10 @@ def test_every_pair_is_compared_once(results: dict[str, Any], config: Config, pa
     for entry in results["differences"]:
         assert entry["difference"] == pytest.approx(means[entry["variant"]] - means[entry["against"]])
         one, two = (correct(predictions[entry[key]], labels) for key in ("variant", "against"))
-        expected = bootstrap_difference(one, two, config.seed)
-        assert (entry["difference"], entry["low"], entry["high"]) == pytest.approx(expected)
+        low, high = bootstrap(gain(one, two)[None], config.seed)
+        assert (entry["difference"], entry["low"], entry["high"]) == pytest.approx(
+            (gain(one, two).mean(), low[0], high[0])
+        )
         assert entry["folds"] == pytest.approx(list(100 * (one.mean(axis=1) - two.mean(axis=1))))
 
 
@@ -398,3 +401,62 @@ def test_where_nothing_is_known_of_the_images(results: dict[str, Any]) -> None:
     text = markdown(unknown)
     assert "precision" not in text
     assert "ROC" not in text
+
+
+# Networks that learn from labels, and what others report
+
+
+@pytest.fixture(scope="module")
+def with_resnet(parts: Any) -> dict[str, Any]:
+    """A row that was trained and tested once beside one with folds."""
+    values = compose(CONF, "tiny")
+    values["evaluated"] = {"baseline": {"title": "ExemplarCNN", "paper": None}}
+    values["labelled"] = {"semi": values["labelled"]["semi_supervised"]}
+    config = Config.model_validate(values)
+    summaries, predictions, labels = parts
+    once = predictions["clustered"][:1]
+    accuracy = float(100 * (once == labels).mean())
+    single = {"accuracy_mean": accuracy, "accuracy_std": 0.0, "fold_accuracies": [accuracy], "chosen": []}
+    single |= {"leaky": None, "others": {}, "class_accuracies": {"cat": 1.0, "dog": 2.0}}
+    judged = {"images": 495, "accuracy": 0.625, "outside": 45, "left_out": 12}
+    found = {"semi": {"method": "pseudo", "labelled": 1540, "by_class": {}, "judged": judged}}
+    sets = {"baseline": {"classes": 30, "images": 30, "train_patches": 1_280}}
+    both = {"baseline": summaries["baseline"], "semi": single}
+    guesses = {"baseline": predictions["baseline"], "semi": once}
+    return gather(config, summary(), "abc.dir", both, guesses, labels, {}, sets, AUDIT, OUTLIERS, found)
+
+
+def test_a_row_without_folds(with_resnet: dict[str, Any]) -> None:
+    assert frame(with_resnet)["Accuracy (%)"][1] == f"{with_resnet['rows'][1]['accuracy_mean']:.2f}"
+    (entry,) = with_resnet["differences"]
+    assert entry["folds"] == []
+    means = [row["accuracy_mean"] for row in with_resnet["rows"]]
+    assert entry["difference"] == pytest.approx(means[1] - means[0])
+    said = describe_difference(entry, {"semi": "Semi", "baseline": "Base"})
+    assert said.startswith("Semi against Base: ")
+    assert "Fold by fold" not in said
+    assert judged_otherwise(with_resnet)["Variant"].tolist() == ["ExemplarCNN"]
+    assert list(by_class(with_resnet).columns) == ["Class", "ExemplarCNN", "Semi-supervised"]
+
+
+def test_what_is_known_of_pseudo_labels(with_resnet: dict[str, Any]) -> None:
+    text = markdown(with_resnet)
+    assert (
+        "- Semi-supervised: 1,540 images, pseudo labels; of the 495 whose class is known 62.5 % are labelled right, "
+        "45 are of none of the classes, and 12 near duplicates of training images are not counted; "
+        "[some of them](labels/semi.png)"
+    ) in text
+    assert "## Learning from labels" in text
+
+
+def test_published_figures_stand_apart_by_protocol(results: dict[str, Any]) -> None:
+    assert "## Learning from labels" not in markdown(results)
+    text = markdown(results).partition("## Others\n\n")[2].partition("\n## ")[0]
+    folds, _, everything = text.partition("All 5,000 labels:")
+    assert "| ExemplarCNN | 74.20 ± 0.40 | Dosovitskiy et al. 2016 |" in folds
+    assert "| Cutout | 87.26 | DeVries and Taylor 2017 |" in everything
+    ours = next(row for row in results["rows"] if row["variant"] == "baseline")
+    mark = "this run: sample, profile tiny |"
+    assert f"| **ExemplarCNN** | {ours['accuracy_mean']:.2f} ± {ours['accuracy_std']:.2f} | {mark}" in folds
+    assert f"| **ExemplarCNN** | 71.23 | {mark}" in everything
+    assert "Raw pixels" not in text

@@ -169,6 +169,18 @@ def data_use(folder: Annotated[Path, typer.Argument(help="Holds STL-10's binary 
         _describe_data(download.install_folder(Path(), folder))
 
 
+@data.command("other")
+def data_other(
+    source: Annotated[Path, typer.Argument(help="A folder of images of any size, or a file in STL-10's format.")],
+) -> None:
+    """Put a copy of other images in place of data/other, the second pool, and track it with DVC."""
+    from exemplarcnn import download
+
+    with _plain_errors():
+        count = download.install_other(Path(), source)
+        typer.echo(f"data/: {count:,} images in the pool `other`; `dvc repro` names those that cannot be used")
+
+
 def _describe_data(summary: "Summary") -> None:
     folds = "the official ones" if summary["folds_official"] else "not the official ones of STL-10"
     typer.echo(

@@ -26,7 +26,8 @@ def evaluations(variants: list[str] | None = None, profile: str | None = None) -
         What was measured first, then the parameters in which the runs differ, then where they come from. Accuracies
         in percent.
     """
-    wanted = "tags.kind = 'evaluate' and tags.identity != '' and attributes.status = 'FINISHED'"
+    # Trainings on surrogate classes apart, every run of a stage ends with an accuracy.
+    wanted = "tags.kind != 'train' and tags.identity != '' and attributes.status = 'FINISHED'"
     wanted += f" and tags.profile = '{profile}'" if profile else ""
     with store.reached():
         rows = [_row_of(run) for run in store.search(store.connect(), wanted)]

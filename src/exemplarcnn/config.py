@@ -35,6 +35,12 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+def _at_most_one(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[1] > 1:
+        raise ValueError(f"the upper end {bounds[1]} is above 1")
+    return bounds
+
+
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 PositiveRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
 NotNegativeRange = Annotated[tuple[NotNegative, NotNegative], AfterValidator(_ordered)]
@@ -168,17 +174,58 @@ class Schedule(_Section):
     drops: tuple[tuple[Count, Positive], ...]
 
 
-class Train(_Section):
-    """Training (docs/method.md, section 3)."""
+class Optimisation(_Section):
+    """What every training has."""
 
     epochs: Count
     batch_size: Count
     momentum: Annotated[float, Field(ge=0, lt=1)]
-    groups: Groups
     schedule: Schedule
     precision: Literal["fp32", "bf16"]
     channels_last: bool
+
+
+class Train(Optimisation):
+    """Training on a surrogate set (docs/method.md, section 3)."""
+
+    groups: Groups
     probe_every: Annotated[int, Field(ge=0)]
+
+
+class ResNetGroups(_Section):
+    """One row for the weights of convolutions and the last layer, one for all other parameters."""
+
+    weights: Group
+    others: Group
+
+
+class Augment(_Section):
+    """How images are changed each time they are shown (docs/method.md, section 6.2)."""
+
+    scale: Annotated[tuple[Positive, Positive], AfterValidator(_ordered), AfterValidator(_at_most_one)]
+    flip: Share
+    brightness: NotNegative
+    contrast: NotNegative
+    saturation: NotNegative
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+
+
+class ResNet(Optimisation):
+    """The network that learns from labels, and its training (docs/method.md, section 6.2)."""
+
+    depth: Literal[10, 18, 34, 50]
+    stem_stride: Literal[1, 2]
+    stem_pool: bool
+    epoch_images: Count
+    groups: ResNetGroups
+    augment: Augment
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> Self:
+        # Statistics of a batch need images in every process.
+        if self.epoch_images % self.batch_size:
+            raise ValueError(f"epoch_images {self.epoch_images} must be a multiple of batch_size {self.batch_size}")
+        return self
 
 
 class Features(_Section):
@@ -362,6 +409,29 @@ class Row(_Section):
     paper: PaperFigure | None
 
 
+class Labelled(Row):
+    """A table of labels, and the row of the network that learns from it (docs/method.md, section 6.2).
+
+    ``pseudo``: what the classifier of ``fold`` on the features of variant ``of`` says of the unlabelled images, the
+    most confident ``share`` of them. ``given``: the labels of that fold alone.
+    """
+
+    method: Literal["pseudo", "given"]
+    of: VariantName
+    fold: Annotated[int, Field(ge=0, lt=10)]
+    share: Annotated[float, Field(gt=0, le=1)]
+
+
+class Published(_Section):
+    """What others report on STL-10 (docs/method.md, section 6)."""
+
+    title: str
+    accuracy: float
+    std: float | None
+    labels: Literal["folds", "all"]
+    source: str
+
+
 class Config(_Section):
     """Everything in ``params.yaml``."""
 
@@ -383,6 +453,9 @@ class Config(_Section):
     controls: Controls
     described: dict[VariantName, Described]
     audit_features: AuditFeatures
+    resnet: ResNet
+    labelled: dict[VariantName, Labelled]
+    published: tuple[Published, ...]
     evaluated: dict[VariantName, Row]
 
     @model_validator(mode="after")
@@ -419,12 +492,18 @@ class Config(_Section):
         for name, described in self.described.items():
             if described.of not in self.trained:
                 raise ValueError(f"described.{name}.of: {described.of} is not in trained ({', '.join(self.trained)})")
-        titles = [row.title for row in self.evaluated.values()]
+        titles = [row.title for row in self.rows.values()]
         if same := {title for title in titles if titles.count(title) > 1}:
-            raise ValueError(f"evaluated: several rows have the title {', '.join(sorted(same))}")
+            raise ValueError(f"evaluated and labelled: several rows have the title {', '.join(sorted(same))}")
         known = [*self.trained, *self.described, *Controls.model_fields]
-        if twice := {name for name in known if known.count(name) > 1}:
-            raise ValueError(f"trained, described and controls define more than once: {', '.join(sorted(twice))}")
+        everything = [*known, *self.labelled]
+        if twice := {name for name in everything if everything.count(name) > 1}:
+            raise ValueError(
+                f"trained, described, controls and labelled define more than once: {', '.join(sorted(twice))}"
+            )
+        for name, labelled in self.labelled.items():
+            if labelled.of not in self.trained or labelled.of not in self.evaluated:
+                raise ValueError(f"labelled.{name}.of: {labelled.of} must be in trained and in evaluated")
         for name in self.evaluated:
             if name not in known:
                 raise ValueError(
@@ -453,6 +532,11 @@ class Config(_Section):
             if above not in [*self.seeded, *self.grouped, *self.derived]:
                 return  # told elsewhere
             seen.append(above)
+
+    @property
+    def rows(self) -> dict[str, Row]:
+        """The rows of the report: features that are evaluated, then networks that learn from labels."""
+        return {**self.evaluated, **self.labelled}
 
     def pool_of(self, table: str) -> PoolName:
         """Name the pool whose images a class table lists."""

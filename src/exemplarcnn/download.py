@@ -106,6 +106,52 @@ def install_folder(root: Path, folder: Path) -> Summary:
     return summary
 
 
+def install_other(root: Path, source: Path) -> int:
+    """Make a folder of images, or a file in STL-10's format, the second pool of the data, and record it in DVC.
+
+    Parameters
+    ----------
+    root : Path
+        The project's root, which holds ``data/`` and ``data.dvc``.
+    source : Path
+        The folder, or the file.
+
+    Returns
+    -------
+    int
+        How many images it has.
+
+    Raises
+    ------
+    DataError
+        If there is no image, or the disk refuses.
+    """
+    data = root / "data"
+    pool: images.Pool = images.ImageFile(source) if source.is_file() else images.ImageFolder(source)
+    staging = _beside(data, "other")
+    _remove(staging)
+    try:
+        if source.is_file():
+            staging.mkdir()
+            shutil.copyfile(source, staging / images.OTHER_FILE)
+        else:
+            # Files of other kinds too: the audit names them.
+            shutil.copytree(source, staging / "other", copy_function=shutil.copyfile)
+        for name in ("other", images.OTHER_FILE):
+            _remove(data / name)
+            if (staging / name).exists():
+                (staging / name).rename(data / name)
+    except OSError as error:
+        raise DataError(
+            f"{data}: expected to put the images of {source} there, found {error}. "
+            "Make room or correct the permissions, then run the command again."
+        ) from error
+    finally:
+        _remove(staging)
+    track(root)
+    return len(pool)
+
+
 def fetch_stl10(destination_archive: Path, url: str = STL10_URL, md5: str = STL10_ARCHIVE_MD5) -> Path:
     """Download the official archive, continuing a broken download, and check its md5.
 
@@ -312,8 +358,8 @@ def install(source_folder: Path, data: Path, *, move: bool = False) -> Summary:
                 shutil.move(file, target)
             else:
                 shutil.copyfile(file, target)  # without its permissions, which may be a cache's, read-only
-        if (staging / "other").is_dir():
-            summary["other"] = len(images.ImageFolder(staging / "other"))
+        if images.has_other(staging):
+            summary["other"] = len(images.open_pool(staging, "other"))
         _swap(staging, data)
     except OSError as error:
         raise DataError(
@@ -340,8 +386,8 @@ def _plan(source: Path, data: Path, staging: Path) -> list[tuple[Path, Path]]:
     """List each file to install with its place in the staging folder."""
     files = [source / name for name in (*REQUIRED, *OPTIONAL) if (source / name).is_file()]
     plan = [(file, staging / file.name) for file in files]
-    home = source if (source / "other").is_dir() else data
-    others = sorted(file for file in (home / "other").rglob("*") if file.is_file())
+    home = source if images.has_other(source) else data
+    others = sorted(file for file in [home / images.OTHER_FILE, *(home / "other").rglob("*")] if file.is_file())
     return plan + [(file, staging / file.relative_to(home)) for file in others]
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
@@ -22,6 +23,7 @@ from exemplarcnn.config import Evaluate, Protocol
 from exemplarcnn.errors import PipelineError
 
 ROWS_AT_ONCE = 1024
+ROUNDS_AT_ONCE = 500
 # Training on n images at once holds some ten arrays of n × n numbers.
 MOST_AT_ONCE = 10_000
 
@@ -351,11 +353,40 @@ def summarise(
             "accuracy_std": float(leaky.std()),
             "value": values[best],
         },
-        "class_accuracies": {
-            name: float(100 * right[:, test_labels == label].mean())
-            for label, name in enumerate(class_names)
-            if (test_labels == label).any()
-        },
+        "class_accuracies": _by_class(right, test_labels, class_names),
+    }
+
+
+def summarise_one(
+    predictions: NDArray[np.uint8], test_labels: NDArray[np.int64], class_names: list[str]
+) -> dict[str, Any]:
+    """Gather the figures of a classifier that chose nothing and is tested once: those of `summarise` that it has.
+
+    Parameters
+    ----------
+    predictions
+        (test images,).
+    test_labels, class_names
+        Of the test images.
+    """
+    right = correct(predictions[None], test_labels)
+    accuracy = 100 * float(right.mean())
+    return {
+        "accuracy_mean": accuracy,
+        "accuracy_std": 0.0,
+        "fold_accuracies": [accuracy],
+        "chosen": [],
+        "leaky": None,
+        "class_accuracies": _by_class(right, test_labels, class_names),
+        "others": {},
+    }
+
+
+def _by_class(right: NDArray[np.bool_], labels: NDArray[np.int64], names: list[str]) -> dict[str, float]:
+    return {
+        name: float(100 * right[:, labels == label].mean())
+        for label, name in enumerate(names)
+        if (labels == label).any()
     }
 
 
@@ -402,25 +433,52 @@ def confusion(predictions: NDArray[np.uint8], labels: NDArray[np.int64], classes
     return shares
 
 
-def bootstrap_difference(
-    first: NDArray[np.bool_], second: NDArray[np.bool_], seed: int, rounds: int = 10_000, level: float = 0.95
-) -> tuple[float, float, float]:
-    """How far two variants differ, with a percentile bootstrap interval over test images.
+def confusion_table(matrix: NDArray[np.float64], names: list[str]) -> pd.DataFrame:
+    """Return a confusion matrix with one row a cell: ``actual``, ``predicted``, ``percent`` of the actual class."""
+    cells = [
+        (actual, predicted, round(100 * matrix[row, column], 2))
+        for row, actual in enumerate(names)
+        for column, predicted in enumerate(names)
+    ]
+    return pd.DataFrame(cells, columns=["actual", "predicted", "percent"])
+
+
+def gain(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """By how many percentage points one variant is right more often than another, for each test image.
 
     Parameters
     ----------
     first, second
         Which test images are classified right, (folds, test images), of the same images.
+    """
+    difference: NDArray[np.float64] = 100 * (first.mean(axis=0) - second.mean(axis=0))
+    return difference
+
+
+def bootstrap(
+    gains: NDArray[np.float64], seed: int, rounds: int = 10_000, level: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Take percentile bootstrap intervals of means over test images.
+
+    Parameters
+    ----------
+    gains
+        (pairs, test images). All pairs see the same draws of images.
     seed, rounds, level
         Of the bootstrap.
 
     Returns
     -------
-    difference, low, high
-        Mean accuracy of ``first`` minus that of ``second`` in percentage points, and its interval.
+    low, high
+        Ends of each pair's interval, (pairs,).
     """
-    gain = 100 * (first.mean(axis=0) - second.mean(axis=0))
     generator = rng.generator(seed, rng.Purpose.BOOTSTRAP)
-    means = [gain[generator.integers(len(gain), size=len(gain))].mean() for _ in range(rounds)]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(gain.mean()), float(low), float(high)
+    images = gains.shape[1]
+    means = np.empty((rounds, len(gains)))
+    for start in range(0, rounds, ROUNDS_AT_ONCE):
+        some = range(start, min(start + ROUNDS_AT_ONCE, rounds))
+        # How often each round has each image.
+        counts = np.stack([np.bincount(generator.integers(images, size=images), minlength=images) for _ in some])
+        means[start : some.stop] = counts @ gains.T / images
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high

@@ -21,6 +21,7 @@ CLASSES = 10
 FOLDS = 10
 IMAGE_BYTES = 3 * SIDE * SIDE
 SPLITS = ("train", "test", "unlabeled")
+OTHER_FILE = "other_X.bin"
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 STL10_COUNTS = {"train": 5_000, "test": 8_000, "unlabeled": 100_000}
@@ -166,7 +167,10 @@ class ImageFolder:
     def __init__(self, path: Path):
         self.path = Path(path)
         if not self.path.is_dir():
-            raise DataError(f"{self.path}: found no such folder, expected one of image files; {FETCH}.")
+            raise DataError(
+                f"{self.path}: found no such folder, expected one of image files; put some there with "
+                f"`exemplarcnn data other PATH`, or {FETCH}."
+            )
         found = sorted((file for file in self.path.rglob("*") if file.is_file()), key=self._relative)
         self.files = [file for file in found if _is_image(file)]
         self.passed_over = [file for file in found if not _is_image(file) and not file.name.startswith(".")]
@@ -231,7 +235,8 @@ def open_pool(data: Path, name: str) -> Pool:
     data : Path
         Folder in the layout of docs/method.md, section 1.
     name : str
-        ``unlabeled``, ``train`` or ``test`` for ``<name>_X.bin``; ``other`` for the folder ``other/``.
+        ``unlabeled``, ``train`` or ``test`` for ``<name>_X.bin``; ``other`` for ``other_X.bin`` or the folder
+        ``other/``.
 
     Raises
     ------
@@ -239,10 +244,16 @@ def open_pool(data: Path, name: str) -> Pool:
         If the name is unknown, or the file or folder is missing or damaged.
     """
     if name == "other":
-        return ImageFolder(data / "other")
+        file = data / OTHER_FILE
+        return ImageFile(file) if file.is_file() else ImageFolder(data / "other")
     if name in SPLITS:
         return ImageFile(data / f"{name}_X.bin")
     raise DataError(f"{data}: found no pool {name!r}, expected one of {', '.join(SPLITS)}, other; correct the name.")
+
+
+def has_other(data: Path) -> bool:
+    """Tell whether a data folder has a second pool."""
+    return (data / OTHER_FILE).is_file() or (data / "other").is_dir()
 
 
 def read_labels(path: Path, count: int) -> Integers:
@@ -403,7 +414,7 @@ def check(data: Path) -> Summary:
         train=counts["train"],
         test=counts["test"],
         unlabeled=counts["unlabeled"],
-        other=len(ImageFolder(data / "other")) if (data / "other").exists() else None,
+        other=len(open_pool(data, "other")) if has_other(data) else None,
         fold_sizes=[len(fold) for fold in folds],
         folds_official=folds_are_official(data / "fold_indices.txt"),
         class_names=read_class_names(data / "class_names.txt"),

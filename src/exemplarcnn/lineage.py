@@ -28,6 +28,8 @@ VARIANTS = {
     "train": "trained",
     "embed": "trained",
     "evaluate": "evaluated",
+    "label": "labelled",
+    "resnet": "labelled",
 }
 
 

@@ -10,15 +10,15 @@ from torch import Tensor
 from exemplarcnn.config import Network
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_json, whole, write_json
-from exemplarcnn.network import ExemplarCNN
+from exemplarcnn.network import Classifier, ExemplarCNN
 
 
 class ModelError(PipelineError):
     """Weights do not fit the network they are said to belong to."""
 
 
-def save_weights(path: Path, network: ExemplarCNN) -> None:
-    """Write a network's parameters and channel statistics as safetensors."""
+def save_weights(path: Path, network: Classifier) -> None:
+    """Write a network's parameters and statistics as safetensors."""
     with whole(path) as partial:
         save_file(network.tensors(), partial)
 

@@ -1,6 +1,7 @@
 """The network: three convolutions and two dense layers (docs/method.md, section 3)."""
 
-from typing import Any
+from abc import abstractmethod
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +10,72 @@ from torch.nn import functional as F
 from exemplarcnn import rng
 from exemplarcnn.config import Groups, Network
 
+Module = TypeVar("Module", bound=nn.Module)
 # What the third convolution's map measures for a 32×32 patch; other patch sizes are pooled to it.
 DENSE_MAP = 7
 
 
-class ExemplarCNN(nn.Module):
+class Classifier(nn.Module):
+    """A network that tells classes of images apart, and takes images as they are.
+
+    Parameters
+    ----------
+    classes
+        How many there are.
+    mean, std
+        Per-channel statistics of the training images in 0–1, kept with the weights: images come in as uint8.
+    """
+
+    def __init__(self, classes: int, mean: list[float] | None = None, std: list[float] | None = None):
+        super().__init__()
+        self.classes = classes
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean or [0.0] * 3).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std or [1.0] * 3).view(1, 3, 1, 1))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Turn uint8 images into the network's input.
+
+        Parameters
+        ----------
+        images
+            (n, height, width, 3) uint8.
+
+        Returns
+        -------
+        Tensor
+            (n, 3, height, width) float32, zero mean and unit variance per channel over the training images. The
+            channels stay last in memory, as the images have them.
+        """
+        planes = images.permute(0, 3, 1, 2).float().div_(255)
+        return planes.sub_(self.mean).div_(self.std)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name, on the CPU and contiguous, as they are saved."""
+        return {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+
+    @abstractmethod
+    def parameter_groups(self, groups: Any) -> list[dict[str, Any]]:
+        """Parameters with their learning rate and L2 factor, as torch optimisers take them.
+
+        Returns
+        -------
+        list of dict
+            Groups with ``name``, ``params``, ``lr``, ``initial_lr`` and ``weight_decay``.
+        """
+
+
+def with_rates(members: dict[str, list[nn.Parameter]], groups: Any) -> list[dict[str, Any]]:
+    """Give each group of parameters the rates of its name."""
+    rows = ((name, getattr(groups, name), params) for name, params in members.items())
+    return [
+        {"name": name, "params": params, "lr": row.lr, "initial_lr": row.lr, "weight_decay": row.l2}
+        for name, row, params in rows
+    ]
+
+
+class ExemplarCNN(Classifier):
     """The patch classifier; its layers carry the names that parameters and features use.
 
     For 32×32 patches the maps are widths[0]×32×32 → 15×15, widths[1]×15×15 → 7×7, widths[2]×7×7, then
@@ -40,7 +102,7 @@ class ExemplarCNN(nn.Module):
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ):
-        super().__init__()
+        super().__init__(classes, mean, std)
         first, second, third = params.widths
         self.patch = patch
         self.conv1 = nn.Conv2d(3, first, 5, padding=2)
@@ -49,27 +111,6 @@ class ExemplarCNN(nn.Module):
         self.dense1 = nn.Linear(third * DENSE_MAP * DENSE_MAP, params.dense)
         self.dense2 = nn.Linear(params.dense, classes)
         self.dropout_conv, self.dropout_dense = params.dropout_conv, params.dropout_dense
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(mean or [0.0] * 3).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std or [1.0] * 3).view(1, 3, 1, 1))
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """Turn uint8 images into the network's input.
-
-        Parameters
-        ----------
-        images
-            (n, height, width, 3) uint8.
-
-        Returns
-        -------
-        Tensor
-            (n, 3, height, width) float32, zero mean and unit variance per channel over the surrogate set. The
-            channels stay last in memory, as the images have them.
-        """
-        planes = images.permute(0, 3, 1, 2).float().div_(255)
-        return planes.sub_(self.mean).div_(self.std)
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores.
@@ -127,10 +168,6 @@ class ExemplarCNN(nn.Module):
         result["dense2"] = x, F.relu(x)
         return result
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Parameters and channel statistics by name, on the CPU and contiguous, as they are saved."""
-        return {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-
     def parameter_groups(self, groups: Groups) -> list[dict[str, Any]]:
         """Parameters with their learning rate and L2 factor, as torch optimisers take them.
 
@@ -144,11 +181,7 @@ class ExemplarCNN(nn.Module):
         for name, parameter in self.named_parameters():
             layer, kind = name.split(".")
             members[layer if kind == "weight" else "bias"].append(parameter)
-        rows = ((name, getattr(groups, name), params) for name, params in members.items())
-        return [
-            {"name": name, "params": params, "lr": row.lr, "initial_lr": row.lr, "weight_decay": row.l2}
-            for name, row, params in rows
-        ]
+        return with_rates(members, groups)
 
 
 def pool(x: Tensor) -> Tensor:
@@ -156,10 +189,11 @@ def pool(x: Tensor) -> Tensor:
     return F.max_pool2d(x, 3, 2)
 
 
-def place(network: ExemplarCNN, device: torch.device, layout: torch.memory_format) -> ExemplarCNN:
+def place(network: Module, device: torch.device, layout: torch.memory_format) -> Module:
     """Move a network to a device and lay its weights out as asked; returns the same network."""
     # torch documents this call, but its type stubs have no overload with memory_format.
-    return network.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+    network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    return network
 
 
 def initialise(

@@ -59,6 +59,21 @@ def cluster_features(variant: str) -> Path:
     return Path("features") / variant / "cluster.npy"
 
 
+def labels(name: str) -> Path:
+    """Return the table of images and labels that a network learns from."""
+    return Path("labels") / f"{name}.csv"
+
+
+def label_statistics(name: str) -> Path:
+    """Return the figures of a table of labels."""
+    return METRICS / name / "labels.json"
+
+
+def labels_picture(name: str) -> Path:
+    """Return the picture of some images and their labels."""
+    return REPORTS / "labels" / f"{name}.png"
+
+
 def classifiers(variant: str) -> Path:
     """Return the folder of the folds' classifiers and predictions."""
     return Path("classifiers") / variant

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from exemplarcnn.config import Config
-from exemplarcnn.evaluation import bootstrap_difference, correct
+from exemplarcnn.evaluation import bootstrap, correct, gain
 from exemplarcnn.images import Summary
 
 SHORT = 6  # rows of a table whose differences are all written out
@@ -24,6 +24,7 @@ def gather(
     sets: dict[str, dict[str, Any]],
     audit: dict[str, Any],
     outliers: dict[str, Any],
+    labelled: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """Gather what ``results.json`` holds.
 
@@ -41,15 +42,17 @@ def gather(
         ``clusters.json`` and ``set.json`` of the variants that have them.
     audit, outliers
         ``audit.json`` and ``audit_features.json``.
+    labelled
+        ``labels.json`` of the networks that learn from labels.
 
     Returns
     -------
     dict
-        ``profile``, ``dataset``, ``rows``, ``differences``, ``groupings``, ``audit`` and ``outliers``; accuracies in
-        percent.
+        ``profile``, ``dataset``, ``rows``, ``differences``, ``groupings``, ``audit``, ``outliers``, ``labelled``,
+        ``published`` and ``full``, the names of protocols with all labels; accuracies in percent.
     """
     rows = []
-    for name, row in config.evaluated.items():
+    for name, row in config.rows.items():
         kept = ("accuracy_mean", "accuracy_std", "fold_accuracies", "class_accuracies", "leaky")
         figures = {key: summaries[name][key] for key in kept}
         others = {
@@ -82,6 +85,9 @@ def gather(
         "groupings": groupings,
         "audit": audit,
         "outliers": outliers,
+        "labelled": labelled,
+        "published": [each.model_dump() for each in config.published],
+        "full": [each.name for each in config.evaluate.protocols if (each.labels, each.classifier) == ("all", "svm")],
     }
 
 
@@ -89,15 +95,21 @@ def _differences(
     config: Config, predictions: dict[str, NDArray[np.uint8]], labels: NDArray[np.int64]
 ) -> list[dict[str, Any]]:
     """Each row against every row above it in the table."""
-    right = {name: correct(predictions[name], labels) for name in config.evaluated}
-    names = list(config.evaluated)
+    right = {name: correct(predictions[name], labels) for name in config.rows}
+    names = list(config.rows)
+    pairs = [(name, other) for place, name in enumerate(names) for other in names[:place]]
+    if not pairs:
+        return []
+    gains = np.stack([gain(right[name], right[other]) for name, other in pairs])
+    low, high = bootstrap(gains, config.seed)
     result = []
-    for place, name in enumerate(names):
-        for other in names[:place]:
-            difference, low, high = bootstrap_difference(right[name], right[other], config.seed)
-            folds = [float(x) for x in 100 * (right[name].mean(axis=1) - right[other].mean(axis=1))]
-            entry = {"variant": name, "against": other, "difference": difference, "low": low, "high": high}
-            result.append(entry | {"folds": folds})
+    for place, (name, other) in enumerate(pairs):
+        # A network that is trained and tested once has no folds to compare.
+        same = len(right[name]) == len(right[other]) > 1
+        folds = 100 * (right[name].mean(axis=1) - right[other].mean(axis=1)) if same else np.empty(0)
+        entry = {"variant": name, "against": other, "difference": float(gains[place].mean())}
+        entry |= {"low": float(low[place]), "high": float(high[place]), "folds": folds.tolist()}
+        result.append(entry)
     return result
 
 
@@ -111,7 +123,7 @@ def frame(results: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "Variant": [row["title"] for row in results["rows"]],
-            "Accuracy (%)": [f"{row['accuracy_mean']:.2f} ± {row['accuracy_std']:.2f}" for row in results["rows"]],
+            "Accuracy (%)": [_spread(row) for row in results["rows"]],
             "Classes": [_number(row.get("classes")) for row in results["rows"]],
             "Images": [_number(row.get("images")) for row in results["rows"]],
             "SGD steps": [_number(row.get("steps")) for row in results["rows"]],
@@ -122,7 +134,7 @@ def frame(results: dict[str, Any]) -> pd.DataFrame:
 
 def judged_otherwise(results: dict[str, Any]) -> pd.DataFrame:
     """Return the accuracies by the other protocols, and by the choice of C that looks at the test set."""
-    rows = results["rows"]
+    rows = [row for row in results["rows"] if row["leaky"]]
     table = {
         "Variant": [row["title"] for row in rows],
         "As above": [f"{row['accuracy_mean']:.2f}" for row in rows],
@@ -178,10 +190,12 @@ def describe_difference(entry: dict[str, Any], titles: dict[str, str]) -> str:
     sure = entry["low"] > 0 or entry["high"] < 0
     verdict = "distinguishable from zero" if sure else "not distinguishable from zero"
     folds = np.array(entry["folds"])
+    by_fold = ""
+    if len(folds):
+        by_fold = f" Fold by fold ± {folds.std():.2f}, above zero in {(folds > 0).sum()} of {len(folds)}."
     return (
         f"{titles[entry['variant']]} against {titles[entry['against']]}: {entry['difference']:+.2f} points, 95 % "
-        f"bootstrap interval over test images {entry['low']:+.2f} to {entry['high']:+.2f}: {verdict}. Fold by fold "
-        f"± {folds.std():.2f}, above zero in {(folds > 0).sum()} of {len(folds)}."
+        f"bootstrap interval over test images {entry['low']:+.2f} to {entry['high']:+.2f}: {verdict}.{by_fold}"
     )
 
 
@@ -209,7 +223,9 @@ def markdown(results: dict[str, Any]) -> str:
         "## Pictures",
         "\n".join(_pictures(results, titles)),
     ]
-    parts += ["## The images", _audit(results)]
+    if results["labelled"]:
+        parts += ["## Learning from labels", _labelled(results, titles)]
+    parts += ["## Others", _published(results), "## The images", _audit(results)]
     for name, grouping in results["groupings"].items():
         parts += [f"## Classes of {titles[name]}", _grouping(grouping)]
     return "\n\n".join(parts) + "\n"
@@ -261,6 +277,45 @@ def _audit(results: dict[str, Any]) -> str:
     ]
     lines.append("Galleries: " + ", ".join(f"[{title}]({name}.png)" for name, title in names) + ".")
     return "\n\n".join(lines)
+
+
+def _labelled(results: dict[str, Any], titles: dict[str, str]) -> str:
+    lines = []
+    for name, found in results["labelled"].items():
+        line = f"- {titles[name]}: {found['labelled']:,} images, {found['method']} labels"
+        if (judged := found["judged"]) is not None:
+            accuracy = "–" if judged["accuracy"] is None else f"{100 * judged['accuracy']:.1f} %"
+            line += (
+                f"; of the {judged['images']:,} whose class is known {accuracy} are labelled right, "
+                f"{judged['outside']:,} are of none of the classes, and {judged['left_out']:,} near duplicates of "
+                "training images are not counted"
+            )
+        lines.append(f"{line}; [some of them](labels/{name}.png)")
+    about = (
+        "These rows are residual networks that were trained once, on labels, and tested directly: they have no "
+        "deviation over folds. All were shown the same number of images."
+    )
+    return "\n".join([about, "", *lines])
+
+
+def _published(results: dict[str, Any]) -> str:
+    """Compare with published figures, a table for each protocol."""
+    ours = f"this run: {results['dataset']['name']}, profile {results['profile']}"
+    trained = [row for row in results["rows"] if "classes" in row]
+    mine = {
+        "folds": [(row["title"], _spread(row)) for row in trained],
+        "all": [(row["title"], _spread(row["others"][name])) for row in trained for name in results["full"]],
+    }
+    parts = ["Test accuracy on STL-10 in percent, as published; and, in bold, of this run, which may be of other data."]
+    for labels, what in (("folds", "Ten folds of 1,000 labels:"), ("all", "All 5,000 labels:")):
+        rows = [
+            [each["title"], _paper(each | {"mean": each["accuracy"]}), each["source"]]
+            for each in results["published"]
+            if each["labels"] == labels
+        ]
+        rows += [[f"**{title}**", accuracy, ours] for title, accuracy in mine[labels]]
+        parts += [what, _table(pd.DataFrame(rows, columns=["Method", "Accuracy (%)", "Source"]))]
+    return "\n\n".join(parts)
 
 
 def _share(value: float | None) -> str:

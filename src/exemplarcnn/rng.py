@@ -24,6 +24,9 @@ class Purpose(IntEnum):
     BOOTSTRAP = 11
     SHUFFLED_CLASSES = 12
     KMEANS = 13
+    RESNET_WEIGHTS = 14
+    AUGMENTATION = 15
+    PASS = 16
 
 
 class Stream:

@@ -39,6 +39,12 @@ BROKEN = "the store failed on the way; the same command goes on"
 MADE = {
     "train": {"model": paths.model, "curve": paths.learning_curve},
     "evaluate": {"eval": paths.evaluation, "classifiers": paths.classifiers},
+    "resnet": {
+        "model": paths.model,
+        "curve": paths.learning_curve,
+        "eval": paths.evaluation,
+        "classifiers": paths.classifiers,
+    },
 }
 
 log = logging.getLogger(__name__)
@@ -61,7 +67,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
 def params_of(record: Record, records: dict[str, Record]) -> dict[str, str]:
     """All parameters that a result depends on; those of its own variant as ``variant.``, to compare across variants."""
     variant = record.stage.partition("@")[2]
-    own = re.compile(rf"^(seeded|grouped|derived|trained|controls|described)\.{re.escape(variant)}\.")
+    own = re.compile(rf"^(seeded|grouped|derived|trained|controls|described|labelled)\.{re.escape(variant)}\.")
     return {own.sub("variant.", key): value for key, value in flatten(lineage.params(record, records)).items()}
 
 
@@ -157,7 +163,10 @@ class Run:
                 text = "%s gave another result than run %s in the store, which is left as it is: %s differ"
                 log.warning(text, record.stage, self.run_id, ", ".join(other))
             return
-        (self._training if kind == "train" else self._evaluation)(variant)
+        if kind in ("train", "resnet"):
+            self._training(variant)
+        if kind in ("evaluate", "resnet"):
+            self._evaluation(variant)
         self.tags(made)
         self.finish("FINISHED")
 
@@ -173,7 +182,8 @@ class Run:
         values = {"accuracy_mean": summary["accuracy_mean"], "accuracy_std": summary["accuracy_std"]}
         values |= {f"fold_{i}_accuracy": x for i, x in enumerate(summary["fold_accuracies"])}
         values |= {f"fold_{i}_C": x for i, x in enumerate(summary["chosen"])}
-        values |= {"leaky_accuracy_mean": summary["leaky"]["accuracy_mean"]}
+        if summary["leaky"] is not None:
+            values["leaky_accuracy_mean"] = summary["leaky"]["accuracy_mean"]
         values |= {f"{name}_accuracy_mean": other["accuracy_mean"] for name, other in summary["others"].items()}
         values |= {f"class_{name}_accuracy": x for name, x in summary["class_accuracies"].items()}
         if (curve := paths.learning_curve(variant)).exists():
@@ -234,7 +244,7 @@ def run(kind: str, variant: str, config: Config) -> Iterator[Run]:
     Parameters
     ----------
     kind
-        ``train`` or ``evaluate``, the stage's name.
+        ``train``, ``evaluate`` or ``resnet``, the stage's name.
     variant
         What it is about.
     config
@@ -307,7 +317,7 @@ def _describe(client: Any, run_id: str, record: Record, records: dict[str, Recor
         client.log_batch(run_id, params=entries[start : start + PARAMS_A_CALL])
     read = {path: md5 for path, md5 in record.deps.items() if not path.startswith(lineage.CODE)}
     read |= {str(paths.DATA): data_digest(paths.DATA)}
-    context = [InputTag("mlflow.data.context", "training" if record.stage.startswith("train") else "evaluation")]
+    context = [InputTag("mlflow.data.context", "evaluation" if record.stage.startswith("evaluate") else "training")]
     sets = [Dataset(path, md5, "dvc", json.dumps({"path": path, "md5": md5})) for path, md5 in read.items()]
     client.log_inputs(run_id, datasets=[DatasetInput(each, context) for each in sets])
 
@@ -335,7 +345,8 @@ def send(config: Config) -> dict[str, str]:
 
 
 def _send(client: Any, records: dict[str, Record], config: Config) -> dict[str, str]:
-    stages = [f"train@{name}" for name in config.trained] + [f"evaluate@{name}" for name in config.evaluated]
+    stages = [f"train@{name}" for name in config.trained]
+    stages += [f"evaluate@{name}" for name in config.evaluated] + [f"resnet@{name}" for name in config.labelled]
     said: dict[str, str] = {}
     runs: dict[str, str] = {}
     for stage in stages:
@@ -375,7 +386,7 @@ def _fill_parent(client: Any, parent: Any, config: Config, runs: dict[str, str])
     values: dict[str, float] = {}
     for stage in runs:
         kind, _, variant = stage.partition("@")
-        if kind == "evaluate":
+        if kind in ("evaluate", "resnet"):
             summary = read_json(paths.evaluation(variant))
             values |= {f"{variant}/{name}": summary[name] for name in ("accuracy_mean", "accuracy_std")}
     whole.metrics({name: value for name, value in values.items() if parent.data.metrics.get(name) != value})
@@ -392,8 +403,7 @@ def _results_stand(config: Config, runs: dict[str, str]) -> bool:
     """Say whether the report is of the evaluations that stand."""
     results = read_json(paths.RESULTS_JSON)
     reported = {row["variant"]: row["fold_accuracies"] for row in results["rows"]}
-    if results["dataset"]["hash"] != data_digest(paths.DATA) or any(
-        f"evaluate@{name}" not in runs for name in reported
-    ):
+    logged = {stage.partition("@")[2] for stage in runs if not stage.startswith("train@")}
+    if results["dataset"]["hash"] != data_digest(paths.DATA) or not logged.issuperset(reported):
         return False
-    return reported == {name: read_json(paths.evaluation(name))["fold_accuracies"] for name in config.evaluated}
+    return reported == {name: read_json(paths.evaluation(name))["fold_accuracies"] for name in config.rows}

@@ -1,4 +1,4 @@
-"""Training on a surrogate set (docs/method.md, section 3), by one process or by several under ``torchrun``.
+"""Training a network on labelled images (docs/method.md, section 3), by one process or several under ``torchrun``.
 
 An interrupted training goes on from its last checkpoint and ends with the same weights: the order of the patches is a
 function of (seed, epoch), dropout one of (seed, epoch, step), and the checkpoint holds all the rest.
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -25,9 +26,9 @@ from tqdm import tqdm
 from exemplarcnn import checkpoint, distributed, rng
 from exemplarcnn.batches import Source
 from exemplarcnn.checkpoint import Epoch, Progress
-from exemplarcnn.config import Schedule, Train
+from exemplarcnn.config import ResNet, Schedule, Train
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.network import ExemplarCNN, place
+from exemplarcnn.network import Classifier, place
 
 VALIDATION_BATCH = 512
 # A second signal is obeyed at once, but not what is one and the same: `torchrun` passes on the one that a terminal or
@@ -67,7 +68,7 @@ def rate_factor(epoch: int, epochs: int, schedule: Schedule) -> float:
 
 
 class Trainer:
-    """Trains one network on one surrogate set.
+    """Trains one network on one set of images with labels.
 
     Under ``torchrun`` each process takes its share of every batch, so that the batch, and with it the method, is the
     same however many there are.
@@ -77,7 +78,7 @@ class Trainer:
     network
         With its initial weights; trained in place.
     train, valid
-        The surrogate set's training and validation patches.
+        The training images, a surrogate set's patches as a rule, and those that the training is watched by.
     params, seed, device
         Training parameters, the experiment's seed, where to compute.
     path
@@ -86,26 +87,27 @@ class Trainer:
         What the training's result depends on. A checkpoint of another one is refused.
     minutes
         Time between checkpoints within an epoch.
-    probe
-        Judges the network after every ``probe_every`` epochs.
+    probe, probe_every
+        Judges the network after every so many epochs; 0: never.
     """
 
     def __init__(
         self,
-        network: ExemplarCNN,
+        network: Classifier,
         train: Source,
         valid: Source,
-        params: Train,
+        params: Train | ResNet,
         seed: int,
         device: torch.device,
         path: Path,
         configuration: dict[str, Any],
         minutes: float = 10.0,
-        probe: Callable[[ExemplarCNN], float] | None = None,
+        probe: Callable[[Any], float] | None = None,
+        probe_every: int = 0,
     ):
         self.params, self.seed, self.device = params, seed, device
         self.path, self.configuration, self.minutes = path, configuration, minutes
-        self.probe = probe
+        self.probe, self.probe_every = probe, probe_every
         layout = torch.channels_last if params.channels_last else torch.contiguous_format
         self.network = place(network, device, layout)
         self.optimiser = torch.optim.SGD(network.parameter_groups(params.groups), momentum=params.momentum)
@@ -218,6 +220,8 @@ class Trainer:
 
     def _validate(self) -> tuple[float, float]:
         """Return the mean loss of the validation patches, and the share that is classified right."""
+        # Statistics of batches are each process's own, and have no part in training.
+        distributed.share(self.network.buffers())
         self.network.eval()
         size = len(self.valid)
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -233,8 +237,7 @@ class Trainer:
         return loss / size, right / size
 
     def _probed(self, row: Epoch) -> Epoch:
-        every = self.params.probe_every
-        if self.probe is None or not every or row.epoch % every:
+        if self.probe is None or not self.probe_every or row.epoch % self.probe_every:
             return row
         accuracy = distributed.by_the_first(partial(self.probe, self.network))
         return replace(row, probe_accuracy=accuracy)
@@ -276,12 +279,12 @@ class Trainer:
         if self._warned or step < max(FEWEST_STEPS, all_steps / 10) or self._looks < FEWEST_LOOKS:
             return
         self._warned = True
-        classes = self.network.dense2.out_features
+        classes = self.network.classes
         if self._recent > GUESSING * math.log(classes) and self.rank == 0:
             log.warning(
                 "after %d of %d steps the loss is %.3f, where guessing among %d classes gives %.3f: the network has "
                 "not begun to learn. Try other learning rates (train.groups.*.lr, ten times as high or as low), less "
-                "dropout (network.dropout_conv), or look at the patches (reports/patches)",
+                "dropout, or look at what it is shown",
                 step,
                 all_steps,
                 self._recent,
@@ -354,6 +357,34 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep others from a training whose checkpoint lies in a folder: they would write the same one.
+
+    Raises
+    ------
+    TrainingError
+        If another process is at it.
+    """
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+
+    def acquire() -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise TrainingError(
+                f"another process is training {folder.name} (it holds {lock.lock_file}): wait for it, or end it; "
+                "then the same command goes on from its last checkpoint"
+            ) from None
+
+    distributed.by_the_first(acquire)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _judge(logits: Tensor, labels: Tensor, loss: Tensor) -> Tensor:

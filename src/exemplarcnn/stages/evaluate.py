@@ -3,13 +3,11 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from exemplarcnn import figures, images, paths, stages, tracking
 from exemplarcnn.config import Config
-from exemplarcnn.evaluation import Result, confident_mistakes, confusion, evaluate, grid, summarise
+from exemplarcnn.evaluation import Result, confident_mistakes, confusion, confusion_table, evaluate, grid, summarise
 from exemplarcnn.files import read_array, whole_folder, write_array, write_json, write_table
 
 MISTAKES = 40
@@ -34,7 +32,7 @@ def run(variant: str, config: Config) -> None:
         _write_classifiers(variant, results[main], params.C)
         predictions = np.stack([result.predictions for result in results[main]])
         matrix = confusion(predictions, test_labels, len(names))
-        _write_confusion(variant, matrix, names)
+        write_table(paths.confusion(variant), confusion_table(matrix, names))
         figures.confusion(paths.confusion_picture(variant), matrix, names, variant)
         scores = np.stack([result.linear.scores for result in results[main] if result.linear])
         figures.mistakes(
@@ -61,15 +59,6 @@ def _write_classifiers(variant: str, results: list[Result], values: tuple[float,
             "inner_accuracies": [result.inner_accuracies for result in results],
         }
         write_json(folder / "search.json", search)
-
-
-def _write_confusion(variant: str, matrix: NDArray[np.float64], names: list[str]) -> None:
-    cells = [
-        (actual, predicted, round(100 * matrix[row, column], 2))
-        for row, actual in enumerate(names)
-        for column, predicted in enumerate(names)
-    ]
-    write_table(paths.confusion(variant), pd.DataFrame(cells, columns=["actual", "predicted", "percent"]))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ def run(_: str, config: Config) -> None:
     """Write ``reports/results.json``, ``results.md``, ``results.png`` and ``accuracy.json``."""
     data = images.check(paths.DATA)
     labels = images.read_labels(paths.TEST_LABELS, data["test"])
-    summaries = {name: read_json(paths.evaluation(name)) for name in config.evaluated}
-    predictions = {name: read_array(paths.classifiers(name) / "predictions.npy") for name in config.evaluated}
+    summaries = {name: read_json(paths.evaluation(name)) for name in config.rows}
+    predictions = {name: read_array(paths.classifiers(name) / "predictions.npy") for name in config.rows}
     groupings = {name: read_json(paths.cluster_statistics(name)) for name in config.grouped if name in config.evaluated}
     budgets = {
         name: read_json(paths.surrogate_set(name) / "set.json") for name in config.trained if name in config.evaluated
@@ -26,6 +26,7 @@ def run(_: str, config: Config) -> None:
         budgets,
         read_json(paths.AUDIT_JSON),
         read_json(paths.OUTLIERS_JSON),
+        {name: read_json(paths.label_statistics(name)) for name in config.labelled},
     )
     write_json(paths.RESULTS_JSON, results)
     write_json(paths.ACCURACY_JSON, report.headline(results))

@@ -8,10 +8,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from exemplarcnn import (
     batches,
@@ -37,7 +35,7 @@ def run(variant: str, config: Config) -> None:
 
     Goes on from a checkpoint in ``work/train/VARIANT/``.
     """
-    with distributed.processes(), _alone(variant), ExitStack() as opened:
+    with distributed.processes(), training.alone(paths.WORK / "train" / variant), ExitStack() as opened:
         trainer = _trainer(variant, config)
         after_epoch = distributed.by_the_first(lambda: opened.enter_context(_outs(variant, config, trainer)))
         trainer.run(after_epoch or (lambda row: None))
@@ -61,28 +59,6 @@ def _outs(variant: str, config: Config, trainer: training.Trainer) -> Iterator[C
         models.save_weights(partial / "weights.safetensors", trainer.network)
         figures.filters(paths.filters_picture(variant), trainer.network.tensors()["conv1.weight"].numpy())
     shutil.rmtree(trainer.path.parent, ignore_errors=True)
-
-
-@contextmanager
-def _alone(variant: str) -> Iterator[None]:
-    """Keep others from training the same variant: they would write one checkpoint."""
-    lock = FileLock(paths.WORK / "train" / f"{variant}.lock")
-
-    def acquire() -> None:
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise training.TrainingError(
-                f"another process is training {variant} (it holds {lock.lock_file}): wait for it, or end it; "
-                "then the same command goes on from its last checkpoint"
-            ) from None
-
-    distributed.by_the_first(acquire)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _trainer(variant: str, config: Config) -> training.Trainer:
@@ -113,7 +89,10 @@ def _trainer(variant: str, config: Config) -> training.Trainer:
     path = paths.WORK / "train" / variant / "checkpoint.safetensors"
     minutes = config.machine.checkpoint_minutes
     look = probe.Probe(paths.DATA, device) if config.train.probe_every else None
-    return training.Trainer(net, train, valid, config.train, config.seed, device, path, configuration, minutes, look)
+    every = config.train.probe_every
+    return training.Trainer(
+        net, train, valid, config.train, config.seed, device, path, configuration, minutes, look, every
+    )
 
 
 if __name__ == "__main__":

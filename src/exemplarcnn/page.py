@@ -1,0 +1,211 @@
+"""One HTML page with everything that a run has found: for people who would rather look than read.
+
+It is made from the outs that lie in the folder and from the MLflow store, holds all its pictures, and may say what no
+out of DVC may: when, how long, on which machine, at which commit. So it is no out itself.
+"""
+
+import base64
+import io
+import platform
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from exemplarcnn import classes, paths, report, store, timings
+from exemplarcnn import config as configuration
+from exemplarcnn.config import Config
+from exemplarcnn.errors import PipelineError
+from exemplarcnn.files import read_json, whole
+from exemplarcnn.tracking import flatten
+
+# Photographs are kept at this width at most: two pixels for each of a page's.
+WIDEST = 1600
+QUALITY = 82
+GREY = "#8a8a8a"  # legible on white and on black
+LINES = ("#3b82c4", "#e08a2e", "#4fa36a", "#c95d86", "#8c76c9", "#7d8a94")
+
+
+class PageError(PipelineError):
+    """There is nothing to make a page of."""
+
+
+def write(path: Path, config: Config, conf: Path) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    path
+        Where to.
+    config, conf
+        The parameters, and the folder of the profiles.
+
+    Raises
+    ------
+    PageError
+        If the pipeline has not been run to its end.
+    """
+    if not paths.RESULTS_JSON.exists():
+        raise PageError(f"{paths.RESULTS_JSON} is not there yet; `dvc repro` makes it")
+    results = read_json(paths.RESULTS_JSON)
+    if results["profile"] != config.profile:
+        raise PageError(
+            f"{paths.RESULTS_JSON} is of profile {results['profile']}, params.yaml of {config.profile}: run `dvc repro`"
+        )
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["picture"] = picture
+    template = environment.from_string(files("exemplarcnn").joinpath("page.html").read_text())
+    with whole(path) as partial:
+        partial.write_text(template.render(**_values(results, config, conf)))
+
+
+def _values(results: dict[str, Any], config: Config, conf: Path) -> dict[str, Any]:
+    titles = {row["variant"]: row["title"] for row in results["rows"]}
+    return {
+        "results": results,
+        "titles": titles,
+        "dataset": report.describe_dataset(results),
+        "differences": [report.describe_difference(each, titles) for each in report.shown_differences(results)],
+        "tables": {
+            "results": report.frame(results),
+            "otherwise": report.judged_otherwise(results),
+            "classes": report.by_class(results),
+            "audit": report.audit_table(results),
+        },
+        "published": report.published(results),
+        "labelled": report.describe_labelled(results, titles),
+        "audit_notes": report.describe_audit(results),
+        "groupings": {name: report.describe_grouping(found) for name, found in results["groupings"].items()},
+        "curves": curves({name: paths.learning_curve(name) for name in titles}, titles),
+        "sizes": {name: class_sizes(paths.class_table(name)) for name in results["groupings"]},
+        "paths": paths,
+        "deviations": deviations(config, conf),
+        "hashes": hashes(),
+        "timings": timings.read(),
+        "made": {
+            "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "commit": (store.commit() or "none") + ("" if store.clean() else ", with changes since"),
+            "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
+            "python": platform.python_version(),
+            "store": store.address(),
+        },
+        "runs": runs(results),
+    }
+
+
+def picture(path: Path) -> str:
+    """Return a picture as a data address: small enough for a page, whatever it was."""
+    with Image.open(path) as image:
+        image.thumbnail((WIDEST, 10 * WIDEST))
+        buffer = io.BytesIO()
+        image.convert("RGB").save(buffer, "WEBP", quality=QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def curves(tables: dict[str, Path], titles: dict[str, str]) -> str:
+    """Draw the learning curves as SVG: loss and accuracy on the images that each training is watched by."""
+    figure = Figure(figsize=(9, 3.4))
+    left, right = figure.subplots(1, 2)
+    there = {name: pd.read_csv(path) for name, path in tables.items() if path.exists()}
+    for colour, (name, table) in zip(_colours(), there.items(), strict=False):
+        left.plot(table["epoch"], table["valid_loss"], color=colour, label=titles[name])
+        left.plot(table["epoch"], table["train_loss"], color=colour, linestyle=":", linewidth=1)
+        right.plot(table["epoch"], 100 * table["valid_accuracy"], color=colour)
+    for axes, label in ((left, "cross entropy, nats"), (right, "accuracy, %")):
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        _quiet(axes)
+    figure.legend(loc="lower center", ncol=3, frameon=False, labelcolor=GREY, fontsize=9)
+    figure.subplots_adjust(bottom=0.33, wspace=0.28)
+    return _svg(figure)
+
+
+def class_sizes(table: Path) -> str:
+    """Draw how many images the classes of a table have, as SVG."""
+    counts = np.bincount(classes.sizes(pd.read_csv(table)))
+    figure = Figure(figsize=(6, 2.6))
+    axes = figure.subplots()
+    places = np.flatnonzero(counts)
+    axes.bar([str(place) for place in places], counts[places], color=LINES[0])
+    for at, place in enumerate(places):
+        axes.text(at, counts[place], f"{counts[place]:,}", ha="center", va="bottom", color=GREY, fontsize=9)
+    axes.set_xlabel("images in a class")
+    axes.set_ylabel("classes")
+    axes.margins(y=0.15)
+    _quiet(axes)
+    figure.subplots_adjust(bottom=0.22)
+    return _svg(figure)
+
+
+def _colours() -> Iterator[str]:
+    while True:
+        yield from LINES
+
+
+def _quiet(axes: Axes) -> None:
+    """Take away what is not data, and make the rest legible on any ground."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("bottom", "left"):
+        axes.spines[side].set_color(GREY)
+    axes.tick_params(colors=GREY)
+    axes.xaxis.label.set_color(GREY)
+    axes.yaxis.label.set_color(GREY)
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def deviations(config: Config, conf: Path) -> list[tuple[str, str, str]]:
+    """List the parameters that differ from profile `paper`: key, here, there; the machine's left out."""
+    here = flatten(config.model_dump(mode="json", by_alias=True))
+    there = flatten(configuration.parse(configuration.compose(conf, "paper"), "paper").model_dump(mode="json", by_alias=True))
+    keys = [*here, *(key for key in there if key not in here)]
+    return [
+        (key, here.get(key, "–"), there.get(key, "–"))
+        for key in keys
+        if here.get(key) != there.get(key) and not key.startswith(("machine.", "profile", "published"))
+    ]
+
+
+def hashes() -> list[tuple[str, str]]:
+    """List the hashes of the data and of every out that DVC knows."""
+    from exemplarcnn import lineage
+    from exemplarcnn.images import data_digest
+
+    outs = [(path, md5) for record in lineage.locked().values() for path, md5 in record.outs.items()]
+    return [(str(paths.DATA), data_digest(paths.DATA)), *sorted(outs)]
+
+
+def runs(results: dict[str, Any]) -> pd.DataFrame | None:
+    """Return the newest finished run of each row in the MLflow store; None if it cannot be reached."""
+    from exemplarcnn import comparison
+
+    try:
+        found = comparison.evaluations([row["variant"] for row in results["rows"]], results["profile"])
+    except PipelineError:
+        return None
+    found = found[found["data"] == results["dataset"]["hash"]].sort_values("started", ascending=False)
+    found = found.drop_duplicates("variant")[["variant", "accuracy_mean", "started", "run"]]
+    return found.assign(accuracy_mean=found["accuracy_mean"].round(2))
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} × {names[0]}" if names else platform.processor()

@@ -1,0 +1,66 @@
+"""Stage ``label``: which images a network learns from, and as what."""
+
+import numpy as np
+import pandas as pd
+
+from exemplarcnn import audit, figures, images, labelling, models, paths, stages
+from exemplarcnn.config import Config, Labelled
+from exemplarcnn.features import eval_features
+from exemplarcnn.files import write_json, write_table
+
+# Images of each class in the picture.
+SHOWN = 8
+
+
+def run(name: str, config: Config) -> None:
+    """Write ``labels/NAME.csv``, ``metrics/NAME/labels.json`` and a picture of some of the images."""
+    params = config.labelled[name]
+    names = images.read_class_names(paths.CLASS_NAMES)
+    table = _guessed(params, config) if params.method == "pseudo" else _given(params)
+    write_table(paths.labels(name), table.round({"margin": 5}))
+    judged = None
+    if params.method == "pseudo" and (known := labelling.known_classes(paths.TRUTH, names)) is not None:
+        groups = pd.read_csv(paths.DUPLICATES)
+        seen = groups.loc[groups["pool"] == "train", "group"]
+        alike = groups[(groups["pool"] == "unlabeled") & groups["group"].isin(seen)]
+        judged = labelling.judge(table, known, set(alike["image_id"]))
+    counts = table["label"].value_counts().sort_index()
+    by_class = {names[int(label)]: int(count) for label, count in zip(counts.index, counts, strict=True)}
+    summary = {"method": params.method, "labelled": len(table), "by_class": by_class, "judged": judged}
+    write_json(paths.label_statistics(name), summary)
+    pools = {pool: images.open_pool(paths.DATA, pool) for pool in table["pool"].unique()}
+    rows = []
+    for label, title in enumerate(names):
+        mine = table[table["label"] == label].sort_values("margin", ascending=False, kind="stable")
+        some = figures.spread(list(mine[["pool", "image_id", "margin"]].itertuples(index=False)), SHOWN)
+        rows.append([(pools[pool][image], _caption(title, image, margin)) for pool, image, margin in some])
+    figures.gallery(paths.labels_picture(name), "Images by label, from the surest to the least sure", rows)
+
+
+def _caption(title: str, image: int, margin: float) -> str:
+    return f"{title}: image {image}" + ("" if np.isnan(margin) else f"\nby {margin:.2f}")
+
+
+def _guessed(params: Labelled, config: Config) -> pd.DataFrame:
+    """Take what the classifier of a fold says of the unlabelled images."""
+    pool = images.open_pool(paths.DATA, "unlabeled")
+    usable = audit.usable(paths.audit("unlabeled"))
+    describe = eval_features(
+        models.load(paths.model(params.of)), config.features, models.pick_device(config.machine.device)
+    )
+    weights, intercepts = labelling.load_classifier(paths.classifiers(params.of), params.fold)
+    labels, margins = labelling.guess(pool, usable, describe, config.features.chunk, weights, intercepts)
+    table = pd.DataFrame({"pool": "unlabeled", "image_id": usable, "label": labels, "margin": margins})
+    return labelling.most_confident(table, params.share)
+
+
+def _given(params: Labelled) -> pd.DataFrame:
+    """Take the labels of a fold."""
+    pool = images.open_pool(paths.DATA, "train")
+    fold = np.sort(images.read_folds(paths.FOLDS, len(pool))[params.fold])
+    labels = images.read_labels(paths.TRAIN_LABELS, len(pool))[fold]
+    return pd.DataFrame({"pool": "train", "image_id": fold, "label": labels, "margin": np.nan})
+
+
+if __name__ == "__main__":
+    stages.main(run)

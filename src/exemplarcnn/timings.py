@@ -1,0 +1,35 @@
+"""How long each stage took when it last ran, in ``work/``: no out may hold it, since times differ from run to run."""
+
+import json
+from datetime import UTC, datetime
+
+import pandas as pd
+from filelock import FileLock
+
+from exemplarcnn import paths
+from exemplarcnn.files import read_json, write_json
+
+PLACE = paths.WORK / "timings.json"
+
+
+def note(stage: str, seconds: float) -> None:
+    """Note that a stage has run, and for how many seconds."""
+    PLACE.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(PLACE.with_suffix(".lock")):
+        ended = datetime.now(UTC).isoformat(timespec="seconds")
+        write_json(PLACE, _all() | {stage: {"seconds": round(seconds, 1), "ended": ended}})
+
+
+def read() -> pd.DataFrame:
+    """Return ``stage``, ``seconds`` and ``ended`` (ISO 8601) of each stage that has run here, the first first."""
+    rows = [{"stage": stage, **entry} for stage, entry in _all().items()]
+    table = pd.DataFrame(rows, columns=["stage", "seconds", "ended"])
+    return table.sort_values("ended", kind="stable", ignore_index=True)
+
+
+def _all() -> dict[str, dict[str, float | str]]:
+    try:
+        found: dict[str, dict[str, float | str]] = read_json(PLACE)
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return found
