@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS := 1
 .PHONY: demo test lint ui stl10 clean
 
 demo: .venv/ready  ## Fetch the embedded sample, run the pipeline, print the table
-	dvc pull -q data.dvc && dvc repro && { exemplarcnn log || true; } && exemplarcnn show
+	dvc pull -q data.dvc && dvc repro && { exemplarcnn log || true; } && exemplarcnn page && exemplarcnn show
 
 test: .venv/ready  ## All tests
 	dvc pull -q data.dvc && pytest

@@ -68,7 +68,7 @@ def store(store_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    return Config.model_validate(compose(CONF, "tiny"))
+    return Config.model_validate(compose(CONF, "tiny_bench"))
 
 
 class Pipeline:
@@ -125,7 +125,8 @@ class Pipeline:
             str(paths.classifiers(name)): f"{self.mark}{name}.dir",
         }
         outs |= {str(path): md5_of(path) for path in (paths.learning_curve(name), paths.evaluation(name))}
-        return self.add("resnet", name, {"data": DATA_MD5}, outs, "seed", "resnet")
+        deps = {"data": DATA_MD5, f"labels/{name}.csv": self.mark}
+        return self.add("resnet", name, deps, outs, "seed", "resnet")
 
     def everything(self, config: Config) -> None:
         for variant in config.trained:
@@ -146,7 +147,7 @@ def picture(path: Path) -> None:
 
 @pytest.fixture
 def pipeline(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
-    made = Pipeline(folder, md5(request.node.nodeid.encode()).hexdigest()[:8], compose(CONF, "tiny"))
+    made = Pipeline(folder, md5(request.node.nodeid.encode()).hexdigest()[:8], compose(CONF, "tiny_bench"))
     # Asking DVC takes a repository and a second; tests/test_lineage.py does.
     monkeypatch.setattr(lineage, "now", lambda stage: made.records[stage])
     return made

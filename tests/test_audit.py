@@ -173,7 +173,7 @@ def test_widest_borders_first() -> None:
         [(0, 0, 0, 0, 0, 0), (1, 2, 0, 0, 0, 1), (2, 3, 9, 0, 0, 1), (3, 0, 0, 0, 2, 1)],
         columns=["image_id", *audit.SIDES, "border"],
     )
-    assert bordered(table) == [(2, "top 3, bottom 9"), (1, "top 2"), (3, "right 2")]
+    assert bordered(table) == [(2, "↑3 ↓9"), (1, "↑2"), (3, "→2")]
 
 
 def test_marks_on_known_defects(tmp_path: Path) -> None:

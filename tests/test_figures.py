@@ -259,3 +259,53 @@ def test_mistakes_show_the_image_its_class_and_the_one_predicted(tmp_path: Path,
 def test_no_mistakes_are_no_error(tmp_path: Path) -> None:
     figures.mistakes(tmp_path / "a.png", POOL, [], LABELS, ["cat", "dog", "owl"])
     assert (tmp_path / "a.png").exists()
+
+
+# Galleries
+
+
+def test_blocks_of_tiles_stay_together() -> None:
+    def block(*greys: int) -> list[figures.Tile]:
+        return [(POOL[grey], str(grey)) for grey in greys]
+
+    found = figures.lines([block(1, 2, 3), block(4, 5, 6, 7), block(8, 9), block(10)])
+    assert [[caption for _, caption in line] for line in found] == [
+        ["1", "2", "3", "4", "5", "6", "7"],
+        ["8", "9", "10"],
+    ]
+    assert figures.lines([]) == []
+
+
+def test_what_is_shown_is_spread_evenly() -> None:
+    assert figures.spread(list(range(9)), 3) == [0, 4, 8]
+    assert figures.spread([5, 6], 3) == [5, 6]
+    assert figures.spread([], 3) == []
+
+
+def test_a_gallery_has_its_images_and_captions(tmp_path: Path, drawn: list[Figure]) -> None:
+    rows = [[(POOL[3], "three"), (POOL[4], "four")], [(POOL[5], "five")]]
+    figures.gallery(tmp_path / "g.png", "Some", rows)
+    (figure,) = drawn
+    shown = {axes.get_title(): int(picture(axes)[0, 0, 0]) for axes in figure.axes if axes.get_images()}
+    assert shown == {"three": 3, "four": 4, "five": 5}
+    assert figure.get_suptitle() == "Some"
+
+
+def test_an_empty_gallery_says_so(tmp_path: Path, drawn: list[Figure]) -> None:
+    figures.gallery(tmp_path / "g.png", "Some", [])
+    assert drawn[0].get_suptitle() == "Some: none"
+    assert (tmp_path / "g.png").exists()
+
+
+def test_neighbours_are_the_nearest_by_each_network(tmp_path: Path, drawn: list[Figure]) -> None:
+    features = {"one": FEATURES, "two": FEATURES[::-1].copy()}
+    figures.neighbours(tmp_path / "n.png", POOL, features, [7, 30], nearest=3)
+    (figure,) = drawn
+    shown = [int(picture(axes)[0, 0, 0]) for axes in figure.axes]
+    expected = []
+    for query in (7, 30):
+        expected.append(query)
+        for found in features.values():
+            apart = [(float(((row - found[query]) ** 2).sum()), i) for i, row in enumerate(found) if i != query]
+            expected += [i for _, i in sorted(apart)[:3]]
+    assert shown == expected

@@ -98,7 +98,7 @@ def test_a_training_run(store: Any, pipeline: Pipeline, config: Config) -> None:
             "kind": "train",
             "variant": "baseline",
             "identity": record.identity,
-            "profile": "tiny",
+            "profile": "tiny_bench",
             "data.md5": DATA_MD5,
             "md5.model": f"{pipeline.mark}baseline.dir",
             "md5.curve": record.outs["metrics/baseline/train.csv"],
@@ -193,8 +193,8 @@ def test_names_tell_what_was_changed(store: Any, folder: Path, pipeline: Pipelin
     other = pipeline.train()
     with tracking.run("train", "baseline", config):
         pass
-    assert only(store, same).info.run_name == "train baseline tiny seed 0"
-    assert only(store, other).info.run_name == "train baseline tiny seed 0 train.epochs=7"
+    assert only(store, same).info.run_name == "train baseline tiny_bench seed 0"
+    assert only(store, other).info.run_name == "train baseline tiny_bench seed 0 train.epochs=7"
 
 
 def test_a_commit_that_has_the_result_is_kept(store: Any, folder: Path, pipeline: Pipeline, config: Config) -> None:
@@ -327,12 +327,29 @@ def test_errors_of_the_work_come_through(store: Any, pipeline: Pipeline, config:
     assert only(store, record).info.status == "FAILED"
 
 
+def test_a_network_that_learns_from_labels_is_one_run(store: Any, pipeline: Pipeline, config: Config) -> None:
+    record = pipeline.resnet("semi_supervised")
+    with tracking.run("resnet", "semi_supervised", config) as tracked:
+        tracked.epoch(epoch(1))
+    run = only(store, record)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "resnet semi_supervised tiny_bench seed 0"
+    assert steps(store, run, "train_loss") == [(1, 3.0), (2, 1.5)]
+    assert run.data.metrics["accuracy_mean"] == SUMMARY["accuracy_mean"]
+    assert run.data.metrics["class_cat_accuracy"] == 70
+    assert not any("leaky" in name or name.endswith("_C") for name in run.data.metrics)
+    made = {"md5.model", "md5.curve", "md5.eval", "md5.classifiers"}
+    assert made <= set(run.data.tags)
+
+
 # Sending what the store lacks
 
 
 def test_everything_is_sent_once(store: Any, pipeline: Pipeline, config: Config) -> None:
     pipeline.everything(config)
     stages = [f"train@{name}" for name in config.trained] + [f"evaluate@{name}" for name in config.evaluated]
+    stages += [f"resnet@{name}" for name in config.labelled]
+    assert len(stages) > 10
     assert tracking.send(config) == dict.fromkeys(stages, "sent")
     before = {stage: only(store, pipeline.records[stage]) for stage in stages}
     assert tracking.send(config) == dict.fromkeys(stages, "there already")
@@ -434,7 +451,7 @@ def test_the_parent_gets_the_figures_even_of_cached_stages(
     for _ in range(2):
         tracking.send(config)
     run = store.get_run(parent.info.run_id)
-    expected = {f"{v}/{name}": SUMMARY[name] for v in config.evaluated for name in ("accuracy_mean", "accuracy_std")}
+    expected = {f"{v}/{name}": SUMMARY[name] for v in config.rows for name in ("accuracy_mean", "accuracy_std")}
     assert run.data.metrics == expected
     for name in expected:
         assert len(store.get_metric_history(parent.info.run_id, name)) == 1

@@ -21,6 +21,7 @@ from exemplarcnn.files import write_table
 from exemplarcnn.images import DataError, Pixels, Pool
 
 SIDES = ("top", "bottom", "left", "right")
+ARROWS = ("↑", "↓", "←", "→")
 
 
 class AuditError(PipelineError):
@@ -179,11 +180,14 @@ def write(path: Path, table: pd.DataFrame) -> None:
 
 
 def bordered(table: pd.DataFrame) -> list[tuple[int, str]]:
-    """Return the images with a black border, the widest first, and their sides and widths in words."""
+    """Return the images with a black border, the widest first, and their sides and widths, such as ``↑3 →12``."""
     rows = table[table["border"] == 1]
     order = rows[list(SIDES)].max(axis=1).sort_values(ascending=False, kind="stable").index
     return [
-        (int(row["image_id"]), ", ".join(f"{side} {row[side]}" for side in SIDES if row[side]))
+        (
+            int(row["image_id"]),
+            " ".join(f"{arrow}{row[side]}" for side, arrow in zip(SIDES, ARROWS, strict=True) if row[side]),
+        )
         for _, row in rows.loc[order].iterrows()
     ]
 

@@ -82,6 +82,16 @@ def show() -> None:
     typer.echo(f"\nTable and pictures: {paths.RESULTS_MD}. Runs and curves: `make ui`, then http://127.0.0.1:5000")
 
 
+@app.command()
+def page() -> None:
+    """Write reports/index.html: everything the last run found, on one page."""
+    from exemplarcnn import config, page, paths
+
+    with _plain_errors():
+        page.write(paths.PAGE, config.load(PARAMS), CONF)
+        typer.echo(f"{paths.PAGE} written; open it in a browser")
+
+
 @app.command("log")
 def log_results() -> None:
     """Send the results that stand here to the MLflow store, as far as it lacks them. Safe to repeat."""

@@ -284,6 +284,14 @@ class AuditFeatures(_Section):
     pairs: Count
 
 
+class Neighbours(_Section):
+    """The picture of nearest neighbours: of how many test images, in the features of which variants."""
+
+    of: tuple[VariantName, ...] = Field(min_length=1)
+    images: Count
+    nearest: Annotated[int, Field(ge=1, le=10)]
+
+
 class Seeded(_Section):
     """A class table of single images."""
 
@@ -453,6 +461,7 @@ class Config(_Section):
     controls: Controls
     described: dict[VariantName, Described]
     audit_features: AuditFeatures
+    neighbours: Neighbours
     resnet: ResNet
     labelled: dict[VariantName, Labelled]
     published: tuple[Published, ...]
@@ -501,6 +510,9 @@ class Config(_Section):
             raise ValueError(
                 f"trained, described, controls and labelled define more than once: {', '.join(sorted(twice))}"
             )
+        for name in self.neighbours.of:
+            if name not in self.evaluated:
+                raise ValueError(f"neighbours.of: {name} is not in evaluated ({', '.join(self.evaluated)})")
         for name, labelled in self.labelled.items():
             if labelled.of not in self.trained or labelled.of not in self.evaluated:
                 raise ValueError(f"labelled.{name}.of: {labelled.of} must be in trained and in evaluated")

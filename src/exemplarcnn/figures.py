@@ -91,6 +91,37 @@ def gallery(path: Path, title: str, rows: list[list[Tile]], columns: int = TILES
     _save(figure, path)
 
 
+def neighbours(
+    path: Path, pool: Pool, features: dict[str, NDArray[np.float32]], queries: list[int], nearest: int
+) -> None:
+    """Draw images and, by the features of several networks, the images whose features are nearest.
+
+    Parameters
+    ----------
+    path, pool
+        Where to, and the images.
+    features
+        By title: (images, d).
+    queries, nearest
+        The images, a line each, and how many neighbours each has.
+    """
+    columns = 1 + len(features) * nearest
+    figure = Figure(figsize=(1.1 * columns, 1.2 * len(queries) + 0.7))
+    grid = figure.subplots(len(queries), columns, squeeze=False)
+    for line, query in zip(grid, queries, strict=True):
+        _tile(line[0], pool[query], f"image {query}")
+        for block, found in enumerate(features.values()):
+            distances = np.linalg.norm(np.asarray(found, np.float64) - found[query], axis=1)
+            distances[query] = np.inf
+            for rank, image in enumerate(np.argsort(distances, kind="stable")[:nearest]):
+                _tile(line[1 + block * nearest + rank], pool[int(image)], f"{distances[image]:.2f}")
+    for block, title in enumerate(features):
+        grid[0, 1 + block * nearest].text(
+            0, 1.45, f"nearest in {title}", transform=grid[0, 1 + block * nearest].transAxes, fontsize=10
+        )
+    _save(figure, path)
+
+
 def filters(path: Path, weights: NDArray[np.float32], columns: int = 16) -> None:
     """Draw the first layer's filters, (n, 3, height, width), each stretched to the full range of colours."""
     count, _, height, width = weights.shape

@@ -7,6 +7,7 @@ out of DVC may: when, how long, on which machine, at which commit. So it is no o
 import base64
 import io
 import platform
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -17,6 +18,7 @@ import jinja2
 import matplotlib
 import numpy as np
 import pandas as pd
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -62,7 +64,7 @@ def write(path: Path, config: Config, conf: Path) -> None:
             f"{paths.RESULTS_JSON} is of profile {results['profile']}, params.yaml of {config.profile}: run `dvc repro`"
         )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["picture"] = picture
+    environment.filters |= {"picture": picture, "code": code}
     template = environment.from_string(files("exemplarcnn").joinpath("page.html").read_text())
     with whole(path) as partial:
         partial.write_text(template.render(**_values(results, config, conf)))
@@ -109,6 +111,11 @@ def picture(path: Path) -> str:
         buffer = io.BytesIO()
         image.convert("RGB").save(buffer, "WEBP", quality=QUALITY)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def code(text: str) -> Markup:
+    """Turn what stands between backticks into code."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def curves(tables: dict[str, Path], titles: dict[str, str]) -> str:
@@ -172,8 +179,8 @@ def _svg(figure: Figure) -> str:
 
 def deviations(config: Config, conf: Path) -> list[tuple[str, str, str]]:
     """List the parameters that differ from profile `paper`: key, here, there; the machine's left out."""
-    here = flatten(config.model_dump(mode="json", by_alias=True))
-    there = flatten(configuration.parse(configuration.compose(conf, "paper"), "paper").model_dump(mode="json", by_alias=True))
+    paper = configuration.parse(configuration.compose(conf, "paper"), "paper")
+    here, there = (flatten(each.model_dump(mode="json", by_alias=True)) for each in (config, paper))
     keys = [*here, *(key for key in there if key not in here)]
     return [
         (key, here.get(key, "–"), there.get(key, "–"))
@@ -200,8 +207,8 @@ def runs(results: dict[str, Any]) -> pd.DataFrame | None:
     except PipelineError:
         return None
     found = found[found["data"] == results["dataset"]["hash"]].sort_values("started", ascending=False)
-    found = found.drop_duplicates("variant")[["variant", "accuracy_mean", "started", "run"]]
-    return found.assign(accuracy_mean=found["accuracy_mean"].round(2))
+    newest: pd.DataFrame = found.drop_duplicates("variant")[["variant", "accuracy_mean", "started", "run"]]
+    return newest.assign(accuracy_mean=newest["accuracy_mean"].round(2))
 
 
 def _processor() -> str:

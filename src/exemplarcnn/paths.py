@@ -22,6 +22,8 @@ RESULTS_JSON = REPORTS / "results.json"
 ACCURACY_JSON = REPORTS / "accuracy.json"
 RESULTS_MD = REPORTS / "results.md"
 RESULTS_PNG = REPORTS / "results.png"
+NEIGHBOURS_PICTURE = REPORTS / "neighbours.png"
+PAGE = REPORTS / "index.html"
 
 
 def class_table(variant: str) -> Path:

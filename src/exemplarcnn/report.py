@@ -210,7 +210,7 @@ def markdown(results: dict[str, Any]) -> str:
         "last column is what the paper (Arazo et al. 2019) reports for its own run on all of STL-10; not ours.",
         "![Accuracies](results.png)",
         "## Differences",
-        "\n".join(f"- {describe_difference(entry, titles)}" for entry in _shown_differences(results)),
+        "\n".join(f"- {describe_difference(entry, titles)}" for entry in shown_differences(results)),
         "The intervals are about the choice of test images. They leave out that another seed trains another network. "
         "Folds share test images, and some training images: their spread is no interval.",
         "## Judged otherwise",
@@ -222,16 +222,25 @@ def markdown(results: dict[str, Any]) -> str:
         _table(by_class(results)),
         "## Pictures",
         "\n".join(_pictures(results, titles)),
+        "- [Test images and their nearest neighbours in the features of different networks](neighbours.png)",
     ]
     if results["labelled"]:
         parts += ["## Learning from labels", _labelled(results, titles)]
-    parts += ["## Others", _published(results), "## The images", _audit(results)]
+    parts += [
+        "## Others",
+        "Test accuracy on STL-10 in percent, as published; and of this run, which may be of other data.",
+    ]
+    for what, table in published(results).items():
+        parts += [what, _table(table)]
+    parts += ["## The images", _table(audit_table(results)), *describe_audit(results), _galleries(results)]
     for name, grouping in results["groupings"].items():
-        parts += [f"## Classes of {titles[name]}", _grouping(grouping)]
+        lines = "\n".join(f"- {line}" for line in describe_grouping(grouping))
+        parts += [f"## Classes of {titles[name]}", lines]
     return "\n\n".join(parts) + "\n"
 
 
-def _audit(results: dict[str, Any]) -> str:
+def audit_table(results: dict[str, Any]) -> pd.DataFrame:
+    """Return what the audit found in each pool."""
     pools: dict[str, dict[str, Any]] = results["audit"]["pools"]
     columns = {
         "Images": "images",
@@ -245,8 +254,12 @@ def _audit(results: dict[str, Any]) -> str:
     for title, key in columns.items():
         table[title] = [_number(pool[key]) for pool in pools.values()]
     table["Cannot be used"] = [_number(len(pool["unusable"])) for pool in pools.values()]
+    return table
+
+
+def describe_audit(results: dict[str, Any]) -> list[str]:
+    """Say what the audit's table means, and how well it finds what is known."""
     lines = [
-        _table(table),
         "Images that resemble a labelled one may leak what the features are tested on. Of a group of near duplicates "
         "the first is not counted. `seeded.VARIANT.leave_out` keeps flagged images out of a class table.",
     ]
@@ -267,6 +280,11 @@ def _audit(results: dict[str, Any]) -> str:
         f"Of the {near['closest_pairs']} pairs closest in the features of `{outliers['of']}`, "
         f"{near['known_among_them']} are among the {near['known']} pairs of near duplicates that the pixels show."
     )
+    return lines
+
+
+def _galleries(results: dict[str, Any]) -> str:
+    pools = results["audit"]["pools"]
     names = [("audit/duplicates", "near duplicates"), ("audit/leaks", "near duplicates across pools")]
     names += [(f"audit/borders-{name}", f"black borders in {name}") for name in pools]
     names += [(f"audit/empty-{name}", f"empty images in {name}") for name in pools]
@@ -275,14 +293,14 @@ def _audit(results: dict[str, Any]) -> str:
         ("audit_features/nearest", "nearest to them"),
         ("audit_features/pairs", "closest pairs in feature space"),
     ]
-    lines.append("Galleries: " + ", ".join(f"[{title}]({name}.png)" for name, title in names) + ".")
-    return "\n\n".join(lines)
+    return "Galleries: " + ", ".join(f"[{title}]({name}.png)" for name, title in names) + "."
 
 
-def _labelled(results: dict[str, Any], titles: dict[str, str]) -> str:
+def describe_labelled(results: dict[str, Any], titles: dict[str, str]) -> list[str]:
+    """Say of each network that learned from labels which these were, and what is known of them."""
     lines = []
     for name, found in results["labelled"].items():
-        line = f"- {titles[name]}: {found['labelled']:,} images, {found['method']} labels"
+        line = f"{titles[name]}: {found['labelled']:,} images, {found['method']} labels"
         if (judged := found["judged"]) is not None:
             accuracy = "–" if judged["accuracy"] is None else f"{100 * judged['accuracy']:.1f} %"
             line += (
@@ -290,39 +308,47 @@ def _labelled(results: dict[str, Any], titles: dict[str, str]) -> str:
                 f"{judged['outside']:,} are of none of the classes, and {judged['left_out']:,} near duplicates of "
                 "training images are not counted"
             )
-        lines.append(f"{line}; [some of them](labels/{name}.png)")
+        lines.append(line)
+    return lines
+
+
+def _labelled(results: dict[str, Any], titles: dict[str, str]) -> str:
     about = (
         "These rows are residual networks that were trained once, on labels, and tested directly: they have no "
         "deviation over folds. All were shown the same number of images."
     )
+    lines = [
+        f"- {line}; [some of them](labels/{name}.png)"
+        for name, line in zip(results["labelled"], describe_labelled(results, titles), strict=True)
+    ]
     return "\n".join([about, "", *lines])
 
 
-def _published(results: dict[str, Any]) -> str:
-    """Compare with published figures, a table for each protocol."""
+def published(results: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """Return tables of published figures and those of this run, by what classifiers are trained on."""
     ours = f"this run: {results['dataset']['name']}, profile {results['profile']}"
     trained = [row for row in results["rows"] if "classes" in row]
     mine = {
         "folds": [(row["title"], _spread(row)) for row in trained],
         "all": [(row["title"], _spread(row["others"][name])) for row in trained for name in results["full"]],
     }
-    parts = ["Test accuracy on STL-10 in percent, as published; and, in bold, of this run, which may be of other data."]
+    tables = {}
     for labels, what in (("folds", "Ten folds of 1,000 labels:"), ("all", "All 5,000 labels:")):
         rows = [
             [each["title"], _paper(each | {"mean": each["accuracy"]}), each["source"]]
             for each in results["published"]
             if each["labels"] == labels
         ]
-        rows += [[f"**{title}**", accuracy, ours] for title, accuracy in mine[labels]]
-        parts += [what, _table(pd.DataFrame(rows, columns=["Method", "Accuracy (%)", "Source"]))]
-    return "\n\n".join(parts)
+        rows += [[title, accuracy, ours] for title, accuracy in mine[labels]]
+        tables[what] = pd.DataFrame(rows, columns=["Method", "Accuracy (%)", "Source"])
+    return tables
 
 
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _shown_differences(results: dict[str, Any]) -> list[dict[str, Any]]:
+def shown_differences(results: dict[str, Any]) -> list[dict[str, Any]]:
     """All pairs of a short table; of a long one those with the first row that was trained. The rest is in the JSON."""
     pairs: list[dict[str, Any]] = results["differences"]
     trained = [row["variant"] for row in results["rows"] if "classes" in row]
@@ -344,35 +370,36 @@ def _pictures(results: dict[str, Any], titles: dict[str, str]) -> list[str]:
     return lines
 
 
-def _grouping(grouping: dict[str, Any]) -> str:
+def describe_grouping(grouping: dict[str, Any]) -> list[str]:
+    """Say what a grouping has made."""
     sizes = ", ".join(f"{number} of {size}" for size, number in grouping["cluster_sizes"].items()) or "none"
     lines = [
-        f"- {grouping['clusters']} clusters ({sizes} images) hold {grouping['images_in_clusters']} of the "
+        f"{grouping['clusters']} clusters ({sizes} images) hold {grouping['images_in_clusters']} of the "
         f"{grouping['clustered_images']} images clustered ({100 * grouping['merged_fraction']:.2f} %); cut at a "
         f"largest inner distance of {grouping['threshold']:.4f}.",
-        f"- {grouping['single_classes']} further classes of a single image and its nearest of the "
+        f"{grouping['single_classes']} further classes of a single image and its nearest of the "
         f"{grouping['held_out_images']} held-out images.",
     ]
     if (ranks := grouping["neighbour_ranks"]) is not None:
         distances = grouping["neighbour_distances"]
         lines.append(
-            f"- Rank of the neighbours taken: median {ranks['median']:.0f}, largest {ranks['max']:.0f}; "
+            f"Rank of the neighbours taken: median {ranks['median']:.0f}, largest {ranks['max']:.0f}; "
             f"cosine distance: median {distances['median']:.4f}, largest {distances['max']:.4f}."
         )
     for name, what in (("cluster_purity", "In the clusters"), ("purity", "In all classes of several images")):
         if (found := grouping[name]) is not None:
             lines.append(
-                f"- {what} {100 * found['purity']:.1f} % of the {found['images']} images whose label is known have the "
+                f"{what} {100 * found['purity']:.1f} % of the {found['images']} images whose label is known have the "
                 f"commonest label of their class; {100 * found['by_chance']:.1f} % would by chance."
             )
     if (found := grouping["duplicates"]) is not None:
         lines.append(
-            f"- Of {found['pairs']} known near-duplicate pairs among the images clustered, "
+            f"Of {found['pairs']} known near-duplicate pairs among the images clustered, "
             f"{100 * found['together']:.1f} % are in one cluster."
         )
     if (found := grouping["round"]) is not None:
         lines.append(
-            f"- Normalised mutual information with the classes of the round before: {found['nmi']:.3f} over "
+            f"Normalised mutual information with the classes of the round before: {found['nmi']:.3f} over "
             f"{found['images']} images."
         )
-    return "\n".join(lines)
+    return lines

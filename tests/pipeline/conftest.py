@@ -1,4 +1,4 @@
-"""A copy of the repository in which the profile `tiny` runs for real, through DVC."""
+"""A copy of the repository in which a tiny profile runs for real, through DVC."""
 
 import os
 import shutil
@@ -17,14 +17,14 @@ ROOT = Path(__file__).resolve().parents[2]
 class Project:
     """A folder with the pipeline, its data and a git repository of its own."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, profile: str = "tiny"):
+        self.folder, self.profile = folder, profile
         for name in ("src", "conf"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         shutil.copytree(ROOT / "data", folder / "data")
         for name in ("dvc.yaml", "MLproject", "python_env.yaml", ".gitignore"):
             shutil.copy(ROOT / name, folder)
-        self.run("exemplarcnn", "profile", "tiny")
+        self.reset()
         self.git("init", "-q")
         self.dvc("init", "-q")
         shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
@@ -47,6 +47,10 @@ class Project:
         done = subprocess.run(words, cwd=folder or self.folder, env=environment, capture_output=True, text=True)
         assert not check or done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
         return done
+
+    def reset(self) -> None:
+        """Write params.yaml as the profile has it."""
+        self.run("exemplarcnn", "profile", self.profile)
 
     def git(self, *words: str) -> None:
         self.run("git", *words)
@@ -81,6 +85,6 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project in which the pipeline has run once. Tests that change parameters set them back."""
-    project = Project(tmp_path_factory.mktemp("finished"))
+    project = Project(tmp_path_factory.mktemp("finished"), "tiny_bench")
     project.repro()
     return project

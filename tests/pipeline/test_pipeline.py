@@ -1,4 +1,4 @@
-"""Whole runs of the profile `tiny`."""
+"""Whole runs of the profile `tiny_bench`."""
 
 import json
 import re
@@ -21,7 +21,7 @@ LABELLED = ["semi_supervised", "supervised"]
 def test_results_have_the_rows_in_order(finished: Project) -> None:
     results = json.loads((finished.folder / "reports/results.json").read_text())
     assert [row["variant"] for row in results["rows"]] == EVALUATED + LABELLED
-    assert results["profile"] == "tiny"
+    assert results["profile"] == "tiny_bench"
     assert results["dataset"]["name"] == "sample"
     assert results["dataset"]["folds_official"] is False
     for row in results["rows"][len(EVALUATED) :]:
@@ -46,8 +46,10 @@ def test_both_variants_have_the_same_number_of_classes(finished: Project) -> Non
 def test_store_holds_every_training_and_evaluation(finished: Project) -> None:
     with sqlite3.connect(finished.folder / "mlflow.db") as store:
         names = [row[0] for row in store.execute("select name from runs where status = 'FINISHED'")]
-    expected = [f"train {v} tiny seed 0" for v in ("baseline", "clustered", "imagenet")]
-    expected += [f"evaluate {v} tiny seed 0" for v in EVALUATED] + [f"resnet {v} tiny seed 0" for v in LABELLED]
+    expected = [f"train {v} tiny_bench seed 0" for v in ("baseline", "clustered", "imagenet")]
+    expected += [f"evaluate {v} tiny_bench seed 0" for v in EVALUATED] + [
+        f"resnet {v} tiny_bench seed 0" for v in LABELLED
+    ]
     assert sorted(names) == sorted(expected)
 
 
@@ -170,7 +172,7 @@ def test_two_processes_group_to_the_same_files_and_train_one_run(finished: Proje
     model.unlink()
     finished.run("python", "-m", "exemplarcnn.stages.train", "baseline")
     assert model.read_bytes() == together
-    finished.run("exemplarcnn", "profile", "tiny")
+    finished.reset()
     finished.repro("train@baseline")
     assert model.read_bytes() == alone
 
@@ -196,7 +198,7 @@ def test_where_a_model_cannot_be_written_nothing_trained_is_lost(finished: Proje
     refused = finished.run("python", "-m", "exemplarcnn.stages.train", "baseline", check=False)
     models.unlink()
     aside.rename(models)
-    finished.run("exemplarcnn", "profile", "tiny")
+    finished.reset()
     assert refused.returncode == 1
     (line,) = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
     assert re.fullmatch(r"error: \S*models: File exists; when that is mended, the same command goes on .*", line)
@@ -307,7 +309,7 @@ def test_a_pool_folder_with_everything_in_it(finished: Project) -> None:
     for name in ("grey.png", "tiny.png", "huge.png", *added):
         (other / name).unlink()
     assert good.exists()
-    finished.run("exemplarcnn", "profile", "tiny")
+    finished.reset()
     (finished.folder / "dvc.lock").write_text(lock)
     finished.repro("surrogate@imagenet", "colours@other")
 

@@ -5,6 +5,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ import cv2
 from safetensors import SafetensorError
 from threadpoolctl import threadpool_limits
 
+from exemplarcnn import timings
 from exemplarcnn.config import Config, load
 from exemplarcnn.errors import FailedElsewhereError, PipelineError, reason
 from exemplarcnn.files import digest
@@ -38,7 +40,10 @@ def main(stage: Stage, together: bool = False) -> None:
         if together and config.machine.processes > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
             _start_together(config.machine.processes)
         use_threads(config.machine.threads)
-        stage(sys.argv[1] if len(sys.argv) > 1 else "", config)
+        start, variant = time.monotonic(), sys.argv[1] if len(sys.argv) > 1 else ""
+        stage(variant, config)
+        if os.environ.get("RANK", "0") == "0":
+            timings.note(_name(variant), time.monotonic() - start)
     except FailedElsewhereError:
         sys.exit(1)
     except PipelineError as error:
@@ -48,6 +53,13 @@ def main(stage: Stage, together: bool = False) -> None:
         sys.exit(f"error: {where}{reason(error)}; when that is mended, the same command goes on from what is done")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on from what is done")
+
+
+def _name(variant: str) -> str:
+    """Return the name of the stage that runs, as DVC has it."""
+    spec = sys.modules["__main__"].__spec__
+    kind = spec.name.rpartition(".")[2] if spec is not None else "stage"
+    return f"{kind}@{variant}" if variant else kind
 
 
 def _start_together(processes: int) -> None:

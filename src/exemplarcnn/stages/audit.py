@@ -66,7 +66,7 @@ def _tiles(pools: dict[str, Pool], members: list[pd.DataFrame]) -> list[list[fig
     columns = ["group", "pool", "image_id", "similarity"]
     return [
         [
-            (pools[pool][image], f"group {group}\n{pool} {image}: {alike:.2f}")
+            (pools[pool][image], f"group {group}: {alike:.2f}\n{pool} {image}")
             for group, pool, image, alike in rows[columns].head(figures.TILES).itertuples(index=False)
         ]
         for rows in members

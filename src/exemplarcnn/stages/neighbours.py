@@ -1,0 +1,18 @@
+"""Stage ``neighbours``: test images and what lies next to them in feature space, before and after clustering."""
+
+from exemplarcnn import figures, images, paths, stages
+from exemplarcnn.config import Config
+from exemplarcnn.files import read_array
+
+
+def run(_: str, config: Config) -> None:
+    """Write ``reports/neighbours.png``."""
+    params = config.neighbours
+    pool = images.open_pool(paths.DATA, "test")
+    queries = figures.spread(list(range(len(pool))), params.images)
+    features = {config.evaluated[name].title: read_array(paths.eval_features(name, "test")) for name in params.of}
+    figures.neighbours(paths.NEIGHBOURS_PICTURE, pool, features, queries, params.nearest)
+
+
+if __name__ == "__main__":
+    stages.main(run)
