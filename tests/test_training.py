@@ -508,11 +508,11 @@ def test_a_probe_is_asked_after_every_so_many_epochs_and_changes_nothing(surroga
         asked.append(network)
         return len(asked) / 10
 
-    params = train_params(probe_every=2)
-    run = trainer(surrogate_set, tmp_path / "c", params, built(dropout=0.5), probe=probe)
+    every: dict[str, Any] = {"probe": probe, "probe_every": 2}
+    run = trainer(surrogate_set, tmp_path / "c", network=built(dropout=0.5), **every)
     with pytest.raises(Interruption):
         run.run(stop_after(3))
-    resumed = trainer(surrogate_set, tmp_path / "c", params, built(dropout=0.5), probe=probe)
+    resumed = trainer(surrogate_set, tmp_path / "c", network=built(dropout=0.5), **every)
     found = resumed.run()
     assert [row.probe_accuracy for row in found] == [None, 0.1, None, 0.2]
     assert [replace(row, probe_accuracy=None) for row in found] == rows
