@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 class Project:
     """A folder with the pipeline, its data and a git repository of its own."""
 
-    def __init__(self, folder: Path, profile: str = "tiny"):
-        self.folder, self.profile = folder, profile
+    def __init__(self, folder: Path):
+        self.folder = folder
         for name in ("src", "conf"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         shutil.copytree(ROOT / "data", folder / "data")
@@ -49,8 +49,8 @@ class Project:
         return done
 
     def reset(self) -> None:
-        """Write params.yaml as the profile has it."""
-        self.run("exemplarcnn", "profile", self.profile)
+        """Write params.yaml as profile `tiny` has it."""
+        self.run("exemplarcnn", "profile", "tiny")
 
     def git(self, *words: str) -> None:
         self.run("git", *words)
@@ -85,6 +85,6 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project in which the pipeline has run once. Tests that change parameters set them back."""
-    project = Project(tmp_path_factory.mktemp("finished"), "tiny_bench")
+    project = Project(tmp_path_factory.mktemp("finished"))
     project.repro()
     return project

@@ -1,4 +1,4 @@
-"""Whole runs of the profile `tiny_bench`."""
+"""Whole runs of the profile `tiny`."""
 
 import json
 import re
@@ -10,24 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
-from PIL import Image
 
 from .conftest import Project
 
-EVALUATED = ["raw_pixels", "kmeans", "random_network", "baseline", "clustered", "imagenet"]
-LABELLED = ["semi_supervised", "supervised"]
+EVALUATED = ["raw_pixels", "kmeans", "random_network", "baseline", "clustered"]
 
 
 def test_results_have_the_rows_in_order(finished: Project) -> None:
     results = json.loads((finished.folder / "reports/results.json").read_text())
-    assert [row["variant"] for row in results["rows"]] == EVALUATED + LABELLED
-    assert results["profile"] == "tiny_bench"
+    assert [row["variant"] for row in results["rows"]] == EVALUATED
+    assert results["profile"] == "tiny"
     assert results["dataset"]["name"] == "sample"
     assert results["dataset"]["folds_official"] is False
-    for row in results["rows"][len(EVALUATED) :]:
-        assert row["fold_accuracies"] == [row["accuracy_mean"]]
-        assert (finished.folder / f"reports/labels/{row['variant']}.png").exists()
-    for row in results["rows"][: len(EVALUATED)]:
+    for row in results["rows"]:
         assert len(row["fold_accuracies"]) == 10
         assert row["accuracy_mean"] == pytest.approx(sum(row["fold_accuracies"]) / 10)
         assert 0 < row["accuracy_mean"] < 100
@@ -46,17 +41,15 @@ def test_both_variants_have_the_same_number_of_classes(finished: Project) -> Non
 def test_store_holds_every_training_and_evaluation(finished: Project) -> None:
     with sqlite3.connect(finished.folder / "mlflow.db") as store:
         names = [row[0] for row in store.execute("select name from runs where status = 'FINISHED'")]
-    expected = [f"train {v} tiny_bench seed 0" for v in ("baseline", "clustered", "imagenet")]
-    expected += [f"evaluate {v} tiny_bench seed 0" for v in EVALUATED] + [
-        f"resnet {v} tiny_bench seed 0" for v in LABELLED
-    ]
+    expected = [f"train {v} tiny seed 0" for v in ("baseline", "clustered")]
+    expected += [f"evaluate {v} tiny seed 0" for v in EVALUATED]
     assert sorted(names) == sorted(expected)
 
 
 def test_metrics_and_plots_show(finished: Project) -> None:
     (shown,) = json.loads(finished.dvc("metrics", "show", "--json").stdout).values()
     assert list(shown["data"]) == ["reports/accuracy.json"]
-    assert list(shown["data"]["reports/accuracy.json"]["data"]) == EVALUATED + LABELLED
+    assert list(shown["data"]["reports/accuracy.json"]["data"]) == EVALUATED
     finished.dvc("plots", "show", "-o", "plots")
     page = (finished.folder / "plots/index.html").read_text()
     assert "Learning curve of baseline" in page
@@ -85,7 +78,8 @@ def test_forced_run_gives_the_same_hashes(finished: Project) -> None:
             "grouped",
             "clustered",
             {"merged_fraction": 0.05},
-            {f"{stage}@clustered" for stage in ("group", "surrogate", "train", "embed", "evaluate")} | {"report"},
+            {f"{stage}@clustered" for stage in ("group", "surrogate", "train", "embed", "evaluate")}
+            | {"neighbours", "report"},
         ),
     ],
     ids=["evaluation", "clustering"],
@@ -232,86 +226,6 @@ def test_a_variant_whose_patches_are_drawn_online(finished: Project) -> None:
     (finished.folder / "params.yaml").write_text(before)
     (finished.folder / "dvc.lock").write_text(lock)
     finished.dvc("checkout")
-
-
-def test_labels_of_both_kinds(finished: Project) -> None:
-    guessed, given = (pd.read_csv(finished.folder / f"labels/{name}.csv") for name in LABELLED)
-    assert set(guessed["pool"]) == {"unlabeled"}
-    assert (guessed["margin"] >= 0).all()
-    fold = [int(word) for word in (finished.folder / "data/fold_indices.txt").read_text().splitlines()[0].split()]
-    assert given["image_id"].tolist() == sorted(fold)
-    assert set(given["pool"]) == {"train"}
-    assert given["margin"].isna().all()
-    judged = json.loads((finished.folder / "metrics/semi_supervised/labels.json").read_text())["judged"]
-    assert (judged["images"], judged["outside"], judged["left_out"]) == (495, 45, 0)
-    curves = [pd.read_csv(finished.folder / f"metrics/{name}/train.csv") for name in LABELLED]
-    assert [len(curve) for curve in curves] == [2, 2]
-
-
-def test_a_share_of_the_labels_and_two_processes(finished: Project) -> None:
-    before, lock = ((finished.folder / name).read_text() for name in ("params.yaml", "dvc.lock"))
-    whole = pd.read_csv(finished.folder / "labels/semi_supervised.csv")
-    finished.change(lambda values: values["labelled"]["semi_supervised"].update(share=0.5))
-    finished.change(lambda values: values["machine"].update(processes=2, threads=1))
-    finished.repro("--single-item", "label@semi_supervised")
-    half = pd.read_csv(finished.folder / "labels/semi_supervised.csv")
-    assert len(half) == 270
-    assert half["margin"].min() >= whole["margin"].median() - 1e-5
-    finished.repro("--single-item", "resnet@semi_supervised")
-    found = json.loads((finished.folder / "metrics/semi_supervised/eval.json").read_text())
-    assert 0 <= found["accuracy_mean"] <= 100
-    (finished.folder / "params.yaml").write_text(before)
-    (finished.folder / "dvc.lock").write_text(lock)
-    finished.repro("resnet@semi_supervised")
-
-
-def test_flagged_images_are_left_out_of_the_seeds(finished: Project) -> None:
-    before, lock = ((finished.folder / name).read_text() for name in ("params.yaml", "dvc.lock"))
-    whole = pd.read_csv(finished.folder / "classes/baseline.csv")
-    flags = pd.read_csv(finished.folder / "audit/unlabeled.csv")
-    bordered = set(flags.loc[flags["border"] == 1, "image_id"])
-    assert bordered & set(whole["image_id"])
-    finished.change(lambda values: values["seeded"]["baseline"].update(leave_out=["border", "duplicate"]))
-    assert finished.repro("--single-item", "seed@baseline") == ["seed@baseline"]
-    left = pd.read_csv(finished.folder / "classes/baseline.csv")
-    assert len(left) == len(whole)
-    assert not set(left["image_id"]) & bordered
-    kept = [image for image in whole["image_id"] if image in set(left["image_id"])]
-    assert left["image_id"].tolist()[: len(kept)] == kept
-    (finished.folder / "params.yaml").write_text(before)
-    (finished.folder / "dvc.lock").write_text(lock)
-    finished.dvc("checkout")
-
-
-def test_a_pool_folder_with_everything_in_it(finished: Project) -> None:
-    """A broken file, a grey image, a tiny one, a huge one and a text file: told by name, and the rest is used."""
-    other = finished.folder / "data/other"
-    lock = (finished.folder / "dvc.lock").read_text()
-    good = sorted(other.iterdir())[0]
-    added = {"broken.jpg": b"no image", "notes.txt": b"no image"}
-    Image.new("L", (120, 120), 90).save(other / "grey.png")
-    Image.new("RGB", (8, 8)).save(other / "tiny.png")
-    Image.new("RGB", (9000, 6000)).save(other / "huge.png")
-    for name, content in added.items():
-        (other / name).write_bytes(content)
-    done = finished.run("python", "-m", "exemplarcnn.stages.audit")
-    found = json.loads((finished.folder / "metrics/audit.json").read_text())["pools"]["other"]
-    assert [line.split(":")[0] for line in found["unusable"]] == ["broken.jpg", "huge.png", "tiny.png"]
-    assert found["noticed"] == ["grey.png: no colour"]
-    assert "notes.txt" in found["passed_over"][0]
-    for name in ("broken.jpg", "huge.png", "tiny.png", "grey.png", "notes.txt"):
-        assert name in done.stderr, "said while it runs"
-    finished.change(lambda values: values["seeded"]["imagenet"].update(classes=found["images"] - 3))
-    for stage in ("seed imagenet", "colours other", "surrogate imagenet"):
-        finished.run("python", "-m", f"exemplarcnn.stages.{stage.split()[0]}", stage.split()[1])
-    used = pd.read_csv(finished.folder / "classes/imagenet.csv")
-    assert len(used) == found["images"] - 3
-    for name in ("grey.png", "tiny.png", "huge.png", *added):
-        (other / name).unlink()
-    assert good.exists()
-    finished.reset()
-    (finished.folder / "dvc.lock").write_text(lock)
-    finished.repro("surrogate@imagenet", "colours@other")
 
 
 def test_a_set_by_the_other_recipe(finished: Project) -> None:
