@@ -121,6 +121,14 @@ def test_names_are_text_not_markup(run: Path, store: Any) -> None:
     assert "&lt;b&gt;Raw &amp; co&lt;/b&gt;" in text
 
 
+def test_a_fresh_clone_has_a_page_of_what_is_committed(run: Path, store: Any) -> None:
+    (run / "classes/clustered.csv").unlink()
+    _, reader = written(run)
+    said = " ".join(reader.text)
+    assert "all came from DVC's cache" in said
+    assert "images in a class" not in said
+
+
 def test_without_a_store(run: Path, no_server: None) -> None:
     _, reader = written(run)
     assert "cannot be reached" in " ".join(reader.text)

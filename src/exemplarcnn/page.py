@@ -88,7 +88,10 @@ def _values(results: dict[str, Any], config: Config, conf: Path) -> dict[str, An
         "audit_notes": report.describe_audit(results),
         "groupings": {name: report.describe_grouping(found) for name, found in results["groupings"].items()},
         "curves": curves({name: paths.learning_curve(name) for name in titles}, titles),
-        "sizes": {name: class_sizes(paths.class_table(name)) for name in results["groupings"]},
+        # Tables and models come from DVC's cache, which a fresh clone does not have.
+        "sizes": {
+            name: class_sizes(table) for name in results["groupings"] if (table := paths.class_table(name)).exists()
+        },
         "paths": paths,
         "deviations": deviations(config, conf),
         "hashes": hashes(),
