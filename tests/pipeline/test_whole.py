@@ -15,7 +15,7 @@ LABELLED = ["semi_supervised", "supervised"]
 
 @pytest.fixture(scope="module")
 def whole(finished: Project) -> Project:
-    """The finished project with the further experiments, which stay: the tests above this file come first."""
+    """The finished project with the further experiments, which stay: this file is the last that uses it."""
     reset(finished)
     finished.repro()
     return finished
