@@ -1,6 +1,5 @@
 """The residual network: shapes, what images it is shown, and that its training can be resumed to the bit."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,13 @@ from exemplarcnn.resnet import (
 )
 from exemplarcnn.training import Trainer
 
-from .test_training import Interruption, same, stop_after, weights
+from .test_training import Interruption, one_thread, same, stop_after, weights
+
+__all__ = ["one_thread"]  # a fixture
 
 CPU = torch.device("cpu")
 PLAIN = Augment(scale=(1.0, 1.0), flip=0.0, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
 STRONG = Augment(scale=(0.5, 1.0), flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def params(**changed: Any) -> ResNet:
