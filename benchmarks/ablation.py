@@ -1,13 +1,14 @@
-"""Take the gain of clustering apart: every grouping and control of profile `ablation`, on real images, several seeds.
+"""What grouping images gains, what the number of classes does, and whether layers need rates of their own.
 
     python benchmarks/ablation.py FOLDER [--stand-in] [--seeds 0 1 2]    # hours on two cores
     python benchmarks/ablation.py FOLDER --stand-in --quick              # one seed, three rows, a tenth of the images
 
-FOLDER holds STL-10's binary files; with --stand-in the labelled ones are enough (see stl10.py). For each row: accuracy,
-its mean over the seeds; how much it is above the baseline, with a 95 % percentile bootstrap over test images of the
-mean over folds and seeds; and the least and the largest gain of a single seed. Rows `_long`, which take most of the
-time, are run for the first of the seeds alone unless --long-seeds says otherwise. Running the same command again goes
-on where it stopped.
+Runs profile `ablation` on real images with several seeds. FOLDER holds STL-10's binary files; with --stand-in the
+labelled ones are enough (see stl10.py). For each question a table and a picture (in --pictures); for each row:
+accuracy, its mean over the seeds; how much it is above the baseline, with a 95 % percentile bootstrap over test images
+of the mean over folds and seeds; and the least and the largest gain of a single seed. Rows `_long`, which take most of
+the time, are run for the first of the seeds alone unless --long-seeds says otherwise. Running the same command again
+goes on where it stopped.
 """
 
 import argparse
@@ -15,8 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from _common import ROOT, Workspace, bootstrap_difference, finish
@@ -25,7 +28,16 @@ from exemplarcnn.evaluation import correct
 from exemplarcnn.files import whole
 from stl10 import fill
 
+matplotlib.use("Agg")
+
 QUICK_ROWS = ("baseline", "clustered", "random")
+# Besides the baseline, which belongs to all.
+QUESTIONS = {
+    "classes": ("What the number of classes does", lambda name: name.startswith("classes_")),
+    "rates": ("What rates and L2 by layer do", lambda name: name in ("one_l2", "by_layer")),
+    "long": ("What grouping gains, as many patches an image", lambda name: name.endswith("_long")),
+    "groupings": ("What grouping gains, as many steps", lambda name: True),
+}
 
 
 def run(workspace: Workspace, seed: int, rows: list[str], quick: bool) -> list[dict[str, Any]]:
@@ -43,7 +55,7 @@ def run(workspace: Workspace, seed: int, rows: list[str], quick: bool) -> list[d
         if not file.exists():
             workspace.dvc("repro", "-q", f"evaluate@{name}")
             about = workspace.json(paths.surrogate_set(name) / "set.json")
-            predictions = np.load(workspace.folder / paths.classifiers(name) / "predictions.npy")
+            predictions = np.load(workspace.folder / paths.classifiers(name) / "predictions.npy", allow_pickle=False)
             kept = {key: about[key] for key in ("classes", "images", "train_patches")}
             with whole(file) as partial:
                 np.savez(partial, right=correct(predictions, labels), **kept)
@@ -99,6 +111,46 @@ def summary(found: list[dict[str, Any]], epochs: int, batch: int) -> pd.DataFram
     return pd.DataFrame(lines).round(2)
 
 
+def answers(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Give each question its rows, the baseline first."""
+    asked = pd.Series(
+        [next(key for key, (_, belongs) in QUESTIONS.items() if belongs(name)) for name in table["row"]], table.index
+    )
+    start = table["row"] == "baseline"
+    of = {key: table[start | ((asked == key) & ~start)] for key in QUESTIONS}
+    return {key: rows.reset_index(drop=True) for key, rows in of.items() if len(rows) > 1}
+
+
+def draw(path: Path, title: str, rows: pd.DataFrame) -> None:
+    """Draw gains over the baseline with their intervals, and those of single seeds as a thin line."""
+    against = rows["row"].str.startswith("classes_").any()
+    rows = rows.sort_values("classes") if against else rows.sort_values("gain", ascending=False)
+    figure = Figure(figsize=(7, 3.6 if against else 0.42 * len(rows) + 1.2))
+    axes = figure.subplots()
+    places = rows["classes"].to_numpy() if against else np.arange(len(rows))
+    gains, low, high = (rows[name].to_numpy() for name in ("gain", "low", "high"))
+    errors = np.abs(np.stack([gains - low, high - gains]))
+    if against:
+        axes.vlines(places, rows["least"], rows["largest"], color="#9a9a9a", linewidth=1)
+        axes.errorbar(places, gains, yerr=errors, fmt="o-", color="#2a6fb0", elinewidth=3)
+        axes.set_xscale("log")
+        axes.set_xticks(places, [f"{count:,}" for count in places], minor=False)
+        axes.minorticks_off()
+        axes.set_xlabel("surrogate classes of one image")
+        axes.set_ylabel("points above the baseline")
+        axes.axhline(0, color="black", linewidth=0.6)
+    else:
+        axes.hlines(places, rows["least"], rows["largest"], color="#9a9a9a", linewidth=1)
+        axes.errorbar(gains, places, xerr=errors, fmt="o", color="#2a6fb0", elinewidth=3)
+        axes.set_yticks(places, rows["row"])
+        axes.invert_yaxis()
+        axes.set_xlabel("points above the baseline")
+        axes.axvline(0, color="black", linewidth=0.6)
+    axes.set_title(f"{title} (thick: 95 % over test images; thin: least and largest of the seeds)", fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": None})
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -110,6 +162,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", help="only these, and the baseline")
     parser.add_argument("--quick", action="store_true", help="one seed, three rows, a tenth of the images")
     parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-ablation)")
+    parser.add_argument("--pictures", type=Path, help="where to draw (default the folder pictures there)")
     arguments = parser.parse_args()
     profile = config.parse(config.compose(ROOT / "conf", "ablation"), "profile ablation")
     rows = [name for name in profile.trained if not arguments.rows or name in ("baseline", *arguments.rows)]
@@ -129,6 +182,10 @@ def main() -> None:
             found += run(workspace, seed, long, arguments.quick)
     epochs = 1 if arguments.quick else profile.train.epochs
     table = summary(found, epochs, profile.train.batch_size)
+    for key, rows in answers(table).items():
+        print(f"\n{QUESTIONS[key][0]}\n{rows.to_string(index=False)}")
+        draw((arguments.pictures or workspace.folder / "pictures") / f"ablation-{key}.png", QUESTIONS[key][0], rows)
+    print()
     finish(table, "ablation", seeds=seeds, quick=arguments.quick, rows=table.to_dict("records"))
 
 

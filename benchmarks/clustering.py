@@ -116,7 +116,7 @@ def child(method: str, file: Path, count: int, out: Path) -> None:
     """Run one method on the first points of a file, and say how long it took."""
     Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out, this is the process to end
     use_threads(os.cpu_count() or 1)
-    points = np.load(file, mmap_mode="r")[:count]
+    points = np.load(file, mmap_mode="r", allow_pickle=False)[:count]
     torch.ones(64, 64) @ torch.ones(64, 64)
     if method == "fastcluster":
         importlib.import_module(method)  # here, so that its import is not in the time
@@ -232,7 +232,7 @@ def real(folder: Path, source: Path, count: int) -> tuple[Path, int]:
 
 def look(file: Path) -> dict[str, Any]:
     """Take from real features what `drawn` needs."""
-    points = np.asarray(np.load(file, mmap_mode="r")[:5000], np.float64)
+    points = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False)[:5000], np.float64)
     mean = points.mean(axis=0)
     values = np.linalg.svd(points - mean, compute_uv=False) ** 2
     left = 1 - np.cumsum(values) / values.sum()
@@ -306,8 +306,8 @@ def exact(files: dict[str, Path], sizes: list[int]) -> pd.DataFrame:
         for data, points in {"random": random, "clustered": clustered}.items():
             rows += exactly(data, points / np.linalg.norm(points, axis=1, keepdims=True))
         for data, file in files.items():
-            chosen = np.sort(draw.permutation(len(np.load(file, mmap_mode="r")))[:n])
-            rows += exactly(data, np.load(file, mmap_mode="r")[chosen])
+            chosen = np.sort(draw.permutation(len(np.load(file, mmap_mode="r", allow_pickle=False)))[:n])
+            rows += exactly(data, np.load(file, mmap_mode="r", allow_pickle=False)[chosen])
     return pd.DataFrame(rows)
 
 
@@ -316,7 +316,7 @@ def exact(files: dict[str, Path], sizes: list[int]) -> pd.DataFrame:
 
 def agreement(one: str, other: str) -> str:
     """How many points are in clusters that the other method does not have."""
-    a, b = np.load(one), np.load(other)
+    a, b = np.load(one, allow_pickle=False), np.load(other, allow_pickle=False)
     pairs = np.unique(np.stack([a, b]), axis=1)
     split = (np.bincount(pairs[0])[a] > 1) | (np.bincount(pairs[1])[b] > 1)
     return "same clusters" if not split.any() else f"{np.count_nonzero(split)} points differ"

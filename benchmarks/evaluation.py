@@ -59,7 +59,7 @@ def describe(folder: Path, source: Path, width: int, profile: str, classes: int)
     for split in ("train", "test"):
         pool = images.open_pool(source, split)
         features.write_features(folder / f"{split}.npy", pool, function, params.features.chunk)
-    found = np.load(folder / "test.npy", mmap_mode="r").shape[1]
+    found = np.load(folder / "test.npy", mmap_mode="r", allow_pickle=False).shape[1]
     if found != width:
         sys.exit(f"error: profile {profile} with {classes} classes has {found} features, not {width}")
     record.write_text(json.dumps(made_of))
@@ -81,7 +81,7 @@ def child(folder: Path, source: Path) -> None:
     """Run the protocol, and say how long it took."""
     use_threads(os.cpu_count() or 1)
     labels, folds = labels_and_folds(source)
-    train, test = (np.load(folder / f"{split}.npy", mmap_mode="r") for split in ("train", "test"))
+    train, test = (np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False) for split in ("train", "test"))
     begin = time.perf_counter()
     results = evaluation.evaluate(train, labels, folds, test, images.CLASSES, protocol(), 0, WORKERS)["folds"]
     seconds = time.perf_counter() - begin
@@ -161,7 +161,9 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         use_threads(os.cpu_count() or 1)
         describe(folder, source, width, profile, classes)
-        train, test = (np.load(folder / f"{split}.npy", mmap_mode="r") for split in ("train", "test"))
+        train, test = (
+            np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False) for split in ("train", "test")
+        )
         ours = watched(__file__, str(folder), str(source))  # in a process of its own
         print(ours, file=sys.stderr)
         peer = measure_peer(train, labels, folds)

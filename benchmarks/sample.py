@@ -45,7 +45,9 @@ def main() -> None:
             workspace.folder / paths.TEST_LABELS, images.check(workspace.folder / "data")["test"]
         )
         right = {
-            name: correct(np.load(workspace.folder / paths.classifiers(name) / "predictions.npy"), labels)
+            name: correct(
+                np.load(workspace.folder / paths.classifiers(name) / "predictions.npy", allow_pickle=False), labels
+            )
             for name in ("baseline", *CONTROLS)
         }
         row: dict[str, float] = {"seed": seed, "baseline": 100 * float(right["baseline"].mean())}

@@ -20,7 +20,6 @@ import shutil
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -33,20 +32,12 @@ QUICK_ROWS = ("raw_pixels", "baseline")
 LABELLED = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt")
 
 
-def square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Cut the middle square and resize it to 96×96."""
-    side = min(image.shape[:2])
-    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
-    middle = image[top : top + side, left : left + side]
-    return np.asarray(cv2.resize(middle, (images.SIDE, images.SIDE), interpolation=cv2.INTER_AREA), np.uint8)
-
-
 def stand_in_pool(train: images.ImageFile, other: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Put together the training images and those of a folder, shuffled by a fixed seed; which is which comes second."""
     pool = [train.batch(range(len(train)))]
     if other is not None:
         folder = images.ImageFolder(other)
-        pool.append(np.stack([square(folder[i]) for i in range(len(folder))]))
+        pool.append(np.stack([images.square(folder[i]) for i in range(len(folder))]))
     together = np.concatenate(pool)
     order = np.random.Generator(np.random.PCG64(POOL_SEED)).permutation(len(together))
     return together[order], order

@@ -58,7 +58,10 @@ def write_sets(pool: images.Pool, classes: int, folder: Path, steps: int) -> dic
     for mode in ("online", "materialised"):
         place, work, workers = folder / mode, folder / "work", os.cpu_count() or 1
         about = surrogate.write_set(place, work, pool, table, recipe, trained, 0, workers, mode=mode)
-    patches, labels = np.load(place / "train.npy"), np.load(place / "train_y.npy")
+    patches, labels = (
+        np.load(place / "train.npy", allow_pickle=False),
+        np.load(place / "train_y.npy", allow_pickle=False),
+    )
     for index, (patch, label) in enumerate(zip(patches, labels, strict=True)):
         png = folder / "png" / f"{label:05}"
         png.mkdir(parents=True, exist_ok=True)

@@ -177,9 +177,9 @@ def test_labels_come_back_as_written_and_count_from_one_on_disk(labels: np.ndarr
     assert np.array_equal(read, labels)
 
 
-@pytest.mark.parametrize("wrong", [-1, 10])
+@pytest.mark.parametrize("wrong", [-1, 255])
 def test_label_outside_the_classes_is_not_written(tmp_path: Path, wrong: int) -> None:
-    with pytest.raises(DataError, match=rf"a_y\.bin: found label {wrong}, expected 0\.\.9"):
+    with pytest.raises(DataError, match=rf"a_y\.bin: found label {wrong}, expected 0\.\.254"):
         write_labels(tmp_path / "a_y.bin", [3, wrong])
 
 
@@ -188,6 +188,15 @@ def test_label_outside_the_classes_is_not_read(tmp_path: Path, wrong: int) -> No
     (tmp_path / "a_y.bin").write_bytes(bytes([1, 10, wrong, wrong]))
     with pytest.raises(DataError, match=rf"a_y\.bin: found label {wrong} at index 2 \(2 such.*expected 1\.\.10"):
         read_labels(tmp_path / "a_y.bin", 4)
+
+
+def test_labels_go_as_far_as_there_are_names(tmp_path: Path) -> None:
+    write_class_names(tmp_path / "class_names.txt", NAMES[:3])
+    write_labels(tmp_path / "a_y.bin", [0, 2, 1])
+    assert read_labels(tmp_path / "a_y.bin", 3).tolist() == [0, 2, 1]
+    write_labels(tmp_path / "a_y.bin", [0, 3])
+    with pytest.raises(DataError, match=r"a_y\.bin: found label 4 at index 1 \(1 such.*expected 1\.\.3"):
+        read_labels(tmp_path / "a_y.bin", 2)
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -259,10 +268,10 @@ def test_class_names_come_back_as_written(tmp_path: Path) -> None:
     assert read_class_names(tmp_path / "class_names.txt") == NAMES
 
 
-@pytest.mark.parametrize("names", [NAMES[:9], [*NAMES, "another"], [*NAMES[:9], NAMES[0]]])
-def test_class_names_are_ten_and_different(tmp_path: Path, names: list[str]) -> None:
+@pytest.mark.parametrize("names", [[], NAMES[:1], [*NAMES[:9], NAMES[0]], [str(number) for number in range(256)]])
+def test_class_names_are_two_at_least_and_different(tmp_path: Path, names: list[str]) -> None:
     write_class_names(tmp_path / "class_names.txt", names)
-    found = rf"found {len(names)} names, {len(set(names))} of them different, expected 10"
+    found = rf"found {len(names)} names, {len(set(names))} of them different, expected 2 to 255"
     with pytest.raises(DataError, match=r"class_names\.txt: " + found):
         read_class_names(tmp_path / "class_names.txt")
 

@@ -47,6 +47,7 @@ def trained(**changed: Any) -> Trained:
         "patches_per_class": None,
         "patches": None,
         "mode": None,
+        "groups": None,
         "cluster_features": False,
     }
     return Trained.model_validate(values | changed)

@@ -59,7 +59,7 @@ def params(**changed: Any) -> Surrogate:
 
 def trained(**changed: Any) -> Trained:
     values = {"pool": "other", "patch": 16, "patches_per_image": 3, "patches_per_class": None}
-    values |= {"table": "table", "patches": None, "mode": None}
+    values |= {"table": "table", "patches": None, "mode": None, "groups": None}
     return Trained.model_validate(values | {"cluster_features": False} | changed)
 
 

@@ -128,6 +128,72 @@ def compare(
         typer.echo(comparison.for_people(table).to_string(index=False, na_rep=""))
 
 
+@app.command()
+def verify(
+    repair: Annotated[bool, typer.Option(help="Remove what is damaged; `dvc repro` then makes it anew.")] = False,
+) -> None:
+    """Read every result, byte by byte, and compare it with what dvc.lock says."""
+    from exemplarcnn import verify as verification
+
+    with _plain_errors():
+        read, damaged = verification.verify(repair)
+    for each in damaged:
+        what = "damaged in DVC's cache" if each.cached else "not as recorded"
+        typer.echo(f"{what}: {each.path} (of {each.out})", err=True)
+    if not damaged:
+        typer.echo(f"{read:,} files read, all as recorded")
+        return
+    if repair:
+        typer.echo("what was damaged in the cache is gone, and the results that came from it; `dvc pull data.dvc` and")
+        typer.echo("`dvc repro` bring them back. `dvc checkout` brings back others that are not as recorded")
+        return
+    typer.echo(
+        "`exemplarcnn verify --repair` removes what is damaged in the cache, for `dvc repro` to make anew;", err=True
+    )
+    typer.echo("`dvc checkout` brings back the rest, unless it was changed on purpose", err=True)
+    raise typer.Exit(1)
+
+
+@app.command("register")
+def register_models(
+    variants: Annotated[list[str] | None, typer.Argument(help="Only these; all that were trained by default.")] = None,
+    champion: Annotated[bool, typer.Option(help="Make the variant champion whatever its accuracy.")] = False,
+) -> None:
+    """Register trained networks as MLflow models: features, and classes. The best one is the champion."""
+    from exemplarcnn import config, registry
+
+    if champion and len(variants or []) != 1:
+        typer.echo("error: --champion wants the one variant that is to be it", err=True)
+        raise typer.Exit(1)
+    with _plain_errors():
+        for made in registry.register(config.load(PARAMS), variants or [], champion):
+            about = f"{made.model} version {made.version}{'' if made.new else ' (there already)'}"
+            typer.echo(f"{about}: {made.variant}, {made.accuracy:.2f} %; {made.said}")
+
+
+FolderOfImages = Annotated[Path, typer.Argument(help="Image files of any size at any depth, or a file like STL-10's.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Ends in .csv or .npy; .npy has the files' names in a .csv.")]
+Model = Annotated[str, typer.Option(help="A variant trained here, or a registered model: models:/NAME@ALIAS.")]
+
+
+@app.command()
+def embed(source: FolderOfImages, out: Out, model: Model) -> None:
+    """Turn images into features."""
+    from exemplarcnn import config, inference
+
+    with _plain_errors():
+        typer.echo(inference.embed(source, out, model, config.load(PARAMS)))
+
+
+@app.command()
+def predict(source: FolderOfImages, out: Out, model: Model) -> None:
+    """Say of images what class they are of, among those of the labelled images."""
+    from exemplarcnn import config, inference
+
+    with _plain_errors():
+        typer.echo(inference.predict(source, out, model, config.load(PARAMS)))
+
+
 @app.command("store")
 def store_address() -> None:
     """Print the address of the MLflow store that stages log to."""

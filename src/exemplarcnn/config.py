@@ -350,6 +350,7 @@ class Trained(_Section):
     patches_per_class: Count | None
     patches: Count | None
     mode: Mode | None
+    groups: Groups | None
     cluster_features: bool
 
     @model_validator(mode="after")

@@ -6,7 +6,6 @@ images nor their order can change a feature.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -120,16 +119,16 @@ def write_features(path: Path, pool: Pool, describe: Describe, chunk: int) -> No
     """
     with (
         whole(path) as partial,
+        # Not a memory map: there a full disk ends the process without a word.
+        partial.open("wb") as file,
         tqdm(total=len(pool), desc=f"{path.parent.name}/{path.stem}", unit="image") as bar,
     ):
-        array: np.memmap[Any, np.dtype[np.float32]] | None = None
         for start in range(0, len(pool), chunk):
             rows = np.minimum(np.arange(start, start + chunk), len(pool) - 1)
-            block = describe(pool.batch(rows))
-            if array is None:
-                array = np.lib.format.open_memmap(partial, "w+", np.float32, (len(pool), block.shape[1]))
+            block = np.ascontiguousarray(describe(pool.batch(rows)), "<f4")
+            if start == 0:
+                header = {"descr": "<f4", "fortran_order": False, "shape": (len(pool), block.shape[1])}
+                np.lib.format.write_array_header_1_0(file, header)
             stop = min(start + chunk, len(pool))
-            array[start:stop] = block[: stop - start]
+            file.write(block[: stop - start].data)
             bar.update(stop - start)
-        assert array is not None
-        array.flush()

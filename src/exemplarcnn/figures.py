@@ -80,7 +80,7 @@ def lines(blocks: list[list[Tile]]) -> list[list[Tile]]:
 def gallery(path: Path, title: str, rows: list[list[Tile]], columns: int = TILES) -> None:
     """Draw rows of images, each with a line below it; where there are none, say so."""
     count = max(1, len(rows))
-    figure = Figure(figsize=(1.25 * columns, 1.5 * count + 0.5))
+    figure = Figure(figsize=(1.25 * columns, 1.5 * count + 0.5), layout="constrained")
     grid = figure.subplots(count, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()

@@ -17,7 +17,8 @@ from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import digest_of, whole
 
 SIDE = 96
-CLASSES = 10
+CLASSES = 10  # of STL-10; another set has as many as its class_names.txt names
+MOST_CLASSES = 255  # a label is one byte, and 0 is none
 FOLDS = 10
 IMAGE_BYTES = 3 * SIDE * SIDE
 SPLITS = ("train", "test", "unlabeled")
@@ -227,6 +228,30 @@ class ImageFolder:
         return np.stack(images) if images else np.zeros((0, 0, 0, 3), np.uint8)
 
 
+def square(image: Pixels, side: int = SIDE) -> Pixels:
+    """Cut the middle square of an image and resize it.
+
+    Parameters
+    ----------
+    image
+        (height, width, 3) uint8.
+    side
+        In pixels. An image of that size is returned as it is.
+
+    Returns
+    -------
+    ndarray
+        (side, side, 3) uint8.
+    """
+    height, width = image.shape[:2]
+    shorter = min(height, width)
+    top, left = (height - shorter) // 2, (width - shorter) // 2
+    middle = image[top : top + shorter, left : left + shorter]
+    if shorter == side:
+        return np.ascontiguousarray(middle)
+    return np.asarray(Image.fromarray(middle).resize((side, side), Image.Resampling.LANCZOS))
+
+
 def open_pool(data: Path, name: str) -> Pool:
     """Open one pool of the data folder.
 
@@ -257,7 +282,7 @@ def has_other(data: Path) -> bool:
 
 
 def read_labels(path: Path, count: int) -> Integers:
-    """Read a ``*_y.bin`` file: one byte an image, 1..10 on disk.
+    """Read a ``*_y.bin`` file: one byte an image, on disk 1 to the number of names in ``class_names.txt`` beside it.
 
     Parameters
     ----------
@@ -269,12 +294,12 @@ def read_labels(path: Path, count: int) -> Integers:
     Returns
     -------
     (count,) int64
-        Labels from 0 to 9.
+        Labels from 0.
 
     Raises
     ------
     DataError
-        If the file is missing, of another length, or has a label outside 1..10.
+        If the file is missing, of another length, or has a label that belongs to no class.
     """
     size = _size(path)
     if size != count:
@@ -283,11 +308,13 @@ def read_labels(path: Path, count: int) -> Integers:
             "of the X file beside it; take both files from the same set."
         )
     labels = np.fromfile(path, dtype=np.uint8)
-    wrong = np.flatnonzero((labels < 1) | (labels > CLASSES))
+    names = path.with_name("class_names.txt")
+    classes = len(read_class_names(names)) if names.exists() else CLASSES
+    wrong = np.flatnonzero((labels < 1) | (labels > classes))
     if wrong.size:
         raise DataError(
             f"{path}: found label {labels[wrong[0]]} at index {wrong[0]} ({wrong.size} such labels), "
-            f"expected 1..{CLASSES}; number the classes from 1."
+            f"expected 1..{classes}; number the classes from 1."
         )
     return labels.astype(np.int64) - 1
 
@@ -340,11 +367,11 @@ def folds_are_official(path: Path) -> bool:
 
 
 def read_class_names(path: Path) -> list[str]:
-    """Read the ten class names, one a line; DataError if they are not ten different ones."""
+    """Read the class names, one a line; DataError if they are not at least two, all different."""
     names = [name for line in _text(path).splitlines() if (name := line.strip())]
-    if len(names) != CLASSES or len(set(names)) != CLASSES:
+    if not 2 <= len(names) <= MOST_CLASSES or len(set(names)) != len(names):
         raise DataError(
-            f"{path}: found {len(names)} names, {len(set(names))} of them different, expected {CLASSES} "
+            f"{path}: found {len(names)} names, {len(set(names))} of them different, expected 2 to {MOST_CLASSES} "
             "different names, one a line; correct the file."
         )
     return names
@@ -363,11 +390,11 @@ def write_images(path: Path, images: Pixels) -> None:
 
 
 def write_labels(path: Path, labels: Sequence[int] | npt.NDArray[np.integer]) -> None:
-    """Write labels, (n,) integers from 0 to 9, as an STL-10 ``*_y.bin`` file (1 to 10 on disk)."""
+    """Write labels, (n,) integers from 0 to 254, as an STL-10 ``*_y.bin`` file (one more on disk)."""
     values = np.asarray(labels, dtype=np.int64)
-    wrong = values[(values < 0) | (values >= CLASSES)]
+    wrong = values[(values < 0) | (values >= MOST_CLASSES)]
     if wrong.size:
-        raise DataError(f"{path}: found label {wrong[0]}, expected 0..{CLASSES - 1}; number the classes from 0.")
+        raise DataError(f"{path}: found label {wrong[0]}, expected 0..{MOST_CLASSES - 1}; number the classes from 0.")
     with whole(path) as partial, partial.open("wb") as file:
         file.write((values + 1).astype(np.uint8).tobytes())
 

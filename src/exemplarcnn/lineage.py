@@ -79,6 +79,24 @@ def now(stage: str) -> Record:
     return Record(stage, record.deps, record.params, outs)
 
 
+def cache() -> Path:
+    """Return the folder in which DVC keeps the objects of this repository, by their hash."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        return Path(repo.cache.local.path)
+
+
+def altered(stage: str, records: dict[str, Record]) -> list[str]:
+    """Name the outs of a stage that lie in the folder other than ``dvc.lock`` says, or not at all."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        outs = repo.stage.load_one("dvc.yaml", stage).outs
+        there = {str(out.def_path): str(out.get_hash().value) for out in outs if out.exists}
+    return [path for path, md5 in records[stage].outs.items() if there.get(path) != md5]
+
+
 def locked(lock: Path = LOCK) -> dict[str, Record]:
     """Read the records of all stages in ``dvc.lock``, by name; none if there is no such file.
 

@@ -173,8 +173,10 @@ def problem(error: Exception) -> str:
 
 @contextmanager
 def reached() -> Iterator[None]:
-    """Turn whatever goes wrong in the block into a `StoreError`."""
+    """Turn whatever goes wrong with the store in the block into a `StoreError`."""
     try:
         yield
+    except PipelineError:
+        raise
     except Exception as error:  # MLflow raises its own, SQLAlchemy's and requests' errors
         raise StoreError(problem(error)) from error

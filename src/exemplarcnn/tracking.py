@@ -34,6 +34,7 @@ LONGEST_PARAM = 500
 LONGEST_NAME = 200
 PARAMS_A_CALL = 100
 CURVE = ("learning_rate", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "probe_accuracy")
+SENT, THERE = "sent", "there already"
 BROKEN = "the store failed on the way; the same command goes on"
 # What is tagged with its hash once it is made.
 MADE = {
@@ -354,7 +355,7 @@ def _send(client: Any, records: dict[str, Record], config: Config) -> dict[str, 
         if said[stage]:
             continue
         tracked = _open(client, records[stage], records, config)
-        said[stage] = "there already" if tracked.finished else "sent"
+        said[stage] = THERE if tracked.finished else SENT
         tracked.complete(records[stage])
         if tracked.failed:
             said[stage] = BROKEN

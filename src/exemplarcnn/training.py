@@ -283,14 +283,20 @@ class Trainer:
         if self._recent > GUESSING * math.log(classes) and self.rank == 0:
             log.warning(
                 "after %d of %d steps the loss is %.3f, where guessing among %d classes gives %.3f: the network has "
-                "not begun to learn. Try other learning rates (train.groups.*.lr, ten times as high or as low), less "
+                "not begun to learn. Try other learning rates (%s.groups.*.lr, ten times as high or as low), less "
                 "dropout, or look at what it is shown",
                 step,
                 all_steps,
                 self._recent,
                 classes,
                 math.log(classes),
+                self._section,
             )
+
+    @property
+    def _section(self) -> str:
+        """Where in params.yaml the parameters of this training stand."""
+        return "resnet" if isinstance(self.params, ResNet) else "train"
 
     def _begin_epoch(self) -> None:
         self._step = 0
@@ -301,8 +307,8 @@ class Trainer:
         kept = f". {self.path} holds {self._kept}, all finite: remove it to start anew" if self._kept else ""
         return (
             f"in epoch {epoch + 1} the loss or a weight stopped being a finite number: training diverged. "
-            "Lower the learning rates (train.groups.*.lr), by ten for a start, or set train.precision: fp32"
-            f"{kept}"
+            f"Lower the learning rates ({self._section}.groups.*.lr), by ten for a start, or set "
+            f"{self._section}.precision: fp32{kept}"
         )
 
     def _save(self) -> None:

@@ -89,7 +89,10 @@ class Unfinished:
             write_array(folder / "histogram.npy", np.zeros((len(self.tasks), 3, 256), np.int64))
             write_array(folder / "done.npy", np.zeros(len(self.tasks), np.bool_))
             mark.write_text(identity)
-        opened = (np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("anchors", "histogram", "done"))
+        opened = (
+            np.load(folder / f"{name}.npy", mmap_mode="r+", allow_pickle=False)
+            for name in ("anchors", "histogram", "done")
+        )
         self.anchors: NDArray[np.int64]
         self.histogram: NDArray[np.int64]
         self.done: NDArray[np.bool_]

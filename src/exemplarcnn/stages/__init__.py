@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from types import TracebackType
 
 import cv2
 from safetensors import SafetensorError
@@ -23,6 +24,18 @@ from exemplarcnn.files import digest
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 Stage = Callable[[str, Config], None]
+INTERRUPTED = "interrupted; the same command goes on from what is done"
+
+
+def _said_in_a_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print what nothing has caught; of a Ctrl-C, which may come while libraries are imported, one line."""
+    if issubclass(kind, KeyboardInterrupt):
+        print(INTERRUPTED, file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _said_in_a_line
 
 
 def main(stage: Stage, together: bool = False) -> None:
@@ -52,7 +65,7 @@ def main(stage: Stage, together: bool = False) -> None:
         where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
         sys.exit(f"error: {where}{reason(error)}; when that is mended, the same command goes on from what is done")
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from what is done")
+        sys.exit(INTERRUPTED)
 
 
 def _name(variant: str) -> str:

@@ -29,7 +29,8 @@ def run(variant: str, config: Config) -> None:
         }
         main, *others = summaries
         write_json(paths.evaluation(variant), summaries[main] | {"others": {name: summaries[name] for name in others}})
-        _write_classifiers(variant, results[main], params.C)
+        whole = [results[each.name][0] for each in params.protocols if each.labels == "all"]
+        _write_classifiers(variant, results[main], next((each for each in whole if each.linear), None), params.C)
         predictions = np.stack([result.predictions for result in results[main]])
         matrix = confusion(predictions, test_labels, len(names))
         write_table(paths.confusion(variant), confusion_table(matrix, names))
@@ -44,9 +45,13 @@ def run(variant: str, config: Config) -> None:
         )
 
 
-def _write_classifiers(variant: str, results: list[Result], values: tuple[float, ...]) -> None:
+def _write_classifiers(variant: str, results: list[Result], whole: Result | None, values: tuple[float, ...]) -> None:
+    """Write the folds' classifiers and predictions; and the linear classifier of all labels, if there is one."""
     linear = [result.linear for result in results if result.linear]
     with whole_folder(paths.classifiers(variant)) as folder:
+        if whole is not None and whole.linear is not None:
+            tensors = {"weights": whole.linear.weights, "intercept": whole.linear.intercept}
+            save_file(tensors, folder / "all.safetensors")
         tensors = {
             "weights": np.stack([each.weights for each in linear]),
             "intercept": np.stack([each.intercept for each in linear]),

@@ -65,11 +65,14 @@ def _trainer(variant: str, config: Config) -> training.Trainer:
     folder = paths.surrogate_set(variant)
     about = read_json(folder / "set.json")
     device = distributed.own(models.pick_device(config.machine.device))
+    params = config.train
+    if (groups := config.trained[variant].groups) is not None:
+        params = params.model_copy(update={"groups": groups})
     configuration = {
         "set": about,
         "network": config.network.model_dump(mode="json"),
         # Without the probe: it looks, and has no part in the weights.
-        "train": config.train.model_dump(mode="json", exclude={"probe_every"}),
+        "train": params.model_dump(mode="json", exclude={"probe_every"}),
         "seed": config.seed,
         "threads": config.machine.threads,
         "processes": distributed.world(),
@@ -88,10 +91,9 @@ def _trainer(variant: str, config: Config) -> training.Trainer:
     valid = batches.Batches(folder, "valid", device)
     path = paths.WORK / "train" / variant / "checkpoint.safetensors"
     minutes = config.machine.checkpoint_minutes
-    look = probe.Probe(paths.DATA, device) if config.train.probe_every else None
-    every = config.train.probe_every
+    look = probe.Probe(paths.DATA, device) if params.probe_every else None
     return training.Trainer(
-        net, train, valid, config.train, config.seed, device, path, configuration, minutes, look, every
+        net, train, valid, params, config.seed, device, path, configuration, minutes, look, params.probe_every
     )
 
 
