@@ -145,8 +145,9 @@ def out_of_date(stage: str, records: dict[str, Record]) -> str | None:
     values = yaml.safe_load(PARAMS.read_text())
     for record in chain(records[stage], records):
         for key, value in record.params.items():
-            if _lookup(values, key) != value:
-                return f"{PARAMS} says {key}: {_lookup(values, key)}, but {record.stage} ran with {value}"
+            if (here := _lookup(values, key)) != value:
+                name, here, there = _first_difference(key, here, value)
+                return f"{PARAMS} says {name}: {here}, but {record.stage} ran with {there}"
         for path, md5 in record.deps.items():
             if path == str(paths.DATA) and md5 != data_digest(paths.DATA):
                 return f"{record.stage} ran on other data than {paths.DATA}.dvc names"
@@ -177,6 +178,14 @@ def _producers(record: Record, records: dict[str, Record]) -> Iterator[tuple[Rec
                 path.is_relative_to(out) or Path(out).is_relative_to(path) for out in other.outs
             ):
                 yield other, str(path)
+
+
+def _first_difference(key: str, here: Any, there: Any) -> tuple[str, Any, Any]:
+    """Go down to the first entry in which two tables differ: its dotted key, and what it is in either."""
+    while isinstance(here, dict) and isinstance(there, dict):
+        name = next(name for name in {**here, **there} if here.get(name) != there.get(name))
+        key, here, there = f"{key}.{name}", here.get(name), there.get(name)
+    return key, here, there
 
 
 def _lookup(values: Any, key: str) -> Any:

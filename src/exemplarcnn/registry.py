@@ -243,10 +243,10 @@ def fetch(uri: str, folder: Path) -> Path:
         store.connect()
         import mlflow
 
+        # An address of a model is looked up in the registry, which follows the store, and takes no other word for it.
+        mlflow.set_tracking_uri(store.address())
         try:
-            where = mlflow.artifacts.download_artifacts(
-                artifact_uri=uri, dst_path=str(folder), tracking_uri=store.address()
-            )
+            where = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
