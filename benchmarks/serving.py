@@ -105,9 +105,8 @@ def fresh_environment(folder: Path, environment: dict[str, str]) -> Path:
     """Install what the model says that it needs, and nothing else; return the folder of commands."""
     import mlflow
 
-    local = mlflow.artifacts.download_artifacts(
-        artifact_uri=f"models:/{MODEL}@champion", tracking_uri=environment["MLFLOW_TRACKING_URI"]
-    )
+    mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
+    local = mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{MODEL}@champion")
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
     words = [str(folder / "venv/bin/pip"), "install", "-q", "-r", f"{local}/requirements.txt"]
     subprocess.run(words, check=True)
