@@ -190,7 +190,7 @@ WRONG = [
     ("labelled.semi_supervised.share", 0),
     ("published", "none"),
     ("trained.baseline.mode", "both"),
-    ("trained.baseline.groups", {"conv1": {"lr": 0.1, "l2": 0.0}}),
+    ("trained.baseline.groups", 0.1),
     ("machine.memory", 0),
     ("surrogate.anchors_per_image", 0),
     ("surrogate.valid_patches_per_image", 0),
