@@ -20,7 +20,7 @@ class Served(PythonModel):
         self.most = int(config.get("most_images", MOST_IMAGES))
         self.encoder = Encoder(Path(context.artifacts["model"]), config.get("device", "auto"))
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # as above
         """Describe or classify a batch.
 
         Parameters

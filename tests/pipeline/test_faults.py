@@ -176,7 +176,7 @@ def test_a_store_that_fails_never_stops_a_stage(
     project: Project, tmp_path: Path, whole_again: dict[str, str], fault: object
 ) -> None:
     begun = time.monotonic()
-    with contextmanager(fault)(tmp_path) as variables:  # type: ignore[arg-type]
+    with contextmanager(fault)(tmp_path) as variables:
         done = project.run("dvc", "repro", "-f", "-s", "evaluate@raw_pixels", **variables)
         assert time.monotonic() - begun < 120
         assert "The work goes on; `exemplarcnn log` sends later what the store lacks" in done.stderr

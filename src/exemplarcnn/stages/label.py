@@ -9,7 +9,7 @@ from exemplarcnn.features import eval_features
 from exemplarcnn.files import write_json, write_table
 
 # Images of each class in the picture.
-SHOWN = 8
+SHOWN = 6
 
 
 def run(name: str, config: Config) -> None:
