@@ -217,3 +217,16 @@ def test_variants_of_the_past_are_left_out(here: Path) -> None:
 
 def test_a_stage_that_has_not_run(here: Path) -> None:
     assert lineage.out_of_date("train@c", lineage.locked()) == "it has not run"
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "expected"),
+    [
+        (1, 2, ("a", 1, 2)),
+        ({"b": {"c": 1, "d": 3}}, {"b": {"c": 1, "d": 4}}, ("a.b.d", 3, 4)),
+        ({}, {"b": None}, ("a.b", None, None)),
+        ({"b": 1}, 2, ("a", {"b": 1}, 2)),
+    ],
+)
+def test_the_entry_that_differs_is_named(here: object, there: object, expected: tuple[str, object, object]) -> None:
+    assert lineage._first_difference("a", here, there) == expected

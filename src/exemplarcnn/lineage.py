@@ -183,9 +183,15 @@ def _producers(record: Record, records: dict[str, Record]) -> Iterator[tuple[Rec
 def _first_difference(key: str, here: Any, there: Any) -> tuple[str, Any, Any]:
     """Go down to the first entry in which two tables differ: its dotted key, and what it is in either."""
     while isinstance(here, dict) and isinstance(there, dict):
-        name = next(name for name in {**here, **there} if here.get(name) != there.get(name))
+        # An entry that is null differs from none at all.
+        name = next(name for name in {**here, **there} if [*_at(here, name)] != [*_at(there, name)])
         key, here, there = f"{key}.{name}", here.get(name), there.get(name)
     return key, here, there
+
+
+def _at(table: dict[str, Any], name: str) -> Iterator[Any]:
+    if name in table:
+        yield table[name]
 
 
 def _lookup(values: Any, key: str) -> Any:
