@@ -133,5 +133,6 @@ def _files(pool: Squares) -> pd.DataFrame:
 
 def _features(pool: Squares, ready: Encoder) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
     with tempfile.TemporaryDirectory() as folder:
-        write_features(Path(folder) / "features.npy", pool, ready.embed, ready.params.chunk)
-        return np.array(read_array(Path(folder) / "features.npy"))
+        file = Path(folder) / pool.path.name / "features.npy"  # the progress bar shows both names
+        write_features(file, pool, ready.embed, ready.params.chunk)
+        return np.array(read_array(file))

@@ -5,8 +5,10 @@ A version of a model belongs to the evaluation run that judged it. The same file
 it, on the same images, labels and folds.
 """
 
+import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -187,16 +189,19 @@ def _upload(client: Any, model: str, variant: str, packed: Path, run: str) -> st
     example = images.open_pool(paths.DATA, "test").batch([0]).astype(np.float32)
     package = packed.parent / "exemplarcnn"
     shutil.copytree(Path(__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    mlflow.pyfunc.save_model(
-        folder,
-        python_model=str(package / "served.py"),
-        code_paths=[str(package)],
-        artifacts={"model": str(packed)},
-        signature=_signature(packed),
-        input_example=example,
-        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in PACKAGES],
-        metadata={"variant": variant},
-    )
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # for a few local files
+    # It warns that `predict` has no type hints, which it would take for the signature, and no filter keeps it from that.
+    with warnings.catch_warnings(record=True):
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=str(package / "served.py"),
+            code_paths=[str(package)],
+            artifacts={"model": str(packed)},
+            signature=_signature(packed),
+            input_example=example,
+            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in PACKAGES],
+            metadata={"variant": variant},
+        )
     client.log_artifacts(run, str(folder), model)
     source = f"{client.get_run(run).info.artifact_uri}/{model}"
     return str(client.create_model_version(model, source, run_id=run, description=f"Variant {variant}").version)
