@@ -190,7 +190,7 @@ def _upload(client: Any, model: str, variant: str, packed: Path, run: str) -> st
     package = packed.parent / "exemplarcnn"
     shutil.copytree(Path(__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # for a few local files
-    # It warns that `predict` has no type hints, which it would take for the signature, and no filter keeps it from that.
+    # It warns that `predict` has no type hints, which it would take for the signature, and no filter stops it.
     with warnings.catch_warnings(record=True):
         mlflow.pyfunc.save_model(
             folder,
