@@ -113,28 +113,3 @@ def test_count_and_sizes() -> None:
 
 
 # Tables made of others
-
-
-@settings(max_examples=50, deadline=None)
-@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=10), seed=st.integers(0, 50))
-def test_random_groups_have_the_same_images_and_sizes(sizes: list[int], seed: int) -> None:
-    count = sum(sizes)
-    images = np.random.default_rng(seed).permutation(3 * count)[:count]
-    table = pd.DataFrame({"class_id": np.arange(len(sizes)).repeat(sizes), "image_id": images, "origin": "cluster"})
-    random = classes.derive(table, "random", seed)
-    classes.check(random, 3 * count)
-    assert classes.sizes(random).tolist() == sizes
-    assert set(random["image_id"]) == set(images)
-    assert random.equals(classes.derive(table, "random", seed))
-    alone = classes.derive(table, "ungrouped", seed)
-    classes.check(alone, 3 * count)
-    assert alone["image_id"].tolist() == images.tolist()
-    assert set(classes.sizes(alone)) == {1}
-
-
-def test_random_groups_are_others() -> None:
-    table = pd.DataFrame({"class_id": np.arange(50).repeat(2), "image_id": np.arange(100), "origin": "cluster"})
-    one, other = (classes.derive(table, "random", seed)["image_id"].tolist() for seed in (0, 1))
-    assert one != other
-    pairs = np.array(one).reshape(-1, 2)
-    assert (pairs[:, 0] // 2 == pairs[:, 1] // 2).mean() < 0.1

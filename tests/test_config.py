@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shutil
 import types
 import typing
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ def sections(values: Any, path: Key = ()) -> Iterator[Key]:
 
 
 # Names that a person chooses, which therefore have no fixed set of keys.
-FREE = ("seeded", "grouped", "derived", "trained", "described", "labelled", "evaluated")
+FREE = ("seeded", "grouped", "derived", "trained", "controls", "described", "labelled", "evaluated")
 
 
 def test_unknown_keys_are_named_in_every_section(composed: dict[str, Any]) -> None:
@@ -255,10 +256,12 @@ WRONG = [
     ("evaluate.k", [1, 0]),
     ("seeded.baseline.pool", "test"),
     ("seeded.baseline.classes", 1),
+    ("seeded.baseline.or_fewer", "perhaps"),
     ("seeded.baseline.leave_out", ["borders"]),
     ("grouped.clustered.from", "Upper"),
     ("grouped.clustered.method", "averages"),
     ("grouped.clustered.classes", 1),
+    ("grouped.clustered.or_fewer", "perhaps"),
     ("grouped.clustered.clustered_share", 1.1),
     ("grouped.clustered.merged_fraction", 1.1),
     ("grouped.clustered.merged_fraction", -0.1),
@@ -274,7 +277,11 @@ WRONG = [
     ("trained.baseline.cluster_features", "perhaps"),
     ("controls.raw_pixels.side", 0),
     ("controls.raw_pixels.side", 97),
-    ("controls.random_network.of", 3),
+    ("described.random_network.of", 3),
+    ("described.random_network.weights", "best"),
+    ("described.random_network.features", 3),
+    ("controls.raw_pixels.method", "edges"),
+    ("controls.kmeans.method", None),
     ("controls.kmeans.images", 0),
     ("controls.kmeans.side", 7),
     ("controls.kmeans.side", 97),
@@ -444,24 +451,20 @@ def test_a_seeded_variant_is_trained_on_the_pool_of_its_table(values: dict[str, 
     ]
 
 
-def test_random_network_is_that_of_a_trained_variant(values: dict[str, Any]) -> None:
-    assert complaints(put(values, "controls.random_network.of", "nobody")) == [
-        "controls.random_network.of: nobody is not in trained"
-    ]
-
-
 def test_other_features_are_those_of_a_trained_variant(values: dict[str, Any]) -> None:
-    other = values["features"] | {"of": "baseline", "layers": ["conv1"]}
+    other = {"of": "baseline", "weights": "trained", "features": values["features"] | {"layers": ["conv1"]}}
     values["described"]["first"] = other
     values["evaluated"]["first"] = {"title": "conv1", "paper": None}
-    assert parse(copy.deepcopy(values), "").described["first"].layers == ("conv1",)
+    described = parse(copy.deepcopy(values), "").described["first"]
+    assert described.features is not None
+    assert described.features.layers == ("conv1",)
     values["described"]["first"] = other | {"of": "nobody"}
     assert complaints(values) == ["described.first.of: nobody is not in trained (baseline, clustered, imagenet)"]
 
 
 @pytest.mark.parametrize("name", ["baseline", "kmeans"])
 def test_no_two_features_have_one_name(values: dict[str, Any], name: str) -> None:
-    values["described"][name] = values["features"] | {"of": "baseline"}
+    values["described"][name] = {"of": "baseline", "weights": "trained", "features": None}
     assert complaints(values) == [f"trained, described, controls and labelled define more than once: {name}"]
 
 
@@ -496,15 +499,30 @@ def test_rows_of_the_report_are_known(values: dict[str, Any]) -> None:
     put(values, "evaluated.nobody", {"title": "Nobody", "paper": None})
     assert complaints(values) == [
         "evaluated.nobody: neither in trained nor in described nor a control (baseline, clustered, imagenet, "
-        "raw_pixels, kmeans, random_network)"
+        "random_network, raw_pixels, kmeans)"
     ]
 
 
 @pytest.mark.parametrize("name", ["Upper", "1st", "with-dash", "a/b", "", "ä"])
 def test_names_of_variants_are_fit_for_files_and_stages(values: dict[str, Any], name: str) -> None:
-    values["seeded"][name] = {"pool": "unlabeled", "classes": 5, "leave_out": []}
+    values["seeded"][name] = {"pool": "unlabeled", "classes": 5, "or_fewer": False, "leave_out": []}
     (problem,) = complaints(values)
     assert problem.startswith(f"seeded.{name}.")
+
+
+def test_the_rule_of_a_derived_table_is_a_known_one(values: dict[str, Any]) -> None:
+    values["derived"]["other"] = {"table": "clustered", "rule": "sorted"}
+    (problem,) = complaints(values)
+    assert problem.startswith("derived.other.rule: no such rule; src/exemplarcnn/derived.py has random, ungrouped")
+
+
+def test_where_nothing_is_evaluated_clustering_features_are_all_there_is() -> None:
+    values = compose(CONF, "own_unlabelled")
+    assert parse(copy.deepcopy(values), "").rows == {}
+    (problem,) = complaints(put(copy.deepcopy(values), "trained.clustered.cluster_features", False))
+    assert "trained.clustered.cluster_features must be true: nothing is evaluated" in problem
+    (problem,) = complaints(put(values, "neighbours.of", ["raw_pixels"]))
+    assert "neighbours.of: raw_pixels is not in trained, with cluster_features: true (baseline, clustered)" in problem
 
 
 def test_parameters_cannot_be_changed_afterwards(values: dict[str, Any]) -> None:
@@ -560,7 +578,7 @@ def test_every_profile_composes_and_parses(profile: str) -> None:
     base = yaml.safe_load((CONF / "config.yaml").read_text())
     base.pop("defaults")
     assert {path[0] for path in leaves(base)} | set(FREE) | {"profile"} == set(values)
-    assert set(parsed.evaluated) >= {"raw_pixels", "random_network"}
+    assert set(parsed.evaluated) >= {"raw_pixels", "random_network"} or profile == "own_unlabelled"
 
 
 def test_there_are_profiles_for_tests_sample_and_benchmark() -> None:
@@ -586,6 +604,7 @@ def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
 def test_a_profile_that_is_not_valid_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "profile").mkdir()
     (tmp_path / "config.yaml").write_text((CONF / "config.yaml").read_text())
+    shutil.copytree(CONF / "rows", tmp_path / "rows")
     sample = (CONF / "profile" / "sample.yaml").read_text()
     (tmp_path / "profile" / "broken.yaml").write_text(sample.replace("dense: 256", "dense: 0"))
     (tmp_path / "profile" / "stray.yaml").write_text(sample + "surprise: 1\n")

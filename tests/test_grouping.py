@@ -28,6 +28,7 @@ def params(**changes: Any) -> Grouped:
         "source": "baseline",
         "method": "clusters",
         "classes": 12,
+        "or_fewer": False,
         "clustered_share": 0.5,
         "merged_fraction": 0.3,
         "threshold": None,
@@ -165,6 +166,8 @@ def test_the_largest_possible_number_is_named_and_right(
         assert classes.count(group(features, asked(largest), seed)[0]) == largest
     with pytest.raises(GroupingError, match=f"classes is {largest}$"):
         group(features, asked(max(largest + 1, 2)), seed)
+    fewer, _ = group(features, asked(1_000).model_copy(update={"or_fewer": True}), seed)
+    assert len(fewer) == 0 if largest == 0 else classes.count(fewer) == largest
 
 
 def test_more_clusters_than_classes() -> None:

@@ -20,7 +20,9 @@ def pool(count: int, seed: int = 0) -> Images:
 
 
 def params(**changes: Any) -> KMeans:
-    return KMeans(**({"images": 30, "side": 12, "patch": 3, "patches_per_image": 40, "centres": 7} | changes))
+    return KMeans(
+        **({"method": "kmeans", "images": 30, "side": 12, "patch": 3, "patches_per_image": 40, "centres": 7} | changes)
+    )
 
 
 def normal(patch: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from exemplarcnn.report import (
     headline,
     judged_otherwise,
     markdown,
+    surrogate_task,
 )
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -136,7 +137,8 @@ def results(config: Config, parts: Any) -> dict[str, Any]:
         "clustered": {"classes": 30, "images": 61, "train_patches": 1_281, "mean": [0.5] * 3},
     }
     groupings = {"clustered": GROUPING}
-    return gather(config, summary(), "abc.dir", summaries, predictions, labels, groupings, sets, AUDIT, OUTLIERS, {})
+    found = (summaries, predictions, labels, groupings, sets, {"baseline": 0.625, "clustered": 0.4})
+    return gather(config, summary(), "abc.dir", *found, AUDIT, OUTLIERS, {})
 
 
 def cells(text: str) -> list[list[str]]:
@@ -403,6 +405,39 @@ def test_where_nothing_is_known_of_the_images(results: dict[str, Any]) -> None:
     assert "ROC" not in text
 
 
+# The surrogate task, and images without labels
+
+
+def test_how_well_networks_tell_their_surrogate_classes_apart(results: dict[str, Any]) -> None:
+    table = surrogate_task(results)
+    assert table["Variant"].tolist() == ["ExemplarCNN", "Clustering"]
+    assert table["Images"].tolist() == ["30", "61"]
+    assert table["SGD steps"].tolist() == ["30", "33"]
+    assert table["Validation patches told right (%)"].tolist() == ["62.50", "40.00"]
+    assert table["By chance (%)"].tolist() == ["3.33", "3.33"]
+    assert "| ExemplarCNN | 30 | 30 | 30 | 62.50 | 3.33 |" in markdown(results)
+
+
+def test_without_labels_there_are_features_and_clusters_and_it_says_so() -> None:
+    config = Config.model_validate(compose(CONF, "own_unlabelled"))
+    data = summary() | Summary(  # type: ignore[typeddict-item]
+        dataset="photos", train=0, test=0, unlabeled=50, other=None, fold_sizes=[], class_names=[]
+    )
+    sets = {name: {"classes": 20, "images": 50, "train_patches": 100} for name in config.trained}
+    outliers = OUTLIERS | {"out_of_distribution": None}
+    found: tuple[Any, ...] = ({}, {}, np.empty(0, np.int64), {"clustered": GROUPING}, sets, dict.fromkeys(sets, 0.5))
+    unlabelled = gather(config, data, "abc.dir", *found, AUDIT, outliers, {})
+    assert unlabelled["rows"] == unlabelled["differences"] == []
+    text = markdown(unlabelled)
+    assert "The images have no labels, so that nothing was tested" in text
+    assert "Data set: photos (hash abc.dir), 50 unlabelled images. Profile: own_unlabelled." in text
+    assert "| clustered | 20 | 50 | 10 | 50.00 | 5.00 |" in text
+    assert "## Classes of clustered" in text
+    assert "(clusters/clustered.png)" in text
+    for absent in ("confusion/", "farthest", "## Others", "## Judged otherwise"):
+        assert absent not in text
+
+
 # Networks that learn from labels, and what others report
 
 
@@ -424,7 +459,7 @@ def with_resnet(parts: Any) -> dict[str, Any]:
     sets = {"baseline": {"classes": 30, "images": 30, "train_patches": 1_280}}
     both = {"baseline": summaries["baseline"], "semi": single}
     guesses = {"baseline": predictions["baseline"], "semi": once}
-    return gather(config, summary(), "abc.dir", both, guesses, labels, {}, sets, AUDIT, OUTLIERS, found)
+    return gather(config, summary(), "abc.dir", both, guesses, labels, {}, sets, {}, AUDIT, OUTLIERS, found)
 
 
 def test_a_row_without_folds(with_resnet: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ A table is a CSV file with the columns ``class_id`` (0 to classes − 1), ``imag
 """
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -51,25 +50,6 @@ def seed_table(pool_size: int, classes: int, seed: int, usable: NDArray[np.int64
         )
     images = order[:classes]
     return pd.DataFrame({"class_id": np.arange(classes), "image_id": images, "origin": "seed"})
-
-
-def derive(table: pd.DataFrame, rule: Literal["random", "ungrouped"], seed: int) -> pd.DataFrame:
-    """Make a control of a class table, with the very same images (docs/method.md, section 5.7).
-
-    Parameters
-    ----------
-    table
-        The class table.
-    rule
-        ``random``: classes of the same sizes, images dealt to them at random. ``ungrouped``: one class an image.
-    seed
-        The experiment's seed.
-    """
-    images = table["image_id"].to_numpy()
-    if rule == "random":
-        images = rng.generator(seed, rng.Purpose.SHUFFLED_CLASSES).permutation(images)
-        return pd.DataFrame({"class_id": table["class_id"], "image_id": images, "origin": rule})
-    return pd.DataFrame({"class_id": np.arange(len(images)), "image_id": images, "origin": rule})
 
 
 def check(table: pd.DataFrame, pool_size: int, origin: str = "class table") -> None:

@@ -75,10 +75,12 @@ def show() -> None:
         raise typer.Exit(1)
     results = read_json(paths.RESULTS_JSON)
     typer.echo(report.describe_dataset(results) + "\n")
-    typer.echo(report.frame(results).to_string(index=False) + "\n")
-    titles = {row["variant"]: row["title"] for row in results["rows"]}
+    table = report.frame(results) if results["rows"] else report.surrogate_task(results)
+    typer.echo(table.to_string(index=False) + "\n")
     for entry in results["differences"]:
-        typer.echo(report.describe_difference(entry, titles))
+        typer.echo(report.describe_difference(entry, report.titles(results)))
+    if not results["rows"]:
+        typer.echo(report.NOT_TESTED)
     typer.echo(f"\nTable and pictures: {paths.RESULTS_MD}. Runs and curves: `make ui`, then http://127.0.0.1:5000")
 
 
@@ -258,11 +260,14 @@ def data_other(
 
 
 def _describe_data(summary: "Summary") -> None:
-    folds = "the official ones" if summary["folds_official"] else "not the official ones of STL-10"
-    typer.echo(
-        f"data/: {summary['dataset']}; {summary['unlabeled']:,} unlabelled, {summary['train']:,} training and "
-        f"{summary['test']:,} test images; {len(summary['fold_sizes'])} folds of {summary['fold_sizes'][0]:,}, {folds}"
-    )
+    said = f"data/: {summary['dataset']}; {summary['unlabeled']:,} unlabelled"
+    if summary["fold_sizes"]:
+        folds = "the official ones" if summary["folds_official"] else "not the official ones of STL-10"
+        said += f", {summary['train']:,} training and {summary['test']:,} test images; "
+        said += f"{len(summary['fold_sizes'])} folds of {summary['fold_sizes'][0]:,}, {folds}"
+    else:
+        said += " images, none with a label"
+    typer.echo(said)
 
 
 if __name__ == "__main__":

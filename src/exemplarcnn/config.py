@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from exemplarcnn.derived import RULES
 from exemplarcnn.errors import PipelineError
 
 LAYERS = ("conv1", "conv2", "conv3", "dense1", "dense2")
@@ -285,7 +286,10 @@ class AuditFeatures(_Section):
 
 
 class Neighbours(_Section):
-    """The picture of nearest neighbours: of how many test images, in the features of which variants."""
+    """The picture of nearest neighbours: of how many images, in the features of which variants.
+
+    They are test images, or unlabelled ones where nothing is evaluated.
+    """
 
     of: tuple[VariantName, ...] = Field(min_length=1)
     images: Count
@@ -293,10 +297,11 @@ class Neighbours(_Section):
 
 
 class Seeded(_Section):
-    """A class table of single images."""
+    """A class table of single images: exactly so many, or as many as there are where ``or_fewer`` allows it."""
 
     pool: PoolName
     classes: Annotated[int, Field(ge=2)]
+    or_fewer: bool
     leave_out: tuple[Flag, ...]
 
 
@@ -308,10 +313,14 @@ class _FromFeatures(_Section):
 
 
 class Grouped(_FromFeatures):
-    """Clusters, filled up with single images and their neighbours (docs/method.md, sections 5.2 and 5.3)."""
+    """Clusters, filled up with single images and their neighbours (docs/method.md, sections 5.2 and 5.3).
+
+    Exactly so many classes, or as many as the images suffice for where ``or_fewer`` allows it.
+    """
 
     method: Literal["clusters"]
     classes: Annotated[int, Field(ge=2)]
+    or_fewer: bool
     merged_fraction: Share | None
     threshold: NotNegative | None
     neighbours: Annotated[int, Field(ge=0)]
@@ -333,11 +342,17 @@ class Pruned(_FromFeatures):
     merged_below: NotNegative
 
 
+def _known_rule(name: str) -> str:
+    if name not in RULES:
+        raise ValueError(f"no such rule; src/exemplarcnn/derived.py has {', '.join(RULES)}")
+    return name
+
+
 class Derived(_Section):
     """A class table made of another one, as a control (docs/method.md, section 5.7)."""
 
     table: VariantName
-    rule: Literal["random", "ungrouped"]
+    rule: Annotated[str, AfterValidator(_known_rule)]
 
 
 class Trained(_Section):
@@ -363,18 +378,14 @@ class Trained(_Section):
 class RawPixels(_Section):
     """Control: the image itself, shrunk to ``side`` by ``side`` RGB pixels."""
 
+    method: Literal["pixels"]
     side: Annotated[int, Field(ge=1, le=96)]
-
-
-class RandomNetwork(_Section):
-    """Control: the network of variant ``of`` before its first training step."""
-
-    of: VariantName
 
 
 class KMeans(_Section):
     """Control: how close small patches are to the centres of k-means (docs/method.md, section 4.2)."""
 
+    method: Literal["kmeans"]
     images: Count
     side: Annotated[int, Field(ge=8, le=96)]
     patch: Annotated[int, Field(ge=2, le=32)]
@@ -390,18 +401,15 @@ class KMeans(_Section):
         return self
 
 
-class Controls(_Section):
-    """What learned features are measured against."""
+class Described(_Section):
+    """Other features of the network of variant ``of``, those of `Features` where null (docs/method.md, section 4.3).
 
-    raw_pixels: RawPixels
-    kmeans: KMeans
-    random_network: RandomNetwork
-
-
-class Described(Features):
-    """Other features of the network of variant ``of`` (docs/method.md, section 4.3)."""
+    With ``initial`` weights it is the network before its first training step, a control (section 4.2).
+    """
 
     of: VariantName
+    weights: Literal["trained", "initial"]
+    features: Features | None
 
 
 class PaperFigure(_Section):
@@ -459,7 +467,7 @@ class Config(_Section):
     grouped: dict[VariantName, Annotated[Grouped | Pruned, Field(discriminator="method")]]
     derived: dict[VariantName, Derived]
     trained: dict[VariantName, Trained]
-    controls: Controls
+    controls: dict[VariantName, Annotated[RawPixels | KMeans, Field(discriminator="method")]]
     described: dict[VariantName, Described]
     audit_features: AuditFeatures
     neighbours: Neighbours
@@ -488,8 +496,6 @@ class Config(_Section):
                 raise ValueError(f"trained.{name}.pool is {trained.pool}, but its classes are images of {pool}")
             if pool not in self.pools:
                 raise ValueError(f"pools: {pool} is missing, the pool of trained.{name}")
-        if self.controls.random_network.of not in self.trained:
-            raise ValueError(f"controls.random_network.of: {self.controls.random_network.of} is not in trained")
         audited = self.trained.get(self.audit_features.of)
         if audited is None:
             raise ValueError(
@@ -502,18 +508,25 @@ class Config(_Section):
         for name, described in self.described.items():
             if described.of not in self.trained:
                 raise ValueError(f"described.{name}.of: {described.of} is not in trained ({', '.join(self.trained)})")
+        if not self.evaluated and (without := [key for key, row in self.trained.items() if not row.cluster_features]):
+            raise ValueError(
+                f"trained.{without[0]}.cluster_features must be true: nothing is evaluated, so that no other features "
+                "are computed"
+            )
         titles = [row.title for row in self.rows.values()]
         if same := {title for title in titles if titles.count(title) > 1}:
             raise ValueError(f"evaluated and labelled: several rows have the title {', '.join(sorted(same))}")
-        known = [*self.trained, *self.described, *Controls.model_fields]
+        known = [*self.trained, *self.described, *self.controls]
         everything = [*known, *self.labelled]
         if twice := {name for name in everything if everything.count(name) > 1}:
             raise ValueError(
                 f"trained, described, controls and labelled define more than once: {', '.join(sorted(twice))}"
             )
+        shown = [*self.evaluated] or [key for key, row in self.trained.items() if row.cluster_features]
         for name in self.neighbours.of:
-            if name not in self.evaluated:
-                raise ValueError(f"neighbours.of: {name} is not in evaluated ({', '.join(self.evaluated)})")
+            if name not in shown:
+                where = "evaluated" if self.evaluated else "trained, with cluster_features: true"
+                raise ValueError(f"neighbours.of: {name} is not in {where} ({', '.join(shown)})")
         for name, labelled in self.labelled.items():
             if labelled.of not in self.trained or labelled.of not in self.evaluated:
                 raise ValueError(f"labelled.{name}.of: {labelled.of} must be in trained and in evaluated")
@@ -585,7 +598,8 @@ def _lines(error: ValidationError, origin: str) -> list[str]:
     lines = [f"{origin}: {error.error_count()} problem(s) with the parameters"]
     for problem in error.errors():
         # For entries of several kinds pydantic names the kind after the entry: no key of the file.
-        place = [part for at, part in enumerate(problem["loc"]) if (problem["loc"][0], at) != ("grouped", 2)]
+        kinds = (("grouped", 2), ("controls", 2))
+        place = [part for at, part in enumerate(problem["loc"]) if (problem["loc"][0], at) not in kinds]
         key = ".".join(str(part) for part in place)
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {key}: unknown parameter")

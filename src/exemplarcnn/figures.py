@@ -228,8 +228,14 @@ def mistakes(
 
 
 def results(path: Path, gathered: dict[str, Any]) -> None:
-    """Draw our accuracies as bars, with the folds as dots and the paper's figures as lines apart."""
-    rows = gathered["rows"]
+    """Draw our accuracies as bars, with the folds as dots and the paper's figures as lines apart.
+
+    Where nothing was tested: how many validation patches each network tells right.
+    """
+    rows = gathered["rows"] or [
+        {"title": entry["title"], "accuracy_mean": entry["valid_accuracy"], "fold_accuracies": [], "paper": None}
+        for entry in gathered["learned"]
+    ]
     figure = Figure(figsize=(7.2, 0.7 * len(rows) + 1.2))
     axes = figure.subplots()
     for place, row in enumerate(rows):
@@ -244,12 +250,14 @@ def results(path: Path, gathered: dict[str, Any]) -> None:
         )
         if row["paper"]:
             axes.plot([row["paper"]["mean"]] * 2, [place - 0.38, place + 0.38], color=PAPER, linewidth=4, zorder=0)
-    axes.plot([], [], color=PAPER, linewidth=4, label="the paper, on all of STL-10")
-    axes.plot([], [], "k.", markersize=3, label="single folds")
+    if any(row["paper"] for row in rows):
+        axes.plot([], [], color=PAPER, linewidth=4, label="the paper, on all of STL-10")
+    if gathered["rows"]:
+        axes.plot([], [], "k.", markersize=3, label="single folds")
     axes.set_yticks(range(len(rows)), [row["title"] for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
-    axes.set_xlabel("test accuracy, %")
+    axes.set_xlabel("test accuracy, %" if gathered["rows"] else "validation patches given to their surrogate class, %")
     axes.set_title(f"{gathered['dataset']['name']}, profile {gathered['profile']}", fontsize=10)
     figure.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=3, frameon=False)
     _save(figure, path)

@@ -91,9 +91,7 @@ def assemble(
     sizes = np.bincount(found.labels)
     clusters = np.flatnonzero(sizes > 1)
     alone = clustered[sizes[found.labels] == 1]
-    wanted = params.classes - len(clusters)
-    _check_room(params, len(clusters), len(alone), len(held_out))
-
+    wanted = _single_classes(params, len(clusters), len(alone), len(held_out))
     picks = rng.generator(seed, rng.Purpose.SINGLES).permutation(len(alone))[:wanted]
     singles = alone[picks]
     near = expand(
@@ -157,7 +155,8 @@ def prune(
     }
 
 
-def _check_room(params: Grouped, clusters: int, alone: int, held_out: int) -> None:
+def _single_classes(params: Grouped, clusters: int, alone: int, held_out: int) -> int:
+    """Return how many classes of a single image and its neighbours there are to be beside the clusters."""
     wanted = params.classes - clusters
     if wanted < 0:
         raise GroupingError(
@@ -165,12 +164,13 @@ def _check_room(params: Grouped, clusters: int, alone: int, held_out: int) -> No
             "lower merged_fraction or threshold, or ask for more classes"
         )
     possible = min(alone, held_out // params.neighbours) if params.neighbours else alone
-    if wanted > possible:
+    if wanted > possible and not params.or_fewer:
         raise GroupingError(
             f"{params.classes} classes asked for: {clusters} clusters leave {wanted} to be made of single images with "
             f"{params.neighbours} neighbour(s) each, but {alone} single and {held_out} held-out images are there. "
             f"The largest possible number of classes is {clusters + possible}"
         )
+    return min(wanted, possible)
 
 
 def _summary(values: NDArray[Any]) -> dict[str, float] | None:

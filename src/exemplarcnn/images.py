@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypedDict
@@ -10,11 +10,11 @@ from typing import Protocol, TypedDict
 import numpy as np
 import numpy.typing as npt
 import yaml
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from tqdm import tqdm
 
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import digest_of, whole
+from exemplarcnn.files import digest_of, read_json, whole
 
 SIDE = 96
 CLASSES = 10  # of STL-10; another set has as many as its class_names.txt names
@@ -22,7 +22,10 @@ MOST_CLASSES = 255  # a label is one byte, and 0 is none
 FOLDS = 10
 IMAGE_BYTES = 3 * SIDE * SIDE
 SPLITS = ("train", "test", "unlabeled")
+LABELLED_FILES = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt", "fold_indices.txt")
 OTHER_FILE = "other_X.bin"
+IMPORTED = "import.json"  # what `exemplarcnn data import` says of a set
+LYING = frozenset({5, 6, 7, 8})  # EXIF orientations by which height and width are exchanged
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 STL10_COUNTS = {"train": 5_000, "test": 8_000, "unlabeled": 100_000}
@@ -36,6 +39,10 @@ STL10_MD5 = {  # smallest first, so that a foreign set is recognised before the 
 STL10_FOLDS_MD5 = "4bbf8cd098ab9f87fe03fbcb37c06b28"
 
 FETCH = "fetch the data with `dvc pull data.dvc`, or install a complete set"
+NO_LABELS = (
+    "data/ has no labelled images, so that nothing can be tested: take profile `own_unlabelled`, which stops after "
+    "features and clusters, or import a folder with a subfolder for each class"
+)
 _CHUNK = 1 << 22
 _LARGE = 1 << 28
 
@@ -78,7 +85,7 @@ class Pool(Protocol):
 
 
 class Summary(TypedDict):
-    """What `check` found: the name of the set, images in each pool, and the folds."""
+    """What `check` found: the name of the set, images in each pool, and the folds; no labels, no folds and names."""
 
     dataset: str
     train: int
@@ -147,6 +154,8 @@ class ImageFile:
 class ImageFolder:
     """A folder of image files of any size, at any depth, in the order of their relative paths.
 
+    Photographs are turned upright where their EXIF data says that the camera was not.
+
     Parameters
     ----------
     path : Path
@@ -190,12 +199,13 @@ class ImageFolder:
     def __getitem__(self, index: int) -> Pixels:
         """Return image `index` as RGB, (height, width, 3) uint8; DataError if it cannot be decoded."""
         with self._opened(index) as image:
-            return np.array(image.convert("RGB"))
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
     def size(self, index: int) -> tuple[int, int]:
         """Return an image's height and width from its file's head; DataError if it has none."""
         with self._opened(index) as image:
-            return image.height, image.width
+            lying = image.getexif().get(ExifTags.Base.Orientation, 1) in LYING
+            return (image.width, image.height) if lying else (image.height, image.width)
 
     def name(self, index: int) -> str:
         """Return an image's file, relative to the folder."""
@@ -272,8 +282,16 @@ def open_pool(data: Path, name: str) -> Pool:
         file = data / OTHER_FILE
         return ImageFile(file) if file.is_file() else ImageFolder(data / "other")
     if name in SPLITS:
-        return ImageFile(data / f"{name}_X.bin")
+        file = data / f"{name}_X.bin"
+        if name != "unlabeled" and not file.exists() and not has_labels(data):
+            raise DataError(NO_LABELS)
+        return ImageFile(file)
     raise DataError(f"{data}: found no pool {name!r}, expected one of {', '.join(SPLITS)}, other; correct the name.")
+
+
+def has_labels(data: Path) -> bool:
+    """Tell whether a data folder has labelled images; one that has neither these nor others is taken for having."""
+    return any((data / name).exists() for name in LABELLED_FILES) or not (data / "unlabeled_X.bin").exists()
 
 
 def has_other(data: Path) -> bool:
@@ -384,9 +402,14 @@ def write_images(path: Path, images: Pixels) -> None:
             f"{path}: found images of shape {images.shape} and type {images.dtype}, "
             f"expected (n, {SIDE}, {SIDE}, 3) and uint8 with n > 0; convert them before writing."
         )
+    stream_images(path, images)
+
+
+def stream_images(path: Path, images: Iterable[Pixels]) -> None:
+    """Write images, each (96, 96, 3) uint8, as an STL-10 ``*_X.bin`` file, one after the other as they come."""
     with whole(path) as partial, partial.open("wb") as file:
-        for start in range(0, len(images), 1000):
-            file.write(images[start : start + 1000].transpose(0, 3, 2, 1).tobytes())
+        for image in images:
+            file.write(image.transpose(2, 1, 0).tobytes())
 
 
 def write_labels(path: Path, labels: Sequence[int] | npt.NDArray[np.integer]) -> None:
@@ -419,38 +442,46 @@ def check(data: Path) -> Summary:
     Parameters
     ----------
     data : Path
-        Folder in STL-10's layout, with or without ``other/``.
+        Folder in STL-10's layout, with or without ``other/``; or with unlabelled images alone.
 
     Returns
     -------
     Summary
-        ``dataset`` is ``STL-10`` if train, test and unlabelled files have the published md5s, ``sample`` if
-        ``sample.json`` lies beside them, else ``custom``.
+        ``dataset`` is ``STL-10`` if train, test and unlabelled files have the published md5s, the name that an
+        imported set has, ``sample`` if ``sample.json`` lies beside the files, else ``custom``.
 
     Raises
     ------
     DataError
         If any file is missing or disagrees with another.
     """
-    counts = {split: len(ImageFile(data / f"{split}_X.bin")) for split in SPLITS}
-    for split in ("train", "test"):
-        read_labels(data / f"{split}_y.bin", counts[split])
-    folds = read_folds(data / "fold_indices.txt", counts["train"])
-    return Summary(
+    labelled = has_labels(data)
+    counts = {split: len(ImageFile(data / f"{split}_X.bin")) for split in (SPLITS if labelled else SPLITS[-1:])}
+    summary = Summary(
         dataset=_dataset(data, counts),
-        train=counts["train"],
-        test=counts["test"],
+        train=counts.get("train", 0),
+        test=counts.get("test", 0),
         unlabeled=counts["unlabeled"],
         other=len(open_pool(data, "other")) if has_other(data) else None,
-        fold_sizes=[len(fold) for fold in folds],
-        folds_official=folds_are_official(data / "fold_indices.txt"),
-        class_names=read_class_names(data / "class_names.txt"),
+        fold_sizes=[],
+        folds_official=False,
+        class_names=[],
     )
+    if labelled:
+        for split in ("train", "test"):
+            read_labels(data / f"{split}_y.bin", counts[split])
+        folds = data / "fold_indices.txt"
+        summary["fold_sizes"] = [len(fold) for fold in read_folds(folds, counts["train"])]
+        summary["folds_official"] = folds_are_official(folds)
+        summary["class_names"] = read_class_names(data / "class_names.txt")
+    return summary
 
 
 def _dataset(data: Path, counts: dict[str, int]) -> str:
     if counts == STL10_COUNTS and all(md5_of(data / name) == md5 for name, md5 in STL10_MD5.items()):
         return "STL-10"
+    if (imported := data / IMPORTED).is_file():
+        return str(read_json(imported)["name"])
     return "sample" if (data / "sample.json").is_file() else "custom"
 
 

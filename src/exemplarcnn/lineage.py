@@ -27,6 +27,8 @@ VARIANTS = {
     "surrogate": "trained",
     "train": "trained",
     "embed": "trained",
+    "control": "controls",
+    "describe": "described",
     "evaluate": "evaluated",
     "label": "labelled",
     "resnet": "labelled",

@@ -71,20 +71,22 @@ def write(path: Path, config: Config, conf: Path) -> None:
 
 
 def _values(results: dict[str, Any], config: Config, conf: Path) -> dict[str, Any]:
-    titles = {row["variant"]: row["title"] for row in results["rows"]}
+    titles = report.titles(results)
     return {
         "results": results,
         "titles": titles,
         "dataset": report.describe_dataset(results),
+        "not_tested": report.NOT_TESTED,
         "differences": [report.describe_difference(each, titles) for each in report.shown_differences(results)],
         "tables": {
             "results": report.frame(results),
+            "task": report.surrogate_task(results),
             "otherwise": report.judged_otherwise(results),
             "classes": report.by_class(results),
             "audit": report.audit_table(results),
         },
         "published": report.published(results),
-        "labelled": report.describe_labelled(results, titles),
+        "labelled": report.describe_labelled(results),
         "audit_notes": report.describe_audit(results),
         "groupings": {name: report.describe_grouping(found) for name, found in results["groupings"].items()},
         "curves": curves({name: paths.learning_curve(name) for name in titles}, titles),

@@ -10,6 +10,10 @@ from exemplarcnn.config import Config
 from exemplarcnn.evaluation import bootstrap, correct, gain
 from exemplarcnn.images import Summary
 
+NOT_TESTED = (
+    "The images have no labels, so that nothing was tested: here are features and clusters. `exemplarcnn embed FOLDER "
+    "--model VARIANT` gives the features of any images."
+)
 SHORT = 6  # rows of a table whose differences are all written out
 
 
@@ -22,6 +26,7 @@ def gather(
     labels: NDArray[np.int64],
     groupings: dict[str, dict[str, Any]],
     sets: dict[str, dict[str, Any]],
+    learned: dict[str, float],
     audit: dict[str, Any],
     outliers: dict[str, Any],
     labelled: dict[str, dict[str, Any]],
@@ -37,9 +42,11 @@ def gather(
     summaries, predictions
         ``eval.json`` and ``predictions.npy`` (folds, test images) of each row.
     labels
-        Of the test images, from 0.
+        Of the test images, from 0; none where nothing is evaluated.
     groupings, sets
         ``clusters.json`` and ``set.json`` of the variants that have them.
+    learned
+        Accuracy of each trained network on validation patches at the end of its training, 0–1.
     audit, outliers
         ``audit.json`` and ``audit_features.json``.
     labelled
@@ -48,9 +55,14 @@ def gather(
     Returns
     -------
     dict
-        ``profile``, ``dataset``, ``rows``, ``differences``, ``groupings``, ``audit``, ``outliers``, ``labelled``,
-        ``published`` and ``full``, the names of protocols with all labels; accuracies in percent.
+        ``profile``, ``dataset``, ``rows``, ``learned``, ``differences``, ``groupings``, ``audit``, ``outliers``,
+        ``labelled``, ``published`` and ``full``, the names of protocols with all labels; accuracies in percent.
     """
+    budgets = {
+        name: {key: found[key] for key in ("classes", "images", "train_patches")}
+        | {"steps": -(-found["train_patches"] // config.train.batch_size) * config.train.epochs}
+        for name, found in sets.items()
+    }
     rows = []
     for name, row in config.rows.items():
         kept = ("accuracy_mean", "accuracy_std", "fold_accuracies", "class_accuracies", "leaky")
@@ -66,10 +78,7 @@ def gather(
             "others": others,
             "paper": row.paper.model_dump() if row.paper else None,
         }
-        if name in sets:
-            steps = -(-sets[name]["train_patches"] // config.train.batch_size) * config.train.epochs
-            entry |= {key: sets[name][key] for key in ("classes", "images", "train_patches")} | {"steps": steps}
-        rows.append(entry)
+        rows.append(entry | budgets.get(name, {}))
     return {
         "profile": config.profile,
         "dataset": {
@@ -81,6 +90,15 @@ def gather(
             "test": data["test"],
         },
         "rows": rows,
+        "learned": [
+            {
+                "variant": name,
+                "title": config.rows[name].title if name in config.rows else name,
+                "valid_accuracy": 100 * accuracy,
+                **budgets[name],
+            }
+            for name, accuracy in learned.items()
+        ],
         "differences": _differences(config, predictions, labels),
         "groupings": groupings,
         "audit": audit,
@@ -132,15 +150,36 @@ def frame(results: dict[str, Any]) -> pd.DataFrame:
     )
 
 
+def titles(results: dict[str, Any]) -> dict[str, str]:
+    """Return what people call each variant of the results."""
+    return {entry["variant"]: entry["title"] for entry in (*results["learned"], *results["rows"])}
+
+
+def surrogate_task(results: dict[str, Any]) -> pd.DataFrame:
+    """Return how well each network tells its surrogate classes apart, on patches that it was not trained with."""
+    learned = results["learned"]
+    return pd.DataFrame(
+        {
+            "Variant": [entry["title"] for entry in learned],
+            "Surrogate classes": [_number(entry["classes"]) for entry in learned],
+            "Images": [_number(entry["images"]) for entry in learned],
+            "SGD steps": [_number(entry["steps"]) for entry in learned],
+            "Validation patches told right (%)": [f"{entry['valid_accuracy']:.2f}" for entry in learned],
+            "By chance (%)": [f"{100 / entry['classes']:.2f}" for entry in learned],
+        }
+    )
+
+
 def judged_otherwise(results: dict[str, Any]) -> pd.DataFrame:
     """Return the accuracies by the other protocols, and by the choice of C that looks at the test set."""
     rows = [row for row in results["rows"] if row["leaky"]]
+    others = rows[0]["others"] if rows else {}
     table = {
         "Variant": [row["title"] for row in rows],
         "As above": [f"{row['accuracy_mean']:.2f}" for row in rows],
         "leaky": [f"{row['leaky']['accuracy_mean']:.2f} (C = {row['leaky']['value']:g})" for row in rows],
     }
-    for name in rows[0]["others"]:
+    for name in others:
         table[name] = [_spread(row["others"][name]) for row in rows]
     return pd.DataFrame(table)
 
@@ -154,7 +193,7 @@ def _spread(figures: dict[str, Any]) -> str:
 def by_class(results: dict[str, Any]) -> pd.DataFrame:
     """Return the accuracy of each class, in percent, a column a variant."""
     columns = {row["title"]: row["class_accuracies"] for row in results["rows"]}
-    names = results["rows"][0]["class_accuracies"]
+    names = results["rows"][0]["class_accuracies"] if results["rows"] else {}
     return pd.DataFrame(
         {"Class": list(names)} | {title: [f"{found[name]:.1f}" for name in names] for title, found in columns.items()}
     )
@@ -179,9 +218,10 @@ def describe_dataset(results: dict[str, Any]) -> str:
     """Say in one sentence what the accuracies were measured on."""
     data = results["dataset"]
     folds = "the official folds" if data["folds_official"] else "folds that are not the official ones of STL-10"
+    labelled = f", {data['train']:,} training and {data['test']:,} test images, {folds}"
     return (
-        f"Data set: {data['name']} (hash {data['hash']}), {data['unlabeled']:,} unlabelled, {data['train']:,} training "
-        f"and {data['test']:,} test images, {folds}. Profile: {results['profile']}."
+        f"Data set: {data['name']} (hash {data['hash']}), {data['unlabeled']:,} unlabelled"
+        f"{labelled if data['train'] else ' images'}. Profile: {results['profile']}."
     )
 
 
@@ -201,16 +241,45 @@ def describe_difference(entry: dict[str, Any], titles: dict[str, str]) -> str:
 
 def markdown(results: dict[str, Any]) -> str:
     """Write ``results.md``."""
-    titles = {row["variant"]: row["title"] for row in results["rows"]}
+    tested = _tested(results) if results["rows"] else [NOT_TESTED]
     parts = [
         "# Results",
         describe_dataset(results),
+        *tested,
+        "## The surrogate task",
+        _table(surrogate_task(results)),
+        "How many of the validation patches, drawn of the same images, each network gives to their class. More classes "
+        "make a harder task: it says whether a network has learned, not whether its features are good.",
+        "## Pictures",
+        "\n".join(_pictures(results)),
+        "- [Images and their nearest neighbours in the features of different networks](neighbours.png)",
+    ]
+    if results["labelled"]:
+        parts += ["## Learning from labels", _labelled(results)]
+    if others := published(results):
+        parts += [
+            "## Others",
+            "Test accuracy on STL-10 in percent, as published; and of this run, which may be of other data.",
+        ]
+        for what, table in others.items():
+            parts += [what, _table(table)]
+    parts += ["## The images", _table(audit_table(results)), *describe_audit(results), _galleries(results)]
+    for name, grouping in results["groupings"].items():
+        lines = "\n".join(f"- {line}" for line in describe_grouping(grouping))
+        parts += [f"## Classes of {titles(results)[name]}", lines]
+    return "\n\n".join(parts) + "\n"
+
+
+def _tested(results: dict[str, Any]) -> list[str]:
+    """Say how the features did on the test images."""
+    names = titles(results)
+    return [
         _table(frame(results)),
         "Accuracy: mean ± population standard deviation over the folds, test set, linear SVM on the features. The "
         "last column is what the paper (Arazo et al. 2019) reports for its own run on all of STL-10; not ours.",
         "![Accuracies](results.png)",
         "## Differences",
-        "\n".join(f"- {describe_difference(entry, titles)}" for entry in shown_differences(results)),
+        "\n".join(f"- {describe_difference(entry, names)}" for entry in shown_differences(results)),
         "The intervals are about the choice of test images. They leave out that another seed trains another network. "
         "Folds share test images, and some training images: their spread is no interval.",
         "## Judged otherwise",
@@ -220,23 +289,7 @@ def markdown(results: dict[str, Any]) -> str:
         "`evaluate.protocols`, where C and k are chosen inside the training labels as above.",
         "## Class by class",
         _table(by_class(results)),
-        "## Pictures",
-        "\n".join(_pictures(results, titles)),
-        "- [Test images and their nearest neighbours in the features of different networks](neighbours.png)",
     ]
-    if results["labelled"]:
-        parts += ["## Learning from labels", _labelled(results, titles)]
-    parts += [
-        "## Others",
-        "Test accuracy on STL-10 in percent, as published; and of this run, which may be of other data.",
-    ]
-    for what, table in published(results).items():
-        parts += [what, _table(table)]
-    parts += ["## The images", _table(audit_table(results)), *describe_audit(results), _galleries(results)]
-    for name, grouping in results["groupings"].items():
-        lines = "\n".join(f"- {line}" for line in describe_grouping(grouping))
-        parts += [f"## Classes of {titles[name]}", lines]
-    return "\n\n".join(parts) + "\n"
 
 
 def audit_table(results: dict[str, Any]) -> pd.DataFrame:
@@ -288,19 +341,18 @@ def _galleries(results: dict[str, Any]) -> str:
     names = [("audit/duplicates", "near duplicates"), ("audit/leaks", "near duplicates across pools")]
     names += [(f"audit/borders-{name}", f"black borders in {name}") for name in pools]
     names += [(f"audit/empty-{name}", f"empty images in {name}") for name in pools]
-    names += [
-        ("audit_features/farthest", "farthest from the labelled classes"),
-        ("audit_features/nearest", "nearest to them"),
-        ("audit_features/pairs", "closest pairs in feature space"),
-    ]
+    if results["dataset"]["train"]:
+        names += [("audit_features/farthest", "farthest from the labelled classes")]
+        names += [("audit_features/nearest", "nearest to them")]
+    names += [("audit_features/pairs", "closest pairs in feature space")]
     return "Galleries: " + ", ".join(f"[{title}]({name}.png)" for name, title in names) + "."
 
 
-def describe_labelled(results: dict[str, Any], titles: dict[str, str]) -> list[str]:
+def describe_labelled(results: dict[str, Any]) -> list[str]:
     """Say of each network that learned from labels which these were, and what is known of them."""
-    lines = []
+    lines, names = [], titles(results)
     for name, found in results["labelled"].items():
-        line = f"{titles[name]}: {found['labelled']:,} images, {found['method']} labels"
+        line = f"{names[name]}: {found['labelled']:,} images, {found['method']} labels"
         if (judged := found["judged"]) is not None:
             accuracy = "–" if judged["accuracy"] is None else f"{100 * judged['accuracy']:.1f} %"
             line += (
@@ -312,20 +364,22 @@ def describe_labelled(results: dict[str, Any], titles: dict[str, str]) -> list[s
     return lines
 
 
-def _labelled(results: dict[str, Any], titles: dict[str, str]) -> str:
+def _labelled(results: dict[str, Any]) -> str:
     about = (
         "These rows are residual networks that were trained once, on labels, and tested directly: they have no "
         "deviation over folds. All were shown the same number of images."
     )
     lines = [
         f"- {line}; [some of them](labels/{name}.png)"
-        for name, line in zip(results["labelled"], describe_labelled(results, titles), strict=True)
+        for name, line in zip(results["labelled"], describe_labelled(results), strict=True)
     ]
     return "\n".join([about, "", *lines])
 
 
 def published(results: dict[str, Any]) -> dict[str, pd.DataFrame]:
-    """Return tables of published figures and those of this run, by what classifiers are trained on."""
+    """Return tables of published figures and those of this run, by what classifiers are trained on, if any is given."""
+    if not results["published"]:
+        return {}
     ours = f"this run: {results['dataset']['name']}, profile {results['profile']}"
     trained = [row for row in results["rows"] if "classes" in row]
     mine = {
@@ -357,17 +411,17 @@ def shown_differences(results: dict[str, Any]) -> list[dict[str, Any]]:
     return [pair for pair in pairs if trained[0] in (pair["variant"], pair["against"])]
 
 
-def _pictures(results: dict[str, Any], titles: dict[str, str]) -> list[str]:
-    lines = []
+def _pictures(results: dict[str, Any]) -> list[str]:
+    links: dict[str, list[str]] = {}
     for row in results["rows"]:
         name = row["variant"]
-        links = [f"[confusion matrix](confusion/{name}.png)", f"[most confident mistakes](mistakes/{name}.png)"]
-        if "classes" in row:
-            links.append(f"[images and their patches](patches/{name}.png)")
+        links[name] = [f"[confusion matrix](confusion/{name}.png)", f"[most confident mistakes](mistakes/{name}.png)"]
+    for entry in results["learned"]:
+        name = entry["variant"]
+        links.setdefault(name, []).append(f"[images and their patches](patches/{name}.png)")
         if name in results["groupings"]:
-            links.append(f"[gallery of clusters](clusters/{name}.png)")
-        lines.append(f"- {titles[name]}: {', '.join(links)}")
-    return lines
+            links[name].append(f"[gallery of clusters](clusters/{name}.png)")
+    return [f"- {titles(results)[name]}: {', '.join(found)}" for name, found in links.items()]
 
 
 def describe_grouping(grouping: dict[str, Any]) -> list[str]:

@@ -278,12 +278,13 @@ def _open(client: Any, record: Record, records: dict[str, Record], config: Confi
     with store.locked():
         found = store.search(client, f"tags.identity = '{record.identity}'")
         tracked = Run(client, found[0] if found else _create(client, record, records, config, marks))
-    if found:
-        for key, value in marks.items():
-            client.set_tag(tracked.run_id, key, value)
-    if not tracked.finished:
-        client.update_run(tracked.run_id, status="RUNNING")
-        _describe(client, tracked.run_id, record, records)
+        if found:
+            for key, value in marks.items():
+                client.set_tag(tracked.run_id, key, value)
+        if not tracked.finished:
+            client.update_run(tracked.run_id, status="RUNNING")
+            # In the lock too: of two processes that name a data set for the first time, MLflow refuses one.
+            _describe(client, tracked.run_id, record, records)
     return tracked
 
 

@@ -28,9 +28,8 @@ STAGES = [
     "embed@clustered",
     "group@clustered",
     "audit_features",
-    "raw_pixels",
-    "kmeans",
-    "random_network",
+    "control@kmeans",
+    "describe@random_network",
     "evaluate@kmeans",
     "neighbours",
     "report",
@@ -116,9 +115,9 @@ def test_ctrl_c_in_each_stage(project: Project, stage: str, whole_again: dict[st
 
 
 def test_two_pipelines_at_once(project: Project, whole_again: dict[str, str]) -> None:
-    first = start(project, "repro", "-f", "-s", "kmeans")
+    first = start(project, "repro", "-f", "-s", "control@kmeans")
     wait_for_a_stage(project, first)
-    second = project.dvc("repro", "-f", "-s", "kmeans", check=False)
+    second = project.dvc("repro", "-f", "-s", "control@kmeans", check=False)
     assert second.returncode != 0
     assert "is busy, it is being blocked by" in second.stderr
     assert f"(PID {first.pid})" in second.stderr

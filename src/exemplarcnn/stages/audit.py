@@ -18,7 +18,10 @@ log = logging.getLogger(__name__)
 def run(_: str, config: Config) -> None:
     """Write ``audit/POOL.csv`` for each pool, ``audit/duplicates.csv``, ``metrics/audit.json`` and galleries."""
     images.check(paths.DATA)
-    names = dict.fromkeys((*config.pools, "train", "test"))
+    labelled = ("train", "test") if images.has_labels(paths.DATA) else ()
+    if config.rows and not labelled:  # told before any work, not when the networks are trained
+        raise images.DataError(images.NO_LABELS)
+    names = dict.fromkeys((*config.pools, *labelled))
     pools = {name: images.open_pool(paths.DATA, name) for name in names}
     found = {name: audit.inspect(pool, config.audit) for name, pool in pools.items()}
     whole = {name: table.loc[table["problem"] == "", "image_id"].to_numpy() for name, table in found.items()}

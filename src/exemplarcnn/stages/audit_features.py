@@ -15,40 +15,56 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def run(_: str, config: Config) -> None:
-    """Write ``outliers/images.csv`` and ``pairs.csv``, ``metrics/audit_features.json`` and galleries."""
+    """Write ``outliers/pairs.csv``, ``metrics/audit_features.json`` and galleries.
+
+    And ``outliers/images.csv``, the distances to the labelled classes, if there are such.
+    """
     params = config.audit_features
-    pool, labelled = (images.open_pool(paths.DATA, name) for name in ("unlabeled", "train"))
-    labels = images.read_labels(paths.TRAIN_LABELS, len(labelled))
-    names = images.read_class_names(paths.CLASS_NAMES)
-    network = models.load(paths.model(params.of))
-    describe = eval_features(network, params.features, models.pick_device(config.machine.device))
-    classes = outliers.Classes.learn(labelled, labels, describe, params.features.chunk, params.C)
-    scores = outliers.score(pool, classes, describe, params.features.chunk)
-    scores["nearest"] = np.array(names)[scores["nearest"]]
+    pool = images.open_pool(paths.DATA, "unlabeled")
+    scores = _scores(pool, config) if images.has_labels(paths.DATA) else None
     features = read_array(paths.cluster_features(params.of))
     pairs = outliers.closest_pairs(features, params.pairs, config.machine.memory)
     known = audit.pairs(pd.read_csv(paths.DUPLICATES), "unlabeled")
     with whole_folder(paths.OUTLIERS) as partial:
-        write_table(partial / "images.csv", scores.round({"score": 5}))
+        if scores is not None:
+            write_table(partial / "images.csv", scores.round({"score": 5}))
         write_table(partial / "pairs.csv", pairs.round({"distance": 5}))
     summary = {
         "of": params.of,
-        "images": len(scores),
-        "score_quantiles": {f"{share:g}": float(scores["score"].quantile(share)) for share in QUANTILES},
-        "out_of_distribution": outliers.marks(scores, paths.TRUTH),
+        "images": len(pool),
+        "score_quantiles": scores
+        if scores is None
+        else {f"{share:g}": float(scores["score"].quantile(share)) for share in QUANTILES},
+        "out_of_distribution": scores if scores is None else outliers.marks(scores, paths.TRUTH),
         "near_duplicates": outliers.agreement(pairs, known),
     }
     write_json(paths.OUTLIERS_JSON, summary)
     _galleries(pool, scores, pairs)
 
 
-def _galleries(pool: Pool, scores: pd.DataFrame, pairs: pd.DataFrame) -> None:
-    ranked = scores.sort_values("score", ascending=False, kind="stable")
-    with whole_folder(paths.OUTLIERS_PICTURES) as partial:
-        for file, title, some in (
+def _scores(pool: Pool, config: Config) -> pd.DataFrame:
+    """Score each image by its distance to the labelled classes, and name the nearest."""
+    params = config.audit_features
+    labelled = images.open_pool(paths.DATA, "train")
+    labels = images.read_labels(paths.TRAIN_LABELS, len(labelled))
+    names = images.read_class_names(paths.CLASS_NAMES)
+    network = models.load(paths.model(params.of))
+    describe = eval_features(network, params.features, models.pick_device(config.machine.device))
+    classes = outliers.Classes.learn(labelled, labels, describe, params.features.chunk, params.C)
+    scores = outliers.score(pool, classes, describe, params.features.chunk)
+    return scores.assign(nearest=np.array(names)[scores["nearest"]])
+
+
+def _galleries(pool: Pool, scores: pd.DataFrame | None, pairs: pd.DataFrame) -> None:
+    by_distance: list[tuple[str, str, pd.DataFrame]] = []
+    if scores is not None:
+        ranked = scores.sort_values("score", ascending=False, kind="stable")
+        by_distance = [
             ("farthest.png", "Farthest from every labelled class", ranked.head(OUTLIERS)),
             ("nearest.png", "Nearest to a labelled class", ranked.tail(OUTLIERS)[::-1]),
-        ):
+        ]
+    with whole_folder(paths.OUTLIERS_PICTURES) as partial:
+        for file, title, some in by_distance:
             tiles = [
                 [(pool[image], f"image {image}\n{nearest}? {score:.2f}")]
                 for image, nearest, score in some.itertuples(index=False)

@@ -1,23 +1,24 @@
-"""Stages ``raw_pixels`` and ``random_network``: features that nothing was learned for."""
+"""Stage ``control``: features that no network learned."""
 
-from exemplarcnn import images, models, paths, stages
-from exemplarcnn.config import Config
-from exemplarcnn.features import Describe, eval_features, pixel_features, write_features
+from exemplarcnn import images, paths, stages
+from exemplarcnn.config import Config, RawPixels
+from exemplarcnn.features import Describe, pixel_features, write_features
+from exemplarcnn.kmeans import kmeans_features
 
 
-def run(control: str, config: Config) -> None:
-    """Write ``features/CONTROL/eval/``."""
-    describe = _describe(control, config)
+def run(name: str, config: Config) -> None:
+    """Write ``features/NAME/eval/``."""
+    describe = _describe(name, config)
     for split in ("train", "test"):
         pool = images.open_pool(paths.DATA, split)
-        write_features(paths.eval_features(control, split), pool, describe, config.features.chunk)
+        write_features(paths.eval_features(name, split), pool, describe, config.features.chunk)
 
 
-def _describe(control: str, config: Config) -> Describe:
-    if control == "raw_pixels":
-        return pixel_features(config.controls.raw_pixels.side)
-    network = models.load(paths.model(config.controls.random_network.of), "initial.safetensors")
-    return eval_features(network, config.features, models.pick_device(config.machine.device))
+def _describe(name: str, config: Config) -> Describe:
+    params = config.controls[name]
+    if isinstance(params, RawPixels):
+        return pixel_features(params.side)
+    return kmeans_features(images.open_pool(paths.DATA, "unlabeled"), params, config.seed)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from exemplarcnn import classes, images, paths, stages
 from exemplarcnn.config import Config
+from exemplarcnn.derived import RULES
 
 
 def run(variant: str, config: Config) -> None:
@@ -9,8 +10,8 @@ def run(variant: str, config: Config) -> None:
     params = config.derived[variant]
     pool = images.open_pool(paths.DATA, config.pool_of(variant))
     table = classes.read(paths.class_table(params.table), len(pool))
-    derived = classes.derive(table, params.rule, config.seed)
-    classes.check(derived, len(pool))
+    derived = RULES[params.rule](table, config.seed)
+    classes.check(derived, len(pool), f"rule {params.rule}")
     classes.write(paths.class_table(variant), derived)
 
 

@@ -1,4 +1,4 @@
-"""Stage ``describe``: other features of a network that is trained already."""
+"""Stage ``describe``: other features of a network that is trained already, or of it before its first step."""
 
 from exemplarcnn import images, models, paths, stages
 from exemplarcnn.config import Config
@@ -8,10 +8,13 @@ from exemplarcnn.features import eval_features, write_features
 def run(name: str, config: Config) -> None:
     """Write ``features/NAME/eval/``."""
     params = config.described[name]
-    describe = eval_features(models.load(paths.model(params.of)), params, models.pick_device(config.machine.device))
+    features = params.features or config.features
+    weights = "weights.safetensors" if params.weights == "trained" else "initial.safetensors"
+    network = models.load(paths.model(params.of), weights)
+    describe = eval_features(network, features, models.pick_device(config.machine.device))
     for split in ("train", "test"):
         pool = images.open_pool(paths.DATA, split)
-        write_features(paths.eval_features(name, split), pool, describe, params.chunk)
+        write_features(paths.eval_features(name, split), pool, describe, features.chunk)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage ``embed``: the features of a trained network, for the classifier and, where wanted, for clustering."""
+"""Stage ``embed``: the features of a trained network, of labelled images and, where wanted, for clustering."""
 
 from exemplarcnn import images, models, paths, stages
 from exemplarcnn.config import Config
@@ -6,12 +6,12 @@ from exemplarcnn.features import cluster_features, eval_features, write_features
 
 
 def run(variant: str, config: Config) -> None:
-    """Write ``features/VARIANT/eval/`` and, if asked for, ``features/VARIANT/cluster.npy``."""
+    """Write ``features/VARIANT/eval/``, if there are labelled images, and ``cluster.npy`` beside it, if wanted."""
     params = config.trained[variant]
     network = models.load(paths.model(variant))
     device = models.pick_device(config.machine.device)
     describe = eval_features(network, config.features, device)
-    for split in ("train", "test"):
+    for split in ("train", "test") if images.has_labels(paths.DATA) else ():
         pool = images.open_pool(paths.DATA, split)
         write_features(paths.eval_features(variant, split), pool, describe, config.features.chunk)
     if params.cluster_features:

@@ -3,12 +3,13 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from exemplarcnn import figures, images, paths, stages, tracking
 from exemplarcnn.config import Config
 from exemplarcnn.evaluation import Result, confident_mistakes, confusion, confusion_table, evaluate, grid, summarise
-from exemplarcnn.files import read_array, whole_folder, write_array, write_json, write_table
+from exemplarcnn.files import digest_of, read_array, whole_folder, write_array, write_json, write_table
 
 MISTAKES = 40
 
@@ -28,10 +29,12 @@ def run(variant: str, config: Config) -> None:
             for protocol in params.protocols
         }
         main, *others = summaries
-        write_json(paths.evaluation(variant), summaries[main] | {"others": {name: summaries[name] for name in others}})
-        whole = [results[each.name][0] for each in params.protocols if each.labels == "all"]
-        _write_classifiers(variant, results[main], next((each for each in whole if each.linear), None), params.C)
         predictions = np.stack([result.predictions for result in results[main]])
+        summary = summaries[main] | {"others": {name: summaries[name] for name in others}}
+        write_json(paths.evaluation(variant), summary | {"predictions": digest_of(predictions.tolist())})
+        whole = [results[each.name][0] for each in params.protocols if each.labels == "all"]
+        single = next((each for each in whole if each.linear), None)
+        _write_classifiers(variant, results[main], predictions, single, params.C)
         matrix = confusion(predictions, test_labels, len(names))
         write_table(paths.confusion(variant), confusion_table(matrix, names))
         figures.confusion(paths.confusion_picture(variant), matrix, names, variant)
@@ -45,7 +48,13 @@ def run(variant: str, config: Config) -> None:
         )
 
 
-def _write_classifiers(variant: str, results: list[Result], whole: Result | None, values: tuple[float, ...]) -> None:
+def _write_classifiers(
+    variant: str,
+    results: list[Result],
+    predictions: NDArray[np.uint8],
+    whole: Result | None,
+    values: tuple[float, ...],
+) -> None:
     """Write the folds' classifiers and predictions; and the linear classifier of all labels, if there is one."""
     linear = [result.linear for result in results if result.linear]
     with whole_folder(paths.classifiers(variant)) as folder:
@@ -57,7 +66,7 @@ def _write_classifiers(variant: str, results: list[Result], whole: Result | None
             "intercept": np.stack([each.intercept for each in linear]),
         }
         save_file(tensors, folder / "svm.safetensors")
-        write_array(folder / "predictions.npy", np.stack([result.predictions for result in results]))
+        write_array(folder / "predictions.npy", predictions)
         search: dict[str, Any] = {
             "C": [result.choice for result in results],
             "grid": list(values),

@@ -1,4 +1,4 @@
-"""Stage ``neighbours``: test images and what lies next to them in feature space, before and after clustering."""
+"""Stage ``neighbours``: images and what lies next to them in feature space, before and after clustering."""
 
 from exemplarcnn import figures, images, paths, stages
 from exemplarcnn.config import Config
@@ -8,9 +8,13 @@ from exemplarcnn.files import read_array
 def run(_: str, config: Config) -> None:
     """Write ``reports/neighbours.png``."""
     params = config.neighbours
-    pool = images.open_pool(paths.DATA, "test")
+    if config.evaluated:
+        pool = images.open_pool(paths.DATA, "test")
+        features = {config.evaluated[name].title: read_array(paths.eval_features(name, "test")) for name in params.of}
+    else:
+        pool = images.open_pool(paths.DATA, "unlabeled")
+        features = {name: read_array(paths.cluster_features(name)) for name in params.of}
     queries = figures.spread(list(range(len(pool))), params.images)
-    features = {config.evaluated[name].title: read_array(paths.eval_features(name, "test")) for name in params.of}
     figures.neighbours(paths.NEIGHBOURS_PICTURE, pool, features, queries, params.nearest)
 
 

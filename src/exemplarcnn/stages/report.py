@@ -1,20 +1,26 @@
 """Stage ``report``: the table of results."""
 
+import logging
+
+import numpy as np
+import pandas as pd
+
 from exemplarcnn import figures, images, paths, report, stages, tracking
 from exemplarcnn.config import Config
 from exemplarcnn.files import read_array, read_json, whole, write_json
+
+log = logging.getLogger(__name__)
 
 
 def run(_: str, config: Config) -> None:
     """Write ``reports/results.json``, ``results.md``, ``results.png`` and ``accuracy.json``."""
     data = images.check(paths.DATA)
-    labels = images.read_labels(paths.TEST_LABELS, data["test"])
+    labels = images.read_labels(paths.TEST_LABELS, data["test"]) if config.rows else np.empty(0, np.int64)
     summaries = {name: read_json(paths.evaluation(name)) for name in config.rows}
     predictions = {name: read_array(paths.classifiers(name) / "predictions.npy") for name in config.rows}
-    groupings = {name: read_json(paths.cluster_statistics(name)) for name in config.grouped if name in config.evaluated}
-    budgets = {
-        name: read_json(paths.surrogate_set(name) / "set.json") for name in config.trained if name in config.evaluated
-    }
+    groupings = {name: read_json(paths.cluster_statistics(name)) for name in config.grouped if name in config.trained}
+    sets = {name: read_json(paths.surrogate_set(name) / "set.json") for name in config.trained}
+    learned = {name: float(pd.read_csv(paths.learning_curve(name))["valid_accuracy"].iloc[-1]) for name in sets}
     results = report.gather(
         config,
         data,
@@ -23,7 +29,8 @@ def run(_: str, config: Config) -> None:
         predictions,
         labels,
         groupings,
-        budgets,
+        sets,
+        learned,
         read_json(paths.AUDIT_JSON),
         read_json(paths.OUTLIERS_JSON),
         {name: read_json(paths.label_statistics(name)) for name in config.labelled},
@@ -33,6 +40,8 @@ def run(_: str, config: Config) -> None:
     with whole(paths.RESULTS_MD) as partial:
         partial.write_text(report.markdown(results))
     figures.results(paths.RESULTS_PNG, results)
+    if not config.rows:
+        log.warning("data/ has no labels: nothing was tested; features and clusters are what there is")
     # Whatever stages that DVC skipped, or a store that was down, left out.
     tracking.send_if_possible(config)
 

@@ -12,7 +12,7 @@ from exemplarcnn import distributed, figures, images, labelling, models, paths, 
 from exemplarcnn.checkpoint import Epoch
 from exemplarcnn.config import Config
 from exemplarcnn.evaluation import confident_mistakes, confusion, confusion_table, summarise_one
-from exemplarcnn.files import digest, whole_folder, write_array, write_json, write_table
+from exemplarcnn.files import digest, digest_of, whole_folder, write_array, write_json, write_table
 
 MISTAKES = 40
 
@@ -57,7 +57,8 @@ def _test(name: str, network: resnet.ResNetClassifier, trainer: training.Trainer
     names = images.read_class_names(paths.CLASS_NAMES)
     logits = resnet.predict(network, pool, trainer.device)
     predictions = logits.argmax(axis=1).astype(np.uint8)[None]
-    write_json(paths.evaluation(name), summarise_one(predictions[0], labels, names))
+    summary = summarise_one(predictions[0], labels, names)
+    write_json(paths.evaluation(name), summary | {"predictions": digest_of(predictions.tolist())})
     with whole_folder(paths.classifiers(name)) as folder:
         write_array(folder / "predictions.npy", predictions)
     matrix = confusion(predictions, labels, len(names))

@@ -10,7 +10,8 @@ def run(variant: str, config: Config) -> None:
     images.check(paths.DATA)
     pool = images.open_pool(paths.DATA, params.pool)
     usable = audit.usable(paths.audit(params.pool), params.leave_out)
-    classes.write(paths.class_table(variant), classes.seed_table(len(pool), params.classes, config.seed, usable))
+    count = min(params.classes, len(usable)) if params.or_fewer else params.classes
+    classes.write(paths.class_table(variant), classes.seed_table(len(pool), count, config.seed, usable))
 
 
 if __name__ == "__main__":
