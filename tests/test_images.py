@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import ExifTags, Image
 
 from exemplarcnn import images
 from exemplarcnn.images import (
@@ -421,3 +421,32 @@ def test_check_refuses_an_empty_second_pool(data: Path) -> None:
     (data / "other").mkdir()
     with pytest.raises(DataError, match=r"other: found no image.*or remove the folder"):
         check(data)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_photographs_are_upright_and_their_size_is_that_of_their_pixels(
+    tmp_path: Path, suffix: str, orientation: int
+) -> None:
+    upright = np.zeros((60, 40, 3), np.uint8)
+    upright[:30, :20], upright[:30, 20:], upright[30:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    turns = {1: 0, 3: 2, 6: 1, 8: 3}
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(np.rot90(upright, turns[orientation]).copy()).save(
+        tmp_path / f"photo.{suffix}", exif=exif, **({"quality": 100} if suffix in ("jpg", "webp") else {})
+    )
+    folder = ImageFolder(tmp_path)
+    assert folder.size(0) == (60, 40)
+    assert folder[0].shape == (60, 40, 3)
+    assert np.abs(folder[0].astype(int) - upright).mean() < 10
+
+
+def test_a_set_without_labels_is_whole(data: Path) -> None:
+    for name in images.LABELLED_FILES:
+        (data / name).unlink()
+    found = images.check(data)
+    assert (found["train"], found["test"], found["fold_sizes"], found["class_names"]) == (0, 0, [], [])
+    assert found["unlabeled"] == len(ImageFile(data / "unlabeled_X.bin"))
+    with pytest.raises(DataError, match="no labelled images"):
+        images.open_pool(data, "test")

@@ -89,7 +89,7 @@ def inspect(pool: Pool, params: Audit) -> pd.DataFrame:
         found, grey, colour = [0, 0, 0, 0], 0.0, 0
         try:
             height, width = pool.size(index)
-            problem = _problem(height, width, params)
+            problem = unfit(height, width, params)
             if not problem:
                 image = pool[index]
                 found, grey, colour = borders(image, params.borders), contrast(image), colourfulness(image)
@@ -100,7 +100,8 @@ def inspect(pool: Pool, params: Audit) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _problem(height: int, width: int, params: Audit) -> str:
+def unfit(height: int, width: int, params: Audit) -> str:
+    """Say why images of a size, in pixels, cannot be used; an empty string if they can."""
     if min(height, width) < params.smallest_side:
         return f"too small: {height}×{width}, audit.smallest_side is {params.smallest_side}"
     if height * width > params.most_megapixels * 1e6:

@@ -23,6 +23,7 @@ data = typer.Typer(help="The image set in data/.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 PARAMS = Path("params.yaml")
+NOTES = 20  # files that are named on the screen; a table has all
 CONF = Path("conf")
 HEADER = "# Written by `exemplarcnn profile {name}` from conf/, which explains the numbers; `dvc repro` reads this.\n"
 
@@ -257,6 +258,33 @@ def data_other(
     with _plain_errors():
         count = download.install_other(Path(), source)
         typer.echo(f"data/: {count:,} images in the pool `other`; `dvc repro` names those that cannot be used")
+
+
+@data.command("import")
+def data_import(
+    source: Annotated[
+        Path, typer.Argument(help="Images of any kind and size; a folder for each class, if they have any.")
+    ],
+    name: Annotated[str | None, typer.Option(help="What the set is called in reports; the folder's name.")] = None,
+    test_share: Annotated[
+        float, typer.Option(min=0.01, max=0.9, help="Share of each class that is for testing.")
+    ] = 0.3,
+    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Take no folder for a class.")] = False,
+) -> None:
+    """Make an image set of your own images in place of data/ and track it with DVC."""
+    from exemplarcnn import config, own_images
+
+    with _plain_errors():
+        called = name or source.resolve().name
+        done = own_images.import_folder(Path(), source, config.load(PARAMS), called, test_share, unlabelled)
+    for line in done.notes[:NOTES]:
+        typer.echo(f"  {line}")
+    if len(done.notes) > NOTES:
+        typer.echo(f"  and {len(done.notes) - NOTES:,} more files, see data/{own_images.PROVENANCE}")
+    _describe_data(done.summary)
+    profile = "own" if done.summary["fold_sizes"] else "own_unlabelled"
+    typer.echo(f"data/{own_images.PROVENANCE} says what came from where. To run the pipeline on it:")
+    typer.echo(f"  exemplarcnn profile {profile} && make demo")
 
 
 def _describe_data(summary: "Summary") -> None:

@@ -36,7 +36,7 @@ REQUIRED = (
     "class_names.txt",
     "fold_indices.txt",
 )
-OPTIONAL = ("truth.csv", "sample.json")
+OPTIONAL = ("truth.csv", "sample.json", images.IMPORTED, "provenance.csv")
 
 OTHERWISE = "bring STL-10's unpacked folder by other means and install that"
 _CHUNK = 1 << 20
@@ -70,14 +70,14 @@ def install_stl10(root: Path, url: str = STL10_URL, md5: str = STL10_ARCHIVE_MD5
     folder = root / "work" / "download"
     archive, unpacked = folder / "stl10_binary.tar.gz", folder / "unpacked"
     fetch_stl10(archive, url, md5)
-    _remove(unpacked)
+    remove(unpacked)
     try:
         unpack(archive, unpacked)
         summary = install(unpacked, root / "data", move=True)
     finally:
-        _remove(unpacked)
+        remove(unpacked)
     track(root)
-    _remove(archive)
+    remove(archive)
     return summary
 
 
@@ -128,8 +128,8 @@ def install_other(root: Path, source: Path) -> int:
     """
     data = root / "data"
     pool: images.Pool = images.ImageFile(source) if source.is_file() else images.ImageFolder(source)
-    staging = _beside(data, "other")
-    _remove(staging)
+    staging = beside(data, "other")
+    remove(staging)
     try:
         if source.is_file():
             staging.mkdir()
@@ -138,7 +138,7 @@ def install_other(root: Path, source: Path) -> int:
             # Files of other kinds too: the audit names them.
             shutil.copytree(source, staging / "other", copy_function=shutil.copyfile)
         for name in ("other", images.OTHER_FILE):
-            _remove(data / name)
+            remove(data / name)
             if (staging / name).exists():
                 (staging / name).rename(data / name)
     except OSError as error:
@@ -147,7 +147,7 @@ def install_other(root: Path, source: Path) -> int:
             "Make room or correct the permissions, then run the command again."
         ) from error
     finally:
-        _remove(staging)
+        remove(staging)
     track(root)
     return len(pool)
 
@@ -320,11 +320,11 @@ def _refuse_unsafe(archive: Path, member: tarfile.TarInfo) -> None:
         )
 
 
-def install(source_folder: Path, data: Path, *, move: bool = False) -> Summary:
+def install(source_folder: Path, data: Path, *, move: bool = False, keep_other: bool = True) -> Summary:
     """Check a set of images and put it in place of the data folder.
 
-    The new folder is completed beside the old one and then takes its name. A second pool ``other/`` of the
-    old data is kept if the source has none. No existing file is written to: it may be a link into a cache.
+    The new folder is completed beside the old one and then takes its name. No existing file is written to: it may be a
+    link into a cache.
 
     Parameters
     ----------
@@ -334,6 +334,8 @@ def install(source_folder: Path, data: Path, *, move: bool = False) -> Summary:
         The data folder; it need not exist.
     move : bool
         Take the files out of the source instead of copying them, to save the space.
+    keep_other : bool
+        Keep a second pool ``other/`` of the old data if the source has none.
 
     Returns
     -------
@@ -348,11 +350,11 @@ def install(source_folder: Path, data: Path, *, move: bool = False) -> Summary:
     _recover(data)
     source = binary_folder(source_folder)
     summary = images.check(source)
-    staging = _beside(data, "incoming")
-    _remove(staging)
+    staging = beside(data, "incoming")
+    remove(staging)
     try:
         staging.mkdir(parents=True)
-        for file, target in tqdm(_plan(source, data, staging), desc="install", unit="file"):
+        for file, target in tqdm(_plan(source, data if keep_other else source, staging), desc="install", unit="file"):
             target.parent.mkdir(parents=True, exist_ok=True)
             if move and file.is_relative_to(source):
                 shutil.move(file, target)
@@ -367,14 +369,14 @@ def install(source_folder: Path, data: Path, *, move: bool = False) -> Summary:
             "Make room or correct the permissions, then run the command again."
         ) from error
     finally:
-        _remove(staging)
+        remove(staging)
     return summary
 
 
 def binary_folder(folder: Path) -> Path:
     """Return the folder that holds the binary files: this one, or its ``stl10_binary``; DataError if neither does."""
     for candidate in (folder, folder / BINARY_FOLDER):
-        if (candidate / REQUIRED[0]).is_file():
+        if any((candidate / name).is_file() for name in ("train_X.bin", "unlabeled_X.bin")):
             return candidate
     raise DataError(
         f"{folder}: found no {REQUIRED[0]}, there or in {BINARY_FOLDER}/, expected a folder with "
@@ -382,18 +384,18 @@ def binary_folder(folder: Path) -> Path:
     )
 
 
-def _plan(source: Path, data: Path, staging: Path) -> list[tuple[Path, Path]]:
-    """List each file to install with its place in the staging folder."""
+def _plan(source: Path, fallback: Path, staging: Path) -> list[tuple[Path, Path]]:
+    """List each file to install with its place in the staging folder; a second pool is in one of two places."""
     files = [source / name for name in (*REQUIRED, *OPTIONAL) if (source / name).is_file()]
     plan = [(file, staging / file.name) for file in files]
-    home = source if images.has_other(source) else data
+    home = source if images.has_other(source) else fallback
     others = sorted(file for file in [home / images.OTHER_FILE, *(home / "other").rglob("*")] if file.is_file())
     return plan + [(file, staging / file.relative_to(home)) for file in others]
 
 
 def _swap(staging: Path, data: Path) -> None:
-    old = _beside(data, "old")
-    _remove(old)
+    old = beside(data, "old")
+    remove(old)
     if data.exists():
         data.rename(old)
     try:
@@ -401,21 +403,23 @@ def _swap(staging: Path, data: Path) -> None:
     except BaseException:
         _recover(data)
         raise
-    _remove(old)
+    remove(old)
 
 
 def _recover(data: Path) -> None:
     """Give the old data its name back, after a swap that was cut off between its two steps."""
-    old = _beside(data, "old")
+    old = beside(data, "old")
     if old.exists() and not data.exists():
         old.rename(data)
 
 
-def _beside(data: Path, purpose: str) -> Path:
+def beside(data: Path, purpose: str) -> Path:
+    """Return where something unfinished is kept beside the data folder, out of sight."""
     return data.with_name(f".{data.name}.{purpose}")
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     else:

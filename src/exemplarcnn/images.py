@@ -199,12 +199,13 @@ class ImageFolder:
     def __getitem__(self, index: int) -> Pixels:
         """Return image `index` as RGB, (height, width, 3) uint8; DataError if it cannot be decoded."""
         with self._opened(index) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            upright = ImageOps.exif_transpose(image) if _orientation(image) > 1 else image
+            return np.array(upright.convert("RGB"))
 
     def size(self, index: int) -> tuple[int, int]:
         """Return an image's height and width from its file's head; DataError if it has none."""
         with self._opened(index) as image:
-            lying = image.getexif().get(ExifTags.Base.Orientation, 1) in LYING
+            lying = _orientation(image) in LYING
             return (image.width, image.height) if lying else (image.height, image.width)
 
     def name(self, index: int) -> str:
@@ -236,6 +237,13 @@ class ImageFolder:
                     f"like {self.files[numbers[0]]}; bring the images of {self.path} to one size."
                 )
         return np.stack(images) if images else np.zeros((0, 0, 0, 3), np.uint8)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return how EXIF says the camera was held, 1 to 8; from a file's head, since Pillow reads all of a PNG for it."""
+    exif = Image.Exif()
+    exif.load(image.info.get("exif", b""))
+    return int(exif.get(ExifTags.Base.Orientation, 1))
 
 
 def square(image: Pixels, side: int = SIDE) -> Pixels:
@@ -290,7 +298,7 @@ def open_pool(data: Path, name: str) -> Pool:
 
 
 def has_labels(data: Path) -> bool:
-    """Tell whether a data folder has labelled images; one that has neither these nor others is taken for having."""
+    """Tell whether a data folder has labelled images; of an empty one say so too, for what is missing is told then."""
     return any((data / name).exists() for name in LABELLED_FILES) or not (data / "unlabeled_X.bin").exists()
 
 

@@ -76,7 +76,7 @@ def known_classes(truth: Path, names: list[str]) -> "pd.Series[int] | None":
     """Return the true labels of unlabelled images, from 0, as far as they are known; −1 for none of the classes."""
     if not truth.exists():
         return None
-    table = pd.read_csv(truth, keep_default_na=False).set_index("index")["class"]
+    table = pd.read_csv(truth, dtype={"class": str}, keep_default_na=False).set_index("index")["class"]
     places = {name: place for place, name in enumerate(names)}
     return table.map(places).fillna(-1).astype(int)
 

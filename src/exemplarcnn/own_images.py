@@ -1,0 +1,249 @@
+"""A folder of anybody's images as an image set in STL-10's layout (docs/own-images.md).
+
+No draw decides which image goes where: images are ranked by the md5 of their files, so that the same files give the
+same set on every machine, and an image mostly stays where it was when others come.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from exemplarcnn import audit, download, images
+from exemplarcnn.config import Audit, Config
+from exemplarcnn.evaluation import MOST_AT_ONCE
+from exemplarcnn.files import write_json, write_table
+from exemplarcnn.images import DataError, ImageFolder, Pixels, Summary
+
+PROVENANCE = "provenance.csv"
+# Folders of a set that somebody has split already; the first two must be there.
+TRAIN, TEST = ("train",), ("test", "val")
+UNLABELLED = ("unlabeled", "unlabelled")
+LEAST = 50  # images, or clustering a half of them says nothing
+FOLD_SHARE = 0.2  # of the training images of a class, as in STL-10
+NO_COLOUR = "no colour"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of a folder.
+
+    Attributes
+    ----------
+    summary
+        What `exemplarcnn.images.check` says of the new set.
+    notes
+        One line for each file that was left out or is worth a word: name and reason.
+    """
+
+    summary: Summary
+    notes: list[str]
+
+
+def import_folder(root: Path, source: Path, config: Config, name: str, test_share: float, unlabelled: bool) -> Imported:
+    """Make a folder of images the project's data, recorded in DVC.
+
+    Parameters
+    ----------
+    root
+        The project's root, which holds ``data/`` and ``data.dvc``.
+    source
+        Image files of any kind and size, at any depth. A folder on the first level is the label of all that is in it,
+        if there are two such at least; images beside these folders have none. If the first level has the folders
+        ``train`` and ``test`` (or ``val``), these are the split, and labels are on the second level.
+    config
+        What images can be used (``audit``), images a class that cross-validation needs, and processes.
+    name
+        What the set is called in reports.
+    test_share
+        Share of each class that is set aside for testing, 0–1, unless the folder is split already.
+    unlabelled
+        Take no folder for a label.
+
+    Returns
+    -------
+    Imported
+        The set, and each file that was left out.
+
+    Raises
+    ------
+    DataError
+        If there are too few images, too many classes, or the disk refuses; ``data/`` is then as it was.
+    """
+    folder = ImageFolder(source)
+    staging = download.beside(root / "data", "import")
+    download.remove(staging)
+    try:
+        staging.mkdir(parents=True)
+        table = _look(folder, staging / "all.bin", config)
+        table = _mark_copies(table)
+        table = _read_labels(table, unlabelled)
+        table = _choose(table, config.evaluate.inner_folds, test_share)
+        _write(staging, table, config.evaluate.inner_folds)
+        skipped = [f"{file.relative_to(source).as_posix()}: no image by its name" for file in folder.passed_over]
+        grey = table["note"] == NO_COLOUR  # used, and therefore last
+        noted = pd.concat([table[(table["note"] != "") & ~grey], table[grey]])
+        notes = skipped + [f"{file}: {note}" for file, note in zip(noted["file"], noted["note"], strict=True)]
+        about = {
+            "name": name,
+            "files": len(table),
+            "test_share": test_share,
+            "labels": bool((table["part"] != "").any()),
+        }
+        write_json(staging / images.IMPORTED, about | {"left_out": int((table["problem"] != "").sum()) + len(skipped)})
+        summary = download.install(staging, root / "data", move=True, keep_other=False)
+    except OSError as error:
+        raise DataError(
+            f"{staging}: expected to put images of {source} there, found {error}; data/ is unchanged. "
+            "Make room or correct the permissions, then run the command again."
+        ) from error
+    finally:
+        download.remove(staging)
+    download.track(root)
+    return Imported(summary, notes)
+
+
+def _look(folder: ImageFolder, store: Path, config: Config) -> pd.DataFrame:
+    """Read every file once: what can be used is cut and resized and appended to `store`, 96×96×3 bytes an image."""
+    rows: list[dict[str, Any]] = []
+    jobs = (delayed(_look_at)(folder, index, config.audit) for index in range(len(folder)))
+    found = Parallel(n_jobs=config.machine.workers, return_as="generator")(jobs)
+    with store.open("wb") as file:
+        for row, square in tqdm(found, total=len(folder), desc=f"read {folder.path.name}", unit="image"):
+            if square is not None:
+                row["stored"] = file.tell() // images.IMAGE_BYTES
+                file.write(square.tobytes())
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _look_at(folder: ImageFolder, index: int, params: Audit) -> tuple[dict[str, Any], Pixels | None]:
+    row = {"file": folder.name(index), "md5": images.md5_of(folder.files[index]), "height": 0, "width": 0}
+    row |= {"problem": "", "note": "", "stored": -1}
+    try:
+        height, width = folder.size(index)
+        row |= {"height": height, "width": width, "problem": audit.unfit(height, width, params)}
+        image = None if row["problem"] else folder[index]
+    except DataError as error:
+        image = None
+        row["problem"] = f"cannot be read: {error.__cause__}"
+    if image is None:
+        return row, None
+    if audit.colourfulness(image) <= params.grey_up_to:
+        row["note"] = NO_COLOUR
+    return row, images.square(image)
+
+
+def _mark_copies(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out files with the bytes of an earlier one: they could stand on both sides of a split."""
+    whole = table["problem"] == ""
+    first = table[whole].groupby("md5")["file"].transform("first")
+    copies = first[first != table.loc[whole, "file"]]
+    table.loc[copies.index, "problem"] = "the same bytes as " + copies
+    return table.assign(note=table["problem"].where(table["problem"] != "", table["note"]))
+
+
+def _read_labels(table: pd.DataFrame, unlabelled: bool) -> pd.DataFrame:
+    """Tell from the paths what label an image has, and on which side of a split it is; empty where nothing says so."""
+    parts = [file.split("/") for file in table["file"]]
+    tops = {path[0] for path in parts if len(path) > 1}
+    split = bool(tops.intersection(TRAIN)) and bool(tops.intersection(TEST)) and not unlabelled
+    level = 1 if split else 0
+    label = [path[level] if len(path) > level + 1 and not unlabelled else "" for path in parts]
+    side = [_side(path[0]) if split else "" for path in parts]
+    label = ["" if split and path[0] not in TRAIN + TEST else found for path, found in zip(parts, label, strict=True)]
+    table = table.assign(label=label, side=side)
+    names = sorted(set(table.loc[table["problem"] == "", "label"]) - {""})
+    if len(names) > images.MOST_CLASSES:
+        raise DataError(
+            f"found {len(names)} folders of images, expected {images.MOST_CLASSES} classes at most; if they are no "
+            "classes, add --unlabelled."
+        )
+    return table
+
+
+def _side(top: str) -> str:
+    return "train" if top in TRAIN else "test" if top in TEST else ""
+
+
+def _choose(table: pd.DataFrame, least: int, test_share: float) -> pd.DataFrame:
+    """Say of each image that can be used what part it is of: ``train``, ``test``, or none but the pool."""
+    whole = table[table["problem"] == ""]
+    if len(whole) < LEAST:
+        raise DataError(f"found {len(whole)} images that can be used, expected {LEAST} at least; add some.")
+    part = pd.Series("", index=table.index)
+    for label, rows in whole[whole["label"] != ""].groupby("label"):
+        ranked = rows.sort_values(["md5", "file"])
+        count = max(1, round(test_share * len(rows)))
+        tests = ranked.index[:count] if (ranked["side"] == "").all() else ranked.index[ranked["side"] == "test"]
+        trains = ranked.index.difference(tests, sort=False)
+        if len(trains) < least or not len(tests):
+            said = f"the label {label} is not used: {len(trains)} training and {len(tests)} test images, at least "
+            table.loc[rows.index, "note"] = f"{said}{least} and 1 are needed"
+            continue
+        part[tests], part[trains] = "test", "train"
+    if table.loc[part == "train", "label"].nunique() < 2:
+        part[:] = ""
+    return table.assign(part=_thinned(part, table))
+
+
+def _thinned(part: "pd.Series[str]", table: pd.DataFrame) -> "pd.Series[str]":
+    """Keep as many training images as classifiers are trained on, of each class the same share; the rest is pool."""
+    trains = table[part == "train"]
+    if len(trains) > MOST_AT_ONCE:
+        share = MOST_AT_ONCE / len(trains)
+        for _, rows in trains.groupby("label"):
+            ranked = rows.sort_values(["md5", "file"], ascending=False)
+            part[ranked.index[max(1, int(share * len(rows))) :]] = ""
+    return part
+
+
+def _write(staging: Path, table: pd.DataFrame, least: int) -> None:
+    """Write the files of the layout, and a table of what came from where."""
+    stored: Pixels = np.memmap(staging / "all.bin", np.uint8, "r").reshape(-1, images.SIDE, images.SIDE, 3)
+    whole = table[table["problem"] == ""]
+    chosen = {name: whole[whole["part"] == name] for name in ("train", "test") if (whole["part"] == name).any()}
+    # What is tested on is never learned from, with labels or without.
+    pool = whole[whole["part"] != "test"]
+    for name, rows in {**chosen, "unlabeled": pool}.items():
+        images.stream_images(staging / f"{name}_X.bin", _each(stored, rows, name))
+    if chosen:
+        names = sorted(set(chosen["train"]["label"]))
+        for name, rows in chosen.items():
+            images.write_labels(staging / f"{name}_y.bin", [names.index(label) for label in rows["label"]])
+        images.write_class_names(staging / "class_names.txt", names)
+        images.write_folds(staging / "fold_indices.txt", _folds(chosen["train"], least))
+        known = pool["label"].where(pool["label"].isin(names), "")
+        truth = {"index": np.arange(len(pool)), "class": known.to_numpy(), "original": ""}
+        write_table(staging / "truth.csv", pd.DataFrame(truth))
+    table = table.assign(index=-1, pool_index=-1)
+    for rows in chosen.values():
+        table.loc[rows.index, "index"] = np.arange(len(rows))
+    table.loc[pool.index, "pool_index"] = np.arange(len(pool))
+    columns = ["file", "md5", "height", "width", "label", "part", "index", "pool_index", "note"]
+    write_table(staging / PROVENANCE, table[columns])
+    del stored
+    (staging / "all.bin").unlink()
+
+
+def _each(stored: Pixels, rows: pd.DataFrame, name: str) -> Iterator[Pixels]:
+    for place in tqdm(rows["stored"], desc=f"write {name}", unit="image"):
+        yield stored[place]
+
+
+def _folds(train: pd.DataFrame, least: int) -> list[list[int]]:
+    """Take a fifth of the training images of each class for each of ten folds, but what cross-validation needs."""
+    places = train.reset_index(drop=True)
+    folds = []
+    for fold in range(images.FOLDS):
+        ranks = places["md5"].map(lambda md5, fold=fold: hashlib.md5(f"{fold} {md5}".encode()).hexdigest())
+        ordered = places.assign(rank=ranks).sort_values("rank")
+        some = [rows.index[: max(least, round(FOLD_SHARE * len(rows)))] for _, rows in ordered.groupby("label")]
+        folds.append(sorted(int(place) for rows in some for place in rows))
+    return folds

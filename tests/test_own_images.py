@@ -1,0 +1,290 @@
+"""A folder of images becomes a data set: what goes where, what is left out, and that nothing is lost on the way."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import ExifTags, Image
+
+from exemplarcnn import download, images, own_images
+from exemplarcnn.config import Config, compose
+from exemplarcnn.images import DataError, ImageFile
+from exemplarcnn.own_images import Imported, import_folder
+
+CONF = Path(__file__).parents[1] / "conf"
+SIZES = {"ant": 30, "bee": 20, "cow": 14}
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    values = compose(CONF, "own")
+    values["machine"]["workers"] = 1
+    return Config.model_validate(values)
+
+
+@pytest.fixture(autouse=True)
+def tracked(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """DVC takes seconds; tests/test_download.py has its part, tests/pipeline/test_own_images.py the whole."""
+    roots: list[Path] = []
+    monkeypatch.setattr(download, "track", roots.append)
+    return roots
+
+
+def draw(file: Path, number: int, height: int = 40, width: int = 52) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(file)
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    folder, number = tmp_path / "zoo", 0
+    for name, count in SIZES.items():
+        for _ in range(count):
+            draw(folder / name / f"{number:03}.png", number)
+            number += 1
+    for _ in range(6):
+        draw(folder / f"{number:03}.png", number)
+        number += 1
+    return folder
+
+
+def done(root: Path, source: Path, config: Config, share: float = 0.3, unlabelled: bool = False) -> Imported:
+    return import_folder(root, source, config, "zoo", share, unlabelled)
+
+
+def provenance(root: Path) -> pd.DataFrame:
+    return pd.read_csv(root / "data/provenance.csv", keep_default_na=False)
+
+
+def test_every_image_is_where_the_table_says(
+    tmp_path: Path, labelled: Path, config: Config, tracked: list[Path]
+) -> None:
+    found = done(tmp_path, labelled, config)
+    assert tracked == [tmp_path]
+    assert found.notes == []
+    table = provenance(tmp_path)
+    assert table["file"].tolist() == sorted(table["file"])
+    assert len(table) == sum(SIZES.values()) + 6
+    names = images.read_class_names(tmp_path / "data/class_names.txt")
+    assert names == sorted(SIZES)
+    pools = {name: ImageFile(tmp_path / f"data/{name}_X.bin") for name in images.SPLITS}
+    labels = {name: images.read_labels(tmp_path / f"data/{name}_y.bin", len(pools[name])) for name in ("train", "test")}
+    for row in table.itertuples():
+        with Image.open(labelled / str(row.file)) as image:
+            pixels = images.square(np.array(image))
+        assert (row.height, row.width) == (40, 52)
+        if row.pool_index >= 0:
+            assert np.array_equal(pools["unlabeled"][row.pool_index], pixels)
+        assert (row.pool_index < 0) == (row.part == "test"), "what is tested on is never learned from"
+    for part in ("train", "test"):
+        rows = table[table["part"] == part]
+        assert rows["index"].tolist() == list(range(len(pools[part])))
+        assert [names[label] for label in labels[part]] == rows["label"].tolist()
+        for file, index in zip(rows["file"], rows["index"], strict=True):
+            with Image.open(labelled / file) as image:
+                assert np.array_equal(pools[part][index], images.square(np.array(image)))
+
+
+def test_each_class_is_split_by_the_share(tmp_path: Path, labelled: Path, config: Config) -> None:
+    summary = done(tmp_path, labelled, config).summary
+    counts = provenance(tmp_path).groupby(["label", "part"]).size().to_dict()
+    expected = {("", ""): 6}
+    for name, size in SIZES.items():
+        expected |= {(name, "test"): round(0.3 * size), (name, "train"): size - round(0.3 * size)}
+    assert counts == expected
+    assert (summary["train"], summary["test"], summary["unlabeled"]) == (45, 19, 51)
+    assert summary["dataset"] == "zoo"
+    about = json.loads((tmp_path / "data/import.json").read_text())
+    assert about == {"name": "zoo", "files": 70, "test_share": 0.3, "labels": True, "left_out": 0}
+
+
+def test_folds_have_of_each_class_what_cross_validation_needs(tmp_path: Path, labelled: Path, config: Config) -> None:
+    done(tmp_path, labelled, config)
+    train = provenance(tmp_path).query("part == 'train'")["label"].to_numpy()
+    folds = images.read_folds(tmp_path / "data/fold_indices.txt", len(train))
+    assert len({tuple(fold) for fold in folds}) > 1
+    for fold in folds:
+        names, counts = np.unique(train[fold], return_counts=True)
+        assert names.tolist() == sorted(SIZES)
+        assert counts.tolist() == [5, 5, 5]
+
+
+def test_what_is_known_of_the_pool_is_the_labels_of_training_images(
+    tmp_path: Path, labelled: Path, config: Config
+) -> None:
+    done(tmp_path, labelled, config)
+    truth = pd.read_csv(tmp_path / "data/truth.csv", keep_default_na=False)
+    pool = provenance(tmp_path).query("pool_index >= 0").sort_values("pool_index")
+    assert truth["class"].tolist() == pool["label"].tolist()
+    assert truth["index"].tolist() == list(range(len(pool)))
+
+
+def test_the_same_files_give_the_same_set_and_others_hardly_move_it(
+    tmp_path: Path, labelled: Path, config: Config
+) -> None:
+    done(tmp_path, labelled, config)
+    first = {file.name: file.read_bytes() for file in (tmp_path / "data").iterdir()}
+    two = Config.model_validate(
+        config.model_dump(by_alias=True) | {"machine": config.machine.model_copy(update={"workers": 2})}
+    )
+    done(tmp_path, labelled, two)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "data").iterdir()} == first
+    before = provenance(tmp_path).set_index("file")["part"]
+    for number in range(1000, 1010):
+        draw(labelled / "ant" / f"{number}.png", number)
+    done(tmp_path, labelled, config)
+    after = provenance(tmp_path).set_index("file")["part"].reindex(before.index)
+    assert (before != after).sum() <= 3, "a threshold moves by three images at most"
+
+
+def test_without_folders_there_are_no_labels(tmp_path: Path, labelled: Path, config: Config) -> None:
+    summary = done(tmp_path, labelled, config, unlabelled=True).summary
+    assert (summary["train"], summary["test"], summary["unlabeled"]) == (0, 0, 70)
+    assert summary["fold_sizes"] == summary["class_names"] == []
+    names = {file.name for file in (tmp_path / "data").iterdir()}
+    assert names == {"unlabeled_X.bin", "provenance.csv", "import.json"}
+    assert images.check(tmp_path / "data") == summary
+    with pytest.raises(DataError, match=r"no labelled images.*own_unlabelled"):
+        images.open_pool(tmp_path / "data", "train")
+
+
+def test_one_folder_is_no_label(tmp_path: Path, labelled: Path, config: Config) -> None:
+    for name in ("bee", "cow"):
+        shutil.rmtree(labelled / name)
+    for number in range(500, 520):
+        draw(labelled / f"{number}.png", number)
+    assert done(tmp_path, labelled, config).summary["train"] == 0
+
+
+def test_a_class_that_is_too_small_goes_without_its_label_and_is_told(
+    tmp_path: Path, labelled: Path, config: Config
+) -> None:
+    for number in range(500, 506):
+        draw(labelled / "dodo" / f"{number}.png", number)
+    found = done(tmp_path, labelled, config)
+    assert found.summary["class_names"] == sorted(SIZES)
+    assert len(found.notes) == 6
+    assert "dodo/500.png: the label dodo is not used: 4 training and 2 test images, at least 5 and 1 are needed" in (
+        found.notes
+    )
+    dodo = provenance(tmp_path).query("label == 'dodo'")
+    assert (dodo["pool_index"] >= 0).all(), "the images are used all the same"
+    truth = pd.read_csv(tmp_path / "data/truth.csv", keep_default_na=False)
+    assert "dodo" not in set(truth["class"])
+
+
+def test_a_split_that_is_there_is_kept(tmp_path: Path, config: Config) -> None:
+    folder, number = tmp_path / "split", 0
+    for side, count in (("train", 15), ("val", 4)):
+        for name in ("ant", "bee"):
+            for _ in range(count):
+                draw(folder / side / name / f"{number}.png", number)
+                number += 1
+    for _ in range(20):
+        draw(folder / "unlabeled" / "any" / f"{number}.png", number)
+        number += 1
+    summary = done(tmp_path, folder, config, share=0.9).summary
+    assert (summary["train"], summary["test"], summary["unlabeled"]) == (30, 8, 50)
+    table = provenance(tmp_path)
+    assert set(table.loc[table["part"] == "test", "file"].str.split("/").str[0]) == {"val"}
+    assert summary["class_names"] == ["ant", "bee"]
+
+
+def test_odd_files_are_named_and_the_rest_is_used(tmp_path: Path, labelled: Path, config: Config) -> None:
+    ant = labelled / "ant"
+    (ant / "broken.jpg").write_bytes(b"no image")
+    (ant / "notes.txt").write_text("no image")
+    whole = ant / "cut.png"
+    draw(whole, 700)
+    whole.write_bytes(whole.read_bytes()[:2000])
+    Image.new("L", (60, 60), 90).save(ant / "grey.png")
+    Image.new("RGB", (8, 8)).save(ant / "tiny.png")
+    Image.new("RGB", (9000, 6000)).save(ant / "huge.png")
+    shutil.copy(ant / "000.png", labelled / "bee" / "copy.png")
+    Image.new("RGBA", (50, 50), (200, 30, 30, 128)).save(ant / "clear.png")
+    Image.fromarray(np.full((50, 50), 40_000, np.uint16)).save(ant / "deep.png")
+    found = done(tmp_path, labelled, config)
+    told = {note.split(": ")[0]: note.split(": ", 1)[1] for note in found.notes}
+    assert told.pop("ant/broken.jpg").startswith("cannot be read: ")
+    assert told.pop("ant/cut.png").startswith("cannot be read: ")
+    assert told.pop("ant/tiny.png").startswith("too small: 8×8")
+    assert told.pop("ant/huge.png").startswith("too large: 6000×9000")
+    assert told.pop("ant/notes.txt") == "no image by its name"
+    assert told.pop("bee/copy.png") == "the same bytes as ant/000.png"
+    assert {told.pop(name) for name in ("ant/grey.png", "ant/deep.png")} == {"no colour"}
+    assert told == {}
+    table = provenance(tmp_path).set_index("file")
+    for name in ("ant/broken.jpg", "ant/cut.png", "ant/tiny.png", "ant/huge.png", "bee/copy.png"):
+        assert (table.loc[name, "part"], table.loc[name, "pool_index"]) == ("", -1)
+    about = json.loads((tmp_path / "data/import.json").read_text())
+    assert about["left_out"] == 6
+    for name in ("ant/grey.png", "ant/clear.png", "ant/deep.png"):
+        assert table.loc[name, "part"] in ("train", "test")
+
+
+def test_photographs_are_turned_upright(tmp_path: Path, labelled: Path, config: Config) -> None:
+    pixels = np.zeros((60, 40, 3), np.uint8)
+    pixels[:30] = 255
+    lying = Image.fromarray(np.rot90(pixels).copy())
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    lying.save(labelled / "photo.png", exif=exif)
+    done(tmp_path, labelled, config)
+    row = provenance(tmp_path).set_index("file").loc["photo.png"]
+    assert (row["height"], row["width"]) == (60, 40)
+    upright = ImageFile(tmp_path / "data/unlabeled_X.bin")[int(row["pool_index"])]
+    assert upright[:40].mean() > 250
+    assert upright[-40:].mean() < 5
+
+
+def test_too_few_images(tmp_path: Path, config: Config) -> None:
+    for number in range(own_images.LEAST - 1):
+        draw(tmp_path / "few" / f"{number}.png", number)
+    with pytest.raises(DataError, match="found 49 images that can be used, expected 50 at least"):
+        done(tmp_path, tmp_path / "few", config)
+    assert not (tmp_path / "data").exists()
+    assert not list(tmp_path.glob(".data*")), "nothing unfinished stays"
+
+
+def test_too_many_folders(tmp_path: Path, config: Config) -> None:
+    for number in range(256):
+        draw(tmp_path / "many" / f"class {number}" / "one.png", number, 33, 33)
+    with pytest.raises(DataError, match=r"found 256 folders of images, expected 255 classes at most.*--unlabelled"):
+        done(tmp_path, tmp_path / "many", config)
+
+
+def test_more_training_images_than_classifiers_take(
+    tmp_path: Path, labelled: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_images, "MOST_AT_ONCE", 30)
+    summary = done(tmp_path, labelled, config).summary
+    assert summary["train"] == 14 + 9 + 6
+    assert summary["unlabeled"] == 51, "the others stay in the pool"
+    truth = pd.read_csv(tmp_path / "data/truth.csv", keep_default_na=False)
+    assert (truth["class"] != "").sum() == 45
+
+
+def test_a_full_disk_leaves_the_old_data(
+    tmp_path: Path, labelled: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(tmp_path, labelled, config)
+    before = {file.name: hashlib.md5(file.read_bytes()).hexdigest() for file in (tmp_path / "data").iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(images, "stream_images", full)
+    with pytest.raises(DataError, match=r"No space left.*data/ is unchanged"):
+        done(tmp_path, labelled, config, unlabelled=True)
+    assert {file.name: hashlib.md5(file.read_bytes()).hexdigest() for file in (tmp_path / "data").iterdir()} == before
+
+
+def test_the_second_pool_of_other_data_does_not_stay(tmp_path: Path, labelled: Path, config: Config) -> None:
+    draw(tmp_path / "data/other/1.png", 1)
+    assert done(tmp_path, labelled, config).summary["other"] is None
+    assert not (tmp_path / "data/other").exists()
