@@ -63,6 +63,8 @@ def check() -> None:
         params = config.load(PARAMS)
         typer.echo(f"{PARAMS}: profile {params.profile}, seed {params.seed}, trains {', '.join(params.trained)}")
         _describe_data(images.check(paths.DATA))
+        if params.rows and not images.has_labels(paths.DATA):
+            raise images.DataError(images.NO_LABELS)
 
 
 @app.command()

@@ -110,8 +110,10 @@ def _opened(model: str, config: Config) -> Iterator[Encoder]:
                     "address, such as models:/exemplarcnn-classifier@champion"
                 )
             svm = paths.classifiers(model) / "all.safetensors"
-            names = images.read_class_names(paths.CLASS_NAMES) if svm.exists() else []
-            encoder.pack(packed, paths.model(model), config.features, svm if svm.exists() else None, names)
+            # Where nothing is evaluated, one of other images may lie there still.
+            tested = model in config.evaluated and svm.exists()
+            names = images.read_class_names(paths.CLASS_NAMES) if tested else []
+            encoder.pack(packed, paths.model(model), config.features, svm if tested else None, names)
         yield Encoder(packed, config.machine.device)
 
 

@@ -96,6 +96,11 @@ def register(config: Config, variants: list[str], crown: bool = False) -> Iterat
         If the store cannot be reached.
     """
     known = [name for name in config.trained if name in config.evaluated]
+    if not known:
+        raise RegistryError(
+            "nothing is evaluated, as with images that have no labels, so that no version could be told from another; "
+            "`exemplarcnn embed FOLDER --model VARIANT` uses a network without the registry"
+        )
     for name in variants:
         if name not in known:
             raise RegistryError(f"no trained and evaluated variant {name!r}; there are: {', '.join(known)}")
