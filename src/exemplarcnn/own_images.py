@@ -132,7 +132,8 @@ def _look_at(folder: ImageFolder, index: int, params: Audit) -> tuple[dict[str, 
         image = None if row["problem"] else folder[index]
     except DataError as error:
         image = None
-        row["problem"] = f"cannot be read: {error.__cause__}"
+        # Where the folder lies is no part of the set.
+        row["problem"] = "cannot be read: " + str(error.__cause__).replace(str(folder.path), "").strip()
     if image is None:
         return row, None
     if audit.colourfulness(image) <= params.grey_up_to:
