@@ -405,6 +405,12 @@ def test_where_nothing_is_known_of_the_images(results: dict[str, Any]) -> None:
     assert "ROC" not in text
 
 
+def test_of_images_that_are_not_the_papers_its_figures_are_not_shown(results: dict[str, Any]) -> None:
+    rows = [row | {"paper": None} for row in results["rows"]]
+    assert "Paper, on all of STL-10 (%)" not in frame(results | {"rows": rows})
+    assert "not ours" not in markdown(results | {"rows": rows})
+
+
 # The surrogate task, and images without labels
 
 
