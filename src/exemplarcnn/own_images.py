@@ -22,9 +22,8 @@ from exemplarcnn.files import write_json, write_table
 from exemplarcnn.images import DataError, ImageFolder, Pixels, Summary
 
 PROVENANCE = "provenance.csv"
-# Folders of a set that somebody has split already; the first two must be there.
+# Folders of a set that somebody has split already; what lies in others has no label then.
 TRAIN, TEST = ("train",), ("test", "val")
-UNLABELLED = ("unlabeled", "unlabelled")
 LEAST = 50  # images, or clustering a half of them says nothing
 FOLD_SHARE = 0.2  # of the training images of a class, as in STL-10
 NO_COLOUR = "no colour"
@@ -152,15 +151,12 @@ def _mark_copies(table: pd.DataFrame) -> pd.DataFrame:
 
 def _read_labels(table: pd.DataFrame, unlabelled: bool) -> pd.DataFrame:
     """Tell from the paths what label an image has, and on which side of a split it is; empty where nothing says so."""
-    parts = [file.split("/") for file in table["file"]]
-    tops = {path[0] for path in parts if len(path) > 1}
-    split = bool(tops.intersection(TRAIN)) and bool(tops.intersection(TEST)) and not unlabelled
-    level = 1 if split else 0
-    label = [path[level] if len(path) > level + 1 and not unlabelled else "" for path in parts]
-    side = [_side(path[0]) if split else "" for path in parts]
-    label = ["" if split and path[0] not in TRAIN + TEST else found for path, found in zip(parts, label, strict=True)]
-    table = table.assign(label=label, side=side)
-    names = sorted(set(table.loc[table["problem"] == "", "label"]) - {""})
+    paths = [file.split("/") for file in table["file"]]
+    tops = {path[0] for path in paths if len(path) > 1}
+    split = bool(tops.intersection(TRAIN)) and bool(tops.intersection(TEST))
+    found = [("", "") if unlabelled else _read_path(path, split) for path in paths]
+    table = table.assign(side=[side for side, _ in found], label=[label for _, label in found])
+    names = set(table.loc[table["problem"] == "", "label"]) - {""}
     if len(names) > images.MOST_CLASSES:
         raise DataError(
             f"found {len(names)} folders of images, expected {images.MOST_CLASSES} classes at most; if they are no "
@@ -169,8 +165,12 @@ def _read_labels(table: pd.DataFrame, unlabelled: bool) -> pd.DataFrame:
     return table
 
 
-def _side(top: str) -> str:
-    return "train" if top in TRAIN else "test" if top in TEST else ""
+def _read_path(path: list[str], split: bool) -> tuple[str, str]:
+    """Return the side of the split, and the label, that the folders on the way to a file name."""
+    if not split:
+        return "", path[0] if len(path) > 1 else ""
+    side = "train" if path[0] in TRAIN else "test" if path[0] in TEST else ""
+    return side, path[1] if side and len(path) > 2 else ""
 
 
 def _choose(table: pd.DataFrame, least: int, test_share: float) -> pd.DataFrame:
