@@ -251,6 +251,11 @@ def test_too_few_images(tmp_path: Path, config: Config) -> None:
     assert not list(tmp_path.glob(".data*")), "nothing unfinished stays"
 
 
+def test_no_folder(tmp_path: Path, config: Config) -> None:
+    with pytest.raises(DataError, match="nowhere: found no such folder, expected one of images"):
+        done(tmp_path, tmp_path / "nowhere", config)
+
+
 def test_too_many_folders(tmp_path: Path, config: Config) -> None:
     for number in range(256):
         draw(tmp_path / "many" / f"class {number}" / "one.png", number, 33, 33)

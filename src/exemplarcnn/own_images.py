@@ -75,6 +75,8 @@ def import_folder(root: Path, source: Path, config: Config, name: str, test_shar
     DataError
         If there are too few images, too many classes, or the disk refuses; ``data/`` is then as it was.
     """
+    if not source.is_dir():
+        raise DataError(f"{source}: found no such folder, expected one of images; name the folder that holds them.")
     folder = ImageFolder(source)
     staging = download.beside(root / "data", "import")
     download.remove(staging)
