@@ -111,7 +111,8 @@ def test_rivals_and_controls_are_entries_of_params(finished: Project) -> None:
         values["derived"] = {"random": {"table": "clustered", "rule": "random"}}
         values["trained"]["clustered"]["cluster_features"] = True
         budget = {"patches_per_image": None, "patches": 100}
-        values["described"] = {"first": values["features"] | {"of": "baseline", "layers": ["conv1"]}}
+        first = {"of": "baseline", "weights": "trained", "features": values["features"] | {"layers": ["conv1"]}}
+        values["described"]["first"] = first
         values["trained"]["short"] = values["trained"]["clustered"] | budget | {"cluster_features": False}
 
     before = (finished.folder / "params.yaml").read_text()
