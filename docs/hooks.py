@@ -24,12 +24,17 @@ def _present(entry: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Take what git tracks or would track, in place of the content of one folder."""
+    """Take the files that git knows, and new ones of docs/, in place of those of one folder."""
     for file in list(files.src_uris.values()):
         if file.src_dir == config.docs_dir:
             files.remove(file)
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    for path in subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0"):
+    for path in [*_listed(), *_listed("--others", "--exclude-standard", "docs")]:
         if not path.startswith((".", "sample-images/")) and (ROOT / path).is_file():
             files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
     return files
+
+
+def _listed(*arguments: str) -> list[str]:
+    command = ["git", "ls-files", "-z", *arguments]
+    listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return listing.split("\0")[:-1]
