@@ -94,11 +94,10 @@ def wait_for_a_stage(project: Project, running: "subprocess.Popen[str]") -> None
 @pytest.mark.parametrize("stage", STAGES)
 def test_ctrl_c_in_each_stage(project: Project, stage: str, whole_again: dict[str, str]) -> None:
     times = json.loads((project.folder / "work/timings.json").read_text())
-    usual = times.get(stage) or times[f"control@{stage}"]
     running = start(project, "repro", "-f", "-s", stage)
     wait_for_a_stage(project, running)
     # Within its work, as far as that can be told: libraries take two seconds to come, more or less.
-    time.sleep(min(2 + usual["seconds"] / 2, 8))
+    time.sleep(min(2 + times[stage]["seconds"] / 2, 8))
     os.killpg(running.pid, signal.SIGINT)
     said, _ = running.communicate(timeout=120)
     # DVC itself may have something to say of its own last moments.
