@@ -197,6 +197,29 @@ def test_names_tell_what_was_changed(store: Any, folder: Path, pipeline: Pipelin
     assert only(store, other).info.run_name == "train baseline tiny_bench seed 0 train.epochs=7"
 
 
+def test_a_run_says_who_made_it(
+    store: Any, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "alice")
+    record = pipeline.train()
+    with tracking.run("train", "baseline", config):
+        pass
+    assert only(store, record).data.tags["mlflow.user"] == "alice"
+
+
+def test_a_user_without_a_name_can_log(
+    store: Any, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    record = pipeline.train()
+    with tracking.run("train", "baseline", config):
+        pass
+    assert "mlflow.user" not in only(store, record).data.tags
+
+
 def test_a_commit_that_has_the_result_is_kept(store: Any, folder: Path, pipeline: Pipeline, config: Config) -> None:
     record = pipeline.train()
     first = repository(folder)

@@ -7,6 +7,7 @@ whether it was logged while the stage ran, or afterwards by `send`: where DVC sk
 after the server had been down. No run id enters a result, and a store that fails never stops a stage.
 """
 
+import getpass
 import json
 import logging
 import math
@@ -294,6 +295,8 @@ def _create(client: Any, record: Record, records: dict[str, Record], config: Con
     tags = {"kind": kind, "variant": variant, "identity": record.identity, "profile": config.profile}
     tags |= {"mlflow.source.git.commit": store.commit(), "data.md5": data_digest(paths.DATA)} | marks
     tags |= {"mlflow.source.name": f"dvc repro {record.stage}", "mlflow.source.type": "LOCAL"}
+    with suppress(KeyError, OSError):  # a user without a name, as in some containers
+        tags["mlflow.user"] = getpass.getuser()
     if parent:
         tags["mlflow.parentRunId"] = parent.info.run_id
     name = _name(record, records, config)
