@@ -19,8 +19,6 @@ def run(_: str, config: Config) -> None:
     """Write ``audit/POOL.csv`` for each pool, ``audit/duplicates.csv``, ``metrics/audit.json`` and galleries."""
     images.check(paths.DATA)
     labelled = ("train", "test") if images.has_labels(paths.DATA) else ()
-    if config.rows and not labelled:  # told before any work, not when the networks are trained
-        raise images.DataError(images.NO_LABELS)
     names = dict.fromkeys((*config.pools, *labelled))
     pools = {name: images.open_pool(paths.DATA, name) for name in names}
     found = {name: audit.inspect(pool, config.audit) for name, pool in pools.items()}
