@@ -102,7 +102,7 @@ def test_ctrl_c_in_each_stage(project: Project, stage: str, whole_again: dict[st
     said, _ = running.communicate(timeout=120)
     # DVC itself may have something to say of its own last moments.
     assert str(project.folder / "src") not in said, said
-    if running.returncode == 0:  # it was faster than the signal
+    if running.returncode == 0 or "Use `dvc push`" in said:  # it was faster than the signal; DVC's last words
         return
     # -2: the signal came before or after Python could act on it.
     assert "interrupted" in said.lower() or "exited with -2" in said, said
