@@ -426,9 +426,8 @@ def test_how_well_networks_tell_their_surrogate_classes_apart(results: dict[str,
 
 def test_without_labels_there_are_features_and_clusters_and_it_says_so() -> None:
     config = Config.model_validate(compose(CONF, "own_unlabelled"))
-    data = summary() | Summary(  # type: ignore[typeddict-item]
-        dataset="photos", train=0, test=0, unlabeled=50, other=None, fold_sizes=[], class_names=[]
-    )
+    data = summary()
+    data.update(dataset="photos", train=0, test=0, unlabeled=50, fold_sizes=[], class_names=[])
     sets = {name: {"classes": 20, "images": 50, "train_patches": 100} for name in config.trained}
     outliers = OUTLIERS | {"out_of_distribution": None}
     found: tuple[Any, ...] = ({}, {}, np.empty(0, np.int64), {"clustered": GROUPING}, sets, dict.fromkeys(sets, 0.5))
