@@ -105,6 +105,7 @@ def test_a_folder_without_labels_ends_with_features_and_clusters(project: Projec
     project.run("exemplarcnn", "page")
     page = (project.folder / "reports/index.html").read_text()
     assert "The images have no labels, so that nothing was tested" in page
+    assert "Confusion matrix" not in page, "those of the labelled images before still lie there"
     assert "The images have no labels" in project.run("exemplarcnn", "show").stdout
     project.run("exemplarcnn", "embed", str(source), "--model", "clustered", "--out", "features.npy")
     assert len(pd.read_csv(project.folder / "features.csv")) == 75
