@@ -1,17 +1,27 @@
-# Two commands for a fresh machine: `make demo` and `make test`. PYTHON chooses the interpreter for the environment.
+# Two commands for a fresh machine: `make demo` and `make test`. PYTHON chooses the interpreter for the environment,
+# TEST_PROCESSES how many processes share the tests.
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 export BASE ?= HEAD^
+TEST_PROCESSES ?= auto
+# The tests of a file stay together, in their order; the files of tests/pipeline, which take longest, come first.
+PYTEST := pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test lint lint-workflows docs diff newest ui stl10 clean
+.PHONY: demo test test-fast smoke lint lint-workflows docs diff newest ui stl10 clean
 
 demo: .venv/ready  ## Fetch the embedded sample, run the pipeline, print the table
 	dvc pull -q data.dvc && dvc repro && { exemplarcnn log || true; } && exemplarcnn page && exemplarcnn show
 
 test: .venv/ready  ## All tests
-	dvc pull -q data.dvc && pytest
+	dvc pull -q data.dvc && $(PYTEST)
+
+test-fast: .venv/ready  ## Tests of every module, in a minute or so: before each commit
+	dvc pull -q data.dvc && $(PYTEST) -m 'not slow'
+
+smoke: .venv/ready  ## Every experiment at its smallest (profile tiny_bench), in place of what params.yaml asks for
+	dvc pull -q data.dvc && exemplarcnn profile tiny_bench && dvc repro && exemplarcnn log && exemplarcnn compare
 
 lint: .venv/ready  ## Lint, format and types
 	ruff check . && ruff format --check . && mypy

@@ -191,6 +191,7 @@ def test_marks_on_known_defects(tmp_path: Path) -> None:
     assert marks(table, groups, tmp_path / "missing.csv") is None
 
 
+@pytest.mark.slow
 def test_what_is_planted_in_another_sample_is_found(tmp_path: Path) -> None:
     """In one drawn from another seed than the embedded one, on which the limits were chosen."""
     from exemplarcnn import duplicates

@@ -23,7 +23,6 @@ from exemplarcnn.config import Train
 from .test_training import (
     Interruption,
     built,
-    one_thread,
     same,
     stop_after,
     surrogate_set,
@@ -32,7 +31,7 @@ from .test_training import (
     weights,
 )
 
-__all__ = ["one_thread", "surrogate_set"]  # fixtures
+__all__ = ["surrogate_set"]  # a fixture
 
 ROW = Epoch(1, 0.1, 2.0, 0.25, 2.5, 0.2)
 TENSORS = {"network.a": torch.arange(6.0).reshape(2, 3), "momentum.a": torch.ones(2, 3)}
@@ -140,6 +139,7 @@ t.trainer(folder / "set", folder / "work" / "c").run()
 """
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_grow_keeps_the_last_checkpoint(surrogate_set: Path, tmp_path: Path) -> None:
     path = tmp_path / "work" / "c"
     with pytest.raises(Interruption):
@@ -272,6 +272,7 @@ def start(tmp_path: Path, minutes: float) -> Any:
     return process
 
 
+@pytest.mark.slow
 def test_killed_ten_times_at_random_moments(surrogate_set: Path, tmp_path: Path) -> None:
     expected, tensors = whole_training(surrogate_set, tmp_path)
     draw = random.Random(0)
@@ -299,6 +300,7 @@ def test_killed_ten_times_at_random_moments(surrogate_set: Path, tmp_path: Path)
     assert same(load_file(path), load_file(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_saves_first(surrogate_set: Path, tmp_path: Path, number: signal.Signals) -> None:
     expected, tensors = whole_training(surrogate_set, tmp_path)
@@ -327,7 +329,8 @@ def test_a_second_ctrl_c_is_obeyed_at_once(
         monkeypatch.setattr("exemplarcnn.training.time.monotonic", lambda: next(now))
         for number in range(4):
             reached.append(number)
-            os.kill(os.getpid(), signal.SIGINT)
+            # To this thread, which then acts on it at once; `os.kill` leaves it to the system which thread is told.
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(run, "step", step)
     with pytest.raises(KeyboardInterrupt):
@@ -354,7 +357,7 @@ def test_stopped_between_two_steps_of_an_epoch(
         inner(*batch)
         steps.append(1)
         if len(steps) == 3 + at:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(run, "step", step)
     with pytest.raises(KeyboardInterrupt):

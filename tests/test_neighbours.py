@@ -194,6 +194,7 @@ with distributed.processes():
 """
 
 
+@pytest.mark.slow
 def test_several_processes_change_nothing(tmp_path: Path) -> None:
     points = features(5, 100, 40)
     np.save(tmp_path / "points.npy", points)

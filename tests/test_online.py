@@ -21,9 +21,7 @@ from exemplarcnn.training import Trainer
 
 from . import defaults
 from .test_recipe import photo
-from .test_training import Interruption, one_thread, same, stop_after, train_params, weights
-
-__all__ = ["one_thread"]  # a fixture
+from .test_training import Interruption, same, stop_after, train_params, weights
 
 CPU = torch.device("cpu")
 # Two classes, of two images and of one; the images of a class are not next to each other in the pool.

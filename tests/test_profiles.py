@@ -56,6 +56,7 @@ def test_network_and_optimiser_at_full_size(name: str) -> None:
     assert rates == {"paper": {0.1, 0.025, 0.2}, "code": {0.01, 0.0025, 0.02}}[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["paper", "code"])
 def test_the_class_tables_at_full_size(name: str) -> None:
     config = profile(name)

@@ -53,6 +53,7 @@ def test_is_a_complete_data_folder(folder: Path) -> None:
     assert stated["counts"] == {"unlabeled": 540, "train": 300, "test": 500, "other": 60}
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes(folder: Path, tmp_path: Path) -> None:
     sample.write_sample(tmp_path, SEED)
     names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())

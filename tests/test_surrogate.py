@@ -228,6 +228,7 @@ def test_more_anchors_keep_the_first(pool: ImageFolder) -> None:
 # Whole sets
 
 
+@pytest.mark.slow
 def test_set_does_not_depend_on_the_number_of_workers(
     pool: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -461,6 +462,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_killed_process_is_continued_and_its_workers_end_with_it(tmp_path: Path) -> None:
     (tmp_path / "draw.py").write_text(SCRIPT)
     write_images(tmp_path / "pool.bin", np.random.default_rng(0).integers(0, 256, (60, 96, 96, 3), dtype=np.uint8))

@@ -156,6 +156,7 @@ def test_weights_are_within_tol_of_the_best() -> None:
         assert np.linalg.norm(fit(coordinates, signs, C, tol) - best, axis=0).max() <= tol
 
 
+@pytest.mark.slow
 def test_long_features_and_large_c_are_no_trouble() -> None:
     generator = np.random.default_rng(0)
     features = 400 * np.abs(generator.normal(size=(150, 300))) * generator.lognormal(sigma=1.5, size=300) / 300**0.5

@@ -1,7 +1,7 @@
 """Images become features: pooled maps of a network, or plain pixels (docs/method.md, sections 4 and 5.1).
 
-Images go through the network in chunks of one fixed size, the last one padded, so that neither the number of
-images nor their order can change a feature.
+Images go through the network in chunks of one fixed size, the last one padded, so that neither the number of images
+nor the other ones can change a feature; another place in the order can change its last bits.
 """
 
 from collections.abc import Callable

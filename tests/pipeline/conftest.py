@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
+
+from . import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,8 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 class Project:
     """A folder with the pipeline, its data and a git repository of its own."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, commands: Path):
+        self.folder, self.commands = folder, commands
+        folder.mkdir()
         for name in ("src", "conf"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         shutil.copytree(ROOT / "data", folder / "data")
@@ -33,10 +38,31 @@ class Project:
         self.git("add", "-A")
         self.git("-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "tiny")
 
+    def copy(self, folder: Path) -> "Project":
+        """Copy the project as it stands, with its history and its store, to a folder that does not exist yet."""
+        made = object.__new__(Project)
+        made.folder, made.commands = folder, self.commands
+        shutil.copytree(self.folder, folder, symlinks=True)
+        if (store := folder / "mlflow.db").exists():
+            old, new = (f"file://{place}/" for place in (self.folder, folder))
+            with sqlite3.connect(store) as database:
+                for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+                    database.execute(f"update {table} set {column} = replace({column}, ?, ?)", (old, new))
+        return made
+
     @property
     def environment(self) -> dict[str, str]:
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
+        """For processes that start in a moment: see warm.py."""
+        return self._environment(self.commands, Path(sys.executable).parent)
+
+    @property
+    def cold_environment(self) -> dict[str, str]:
+        """For processes that import everything themselves."""
+        return self._environment(Path(sys.executable).parent)
+
+    def _environment(self, *places: Path) -> dict[str, str]:
+        path = os.pathsep.join([*map(str, places), os.environ["PATH"]])
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_", "PYTEST_"))}
         return clean | {"PATH": path, "PYTHONPATH": str(self.folder / "src"), "DVC_NO_ANALYTICS": "1"}
 
     def run(
@@ -76,15 +102,51 @@ class Project:
         return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
 
 
-@pytest.fixture(scope="session")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project in which nothing has run: for what must fail before any work."""
-    return Project(tmp_path_factory.mktemp("fresh"))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """No test here is for those in a hurry."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project in which the pipeline has run once. Tests that change parameters set them back."""
-    project = Project(tmp_path_factory.mktemp("finished"))
-    project.repro()
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all processes of pytest-xdist share."""
+    here = tmp_path_factory.getbasetemp()
+    return here if worker_id == "master" else here.parent
+
+
+@pytest.fixture(scope="session")
+def commands(shared: Path, worker_id: str) -> Path:
+    """A folder with `python`, `dvc`, `exemplarcnn` and `mlflow` that start in a moment."""
+    folder = shared / "warm"
+    with FileLock(shared / "warm.lock"):
+        if not folder.exists():
+            warm.start(folder, ROOT / "src", os.getpid() if worker_id == "master" else os.getppid())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def template(shared: Path, commands: Path) -> Project:
+    """A project in which the pipeline has run once, for all processes of pytest-xdist: nobody changes it."""
+    made, finished = shared / "template", shared / "template.finished"
+    with FileLock(shared / "template.lock"):
+        if not finished.exists():
+            project = Project(made, commands)
+            project.repro()
+            finished.touch()
+    project = object.__new__(Project)
+    project.folder, project.commands = made, commands
     return project
+
+
+@pytest.fixture(scope="module")
+def finished(template: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of the finished project for the tests of one file. Those that change parameters set them back."""
+    return template.copy(tmp_path_factory.mktemp("finished") / "project")
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory, commands: Path) -> Project:
+    """A project in which nothing has run: for what must fail before any work."""
+    return Project(tmp_path_factory.mktemp("fresh") / "project", commands)

@@ -1,7 +1,6 @@
 """One's own images: from a folder to the report, with no edit but a profile, with labels and without."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +40,8 @@ def shrink(values: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    return Project(tmp_path_factory.mktemp("own"))
+def project(fresh: Project) -> Project:
+    return fresh
 
 
 def imported(project: Project, source: Path, profile: str) -> str:

@@ -63,11 +63,11 @@ def test_nothing_runs_again(finished: Project) -> None:
 def test_forced_run_gives_the_same_hashes(finished: Project) -> None:
     before = finished.outs()
     # The number of worker processes is not tracked, and must not matter.
-    finished.change(lambda values: values["machine"].update(workers=1))
+    finished.change(lambda values: values["machine"].update(workers=2))
     ran = finished.repro("--force")
     assert {"train@baseline", "train@clustered", "report"} <= set(ran)
     assert finished.outs() == before
-    finished.change(lambda values: values["machine"].update(workers=2))
+    finished.change(lambda values: values["machine"].update(workers=1))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_two_processes_group_to_the_same_files_and_train_one_run(finished: Proje
     before = [path.read_bytes() for path in made]
     model = finished.folder / "models/baseline/weights.safetensors"
     alone = model.read_bytes()
-    finished.change(lambda values: values["machine"].update(processes=2, threads=1))
+    finished.change(lambda values: values["machine"].update(processes=2))
     for path in made:
         path.unlink()
     finished.run("python", "-m", "exemplarcnn.stages.group", "clustered")
@@ -187,7 +187,7 @@ def test_where_a_model_cannot_be_written_nothing_trained_is_lost(finished: Proje
     before = (finished.folder / "models/baseline/weights.safetensors").read_bytes()
     models, aside = finished.folder / "models", finished.folder / "aside"
     if processes > 1:
-        finished.change(lambda values: values["machine"].update(processes=processes, threads=1))
+        finished.change(lambda values: values["machine"].update(processes=processes))
     models.rename(aside)
     models.write_text("")
     refused = finished.run("python", "-m", "exemplarcnn.stages.train", "baseline", check=False)

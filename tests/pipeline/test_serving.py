@@ -32,8 +32,6 @@ BATCH = 50
 @pytest.fixture(scope="module")
 def project(finished: Project) -> Project:
     """The finished project, with its variants registered."""
-    finished.reset()
-    finished.repro()
     finished.run("exemplarcnn", "register")
     return finished
 

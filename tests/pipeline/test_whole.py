@@ -5,17 +5,18 @@ import sqlite3
 
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
-from .conftest import Project
+from .conftest import ROOT, Project
 
-EVALUATED = ["raw_pixels", "kmeans", "random_network", "baseline", "clustered", "imagenet"]
+EVALUATED = ["raw_pixels", "kmeans", "random_network", "baseline", "clustered", "random", "imagenet"]
 LABELLED = ["semi_supervised", "supervised"]
 
 
 @pytest.fixture(scope="module")
 def whole(finished: Project) -> Project:
-    """The finished project with the further experiments, which stay: this file is the last that uses it."""
+    """The finished project with the further experiments."""
     reset(finished)
     finished.repro()
     return finished
@@ -38,10 +39,18 @@ def test_the_report_has_all_rows(whole: Project) -> None:
         assert heading in text
 
 
+def test_every_kind_of_stage_runs_in_the_smoke_pipeline(whole: Project) -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    locked = yaml.safe_load((whole.folder / "dvc.lock").read_text())["stages"]
+    assert {name.partition("@")[0] for name in locked} == set(stages)
+    params = yaml.safe_load((whole.folder / "params.yaml").read_text())
+    assert all(params[section] for section in ("seeded", "grouped", "derived", "trained", "described", "controls"))
+
+
 def test_each_is_one_run_in_the_store(whole: Project) -> None:
     with sqlite3.connect(whole.folder / "mlflow.db") as store:
         names = [row[0] for row in store.execute("select name from runs where status = 'FINISHED'")]
-    for name in ("train imagenet", "evaluate imagenet", "resnet semi_supervised", "resnet supervised"):
+    for name in ("train random", "train imagenet", "evaluate imagenet", "resnet semi_supervised", "resnet supervised"):
         assert names.count(f"{name} tiny_bench seed 0") == 1
     shown = whole.run("exemplarcnn", "compare", "--json", "--profile", "tiny_bench").stdout
     assert {"imagenet", *LABELLED} <= {row["variant"] for row in json.loads(shown)}
@@ -81,7 +90,7 @@ def test_a_share_of_the_labels_and_two_processes(whole: Project) -> None:
     before, lock = ((whole.folder / name).read_text() for name in ("params.yaml", "dvc.lock"))
     table = pd.read_csv(whole.folder / "labels/semi_supervised.csv")
     whole.change(lambda values: values["labelled"]["semi_supervised"].update(share=0.5))
-    whole.change(lambda values: values["machine"].update(processes=2, threads=1))
+    whole.change(lambda values: values["machine"].update(processes=2))
     whole.repro("--single-item", "label@semi_supervised")
     half = pd.read_csv(whole.folder / "labels/semi_supervised.csv")
     assert len(half) == 270
