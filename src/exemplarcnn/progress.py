@@ -30,7 +30,7 @@ class tqdm(_tqdm):  # type: ignore[type-arg]  # noqa: N801 - whoever reads a cal
     def display(self, msg: str | None = None, pos: int | None = None) -> Any:
         """Draw the bar; in a file write a line, if it is time to."""
         if not self._lines:
-            return super().display(msg, pos)  # type: ignore[func-returns-value]
+            return super().display(msg, pos)
         if msg is None and time.monotonic() - self._said_at >= SECONDS:
             self._say()
         return False  # nothing is to be wiped out
