@@ -51,7 +51,7 @@ PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 PNG_BITS = {"L;2": 2, "L;4": 4, "L": 8, "RGB": 8}  # a sample, by what Pillow calls the way it is packed
 # Modes of 8 bits. The others are I and F, 32 bits: nobody knows whether their white is 1, 255 or something else.
 KNOWN_RANGE = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB"})
-UNSIGNED, WHITE_IS_ZERO = 1, 0  # of a TIFF: its samples, its scale
+SIGNED, WHITE_IS_ZERO = 2, 0  # of a TIFF: its samples, its scale
 
 
 class DecodingError(PipelineError):
@@ -236,11 +236,10 @@ def _in_8_bits(image: ImageFile) -> Image.Image:
     tags = image.tag_v2 if isinstance(image, Tiff) else {}
     # Pillow has scaled the values of a PGM to 16 bits, whatever their maximum was.
     if not image.mode.startswith("I;16") and (image.mode, image.format) != ("I", "PPM"):
-        signed = set(tags.get(SAMPLEFORMAT, [UNSIGNED])) != {UNSIGNED}
+        signed = SIGNED in tags.get(SAMPLEFORMAT, ())
         if signed or image.mode not in KNOWN_RANGE:
             raise DecodingError(
-                f"nobody knows the range of its values (mode {image.mode}{', signed' if signed else ''}); "
-                "save it with 8 or 16 bits, unsigned"
+                f"values of {'signed ' if signed else ''}mode {image.mode} have no known range, 8 or 16 bits have"
             )
         return image
     values = np.asarray(image)
