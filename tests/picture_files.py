@@ -123,7 +123,7 @@ def sound() -> dict[str, bytes]:
         "TIFF JPEG": encoded(rgb, "TIFF", compression="jpeg"),
         "TIFF fax": encoded(rgb.convert("1"), "TIFF", compression="group4"),
         "TIFF of 16 bits": tiff(np.arange(36 * 48, dtype=np.uint16).reshape(36, 48) * 37, 16, 1, order=">"),
-        "TIFF RGBA": encoded(rgba, "TIFF", **_others()),
+        "TIFF of several": encoded(rgba, "TIFF", **_others()),
         "BMP": encoded(rgb, "BMP"),
         "BMP palette": encoded(palette, "BMP"),
         "BMP RGBA": encoded(rgba, "BMP"),
@@ -146,7 +146,7 @@ def _others() -> dict[str, Any]:
 def foreign() -> dict[str, bytes]:
     """Whole files of formats that are not read, whatever the file is called."""
     rgb = Image.fromarray(noise(36, 48))
-    return {kind: encoded(rgb, kind) for kind in ("EPS", "DDS", "ICO", "JPEG2000", "TGA", "PDF", "IM", "PCX")}
+    return {kind: encoded(rgb, kind) for kind in ("EPS", "DDS", "ICO", "JPEG2000", "TGA", "PDF", "SGI", "PCX")}
 
 
 def cut(whole: bytes, share: float) -> bytes:

@@ -4,6 +4,7 @@ A file is read right, or refused with a reason. Pillow decodes it. What Pillow l
 formats may be tried, the range of grey levels, transparency, which way is up, and errors of every kind.
 """
 
+import logging
 import re
 import struct
 import textwrap
@@ -52,6 +53,9 @@ PNG_BITS = {"L;2": 2, "L;4": 4, "L": 8, "RGB": 8}  # a sample, by what Pillow ca
 # Modes of 8 bits. The others are I and F, 32 bits: nobody knows whether their white is 1, 255 or something else.
 KNOWN_RANGE = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB"})
 SIGNED, WHITE_IS_ZERO = 2, 0  # of a TIFF: its samples, its scale
+
+
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # whoever leaves a file out says why
 
 
 class DecodingError(PipelineError):
