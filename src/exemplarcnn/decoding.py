@@ -47,7 +47,7 @@ XMP_ORIENTATION = re.compile(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([0-9]+)""
 # ImageMagick writes EXIF into the text of a PNG, under one of these names.
 TEXT_PROFILES = ("Raw profile type exif", "Raw profile type APP1")
 AVIF_BRANDS = frozenset({b"ftypavif", b"ftypavis", b"ftypmif1", b"ftypmsf1"})
-PNG_KEPT = frozenset({b"IHDR", b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
+PNG_TEXTS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 PNG_BITS = {"L;2": 2, "L;4": 4, "L": 8, "RGB": 8}  # a sample, by what Pillow calls the way it is packed
 # Modes of 8 bits. The others are I and F, 32 bits: nobody knows whether their white is 1, 255 or something else.
@@ -162,7 +162,7 @@ def _orientation(image: ImageFile, file: IO[bytes]) -> int:
     """Return how the camera was held, 1 to 8 as in EXIF: by the first carrier that says so, else 1, upright."""
     about = image.info
     if isinstance(image, PngImageFile):
-        about = _about_png(file) | about
+        about = _behind_pixels(file) | about
     questions: list[Callable[[], Any]] = [partial(_in_exif, about.get("exif", b""))]
     if isinstance(image, Tiff):
         questions = [partial(image.tag_v2.get, ORIENTATION)]
@@ -197,20 +197,23 @@ def _in_xmp(packet: bytes) -> Any:
     return int(found[1]) if found else None
 
 
-def _about_png(file: IO[bytes]) -> dict[Any, Any]:
-    """Return what a PNG says of itself, behind its pixels too, where Pillow looks only after it has decoded them."""
+def _behind_pixels(file: IO[bytes]) -> dict[Any, Any]:
+    """Return what a PNG says of itself behind its pixels, where Pillow looks only after it has decoded them."""
     place, end = file.tell(), file.seek(0, SEEK_END)
     file.seek(0)
-    kept = [file.read(8)]
+    kept, before = [file.read(33)], True  # the signature and the first chunk, its size
     while len(start := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", start)
         if kind == b"IEND" or file.tell() + length + 4 > end:
             break
-        if kind in PNG_KEPT:
+        before = before and kind != b"IDAT"
+        if kind in PNG_TEXTS and not before:
             kept.append(start + file.read(length + 4))
         else:
             file.seek(length + 4, SEEK_CUR)
     file.seek(place)
+    if len(kept) == 1:
+        return {}
     try:
         with _decoding(), Image.open(BytesIO(b"".join([*kept, PNG_END])), formats=["PNG"]) as image:
             return dict(image.info)
