@@ -54,7 +54,6 @@ PNG_BITS = {"L;2": 2, "L;4": 4, "L": 8, "RGB": 8}  # a sample, by what Pillow ca
 KNOWN_RANGE = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB"})
 SIGNED, WHITE_IS_ZERO = 2, 0  # of a TIFF: its samples, its scale
 
-
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # whoever leaves a file out says why
 
 
@@ -101,15 +100,17 @@ def read(path: Path) -> tuple[npt.NDArray[np.uint8], str]:
     with _opened(path) as file:
         image = _head(file)
         orientation = _orientation(image, file)
+        if isinstance(image, Tiff):
+            _let_turn(image, orientation)
+        if isinstance(image, PngImageFile):
+            _scale_transparency(image)
         with _decoding():
-            if isinstance(image, Tiff):
-                _let_turn(image, orientation)
-            if isinstance(image, PngImageFile):
-                _scale_transparency(image)
             image.load()
-            upright, note = _on_white(_in_8_bits(image))
-            if orientation in TURNS and not isinstance(image, Tiff):
-                upright = upright.transpose(TURNS[orientation])
+        scaled = _in_8_bits(image)
+        with _decoding():
+            upright, note = _on_white(scaled)
+        if orientation in TURNS and not isinstance(image, Tiff):
+            upright = upright.transpose(TURNS[orientation])
         return np.array(upright), note
 
 
@@ -167,9 +168,8 @@ def _orientation(image: ImageFile, file: IO[bytes]) -> int:
     if isinstance(image, Tiff):
         questions = [partial(image.tag_v2.get, ORIENTATION)]
     questions += [partial(_in_text, about[name]) for name in TEXT_PROFILES if name in about]
-    if (
-        image.format != "AVIF"
-    ):  # It is turned by its own boxes, which Pillow tells as EXIF; its standard forbids others.
+    # An AVIF is turned by boxes of its own, which Pillow tells as EXIF. Its standard forbids to follow others.
+    if image.format != "AVIF":
         questions.append(partial(_in_xmp, about.get("xmp", b"")))
     for question in questions:
         try:
