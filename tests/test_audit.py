@@ -135,15 +135,25 @@ def test_odd_files_are_told_by_name_and_the_rest_is_used(odd: ImageFolder, tmp_p
         usable(tmp_path / "missing.csv")
 
 
+def test_transparent_images_are_noticed(odd: ImageFolder) -> None:
+    clear = np.dstack([noise(64, 64), np.full((64, 64), 255, np.uint8)])
+    Image.fromarray(clear).save(odd.path / "opaque.png")
+    clear[:20, :, 3] = 0
+    Image.fromarray(clear).save(odd.path / "clear.png")
+    pool = ImageFolder(odd.path)
+    found = summary(flag(inspect(pool, params()), "other", NOBODY, params()), pool)
+    assert found["noticed"] == ["grey.png: no colour", "clear.png: transparent, put on white"]
+
+
 def test_an_image_above_the_limit_is_not_decoded(odd: ImageFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[str] = []
-    inner = ImageFolder.__getitem__
+    inner = ImageFolder.read
 
     def spy(self: ImageFolder, index: int) -> Any:
         decoded.append(self.name(index))
         return inner(self, index)
 
-    monkeypatch.setattr(ImageFolder, "__getitem__", spy)
+    monkeypatch.setattr(ImageFolder, "read", spy)
     inspect(odd, params())
     assert decoded == ["cut.png", "empty.png", "good.png", "grey.png"]
 

@@ -9,13 +9,15 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from exemplarcnn.config import Features, Network
+from exemplarcnn import inference
+from exemplarcnn.config import Config, Features, Network, compose
 from exemplarcnn.encoder import Encoder, EncoderError, Squares, as_pixels, as_table, pack
 from exemplarcnn.features import eval_features
 from exemplarcnn.images import SIDE, ImageFolder, square
 from exemplarcnn.models import describe, load, save_weights
 from exemplarcnn.network import initialise
 
+CONF = Path(__file__).parents[1] / "conf"
 PARAMS = Features(
     layers=("conv1", "conv2", "conv3", "dense1", "dense2"), pool=2, dense_stride=7, normalise=True, chunk=4
 )
@@ -140,3 +142,16 @@ def test_squares_are_the_middle_of_the_images_that_were_chosen(tmp_path: Path) -
     assert [pool.name(index) for index in range(len(pool))] == ["b.png", "c.png"]
     assert np.array_equal(pool.batch([0, 1]), np.stack([wide[:, SIDE : 2 * SIDE], np.full((SIDE, SIDE, 3), 77)]))
     assert np.array_equal(square(pixels(1)[0]), pixels(1)[0])
+
+
+def test_what_is_left_out_or_read_in_a_special_way_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
+    Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "logo.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    pool = inference._pool(tmp_path, Config.model_validate(compose(CONF, "tiny_bench")))
+    assert [pool.name(index) for index in range(len(pool))] == ["a.png", "logo.png"]
+    assert (pool[1] == 255).all()
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    assert told[0].startswith("broken.png left out: cannot be read: ")
+    assert told[1] == "logo.png: transparent, put on white"

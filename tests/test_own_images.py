@@ -3,7 +3,9 @@
 import hashlib
 import json
 import shutil
+import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -210,13 +212,14 @@ def test_odd_files_are_named_and_the_rest_is_used(tmp_path: Path, labelled: Path
     Image.fromarray(np.full((50, 50), 40_000, np.uint16)).save(ant / "deep.png")
     found = done(tmp_path, labelled, config)
     told = {note.split(": ")[0]: note.split(": ", 1)[1] for note in found.notes}
-    assert told.pop("ant/broken.jpg") == "cannot be read: cannot identify image file '/ant/broken.jpg'"
+    assert told.pop("ant/broken.jpg") == "cannot be read: no sound JPEG, PNG, WEBP, TIFF, BMP, PPM, AVIF or GIF"
     assert told.pop("ant/cut.png").startswith("cannot be read: ")
     assert told.pop("ant/tiny.png").startswith("too small: 8×8")
     assert told.pop("ant/huge.png").startswith("too large: 6000×9000")
     assert told.pop("ant/notes.txt") == "no image by its name"
     assert told.pop("bee/copy.png") == "the same bytes as ant/000.png"
     assert {told.pop(name) for name in ("ant/grey.png", "ant/deep.png")} == {"no colour"}
+    assert told.pop("ant/clear.png") == "transparent, put on white"
     assert told == {}
     table = provenance(tmp_path).set_index("file")
     for name in ("ant/broken.jpg", "ant/cut.png", "ant/tiny.png", "ant/huge.png", "bee/copy.png"):
@@ -225,6 +228,58 @@ def test_odd_files_are_named_and_the_rest_is_used(tmp_path: Path, labelled: Path
     assert about["left_out"] == 6
     for name in ("ant/grey.png", "ant/clear.png", "ant/deep.png"):
         assert table.loc[name, "part"] in ("train", "test")
+
+
+def test_a_file_that_the_system_does_not_give_ends_nothing(
+    tmp_path: Path, labelled: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = {"locked.png": PermissionError(13, "Permission denied"), "bad.png": OSError(5, "Input/output error")}
+    inner = Path.open
+
+    def refuse(self: Path, *options: Any, **more: Any) -> Any:
+        if self.name in errors:
+            raise errors[self.name]
+        return inner(self, *options, **more)
+
+    for name in errors:
+        draw(labelled / "ant" / name, 900)
+    monkeypatch.setattr(Path, "open", refuse)
+    found = done(tmp_path, labelled, config)
+    assert sorted(found.notes) == [
+        "ant/bad.png: cannot be read: Input/output error",
+        "ant/locked.png: cannot be read: Permission denied",
+    ]
+    assert found.summary["unlabeled"] + found.summary["test"] == sum(SIZES.values()) + 6
+    row = provenance(tmp_path).set_index("file").loc["ant/locked.png"]
+    assert (row["md5"], row["part"], row["pool_index"]) == ("", "", -1)
+
+
+def test_images_that_were_clipped_blackened_or_ended_the_import(tmp_path: Path, labelled: Path, config: Config) -> None:
+    Image.fromarray((np.arange(4096).reshape(64, 64) * 16).astype("uint16")).save(labelled / "deep.png")
+    Image.new("F", (64, 64), 0.5).save(labelled / "float.tif")
+    logo = np.zeros((96, 96, 4), np.uint8)
+    logo[20:40, 20:40, 3] = 255
+    Image.fromarray(logo).save(labelled / "logo.png")
+    shutil.copy(labelled / "logo.png", labelled / "logo.jpg")
+    odd = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + struct.pack("<HHI", 256, 2, 4) + b"abc\0"
+    odd += struct.pack("<HHI", 274, 3, 1) + b"\6\0\0\0" + bytes(4)
+    Image.new("RGB", (60, 40), (200, 30, 30)).save(labelled / "odd.jpg", exif=odd)
+    (labelled / "script.jpg").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 60 60\n%%EndComments\nshowpage\n"
+    )
+    found = done(tmp_path, labelled, config)
+    assert found.notes == [
+        "float.tif: cannot be read: values of mode F have no known range, 8 or 16 bits have",
+        "logo.png: the same bytes as logo.jpg",
+        "script.jpg: cannot be read: no sound JPEG, PNG, WEBP, TIFF, BMP, PPM, AVIF or GIF",
+        "deep.png: no colour",
+        "logo.jpg: transparent, put on white; no colour",
+    ]
+    rows, pool = provenance(tmp_path).set_index("file"), ImageFile(tmp_path / "data/unlabeled_X.bin")
+    assert (rows.loc["odd.jpg", "height"], rows.loc["odd.jpg", "width"]) == (60, 40)
+    stored = pool[int(rows.loc["logo.jpg", "pool_index"])]
+    assert np.array_equal(stored, np.where(logo[..., 3:] == 255, 0, 255).repeat(3, 2))
+    assert (pool[int(rows.loc["deep.png", "pool_index"])] == 255).mean() < 0.02
 
 
 def test_photographs_are_turned_upright(tmp_path: Path, labelled: Path, config: Config) -> None:

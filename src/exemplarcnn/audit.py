@@ -81,22 +81,23 @@ def inspect(pool: Pool, params: Audit) -> pd.DataFrame:
     DataFrame
         ``image_id``; ``name``, the file of an image that has one to itself; ``height``, ``width`` in pixels; ``top``,
         ``bottom``, ``left``, ``right``, the widths of black borders; ``contrast``; ``colourfulness``; ``problem``,
-        why an image cannot be used, or empty. Of such an image what is not known is 0.
+        why an image cannot be used, or empty; ``note``, what is to be said of how it was read, or empty. Of an image
+        that cannot be used what is not known is 0.
     """
     rows = []
     for index in tqdm(range(len(pool)), desc="audit", unit="image"):
-        height, width, problem = 0, 0, ""
+        height, width, problem, note = 0, 0, "", ""
         found, grey, colour = [0, 0, 0, 0], 0.0, 0
         try:
             height, width = pool.size(index)
             problem = unfit(height, width, params)
             if not problem:
-                image = pool[index]
+                image, note = pool.read(index)
                 found, grey, colour = borders(image, params.borders), contrast(image), colourfulness(image)
         except DataError as error:
             problem = f"cannot be read: {error}"
-        rows.append([index, pool.name(index), height, width, *found, grey, colour, problem])
-    columns = ["image_id", "name", "height", "width", *SIDES, "contrast", "colourfulness", "problem"]
+        rows.append([index, pool.name(index), height, width, *found, grey, colour, problem, note])
+    columns = ["image_id", "name", "height", "width", *SIDES, "contrast", "colourfulness", "problem", "note"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -253,6 +254,7 @@ def summary(table: pd.DataFrame, pool: Pool) -> dict[str, Any]:
         "duplicates": int(table["duplicate"].sum()),
         "leaks": int(table["leak"].sum()),
         "unusable": [f"{row['name'] or row['image_id']}: {row['problem']}" for _, row in unusable.iterrows()],
-        "noticed": [f"{name}: no colour" for name in table.loc[table["grey"] == 1, "name"] if name],
+        "noticed": [f"{name}: no colour" for name in table.loc[table["grey"] == 1, "name"] if name]
+        + [f"{name}: {note}" for name, note in zip(table["name"], table["note"], strict=True) if note],
         "passed_over": [f"{file}: no image by its name" for file in pool.passed_over],
     }

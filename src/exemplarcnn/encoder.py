@@ -161,7 +161,12 @@ class Squares:
 
     def __getitem__(self, index: int) -> Pixels:
         """Return one image, (96, 96, 3) uint8."""
-        return images.square(self.pool[int(self.chosen[index])])
+        return self.read(index)[0]
+
+    def read(self, index: int) -> tuple[Pixels, str]:
+        """Return one image, and what is to be said of how it was read."""
+        image, note = self.pool.read(int(self.chosen[index]))
+        return images.square(image), note
 
     def size(self, index: int) -> tuple[int, int]:
         """Return 96 and 96."""

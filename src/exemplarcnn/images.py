@@ -1,18 +1,18 @@
 """Images on disk: STL-10's binary layout and plain folders of image files (docs/method.md, section 1)."""
 
 import hashlib
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import yaml
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
+from exemplarcnn import decoding
+from exemplarcnn.decoding import IMAGE_SUFFIXES, DecodingError
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import digest_of, read_json, whole
 
@@ -25,8 +25,6 @@ SPLITS = ("train", "test", "unlabeled")
 LABELLED_FILES = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt", "fold_indices.txt")
 OTHER_FILE = "other_X.bin"
 IMPORTED = "import.json"  # what `exemplarcnn data import` says of a set
-LYING = frozenset({5, 6, 7, 8})  # EXIF orientations by which height and width are exchanged
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 STL10_COUNTS = {"train": 5_000, "test": 8_000, "unlabeled": 100_000}
 STL10_MD5 = {  # smallest first, so that a foreign set is recognised before the large files are read
@@ -69,6 +67,10 @@ class Pool(Protocol):
 
     def __getitem__(self, index: int) -> Pixels:
         """Return one image, (height, width, 3) uint8, C-contiguous."""
+        ...
+
+    def read(self, index: int) -> tuple[Pixels, str]:
+        """Return one image, and what is to be said of how it was read; mostly nothing."""
         ...
 
     def size(self, index: int) -> tuple[int, int]:
@@ -137,6 +139,10 @@ class ImageFile:
         """Return image `index`, (96, 96, 3) uint8, C-contiguous; IndexError outside the file."""
         return np.array(self._raw[index].transpose(2, 1, 0), order="C")
 
+    def read(self, index: int) -> tuple[Pixels, str]:
+        """Return image `index`, of which there is nothing to say."""
+        return self[index], ""
+
     def size(self, index: int) -> tuple[int, int]:
         """Return 96 and 96."""
         return SIDE, SIDE
@@ -154,7 +160,7 @@ class ImageFile:
 class ImageFolder:
     """A folder of image files of any size, at any depth, in the order of their relative paths.
 
-    Photographs are turned upright where their EXIF data says that the camera was not.
+    How a file is read: :mod:`exemplarcnn.decoding`.
 
     Parameters
     ----------
@@ -198,33 +204,31 @@ class ImageFolder:
 
     def __getitem__(self, index: int) -> Pixels:
         """Return image `index` as RGB, (height, width, 3) uint8; DataError if it cannot be decoded."""
-        with self._opened(index) as image:
-            upright = ImageOps.exif_transpose(image) if _orientation(image) > 1 else image
-            return np.array(upright.convert("RGB"))
+        return self.read(index)[0]
+
+    def read(self, index: int) -> tuple[Pixels, str]:
+        """Return image `index` likewise, and `decoding.TRANSPARENT` if parts of it were."""
+        try:
+            return decoding.read(self.files[index])
+        except DecodingError as error:
+            raise self._unreadable(index, error) from error
 
     def size(self, index: int) -> tuple[int, int]:
         """Return an image's height and width from its file's head; DataError if it has none."""
-        with self._opened(index) as image:
-            lying = _orientation(image) in LYING
-            return (image.width, image.height) if lying else (image.height, image.width)
+        try:
+            return decoding.size(self.files[index])
+        except DecodingError as error:
+            raise self._unreadable(index, error) from error
+
+    def _unreadable(self, index: int, error: DecodingError) -> DataError:
+        return DataError(
+            f"{self.files[index]}: expected a readable image, found one that fails to decode ({error}); "
+            "replace the file or take it out of the folder."
+        )
 
     def name(self, index: int) -> str:
         """Return an image's file, relative to the folder."""
         return self._relative(self.files[index])
-
-    @contextmanager
-    def _opened(self, index: int) -> Iterator[Image.Image]:
-        file = self.files[index]
-        try:
-            # Sizes are the audit's business, which names the images that are too large.
-            silent = warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
-            with silent, Image.open(file) as image:
-                yield image
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(
-                f"{file}: expected a readable image, found one that fails to decode ({error}); "
-                "replace the file or take it out of the folder."
-            ) from error
 
     def batch(self, indices: Indices) -> Pixels:
         """Return the images at `indices`, (n, height, width, 3) uint8; DataError if their sizes differ."""
@@ -237,13 +241,6 @@ class ImageFolder:
                     f"like {self.files[numbers[0]]}; bring the images of {self.path} to one size."
                 )
         return np.stack(images) if images else np.zeros((0, 0, 0, 3), np.uint8)
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return how EXIF says the camera was held, 1 to 8; from a file's head, since Pillow reads all of a PNG for it."""
-    exif = Image.Exif()
-    exif.load(image.info.get("exif", b""))
-    return int(exif.get(ExifTags.Base.Orientation, 1))
 
 
 def square(image: Pixels, side: int = SIDE) -> Pixels:

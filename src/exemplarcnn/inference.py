@@ -124,6 +124,8 @@ def _pool(source: Path, config: Config) -> Squares:
     usable = table.loc[table["problem"] == "", "image_id"].to_numpy()
     for name, problem in table.loc[table["problem"] != "", ["name", "problem"]].itertuples(index=False):
         log.warning("%s left out: %s", name, problem)
+    for name, note in table.loc[table["note"] != "", ["name", "note"]].itertuples(index=False):
+        log.warning("%s: %s", name, note)
     if not len(usable):
         raise EncoderError(f"{source}: none of its {len(pool):,} images can be used, see above")
     return Squares(pool, usable)

@@ -17,6 +17,8 @@ from tqdm import tqdm
 
 from exemplarcnn import audit, download, images
 from exemplarcnn.config import Audit, Config
+from exemplarcnn.decoding import TRANSPARENT, DecodingError
+from exemplarcnn.errors import reason
 from exemplarcnn.evaluation import MOST_AT_ONCE
 from exemplarcnn.files import write_json, write_table
 from exemplarcnn.images import DataError, ImageFolder, Pixels, Summary
@@ -88,8 +90,8 @@ def import_folder(root: Path, source: Path, config: Config, name: str, test_shar
         table = _choose(table, config.evaluate.inner_folds, test_share)
         _write(staging, table, config.evaluate.inner_folds)
         skipped = [f"{file.relative_to(source).as_posix()}: no image by its name" for file in folder.passed_over]
-        grey = table["note"] == NO_COLOUR  # used, and therefore last
-        noted = pd.concat([table[(table["note"] != "") & ~grey], table[grey]])
+        used = table["note"].str.endswith((NO_COLOUR, TRANSPARENT))  # and therefore last
+        noted = pd.concat([table[(table["note"] != "") & ~used], table[used]])
         notes = skipped + [f"{file}: {note}" for file, note in zip(noted["file"], noted["note"], strict=True)]
         about = {
             "name": name,
@@ -125,20 +127,25 @@ def _look(folder: ImageFolder, store: Path, config: Config) -> pd.DataFrame:
 
 
 def _look_at(folder: ImageFolder, index: int, params: Audit) -> tuple[dict[str, Any], Pixels | None]:
-    row = {"file": folder.name(index), "md5": images.md5_of(folder.files[index]), "height": 0, "width": 0}
+    row: dict[str, Any] = {"file": folder.name(index), "md5": "", "height": 0, "width": 0}
     row |= {"problem": "", "note": "", "stored": -1}
+    image, note = None, ""
     try:
+        row["md5"] = images.md5_of(folder.files[index])
         height, width = folder.size(index)
         row |= {"height": height, "width": width, "problem": audit.unfit(height, width, params)}
-        image = None if row["problem"] else folder[index]
-    except DataError as error:
-        image = None
-        # Where the folder lies is no part of the set.
-        row["problem"] = "cannot be read: " + str(error.__cause__).replace(str(folder.path), "").strip()
+        if not row["problem"]:
+            image, note = folder.read(index)
+    except (DataError, OSError) as error:
+        # The reason alone: where the folder lies is no part of the set.
+        known = error.__cause__ if isinstance(error.__cause__, DecodingError) else error
+        row["problem"] = f"cannot be read: {reason(known)}"
     if image is None:
         return row, None
+    notes = [note] if note else []
     if audit.colourfulness(image) <= params.grey_up_to:
-        row["note"] = NO_COLOUR
+        notes.append(NO_COLOUR)
+    row["note"] = "; ".join(notes)
     return row, images.square(image)
 
 
