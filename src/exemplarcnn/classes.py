@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from exemplarcnn import rng
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import write_table
+from exemplarcnn.files import read_table, write_table
 
 COLUMNS = ["class_id", "image_id", "origin"]
 
@@ -89,7 +89,7 @@ def read(path: Path, pool_size: int) -> pd.DataFrame:
         If the file is missing, is no table, or what :func:`check` refuses.
     """
     try:
-        table = pd.read_csv(path, dtype={"class_id": np.int64, "image_id": np.int64})
+        table = read_table(path, integers=["class_id", "image_id"])
     except FileNotFoundError:
         raise ClassTableError(f"{path}: not found; `dvc repro` makes it") from None
     except ValueError as error:  # pandas raises it for what is no table, and for ids that are no whole numbers

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
 from exemplarcnn.classes import sizes
-from exemplarcnn.files import read_array, whole
+from exemplarcnn.files import read_array, read_table, whole
 from exemplarcnn.images import Pool
 
 matplotlib.use("Agg")
@@ -44,7 +44,7 @@ def patches(path: Path, pool: Pool, table: pd.DataFrame, surrogate_set: Path, ro
     # In mode `online` the validation patches alone are on disk.
     name = "train" if (surrogate_set / "train.npy").exists() else "valid"
     labels, drawn = (read_array(surrogate_set / f"{name}{kind}.npy") for kind in ("_y", ""))
-    anchors = pd.read_csv(surrogate_set / "anchors.csv").set_index("image_id")
+    anchors = read_table(surrogate_set / "anchors.csv", integers=["image_id", "row", "column"]).set_index("image_id")
     rows = min(rows, int(labels.max()) + 1)
     figure = Figure(figsize=(columns + 1, rows + 0.5))
     grid = figure.subplots(rows, columns + 1, squeeze=False)

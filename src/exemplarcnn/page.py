@@ -27,13 +27,14 @@ from exemplarcnn import classes, paths, report, store, timings
 from exemplarcnn import config as configuration
 from exemplarcnn.config import Config
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import read_json, whole
+from exemplarcnn.files import read_json, read_table, whole
 from exemplarcnn.tracking import flatten
 
 # Photographs are kept at this width at most: two pixels for each of a page's.
 WIDEST = 1600
 QUALITY = 82
 GREY = "#8a8a8a"  # legible on white and on black
+CURVES = ("train_loss", "valid_loss", "valid_accuracy")
 LINES = ("#3b82c4", "#e08a2e", "#4fa36a", "#c95d86", "#8c76c9", "#7d8a94")
 
 
@@ -127,8 +128,9 @@ def curves(tables: dict[str, Path], titles: dict[str, str]) -> str:
     """Draw the learning curves as SVG: loss and accuracy on the images that each training is watched by."""
     figure = Figure(figsize=(9, 3.4))
     left, right = figure.subplots(1, 2)
-    there = {name: pd.read_csv(path) for name, path in tables.items() if path.exists()}
-    for colour, (name, table) in zip(_colours(), there.items(), strict=False):
+    there = {name: path for name, path in tables.items() if path.exists()}
+    for colour, (name, path) in zip(_colours(), there.items(), strict=False):
+        table = read_table(path, integers=["epoch"], floats=CURVES)
         left.plot(table["epoch"], table["valid_loss"], color=colour, label=titles[name])
         left.plot(table["epoch"], table["train_loss"], color=colour, linestyle=":", linewidth=1)
         right.plot(table["epoch"], 100 * table["valid_accuracy"], color=colour)
@@ -143,7 +145,7 @@ def curves(tables: dict[str, Path], titles: dict[str, str]) -> str:
 
 def class_sizes(table: Path) -> str:
     """Draw how many images the classes of a table have, as SVG."""
-    counts = np.bincount(classes.sizes(pd.read_csv(table)))
+    counts = np.bincount(classes.sizes(read_table(table, integers=["class_id"])))
     figure = Figure(figsize=(6, 2.6))
     axes = figure.subplots()
     places = np.flatnonzero(counts)

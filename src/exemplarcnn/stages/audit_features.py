@@ -24,7 +24,7 @@ def run(_: str, config: Config) -> None:
     scores = _scores(pool, config) if images.has_labels(paths.DATA) else None
     features = read_array(paths.cluster_features(params.of))
     pairs = outliers.closest_pairs(features, params.pairs, config.machine.memory)
-    known = audit.pairs(pd.read_csv(paths.DUPLICATES), "unlabeled")
+    known = audit.pairs(audit.read_groups(paths.DUPLICATES), "unlabeled")
     with whole_folder(paths.OUTLIERS) as partial:
         if scores is not None:
             write_table(partial / "images.csv", scores.round({"score": 5}))

@@ -20,7 +20,7 @@ def run(name: str, config: Config) -> None:
     write_table(paths.labels(name), table.round({"margin": 5}))
     judged = None
     if params.method == "pseudo" and (known := labelling.known_classes(paths.TRUTH, names)) is not None:
-        groups = pd.read_csv(paths.DUPLICATES)
+        groups = audit.read_groups(paths.DUPLICATES)
         seen = groups.loc[groups["pool"] == "train", "group"]
         alike = groups[(groups["pool"] == "unlabeled") & groups["group"].isin(seen)]
         judged = labelling.judge(table, known, set(alike["image_id"]))
