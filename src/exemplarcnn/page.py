@@ -23,11 +23,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from exemplarcnn import classes, paths, report, store, timings
+from exemplarcnn import classes, figures, paths, report, store, timings
 from exemplarcnn import config as configuration
 from exemplarcnn.config import Config
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_json, read_table, whole
+from exemplarcnn.text import plain
 from exemplarcnn.tracking import flatten
 
 # Photographs are kept at this width at most: two pixels for each of a page's.
@@ -66,9 +67,9 @@ def write(path: Path, config: Config, conf: Path) -> None:
         )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"picture": picture, "code": code}
-    template = environment.from_string(files("exemplarcnn").joinpath("page.html").read_text())
+    template = environment.from_string(files("exemplarcnn").joinpath("page.html").read_text(encoding="utf-8"))
     with whole(path) as partial:
-        partial.write_text(template.render(**_values(results, config, conf)))
+        partial.write_text(template.render(**_values(results, config, conf)), encoding="utf-8")
 
 
 def _values(results: dict[str, Any], config: Config, conf: Path) -> dict[str, Any]:
@@ -129,16 +130,19 @@ def curves(tables: dict[str, Path], titles: dict[str, str]) -> str:
     figure = Figure(figsize=(9, 3.4))
     left, right = figure.subplots(1, 2)
     there = {name: path for name, path in tables.items() if path.exists()}
-    for colour, (name, path) in zip(_colours(), there.items(), strict=False):
+    lines = []
+    for colour, path in zip(_colours(), there.values(), strict=False):
         table = read_table(path, integers=["epoch"], floats=CURVES)
-        left.plot(table["epoch"], table["valid_loss"], color=colour, label=titles[name])
+        lines += left.plot(table["epoch"], table["valid_loss"], color=colour)
         left.plot(table["epoch"], table["train_loss"], color=colour, linestyle=":", linewidth=1)
         right.plot(table["epoch"], 100 * table["valid_accuracy"], color=colour)
     for axes, label in ((left, "cross entropy, nats"), (right, "accuracy, %")):
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         _quiet(axes)
-    figure.legend(loc="lower center", ncol=3, frameon=False, labelcolor=GREY, fontsize=9)
+    # Named here, since matplotlib takes a label of a line that begins with _ for none.
+    shown = [plain(titles[name], figures.IN_A_TITLE) for name in there]
+    figure.legend(lines, shown, loc="lower center", ncol=3, frameon=False, labelcolor=GREY, fontsize=9)
     figure.subplots_adjust(bottom=0.33, wspace=0.28)
     return _svg(figure)
 
@@ -178,7 +182,10 @@ def _quiet(axes: Axes) -> None:
 
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}):
+    with (
+        matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}),
+        figures.without_missing_letters(),
+    ):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]

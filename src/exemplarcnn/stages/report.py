@@ -38,7 +38,7 @@ def run(_: str, config: Config) -> None:
     write_json(paths.RESULTS_JSON, results)
     write_json(paths.ACCURACY_JSON, report.headline(results))
     with whole(paths.RESULTS_MD) as partial:
-        partial.write_text(report.markdown(results))
+        partial.write_text(report.markdown(results), encoding="utf-8")
     figures.results(paths.RESULTS_PNG, results)
     if not config.rows:
         log.warning("data/ has no labels: nothing was tested; features and clusters are what there is")
