@@ -106,3 +106,19 @@ def count(table: pd.DataFrame) -> int:
 def sizes(table: pd.DataFrame) -> NDArray[np.int64]:
     """Return images a class, shape (classes,)."""
     return np.bincount(table["class_id"])
+
+
+def clustered_part(pool_size: int, share: float) -> int:
+    """Return how many images of a pool are clustered; the others are held out."""
+    return round(share * pool_size)
+
+
+def single_classes(alone: int, held_out: int, neighbours: int) -> int:
+    """Return how many classes of a single image and held-out neighbours, no image in two, there can be."""
+    return min(alone, held_out // neighbours) if neighbours else alone
+
+
+def most_grouped(clustered: int, held_out: int, neighbours: int) -> int:
+    """Return how many classes there can be at most, by the images of the two parts, however they cluster."""
+    singles = single_classes(clustered, held_out, neighbours)
+    return singles + (clustered - singles) // 2

@@ -315,7 +315,8 @@ class _FromFeatures(_Section):
 class Grouped(_FromFeatures):
     """Clusters, filled up with single images and their neighbours (docs/method.md, sections 5.2 and 5.3).
 
-    Exactly so many classes, or as many as the images suffice for where ``or_fewer`` allows it.
+    Exactly so many classes; or, where ``or_fewer`` allows it, so many at most: as many as the images suffice for, and
+    of more clusters than that the largest.
     """
 
     method: Literal["clusters"]

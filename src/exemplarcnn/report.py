@@ -457,6 +457,11 @@ def describe_grouping(grouping: dict[str, Any]) -> list[str]:
         f"{grouping['single_classes']} further classes of a single image and its nearest of the "
         f"{grouping['held_out_images']} held-out images.",
     ]
+    if left_out := grouping.get("clusters_left_out"):
+        lines.append(
+            f"{left_out} further clusters, of {grouping['images_left_out']} images, are left out, being more than the "
+            "classes asked for: the largest are kept, of those of one size the tightest."
+        )
     if (ranks := grouping["neighbour_ranks"]) is not None:
         distances = grouping["neighbour_distances"]
         lines.append(
