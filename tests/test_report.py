@@ -527,3 +527,10 @@ def test_a_variant_may_be_called_like_a_column(results: dict[str, Any]) -> None:
     named = json.loads(json.dumps(results))
     named["rows"][0]["title"] = "Class"
     assert by_class(named).to_numpy().tolist()[0] == ["cat", "100.0", "80.0", "90.0"]
+
+
+def test_clusters_that_are_left_out_are_told() -> None:
+    left = {"clusters_left_out": 226, "images_left_out": 470}
+    lines = report.describe_grouping(GROUPING | left)
+    assert len(lines) == len(report.describe_grouping(GROUPING)) + 1
+    assert any("226 further clusters, of 470 images, are left out" in line for line in lines)
