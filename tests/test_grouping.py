@@ -195,7 +195,7 @@ def test_more_clusters_than_classes() -> None:
 def clumps(*sizes: int) -> np.ndarray:
     """Images around one direction each, the clumps far from each other, the later ones the tighter."""
     axes = np.eye(len(sizes) + 1, dtype=np.float64)
-    rows = [axes[k] + np.arange(size)[:, None] * 0.02 / (k + 1) * axes[-1] for k, size in enumerate(sizes) for _ in [0]]
+    rows = [axes[k] + np.arange(size)[:, None] * 0.02 / (k + 1) * axes[-1] for k, size in enumerate(sizes)]
     features = np.concatenate(rows)
     return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
 

@@ -148,6 +148,22 @@ def flag(
     return table.assign(**{name: values.astype(int) for name, values in flags.items()})
 
 
+def read(path: Path) -> pd.DataFrame:
+    """Read a pool's table of flags; AuditError if it is missing."""
+    try:
+        return read_table(path, integers=["image_id", "height", "width", *get_args(Flag)])
+    except FileNotFoundError:
+        raise AuditError(f"{path}: not found; `dvc repro audit` makes it") from None
+
+
+def kept(table: pd.DataFrame, leave_out: Iterable[Flag] = ()) -> "pd.Series[bool]":
+    """Tell which images of a table of flags can be used and have none of the flags that are left out."""
+    fit: pd.Series[bool] = table["problem"] == ""
+    for name in leave_out:
+        fit &= table[name] == 0
+    return fit
+
+
 def usable(path: Path, leave_out: Iterable[Flag] = ()) -> NDArray[np.int64]:
     """Return the images of a pool that can be used, ascending.
 
@@ -163,16 +179,11 @@ def usable(path: Path, leave_out: Iterable[Flag] = ()) -> NDArray[np.int64]:
     AuditError
         If the table is missing, or no image is left.
     """
-    try:
-        table = read_table(path, integers=["image_id", "height", "width", *get_args(Flag)])
-    except FileNotFoundError:
-        raise AuditError(f"{path}: not found; `dvc repro audit` makes it") from None
-    kept = table["problem"] == ""
-    for name in leave_out:
-        kept &= table[name] == 0
-    if not kept.any():
+    table = read(path)
+    fit = kept(table, leave_out)
+    if not fit.any():
         raise AuditError(f"{path}: of {len(table)} images none is left; see the reasons there")
-    return table.loc[kept, "image_id"].to_numpy(np.int64)
+    return table.loc[fit, "image_id"].to_numpy(np.int64)
 
 
 def write(path: Path, table: pd.DataFrame) -> None:

@@ -401,6 +401,15 @@ class KMeans(_Section):
             raise ValueError(f"{self.centres} centres need as many patches: images times patches_per_image")
         return self
 
+    def check_images(self, count: int) -> None:
+        """Refuse so few unlabelled images that their patches are fewer than the centres."""
+        images = min(self.images, count)
+        if images * self.patches_per_image < self.centres:
+            raise ConfigError(
+                f"{images * self.patches_per_image} patches of {images} unlabelled images are too few for "
+                f"controls.kmeans.centres={self.centres}: lower that, or raise controls.kmeans.patches_per_image"
+            )
+
 
 class Described(_Section):
     """Other features of the network of variant ``of``, those of `Features` where null (docs/method.md, section 4.3).

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import normalized_mutual_info_score
 
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_table
@@ -140,6 +139,8 @@ def mutual_information(table: pd.DataFrame, other: pd.DataFrame) -> dict[str, An
 
     The mean of the two entropies normalises it, as is usual. None if fewer than two images are in both.
     """
+    from sklearn.metrics import normalized_mutual_info_score  # a second, which who reads a truth need not wait
+
     both = table.merge(other, on="image_id", suffixes=("", "_other"))
     if len(both) < 2:
         return None

@@ -15,7 +15,7 @@ import cv2
 from safetensors import SafetensorError
 from threadpoolctl import threadpool_limits
 
-from exemplarcnn import images, paths, timings
+from exemplarcnn import preflight, timings
 from exemplarcnn.config import Config, load
 from exemplarcnn.errors import FailedElsewhereError, PipelineError, reason
 from exemplarcnn.files import digest
@@ -38,7 +38,7 @@ def _said_in_a_line(kind: type[BaseException], error: BaseException, trace: Trac
 sys.excepthook = _said_in_a_line
 
 
-def main(stage: Stage, together: bool = False) -> None:
+def main(stage: Stage, together: bool = False, audited: bool = False) -> None:
     """Run a stage from the command line: check all parameters first, print errors a person can act on.
 
     Parameters
@@ -47,11 +47,12 @@ def main(stage: Stage, together: bool = False) -> None:
         What to run.
     together
         Whether ``machine.processes`` of them work together, started by ``torchrun``.
+    audited
+        Whether the stage depends on the audit, so that DVC has seen to it that its tables are those of the data.
     """
     try:
         config = load()
-        if config.rows and not images.has_labels(paths.DATA):  # in the first stage, not after networks are trained
-            raise images.DataError(images.NO_LABELS)
+        preflight.check(config, audited=audited)  # in the first stage that runs, not after networks are trained
         if together and config.machine.processes > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
             _start_together(config.machine.processes)
         use_threads(config.machine.threads)

@@ -57,4 +57,4 @@ def run(variant: str, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    stages.main(run)
+    stages.main(run, audited=True)
