@@ -106,6 +106,13 @@ def test_reading_checks_and_names_the_file(tmp_path: Path) -> None:
         classes.read(tmp_path / "a.csv", 10)
 
 
+def test_an_origin_may_be_any_word(tmp_path: Path) -> None:
+    words = ["NA", "null", "01", ""]
+    table = pd.DataFrame({"class_id": range(4), "image_id": range(4), "origin": words})
+    classes.write(tmp_path / "table.csv", table)
+    assert classes.read(tmp_path / "table.csv", 4)["origin"].tolist() == words
+
+
 def test_count_and_sizes() -> None:
     frame = table([0, 0, 1, 2, 2, 2], [9, 0, 3, 2, 1, 5])
     assert classes.count(frame) == 3

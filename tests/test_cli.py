@@ -130,16 +130,26 @@ def small_set(folder: Path) -> None:
 
 
 def test_check_describes_params_and_data(home: Path) -> None:
-    run(cli.app, ["profile", "tiny"])
+    run(cli.app, ["profile", "own_unlabelled"])
     small_set(home / "data")
     result = run(cli.app, ["check"])
     assert result.exit_code == 0, result.output
     first, second = result.stdout.splitlines()
-    assert first == "params.yaml: profile tiny, seed 0, trains baseline, clustered"
+    assert first == "params.yaml: profile own_unlabelled, seed 0, trains baseline, clustered"
     assert second == (
         "data/: custom; 1,234 unlabelled, 20 training and 3 test images; 10 folds of 2, not the official ones of STL-10"
     )
     assert run(cli.app, ["data", "check"]).stdout.splitlines() == [second]
+
+
+def test_check_says_what_would_end_a_later_stage(home: Path) -> None:
+    run(cli.app, ["profile", "tiny"])
+    small_set(home / "data")
+    result = run(cli.app, ["check"])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error: fold 0 has 0 image(s) of class 1; cross-validation with evaluate.inner_folds=5 needs as many of each\n"
+    )
 
 
 def test_show_without_results_says_what_makes_them() -> None:

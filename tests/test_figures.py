@@ -309,3 +309,43 @@ def test_neighbours_are_the_nearest_by_each_network(tmp_path: Path, drawn: list[
             apart = [(float(((row - found[query]) ** 2).sum()), i) for i, row in enumerate(found) if i != query]
             expected += [i for _, i in sorted(apart)[:3]]
     assert shown == expected
+
+
+# Names
+
+NAMES = ["$\\frac$", "US$ and A$", "猫", "🐈‍⬛", "قطة", "_x", "a\nb", "x" * 5000, "\x00\udce9", "</svg>"]
+
+
+@pytest.mark.filterwarnings("error:Glyph")
+def test_a_class_may_have_any_name(tmp_path: Path, drawn: list[Figure]) -> None:
+    """Formulas ended the stage; letters that the font lacks are boxes, without a warning each."""
+    figures.confusion(tmp_path / "confusion.png", np.eye(10), NAMES, NAMES[0])
+    labels = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
+    assert labels[:7] == ["$\\frac$", "US$ and A$", "猫", "🐈 ⬛", "قطة", "_x", "a b"]
+    assert [len(label) for label in labels[7:]] == [figures.ON_AN_AXIS, 0, 6]
+    assert drawn[0].axes[0].get_title() == "$\\frac$: percent of each class, mean of the folds"
+    figures.mistakes(tmp_path / "mistakes.png", POOL, [(i, (i + 1) % 10, 1.5) for i in range(10)], np.arange(60), NAMES)
+    assert drawn[1].axes[0].get_title() == "$\\frac$, not US$ and A$\nimage 0, by 1.5"
+    figures.neighbours(tmp_path / "neighbours.png", POOL, dict.fromkeys(NAMES, FEATURES), [1, 5], 5)
+    entry = {"accuracy_mean": 50.0, "fold_accuracies": [50.0], "paper": None}
+    rows = [{"title": name} | entry for name in NAMES]
+    figures.results(tmp_path / "results.png", {"rows": rows, "dataset": {"name": NAMES[0]}, "profile": "own"})
+    assert drawn[3].axes[0].get_title() == "$\\frac$, profile own"
+    with Image.open(tmp_path / "confusion.png") as saved:
+        assert max(saved.size) < 1200, "a long name does not widen a picture beyond use"
+
+
+def test_of_few_images_each_has_the_others_as_neighbours(tmp_path: Path, drawn: list[Figure]) -> None:
+    class Few(Images):
+        def __len__(self) -> int:
+            return 3
+
+    figures.neighbours(tmp_path / "neighbours.png", Few(), {"a": FEATURES[:3]}, [1], 5)
+    shown = [axes for axes in drawn[0].axes if axes.get_images()]
+    assert len(shown) == 3, "the image and two others, not itself at an infinite distance"
+
+
+def test_distances_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = np.linalg.norm(FEATURES.astype(np.float64) - FEATURES[7], axis=1)
+    monkeypatch.setattr(figures, "ROWS", 7)
+    assert (figures._distances(FEATURES, 7) == whole).all()

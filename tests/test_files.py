@@ -5,19 +5,23 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exemplarcnn import files
 from exemplarcnn.files import (
     digest,
     digest_of,
     read_array,
     read_json,
+    read_table,
     whole,
     whole_folder,
     write_array,
     write_json,
+    write_table,
 )
 
 
@@ -139,3 +143,35 @@ def test_digest_of_a_value_ignores_the_order_of_keys(value: dict[str, object]) -
     assert digest_of(backwards) == digest_of(value)
     assert digest_of({**value, "one more": 1}) != digest_of({**value, "one more": 2})
     assert digest_of([1, 2]) != digest_of([2, 1])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    cells=st.lists(
+        st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+        | st.sampled_from(["", "NA", "null", "None", "nan", "1", "01", "1e3", "True", "-inf", " a ", "a\r", "\n", '"']),
+        min_size=1,
+    )
+)
+def test_what_is_text_comes_back_as_it_was(cells: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("tables") / "table.csv"
+    numbers = [None if place % 3 else place / 2 for place in range(len(cells))]
+    write_table(path, pd.DataFrame({"index": range(len(cells)), "name": cells, "number": numbers}))
+    table = read_table(path, integers=["index"], floats=["number", "absent"])
+    assert table["name"].tolist() == cells
+    assert table["index"].tolist() == list(range(len(cells)))
+    assert table["number"].isna().tolist() == [number is None for number in numbers]
+    assert table["number"].dropna().tolist() == [number for number in numbers if number is not None]
+
+
+def test_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    for text in ("index\nNA\n", "index,x\n,a\n", "index\n1.5\n", ""):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"."):
+            read_table(path, integers=["index"])
+
+
+def test_no_table_is_read_with_guessed_types() -> None:
+    sources = Path(files.__file__).parent.rglob("*.py")
+    assert [path.name for path in sources if "read_csv" in path.read_text()] == ["files.py"]

@@ -166,13 +166,85 @@ def test_the_largest_possible_number_is_named_and_right(
         assert classes.count(group(features, asked(largest), seed)[0]) == largest
     with pytest.raises(GroupingError, match=f"classes is {largest}$"):
         group(features, asked(max(largest + 1, 2)), seed)
-    fewer, _ = group(features, asked(1_000).model_copy(update={"or_fewer": True}), seed)
-    assert len(fewer) == 0 if largest == 0 else classes.count(fewer) == largest
+    any_number = asked(1_000).model_copy(update={"or_fewer": True})
+    if largest < 2:
+        with pytest.raises(GroupingError, match="a network needs two"):
+            group(features, any_number, seed)
+    else:
+        assert classes.count(group(features, any_number, seed)[0]) == largest
+    clustered, held_out = halves(size, share, seed)
+    assert largest <= classes.most_grouped(len(clustered), len(held_out), neighbours)
+
+
+@pytest.mark.parametrize("neighbours", [0, 1, 2, 3])
+@pytest.mark.parametrize(("clustered", "held_out"), [(0, 9), (1, 0), (7, 4), (8, 8), (9, 2)])
+def test_the_bound_is_the_best_of_all_clusterings(clustered: int, held_out: int, neighbours: int) -> None:
+    """Of pairs and single images: larger clusters only make fewer classes."""
+    possible = [
+        pairs + classes.single_classes(clustered - 2 * pairs, held_out, neighbours)
+        for pairs in range(clustered // 2 + 1)
+    ]
+    assert classes.most_grouped(clustered, held_out, neighbours) == max(possible)
 
 
 def test_more_clusters_than_classes() -> None:
     with pytest.raises(GroupingError, match=r"gives \d+ clusters, more than the 2 classes .*lower merged_fraction"):
         group(unit(0, 60), params(classes=2, merged_fraction=0.9), seed=0)
+
+
+def clumps(*sizes: int) -> np.ndarray:
+    """Images around one direction each, the clumps far from each other, the later ones the tighter."""
+    axes = np.eye(len(sizes) + 1, dtype=np.float64)
+    rows = [axes[k] + np.arange(size)[:, None] * 0.02 / (k + 1) * axes[-1] for k, size in enumerate(sizes)]
+    features = np.concatenate(rows)
+    return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kept"),
+    [
+        (2, [1, 4]),  # the largest, of 5 and of 4
+        (3, [1, 3, 4]),  # of those of 3 the tightest
+        (4, [1, 2, 3, 4]),
+        (5, [0, 1, 2, 3, 4]),
+        (50, [0, 1, 2, 3, 4]),
+    ],
+)
+def test_of_too_many_clusters_the_largest_are_kept_where_fewer_classes_are_allowed(
+    wanted: int, kept: list[int]
+) -> None:
+    """A folder of 99,980 images worked for twenty minutes, and then had 226 clusters too many."""
+    sizes = np.array([3, 5, 3, 3, 4])
+    ends = np.cumsum(sizes)
+    asked = params(
+        classes=wanted, or_fewer=True, clustered_share=1.0, merged_fraction=None, threshold=0.5, neighbours=0
+    )
+    table, statistics = group(clumps(*sizes), asked, seed=0)
+    assert table.groupby("class_id")["image_id"].apply(list).tolist() == [
+        list(range(ends[k] - sizes[k], ends[k])) for k in kept
+    ]
+    assert statistics["clusters"] == len(kept)
+    assert statistics["images_in_clusters"] == len(table) == sizes[kept].sum()
+    assert statistics["single_classes"] == 0
+    left = {"clusters_left_out": 5 - len(kept), "images_left_out": 18 - len(table)}
+    assert {key: value for key, value in statistics.items() if "left_out" in key} == (left if len(kept) < 5 else {})
+    if wanted < 5:
+        with pytest.raises(GroupingError, match=rf"gives 5 clusters, more than the {wanted} .*or_fewer: true"):
+            group(clumps(*sizes), asked.model_copy(update={"or_fewer": False}), seed=0)
+
+
+def test_of_clusters_that_are_alike_the_one_of_the_first_image_is_kept() -> None:
+    features = np.repeat(np.eye(4, dtype=np.float32), 3, axis=0)
+    asked = params(classes=2, or_fewer=True, clustered_share=1.0, merged_fraction=None, threshold=0.0)
+    assert group(features, asked, seed=0)[0]["image_id"].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.0974, 1.0])
+def test_images_that_are_all_the_same_are_refused(fraction: float) -> None:
+    features = np.ones((100, 4), np.float32) / 2
+    for fewer in (True, False):
+        with pytest.raises(GroupingError, match=r"makes? 1 class|classes is 1$"):
+            group(features, params(classes=30, or_fewer=fewer, merged_fraction=fraction), seed=0)
 
 
 def test_exactly_as_many_classes_as_clusters() -> None:

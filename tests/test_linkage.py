@@ -12,7 +12,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.spatial.distance import pdist, squareform
 
 from exemplarcnn import linkage
-from exemplarcnn.linkage import complete_linkage, flat_clusters
+from exemplarcnn.linkage import complete_linkage, diameters, flat_clusters
 
 sizes = st.tuples(st.integers(1, 25), st.integers(1, 3))
 grids = hnp.arrays(np.float32, sizes, elements=st.integers(0, 4).map(float))
@@ -111,6 +111,8 @@ def test_with_ties_clusters_are_within_the_radius_and_no_two_could_merge(points:
     groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     for group in groups:
         assert square[np.ix_(group, group)].max() <= radius
+    widths = diameters(complete_linkage(graph_of(square, radius)), labels, radius)
+    assert widths.tolist() == [square[np.ix_(group, group)].max() for group in groups]
     for one, two in combinations(groups, 2):
         assert square[np.ix_(one, two)].max() > radius
 
@@ -125,6 +127,9 @@ def test_flat_clusters_of_a_whole_dendrogram_against_scipy(seed: int, n: int, sh
     expected = hierarchy.fcluster(Z, threshold, "distance") if n > 1 else np.ones(1)
     pairs = set(zip(labels.tolist(), expected.tolist(), strict=True))
     assert len(pairs) == len(set(labels.tolist())) == len(set(expected.tolist()))
+    square = square_of(points)
+    widths = [square[np.ix_(labels == label, labels == label)].max() for label in range(labels.max() + 1)]
+    assert diameters(Z, labels, threshold) == pytest.approx(widths)
     assert list(dict.fromkeys(labels.tolist())) == list(range(labels.max() + 1))
 
 

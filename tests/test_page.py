@@ -177,6 +177,7 @@ def test_curves_and_sizes_are_drawn(tmp_path: Path) -> None:
     assert drawn.startswith("<svg")
     assert ">First<" in drawn
     assert ">Second<" not in drawn
+    assert ">_x<" in curves({"a": table}, {"a": "_x"}), "matplotlib leaves out a label that begins with _"
     (tmp_path / "classes.csv").write_text("class_id,image_id,origin\n0,1,x\n0,2,x\n1,3,x\n2,4,x\n")
     bars = class_sizes(tmp_path / "classes.csv")
     assert ">images in a class<" in bars
@@ -192,3 +193,23 @@ def test_times_of_stages(folder: Path) -> None:
     assert found.set_index("stage").loc["audit", "seconds"] == 1.0
     (folder / "work/timings.json").write_text("{")
     assert timings.read().empty
+
+
+@pytest.mark.filterwarnings("error:Glyph")
+def test_names_are_text_on_the_page(run: Path, store: Any) -> None:
+    titles = ["</svg><script>alert(1)</script>", "$\\frac$", "_x", "a & b", "猫"]
+    results = json.loads(paths.RESULTS_JSON.read_text())
+    results["dataset"]["name"] = "<b>set</b>"
+    renamed = dict(zip([entry["title"] for entry in results["learned"]], titles, strict=False))
+    for entry in results["learned"] + results["rows"]:
+        entry["title"] = renamed.get(entry["title"], entry["title"])
+    for row in results["rows"]:
+        row["class_accuracies"] = dict(zip(titles, row["class_accuracies"].values(), strict=False))
+    paths.RESULTS_JSON.write_text(json.dumps(results))
+    text, reader = written(run)
+    assert "<script>alert" not in text
+    assert "<b>set" not in text
+    for title in titles:
+        assert title in reader.text
+    for title in renamed.values():
+        assert reader.text.count(title) >= 3, "in two tables, and in the legend of the curves"

@@ -76,7 +76,7 @@ def test_the_class_tables_at_full_size(name: str) -> None:
     labels = np.random.default_rng(0).permutation(labels)
     features = np.random.default_rng(1).normal(size=(POOL, 4)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    found = Cut(labels=labels, heights=np.zeros(0), threshold=0.5)
+    found = Cut(labels=labels, heights=np.zeros(0), threshold=0.5, diameters=np.zeros(CLUSTERS + alone))
     table, statistics = assemble(features, clustered, held_out, found, params, config.seed)
     classes.check(table, POOL)
     assert classes.count(table) == 16_000

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exemplarcnn.files import write_table
 from exemplarcnn.quality import TruthError, duplicates_together, judge, mutual_information, purity, read_truth
 
 
@@ -100,6 +101,24 @@ def test_truth_of_a_pool(tmp_path: Path) -> None:
     assert truth["original"].tolist()[1] == 0
     with pytest.raises(TruthError, match="each of the pool's 4 images"):
         read_truth(path, 4)
+    path.write_text("index,class,original\n0,cat,\nx,cat,\n")
+    with pytest.raises(TruthError, match="whole numbers in index"):
+        read_truth(path, 2)
     path.write_text("index,class\n0,cat\n")
     with pytest.raises(TruthError, match=r"column\(s\) original missing"):
         read_truth(path, 1)
+
+
+def test_a_class_is_what_its_name_says(tmp_path: Path) -> None:
+    """`1` and `01` are two classes, and `NA` is one: with guessed types the purity of these was 1."""
+    names = ["NA", "null", "None", "nan", "1", "01", "1e3", "1000.0", "True", "true"]
+    path, pairs = tmp_path / "truth.csv", [[2 * k, 2 * k + 1] for k in range(25)]
+    labels = [names[k % 10] for k in range(25) for _ in range(2)]
+    labels[9] = "01"  # beside a 1: one of fifty is not of its class's label
+    write_table(path, pd.DataFrame({"index": range(50), "class": labels, "original": ""}))
+    truth = read_truth(path, 50)
+    assert truth is not None
+    assert truth["class"].tolist() == labels
+    found = purity(table_of(*pairs), truth["class"])
+    assert found is not None
+    assert (found["images"], found["purity"]) == (50, 0.98)

@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from scipy import ndimage, stats
 
-from exemplarcnn import colours, recipe
+from exemplarcnn import colours, paths, recipe
+from exemplarcnn.audit import AuditError
 from exemplarcnn.colours import Axes
+from exemplarcnn.config import Config, compose
 from exemplarcnn.images import ImageFolder
 from exemplarcnn.portions import SurrogateError
 from exemplarcnn.recipe_dosovitskiy import PoolPCAContrast, RotatedCrop, SeparateHSVContrast, build
+from exemplarcnn.stages import colours as stage
 from exemplarcnn.surrogate import build_recipe
 
 from .defaults import surrogate as params
@@ -168,6 +171,17 @@ def test_axes_are_those_of_all_pixels(tmp_path: Path) -> None:
     for number, picture in enumerate(pictures[::-1]):
         Picture.fromarray(picture).save(tmp_path / f"{number}.png")
     assert colours.measure(ImageFolder(tmp_path)) == found
+
+
+def test_colours_are_measured_for_the_recipe_that_wants_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = compose(Path(__file__).parents[1] / "conf", "tiny")
+    stage.run("unlabeled", Config.model_validate(values))  # there is no image here, nor an audit
+    assert paths.colours("unlabeled").read_text() == "null\n"
+    assert colours.read(paths.colours("unlabeled")) is None
+    values["surrogate"]["recipe"] = "dosovitskiy"
+    with pytest.raises(AuditError, match="dvc repro audit"):
+        stage.run("unlabeled", Config.model_validate(values))
 
 
 def pca_reference(patch: NDArray[Any], factors: Any) -> NDArray[np.float64]:

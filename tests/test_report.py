@@ -501,3 +501,36 @@ def test_published_figures_stand_apart_by_protocol(results: dict[str, Any]) -> N
     assert f"| ExemplarCNN | {ours['accuracy_mean']:.2f} ± {ours['accuracy_std']:.2f} | {mark}" in folds
     assert f"| ExemplarCNN | 71.23 | {mark}" in everything
     assert "Raw pixels" not in text
+
+
+def test_names_are_text_in_markdown(results: dict[str, Any]) -> None:
+    """A bar would be another cell, and $, _, < and a backtick would vanish."""
+    named = json.loads(json.dumps(results))
+    named["dataset"]["name"] = "[my](set)"
+    named["rows"][1]["title"] = "US$ and A$"
+    for row in named["rows"]:
+        row["class_accuracies"] = {"a|b": 1.0, "<b>`x`</b>": 2.0, "two\nlines": 3.0}
+    for entry in named["learned"]:
+        entry["title"] = "US$ and A$"
+    named["published"] = [{"title": "_x_", "source": "a|b", "accuracy": 1.0, "std": None, "labels": "folds"}]
+    text = markdown(named)
+    assert r"Data set: \[my\](set) (hash" in text
+    assert r"| a\|b | 1.0 | 1.0 | 1.0 |" in text
+    assert r"| \<b\>\`x\`\</b\> | 2.0 | 2.0 | 2.0 |" in text
+    assert "| two lines | 3.0 | 3.0 | 3.0 |" in text
+    assert r"| \_x\_ | 1.00 | a\|b |" in text
+    assert r"- US\$ and A\$ against Raw pixels:" in text
+    assert "US$" not in text
+
+
+def test_a_variant_may_be_called_like_a_column(results: dict[str, Any]) -> None:
+    named = json.loads(json.dumps(results))
+    named["rows"][0]["title"] = "Class"
+    assert by_class(named).to_numpy().tolist()[0] == ["cat", "100.0", "80.0", "90.0"]
+
+
+def test_clusters_that_are_left_out_are_told() -> None:
+    left = {"clusters_left_out": 226, "images_left_out": 470}
+    lines = report.describe_grouping(GROUPING | left)
+    assert len(lines) == len(report.describe_grouping(GROUPING)) + 1
+    assert any("226 further clusters, of 470 images, are left out" in line for line in lines)

@@ -7,7 +7,7 @@ One row an image: black borders, no content, too small, too large, unreadable. N
 from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from exemplarcnn.config import Audit, Borders, Flag
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import write_table
+from exemplarcnn.files import read_table, write_table
 from exemplarcnn.images import DataError, Pixels, Pool
 
 SIDES = ("top", "bottom", "left", "right")
@@ -149,6 +149,22 @@ def flag(
     return table.assign(**{name: values.astype(int) for name, values in flags.items()})
 
 
+def read(path: Path) -> pd.DataFrame:
+    """Read a pool's table of flags; AuditError if it is missing."""
+    try:
+        return read_table(path, integers=["image_id", "height", "width", *get_args(Flag)])
+    except FileNotFoundError:
+        raise AuditError(f"{path}: not found; `dvc repro audit` makes it") from None
+
+
+def kept(table: pd.DataFrame, leave_out: Iterable[Flag] = ()) -> "pd.Series[bool]":
+    """Tell which images of a table of flags can be used and have none of the flags that are left out."""
+    fit: pd.Series[bool] = table["problem"] == ""
+    for name in leave_out:
+        fit &= table[name] == 0
+    return fit
+
+
 def usable(path: Path, leave_out: Iterable[Flag] = ()) -> NDArray[np.int64]:
     """Return the images of a pool that can be used, ascending.
 
@@ -164,16 +180,11 @@ def usable(path: Path, leave_out: Iterable[Flag] = ()) -> NDArray[np.int64]:
     AuditError
         If the table is missing, or no image is left.
     """
-    try:
-        table = pd.read_csv(path, keep_default_na=False)
-    except FileNotFoundError:
-        raise AuditError(f"{path}: not found; `dvc repro audit` makes it") from None
-    kept = table["problem"] == ""
-    for name in leave_out:
-        kept &= table[name] == 0
-    if not kept.any():
+    table = read(path)
+    fit = kept(table, leave_out)
+    if not fit.any():
         raise AuditError(f"{path}: of {len(table)} images none is left; see the reasons there")
-    return table.loc[kept, "image_id"].to_numpy(np.int64)
+    return table.loc[fit, "image_id"].to_numpy(np.int64)
 
 
 def write(path: Path, table: pd.DataFrame) -> None:
@@ -210,7 +221,10 @@ def marks(table: pd.DataFrame, groups: pd.DataFrame, truth: Path) -> dict[str, A
         For ``borders`` (images) and ``duplicates`` (pairs): how many there are, how many were found, and the
         detection's precision and recall, 0–1. None where nothing is known.
     """
-    if not truth.exists() or "kind" not in (known := pd.read_csv(truth)).columns:
+    if not truth.exists():
+        return None
+    known = read_table(truth, integers=["index"], floats=["original"])
+    if "kind" not in known.columns:
         return None
     border = set(known.loc[known["kind"] == "black_border", "index"])
     copies = known["original"].fillna(known["index"]).astype(int)
@@ -218,6 +232,11 @@ def marks(table: pd.DataFrame, groups: pd.DataFrame, truth: Path) -> dict[str, A
         "borders": _mark(border, set(table.loc[table["border"] == 1, "image_id"])),
         "duplicates": _mark(_pairs(known["index"], copies), pairs(groups, "unlabeled")),
     }
+
+
+def read_groups(path: Path) -> pd.DataFrame:
+    """Read the table of near duplicates in all pools, as :func:`exemplarcnn.duplicates.find` returns it."""
+    return read_table(path, integers=["group", "image_id", "exact"], floats=["similarity"])
 
 
 def pairs(groups: pd.DataFrame, pool: str) -> set[tuple[int, int]]:

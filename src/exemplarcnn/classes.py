@@ -11,8 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from exemplarcnn import rng
+from exemplarcnn.config import Grouped, Seeded
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import write_table
+from exemplarcnn.files import read_table, write_table
 
 COLUMNS = ["class_id", "image_id", "origin"]
 
@@ -43,13 +44,35 @@ def seed_table(pool_size: int, classes: int, seed: int, usable: NDArray[np.int64
     order = rng.generator(seed, rng.Purpose.SEED_IMAGES).permutation(pool_size)
     if usable is not None:
         order = order[np.isin(order, usable)]
-    if classes > len(order):
-        raise ClassTableError(
-            f"{classes} classes of one image each, but {len(order)} of the pool's {pool_size} images can be used; "
-            "ask for at most that"
-        )
+    _check_enough(classes, len(order), pool_size)
     images = order[:classes]
     return pd.DataFrame({"class_id": np.arange(classes), "image_id": images, "origin": "seed"})
+
+
+def seed_count(params: Seeded, usable: int, pool_size: int) -> int:
+    """Return how many classes of single images there are to be, by how many images of a pool can be used.
+
+    Raises
+    ------
+    ClassTableError
+        If there are fewer than are asked for, or than two.
+    """
+    count = min(params.classes, usable) if params.or_fewer else params.classes
+    _check_enough(count, usable, pool_size)
+    if count < 2:
+        raise ClassTableError(
+            f"{usable} of the pool's {pool_size} images can be used, and a network needs two classes to tell apart; "
+            "add images, or leave out less (leave_out)"
+        )
+    return count
+
+
+def _check_enough(classes: int, usable: int, pool_size: int) -> None:
+    if classes > usable:
+        raise ClassTableError(
+            f"{classes} classes of one image each, but {usable} of the pool's {pool_size} images can be used; "
+            "ask for at most that"
+        )
 
 
 def check(table: pd.DataFrame, pool_size: int, origin: str = "class table") -> None:
@@ -89,7 +112,7 @@ def read(path: Path, pool_size: int) -> pd.DataFrame:
         If the file is missing, is no table, or what :func:`check` refuses.
     """
     try:
-        table = pd.read_csv(path, dtype={"class_id": np.int64, "image_id": np.int64})
+        table = read_table(path, integers=["class_id", "image_id"])
     except FileNotFoundError:
         raise ClassTableError(f"{path}: not found; `dvc repro` makes it") from None
     except ValueError as error:  # pandas raises it for what is no table, and for ids that are no whole numbers
@@ -106,3 +129,37 @@ def count(table: pd.DataFrame) -> int:
 def sizes(table: pd.DataFrame) -> NDArray[np.int64]:
     """Return images a class, shape (classes,)."""
     return np.bincount(table["class_id"])
+
+
+def clustered_part(pool_size: int, share: float) -> int:
+    """Return how many images of a pool are clustered; the others are held out."""
+    return round(share * pool_size)
+
+
+def single_classes(alone: int, held_out: int, neighbours: int) -> int:
+    """Return how many classes of a single image and held-out neighbours, no image in two, there can be."""
+    return min(alone, held_out // neighbours) if neighbours else alone
+
+
+def most_grouped(clustered: int, held_out: int, neighbours: int) -> int:
+    """Return how many classes there can be at most, by the images of the two parts, however they cluster."""
+    singles = single_classes(clustered, held_out, neighbours)
+    return singles + (clustered - singles) // 2
+
+
+def check_grouped(params: Grouped, pool_size: int) -> None:
+    """Refuse what no clustering of a pool can give.
+
+    Raises
+    ------
+    ClassTableError
+        If more classes are asked for than there can be, or there cannot be two.
+    """
+    clustered = clustered_part(pool_size, params.clustered_share)
+    most = most_grouped(clustered, pool_size - clustered, params.neighbours)
+    least = 2 if params.or_fewer else params.classes
+    if most < least:
+        raise ClassTableError(
+            f"{clustered} images to cluster and {pool_size - clustered} held out make {most} classes at most, with "
+            f"{params.neighbours} neighbour(s) of each single image; {least} are needed: ask for fewer or add images"
+        )

@@ -57,14 +57,14 @@ def profile(
 @app.command()
 def check() -> None:
     """Check params.yaml and the data, and say what they are."""
-    from exemplarcnn import config, images, paths
+    from exemplarcnn import config, images, lineage, paths, preflight
 
     with _plain_errors():
         params = config.load(PARAMS)
         typer.echo(f"{PARAMS}: profile {params.profile}, seed {params.seed}, trains {', '.join(params.trained)}")
         _describe_data(images.check(paths.DATA))
-        if params.rows and not images.has_labels(paths.DATA):
-            raise images.DataError(images.NO_LABELS)
+        there = lineage.out_of_date("audit", lineage.locked()) is None and paths.AUDIT.is_dir()
+        preflight.check(params, audited=there)
 
 
 @app.command()

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from exemplarcnn import distributed
-from exemplarcnn.linkage import complete_linkage, flat_clusters
+from exemplarcnn.linkage import complete_linkage, diameters, flat_clusters
 from exemplarcnn.neighbours import NeighboursError, Points, Sample, most_pairs, neighbour_graph
 
 
@@ -28,11 +28,14 @@ class Cut:
         The largest distance allowed inside a cluster.
     heights
         Heights of the merges below the cut, ascending: each the largest distance inside the cluster it made.
+    diameters
+        (clusters,) float64, the largest distance inside each; 0 for a single point.
     """
 
     labels: NDArray[np.int64]
     threshold: float
     heights: NDArray[np.float64]
+    diameters: NDArray[np.float64]
 
 
 def merged_after(Z: NDArray[np.float64], points: int) -> NDArray[np.int64]:
@@ -125,7 +128,8 @@ def cut(
         # Where clusters have k points on average, at least 1 − 1/k of the points have been merged.
         share, choose = 1 - 1 / size, lambda Z: threshold_for_size(Z, len(points), size)
         Z, threshold = _grown(points, choose, share, memory, device)
-    return Cut(flat_clusters(Z, len(points), threshold), threshold, Z[Z[:, 2] <= threshold, 2])
+    labels = flat_clusters(Z, len(points), threshold)
+    return Cut(labels, threshold, Z[Z[:, 2] <= threshold, 2], diameters(Z, labels, threshold))
 
 
 def _grown(

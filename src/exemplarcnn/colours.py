@@ -49,12 +49,12 @@ def _axes(mean: list[float], rows: list[list[float]], variances: list[float]) ->
     return Axes((mean[0], mean[1], mean[2]), (one, two, three), (variances[0], variances[1], variances[2]))
 
 
-def write(path: Path, axes: Axes) -> None:
-    """Write axes as JSON."""
-    write_json(path, {"mean": axes.mean, "axes": axes.axes, "variances": axes.variances})
+def write(path: Path, axes: Axes | None) -> None:
+    """Write axes as JSON; null where no recipe wants them."""
+    write_json(path, axes and {"mean": axes.mean, "axes": axes.axes, "variances": axes.variances})
 
 
-def read(path: Path) -> Axes:
+def read(path: Path) -> Axes | None:
     """Read what :func:`write` wrote."""
     values = read_json(path)
-    return _axes(values["mean"], values["axes"], values["variances"])
+    return values and _axes(values["mean"], values["axes"], values["variances"])

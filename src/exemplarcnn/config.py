@@ -315,7 +315,8 @@ class _FromFeatures(_Section):
 class Grouped(_FromFeatures):
     """Clusters, filled up with single images and their neighbours (docs/method.md, sections 5.2 and 5.3).
 
-    Exactly so many classes, or as many as the images suffice for where ``or_fewer`` allows it.
+    Exactly so many classes; or, where ``or_fewer`` allows it, so many at most: as many as the images suffice for, and
+    of more clusters than that the largest.
     """
 
     method: Literal["clusters"]
@@ -399,6 +400,15 @@ class KMeans(_Section):
         if self.centres > self.images * self.patches_per_image:
             raise ValueError(f"{self.centres} centres need as many patches: images times patches_per_image")
         return self
+
+    def check_images(self, count: int) -> None:
+        """Refuse so few unlabelled images that their patches are fewer than the centres."""
+        images = min(self.images, count)
+        if images * self.patches_per_image < self.centres:
+            raise ConfigError(
+                f"{images * self.patches_per_image} patches of {images} unlabelled images are too few for "
+                f"controls.kmeans.centres={self.centres}: lower that, or raise controls.kmeans.patches_per_image"
+            )
 
 
 class Described(_Section):

@@ -20,18 +20,10 @@ from tqdm import tqdm
 
 from exemplarcnn import rng, svm
 from exemplarcnn.config import Evaluate, Protocol
-from exemplarcnn.errors import PipelineError
+from exemplarcnn.folds import EvaluationError, Rows, check
 
 ROWS_AT_ONCE = 1024
 ROUNDS_AT_ONCE = 500
-# Training on n images at once holds some ten arrays of n × n numbers.
-MOST_AT_ONCE = 10_000
-
-Rows = NDArray[np.int64]
-
-
-class EvaluationError(PipelineError):
-    """Features and labels that cannot be evaluated."""
 
 
 @dataclass(frozen=True)
@@ -293,28 +285,12 @@ def _check(
         raise EvaluationError(f"{len(train)} training images have features, but {len(labels)} have labels")
     if train.shape[1] != test.shape[1]:
         raise EvaluationError(f"training images have {train.shape[1]} features, test images {test.shape[1]}")
-    if len(train) > MOST_AT_ONCE:
-        raise EvaluationError(
-            f"{len(train)} training images: the exact classifiers hold all their inner products, so that "
-            f"{MOST_AT_ONCE} are the most; keep fewer labelled images"
-        )
+    check(labels, folds, classes, params)
     for name, array in (("training", train), ("test", test)):
         for start in range(0, len(array), ROWS_AT_ONCE):
             good = np.isfinite(array[start : start + ROWS_AT_ONCE]).all(axis=1)
             if not good.all():
                 raise EvaluationError(f"{name} image {start + int(np.argmin(good))} has features that are not finite")
-    for index, fold in enumerate(folds):
-        counts = np.bincount(labels[fold], minlength=classes)
-        if counts.min() < params.inner_folds:
-            raise EvaluationError(
-                f"fold {index} has {counts.min()} image(s) of class {counts.argmin()}; "
-                f"cross-validation with evaluate.inner_folds={params.inner_folds} needs as many of each"
-            )
-        inside = len(fold) - -(-len(fold) // params.inner_folds)
-        if any(each.classifier == "knn" for each in params.protocols) and max(params.k) > inside:
-            raise EvaluationError(
-                f"evaluate.k has {max(params.k)}, but in cross-validation only {inside} images of fold {index} are left"
-            )
 
 
 def summarise(

@@ -1,5 +1,8 @@
 """Pictures: for looking, where a number would have to be read. The same inputs give the same bytes."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -7,25 +10,53 @@ import cv2
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
 from exemplarcnn.classes import sizes
-from exemplarcnn.files import read_array, whole
+from exemplarcnn.files import read_array, read_table, whole
 from exemplarcnn.images import Pool
+from exemplarcnn.text import plain
 
 matplotlib.use("Agg")
+matplotlib.rcParams["text.parse_math"] = False  # a class may be called US$ and A$, or $\frac$
+# For letters that matplotlib's own font lacks, the first of these that is installed and has them.
+FALLBACKS = (
+    "Noto Sans CJK SC",
+    "WenQuanYi Zen Hei",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "Noto Sans Arabic",
+    "Noto Sans Hebrew",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+    "Noto Emoji",
+)
+INSTALLED = {font.name for font in font_manager.fontManager.ttflist}
+matplotlib.rcParams["font.family"] = ["DejaVu Sans", *(name for name in FALLBACKS if name in INSTALLED), "sans-serif"]
 
+# Letters of a name that there is room for.
+IN_A_TILE, ON_AN_AXIS, IN_A_TITLE = 10, 30, 60
 TILES = 8  # images in a line of a gallery
+ROWS = 4096  # of features that are held at a time
 Tile = tuple[NDArray[np.uint8], str]
 Item = TypeVar("Item")
 OURS, PAPER = "#2a6fb0", "#c9c9c9"
 
 
+@contextmanager
+def without_missing_letters() -> Iterator[None]:
+    """Say nothing of letters that no font here has: an empty box is drawn for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
+
+
 def _save(figure: Figure, path: Path) -> None:
-    with whole(path) as partial:
+    with whole(path) as partial, without_missing_letters():
         # Without this matplotlib would write its own version into the file.
         figure.savefig(partial, dpi=110, bbox_inches="tight", metadata={"Software": None})
 
@@ -44,7 +75,7 @@ def patches(path: Path, pool: Pool, table: pd.DataFrame, surrogate_set: Path, ro
     # In mode `online` the validation patches alone are on disk.
     name = "train" if (surrogate_set / "train.npy").exists() else "valid"
     labels, drawn = (read_array(surrogate_set / f"{name}{kind}.npy") for kind in ("_y", ""))
-    anchors = pd.read_csv(surrogate_set / "anchors.csv").set_index("image_id")
+    anchors = read_table(surrogate_set / "anchors.csv", integers=["image_id", "row", "column"]).set_index("image_id")
     rows = min(rows, int(labels.max()) + 1)
     figure = Figure(figsize=(columns + 1, rows + 0.5))
     grid = figure.subplots(rows, columns + 1, squeeze=False)
@@ -111,15 +142,20 @@ def neighbours(
     for line, query in zip(grid, queries, strict=True):
         _tile(line[0], pool[query], f"image {query}")
         for block, found in enumerate(features.values()):
-            distances = np.linalg.norm(np.asarray(found, np.float64) - found[query], axis=1)
+            distances = _distances(found, query)
             distances[query] = np.inf
-            for rank, image in enumerate(np.argsort(distances, kind="stable")[:nearest]):
+            for rank, image in enumerate(np.argsort(distances, kind="stable")[: min(nearest, len(pool) - 1)]):
                 _tile(line[1 + block * nearest + rank], pool[int(image)], f"{distances[image]:.2f}")
     for block, title in enumerate(features):
-        grid[0, 1 + block * nearest].text(
-            0, 1.45, f"nearest in {title}", transform=grid[0, 1 + block * nearest].transAxes, fontsize=10
-        )
+        axes, shown = grid[0, 1 + block * nearest], plain(title, IN_A_TITLE)
+        axes.text(0, 1.45, f"nearest in {shown}", transform=axes.transAxes, fontsize=10)
     _save(figure, path)
+
+
+def _distances(features: NDArray[np.float32], query: int) -> NDArray[np.float64]:
+    """Distances of one row to all, in blocks: in float64 the features of many images would take gigabytes."""
+    blocks = (features[start : start + ROWS].astype(np.float64) for start in range(0, len(features), ROWS))
+    return np.concatenate([np.linalg.norm(block - features[query], axis=1) for block in blocks])
 
 
 def filters(path: Path, weights: NDArray[np.float32], columns: int = 16) -> None:
@@ -188,11 +224,12 @@ def confusion(path: Path, matrix: NDArray[np.float64], names: list[str], title: 
     figure = Figure(figsize=(6.4, 5.6))
     axes = figure.subplots()
     axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(names)), names)
+    shown = [plain(name, ON_AN_AXIS) for name in names]
+    axes.set_xticks(range(len(names)), shown, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), shown)
     axes.set_xlabel("predicted")
     axes.set_ylabel("actual")
-    axes.set_title(f"{title}: percent of each class, mean of the folds", fontsize=10)
+    axes.set_title(f"{plain(title, IN_A_TITLE)}: percent of each class, mean of the folds", fontsize=10)
     for row, column in np.ndindex(matrix.shape):
         colour = "white" if matrix[row, column] > 0.5 else "black"
         axes.text(
@@ -221,8 +258,9 @@ def mistakes(
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
+    shown = [plain(name, IN_A_TILE) for name in names]
     for axes, (image, predicted, margin) in zip(grid.flat, found, strict=False):
-        _tile(axes, pool[image], f"{names[labels[image]]}, not {names[predicted]}\nimage {image}, by {margin:.1f}")
+        _tile(axes, pool[image], f"{shown[labels[image]]}, not {shown[predicted]}\nimage {image}, by {margin:.1f}")
     figure.suptitle("Most confident mistakes: the true class, and the one that scores highest", fontsize=10)
     _save(figure, path)
 
@@ -254,10 +292,11 @@ def results(path: Path, gathered: dict[str, Any]) -> None:
         axes.plot([], [], color=PAPER, linewidth=4, label="the paper, on all of STL-10")
     if gathered["rows"]:
         axes.plot([], [], "k.", markersize=3, label="single folds")
-    axes.set_yticks(range(len(rows)), [row["title"] for row in rows])
+    axes.set_yticks(range(len(rows)), [plain(row["title"], IN_A_TITLE) for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("test accuracy, %" if gathered["rows"] else "validation patches given to their surrogate class, %")
-    axes.set_title(f"{gathered['dataset']['name']}, profile {gathered['profile']}", fontsize=10)
+    name = plain(gathered["dataset"]["name"], IN_A_TITLE)
+    axes.set_title(f"{name}, profile {plain(gathered['profile'], IN_A_TITLE)}", fontsize=10)
     figure.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=3, frameon=False)
     _save(figure, path)

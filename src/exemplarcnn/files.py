@@ -1,10 +1,12 @@
 """Writing files whole: under a temporary name first, moved into place when complete."""
 
+import csv
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,8 +92,33 @@ def read_array(path: Path) -> NDArray[Any]:
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write one CSV file, without the index."""
+    text = table.to_csv(index=False, lineterminator="\n")
+    if "\r" in text:  # Python 3.11 takes it for an ordinary character, and whoever reads the file for a line's end
+        text = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     with whole(path) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n")
+        partial.write_bytes(text.encode())
+
+
+def read_table(path: Path, integers: Collection[str] = (), floats: Collection[str] = ()) -> pd.DataFrame:
+    """Read one CSV file; what is not said to be a number is text, and stays as it is written.
+
+    Nothing is guessed: a class may be called ``NA``, ``01``, ``1e3`` or ``True``.
+
+    Parameters
+    ----------
+    path
+        The file.
+    integers, floats
+        Columns that become int64, and float64 with NaN where the field is empty. One that the file lacks does no harm.
+
+    Raises
+    ------
+    ValueError
+        If the file is no table, or a number is none; of integers an empty field, too.
+    """
+    numbers = dict.fromkeys(integers, np.int64) | dict.fromkeys(floats, np.float64)
+    types = defaultdict[str, Any](lambda: str, numbers)
+    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=dict.fromkeys(floats, ""))
 
 
 def digest(*paths: Path) -> str:

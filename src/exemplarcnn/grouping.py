@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
 from exemplarcnn import rng
+from exemplarcnn.classes import clustered_part, single_classes
 from exemplarcnn.clustering import Cut, cut
 from exemplarcnn.config import Grouped, Pruned
 from exemplarcnn.errors import PipelineError
@@ -26,7 +27,7 @@ class GroupingError(PipelineError):
 def halves(pool_size: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Split a pool at random into the part that is clustered and the part held out, each in ascending order."""
     order = rng.generator(seed, rng.Purpose.HALVES).permutation(pool_size)
-    size = round(share * pool_size)
+    size = clustered_part(pool_size, share)
     return np.sort(order[:size]), np.sort(order[size:])
 
 
@@ -56,8 +57,8 @@ def group(
     Raises
     ------
     GroupingError
-        If there are more clusters than classes, or too few images for the rest; the largest possible number of
-        classes is named.
+        If there are more clusters than classes, or too few images for the rest, the largest possible number of
+        classes being named, unless ``or_fewer`` allows it; or if there are fewer than two classes.
     """
     clustered, held_out = halves(len(features), params.clustered_share, seed)
     if isinstance(params, Pruned):
@@ -89,7 +90,7 @@ def assemble(
         As for `group`, which also says what is returned and raised.
     """
     sizes = np.bincount(found.labels)
-    clusters = np.flatnonzero(sizes > 1)
+    clusters = _chosen(found, sizes, params)
     alone = clustered[sizes[found.labels] == 1]
     wanted = _single_classes(params, len(clusters), len(alone), len(held_out))
     picks = rng.generator(seed, rng.Purpose.SINGLES).permutation(len(alone))[:wanted]
@@ -106,7 +107,11 @@ def assemble(
         rows.append((class_id, int(single), "single"))
         rows += [(class_id, int(image), "neighbour") for image in held_out[joined]]
     table = pd.DataFrame(rows, columns=["class_id", "image_id", "origin"])
-    return table, _statistics(found, sizes[clusters], len(clustered), len(held_out), near)
+    statistics = _statistics(found, sizes[clusters], len(clustered), len(held_out), near)
+    if left_out := np.count_nonzero(sizes > 1) - len(clusters):
+        images = int(sizes[sizes > 1].sum() - sizes[clusters].sum())
+        statistics |= {"clusters_left_out": int(left_out), "images_left_out": images}
+    return table, statistics
 
 
 def prune(
@@ -155,20 +160,35 @@ def prune(
     }
 
 
+def _chosen(found: Cut, sizes: NDArray[np.int64], params: Grouped) -> NDArray[np.int64]:
+    """Return the clusters of two images or more that become classes, ascending (docs/method.md, section 5.3)."""
+    clusters = np.flatnonzero(sizes > 1)
+    if len(clusters) <= params.classes:
+        return clusters
+    if not params.or_fewer:
+        raise GroupingError(
+            f"the cut gives {len(clusters)} clusters, more than the {params.classes} classes asked for; "
+            "lower merged_fraction or threshold, ask for more classes, or set or_fewer: true, which keeps the largest"
+        )
+    # Clusters are numbered by their first images, and a stable sort leaves the lower one first.
+    order = np.lexsort((found.diameters[clusters], -sizes[clusters]))
+    return np.sort(clusters[order[: params.classes]])
+
+
 def _single_classes(params: Grouped, clusters: int, alone: int, held_out: int) -> int:
     """Return how many classes of a single image and its neighbours there are to be beside the clusters."""
     wanted = params.classes - clusters
-    if wanted < 0:
-        raise GroupingError(
-            f"the cut gives {clusters} clusters, more than the {params.classes} classes asked for; "
-            "lower merged_fraction or threshold, or ask for more classes"
-        )
-    possible = min(alone, held_out // params.neighbours) if params.neighbours else alone
+    possible = single_classes(alone, held_out, params.neighbours)
     if wanted > possible and not params.or_fewer:
         raise GroupingError(
             f"{params.classes} classes asked for: {clusters} clusters leave {wanted} to be made of single images with "
             f"{params.neighbours} neighbour(s) each, but {alone} single and {held_out} held-out images are there. "
             f"The largest possible number of classes is {clusters + possible}"
+        )
+    if clusters + possible < 2:
+        raise GroupingError(
+            f"{clusters} clusters, {alone} single and {held_out} held-out images make {clusters + possible} class(es), "
+            "and a network needs two to tell apart: the images are too few, or too much alike"
         )
     return min(wanted, possible)
 

@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from exemplarcnn import rng
 from exemplarcnn.config import KMeans
-from exemplarcnn.errors import PipelineError
 from exemplarcnn.features import Describe
 from exemplarcnn.images import Pool
 
@@ -27,10 +26,6 @@ from exemplarcnn.images import Pool
 PATCH_NOISE, WHITENING_NOISE, FEATURE_NOISE = 10.0, 0.1, 0.01
 BATCH, EPOCHS = 10_000, 20
 IMAGES_AT_ONCE = 16
-
-
-class KMeansError(PipelineError):
-    """Too little to learn from."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +61,7 @@ def learn(pool: Pool, chosen: NDArray[np.int64], params: KMeans, seed: int) -> D
     seed
         The experiment's seed.
     """
+    params.check_images(len(chosen))
     generator = rng.generator(seed, rng.Purpose.KMEANS)
     drawn = []
     for start in tqdm(range(0, len(chosen), IMAGES_AT_ONCE), desc="patches", unit="batch"):
@@ -75,11 +71,6 @@ def learn(pool: Pool, chosen: NDArray[np.int64], params: KMeans, seed: int) -> D
             for each in found
         ]
     patches = np.concatenate(drawn)
-    if len(patches) < params.centres:
-        raise KMeansError(
-            f"{len(patches)} patches of {len(chosen)} unlabelled images are too few for controls.kmeans.centres="
-            f"{params.centres}: lower that, or raise controls.kmeans.patches_per_image"
-        )
     mean = patches.mean(axis=0, dtype=np.float64)
     values, axes = np.linalg.eigh(np.cov(patches.astype(np.float64).T))
     whitening = (axes / np.sqrt(np.maximum(values, 0) + WHITENING_NOISE)) @ axes.T

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.features import Describe
+from exemplarcnn.files import read_table
 from exemplarcnn.images import Pool
 
 
@@ -76,7 +77,7 @@ def known_classes(truth: Path, names: list[str]) -> "pd.Series[int] | None":
     """Return the true labels of unlabelled images, from 0, as far as they are known; −1 for none of the classes."""
     if not truth.exists():
         return None
-    table = pd.read_csv(truth, dtype={"class": str}, keep_default_na=False).set_index("index")["class"]
+    table = read_table(truth, integers=["index"]).set_index("index")["class"]
     places = {name: place for place, name in enumerate(names)}
     return table.map(places).fillna(-1).astype(int)
 
@@ -120,7 +121,7 @@ def read(path: Path) -> pd.DataFrame:
         If it is missing or has no row.
     """
     try:
-        table = pd.read_csv(path)
+        table = read_table(path, integers=["image_id", "label"], floats=["margin"])
     except FileNotFoundError:
         raise LabelError(f"{path}: not found; `dvc repro` makes it") from None
     if not len(table):

@@ -152,3 +152,26 @@ def flat_clusters(Z: NDArray[np.float64], points: int, threshold: float) -> NDAr
     trees = connected_components(forest, directed=False)[1][:points]
     _, first, inverse = np.unique(trees, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+
+
+def diameters(Z: NDArray[np.float64], labels: NDArray[np.int64], threshold: float) -> NDArray[np.float64]:
+    """Largest distance inside each cluster, which is the height of its last merge; 0 for a single point.
+
+    Parameters
+    ----------
+    Z, threshold
+        As for `flat_clusters`.
+    labels
+        (points,) int64, what that returns.
+
+    Returns
+    -------
+    (clusters,) float64
+    """
+    rows = np.count_nonzero(Z[:, 2] <= threshold)
+    of = np.concatenate([labels, np.empty(rows, np.int64)])  # the cluster that a point, or what a merge made, is in
+    for row, side in enumerate(Z[:rows, 0].astype(np.int64).tolist(), len(labels)):
+        of[row] = of[side]
+    result = np.zeros(labels.max(initial=-1) + 1)
+    np.maximum.at(result, of[len(labels) :], Z[:rows, 2])
+    return result

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import albumentations as A
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from exemplarcnn import painting, recipe, rng
 from exemplarcnn.batches import Batch, ahead, fits
-from exemplarcnn.files import read_array, read_json
+from exemplarcnn.files import read_array, read_json, read_table
 from exemplarcnn.images import Pool
 
 
@@ -36,13 +35,13 @@ class Online:
     def __init__(self, folder: Path, pool: Pool, patch: int, seed: int, device: torch.device):
         self.pool, self.patch, self.device = pool, patch, device
         self.labels = torch.from_numpy(np.array(read_array(folder / "train_y.npy"), np.int64))
-        plan = pd.read_csv(folder / "portions.csv")
+        plan = read_table(folder / "portions.csv", integers=["image_id", "start", "stop"])
         counts = (plan["stop"] - plan["start"]).to_numpy()
         # Of each row: the place of its image in the plan, and which of the image's patches it is.
         self.places = np.repeat(np.arange(len(plan)), counts)
         self.numbers = np.arange(len(self.places)) - np.repeat(plan["start"].to_numpy(), counts)
         self.images = plan["image_id"].to_numpy()
-        anchors = pd.read_csv(folder / "anchors.csv")[["row", "column"]].to_numpy()
+        anchors = read_table(folder / "anchors.csv", integers=["row", "column"])[["row", "column"]].to_numpy()
         self.anchors = anchors.reshape(len(plan), -1, 2)
         self.recipe = A.from_dict(read_json(folder / "recipe.json"))
         self.in_torch = device.type != "cpu"

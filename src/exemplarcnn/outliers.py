@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from exemplarcnn import svm
 from exemplarcnn.features import Describe
+from exemplarcnn.files import read_table
 from exemplarcnn.images import Pixels, Pool
 from exemplarcnn.neighbours import Sample, neighbour_graph
 
@@ -144,7 +145,7 @@ def marks(scores: pd.DataFrame, truth: Path) -> dict[str, float] | None:
         ``images`` out of distribution, and ``auroc``, the area under the ROC curve of the scores, 0–1. None where
         nothing is known.
     """
-    if not truth.exists() or "kind" not in (known := pd.read_csv(truth)).columns:
+    if not truth.exists() or "kind" not in (known := read_table(truth)).columns:
         return None
     outside = (known["kind"] == "out_of_distribution").to_numpy()
     return {"images": int(outside.sum()), "auroc": float(roc_auc_score(outside, scores["score"]))}

@@ -19,8 +19,8 @@ from exemplarcnn import audit, download, images
 from exemplarcnn.config import Audit, Config
 from exemplarcnn.decoding import TRANSPARENT, DecodingError
 from exemplarcnn.errors import reason
-from exemplarcnn.evaluation import MOST_AT_ONCE
 from exemplarcnn.files import write_json, write_table
+from exemplarcnn.folds import MOST_AT_ONCE
 from exemplarcnn.images import DataError, ImageFolder, Pixels, Summary
 
 PROVENANCE = "provenance.csv"

@@ -23,17 +23,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from exemplarcnn import classes, paths, report, store, timings
+from exemplarcnn import classes, figures, paths, report, store, timings
 from exemplarcnn import config as configuration
 from exemplarcnn.config import Config
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import read_json, whole
+from exemplarcnn.files import read_json, read_table, whole
+from exemplarcnn.text import plain
 from exemplarcnn.tracking import flatten
 
 # Photographs are kept at this width at most: two pixels for each of a page's.
 WIDEST = 1600
 QUALITY = 82
 GREY = "#8a8a8a"  # legible on white and on black
+CURVES = ("train_loss", "valid_loss", "valid_accuracy")
 LINES = ("#3b82c4", "#e08a2e", "#4fa36a", "#c95d86", "#8c76c9", "#7d8a94")
 
 
@@ -65,9 +67,9 @@ def write(path: Path, config: Config, conf: Path) -> None:
         )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"picture": picture, "code": code}
-    template = environment.from_string(files("exemplarcnn").joinpath("page.html").read_text())
+    template = environment.from_string(files("exemplarcnn").joinpath("page.html").read_text(encoding="utf-8"))
     with whole(path) as partial:
-        partial.write_text(template.render(**_values(results, config, conf)))
+        partial.write_text(template.render(**_values(results, config, conf)), encoding="utf-8")
 
 
 def _values(results: dict[str, Any], config: Config, conf: Path) -> dict[str, Any]:
@@ -127,23 +129,27 @@ def curves(tables: dict[str, Path], titles: dict[str, str]) -> str:
     """Draw the learning curves as SVG: loss and accuracy on the images that each training is watched by."""
     figure = Figure(figsize=(9, 3.4))
     left, right = figure.subplots(1, 2)
-    there = {name: pd.read_csv(path) for name, path in tables.items() if path.exists()}
-    for colour, (name, table) in zip(_colours(), there.items(), strict=False):
-        left.plot(table["epoch"], table["valid_loss"], color=colour, label=titles[name])
+    there = {name: path for name, path in tables.items() if path.exists()}
+    lines = []
+    for colour, path in zip(_colours(), there.values(), strict=False):
+        table = read_table(path, integers=["epoch"], floats=CURVES)
+        lines += left.plot(table["epoch"], table["valid_loss"], color=colour)
         left.plot(table["epoch"], table["train_loss"], color=colour, linestyle=":", linewidth=1)
         right.plot(table["epoch"], 100 * table["valid_accuracy"], color=colour)
     for axes, label in ((left, "cross entropy, nats"), (right, "accuracy, %")):
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         _quiet(axes)
-    figure.legend(loc="lower center", ncol=3, frameon=False, labelcolor=GREY, fontsize=9)
+    # Named here, since matplotlib takes a label of a line that begins with _ for none.
+    shown = [plain(titles[name], figures.IN_A_TITLE) for name in there]
+    figure.legend(lines, shown, loc="lower center", ncol=3, frameon=False, labelcolor=GREY, fontsize=9)
     figure.subplots_adjust(bottom=0.33, wspace=0.28)
     return _svg(figure)
 
 
 def class_sizes(table: Path) -> str:
     """Draw how many images the classes of a table have, as SVG."""
-    counts = np.bincount(classes.sizes(pd.read_csv(table)))
+    counts = np.bincount(classes.sizes(read_table(table, integers=["class_id"])))
     figure = Figure(figsize=(6, 2.6))
     axes = figure.subplots()
     places = np.flatnonzero(counts)
@@ -176,7 +182,10 @@ def _quiet(axes: Axes) -> None:
 
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}):
+    with (
+        matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}),
+        figures.without_missing_letters(),
+    ):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]

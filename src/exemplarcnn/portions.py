@@ -39,8 +39,7 @@ def portions(table: pd.DataFrame, trained: Trained, valid_per_image: int) -> lis
     result: list[Portion] = []
     row = 0
     class_sizes = sizes(table)
-    if trained.patches is not None and trained.patches < len(class_sizes):
-        raise SurrogateError(f"{trained.patches} patches for {len(class_sizes)} classes: at least one each is needed")
+    check_budget(trained, len(class_sizes))
     place_in_class = table.groupby("class_id").cumcount()
     rows = zip(table["class_id"], table["image_id"], place_in_class, strict=True)
     for position, (class_id, image, place) in enumerate(rows):
@@ -53,6 +52,12 @@ def portions(table: pd.DataFrame, trained: Trained, valid_per_image: int) -> lis
         result.append(Portion(int(image), (row, row + number), valid))
         row += number
     return result
+
+
+def check_budget(trained: Trained, classes: int) -> None:
+    """Refuse a number of patches in all that leaves a class without any."""
+    if trained.patches is not None and trained.patches < classes:
+        raise SurrogateError(f"{trained.patches} patches for {classes} classes: at least one each is needed")
 
 
 def _dealt(number: int, takers: int, place: int) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from exemplarcnn import images, svm
+from exemplarcnn import folds, images, svm
 from exemplarcnn.config import Features
 from exemplarcnn.features import eval_features
 from exemplarcnn.network import ExemplarCNN
@@ -36,8 +36,8 @@ class Probe:
     def __init__(self, data: Path, device: torch.device):
         self.pool, self.device = images.open_pool(data, "train"), device
         self.labels = images.read_labels(data / "train_y.bin", len(self.pool))
-        fold = images.read_folds(data / "fold_indices.txt", len(self.pool))[0]
-        others = np.setdiff1d(np.arange(len(self.pool)), fold)
+        known = images.read_folds(data / "fold_indices.txt", len(self.pool))
+        fold, others = known[0], folds.outside(known, 0, len(self.pool))
         self.rows = np.concatenate([fold, others[:JUDGED]])
         self.inside = len(fold)
 

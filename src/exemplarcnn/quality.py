@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import normalized_mutual_info_score
 
 from exemplarcnn.errors import PipelineError
+from exemplarcnn.files import read_table
 
 
 class TruthError(PipelineError):
@@ -52,22 +52,25 @@ def read_truth(path: Path, pool_size: int) -> pd.DataFrame | None:
     Returns
     -------
     DataFrame or None
-        One row an image, in order: ``class``, a name or NaN; ``original``, the number of the image that this one is
-        a near duplicate of, or NaN.
+        One row an image, in order: ``class``, a name, whatever it looks like, or NaN; ``original``, the number of the
+        image that this one is a near duplicate of, or NaN.
 
     Raises
     ------
     TruthError
-        If the file lacks a column, or does not list the images of the pool one by one.
+        If the file lacks a column, has no number where one belongs, or does not list the images of the pool one by one.
     """
     if not path.exists():
         return None
-    table = pd.read_csv(path)
+    try:
+        table = read_table(path, integers=["index"], floats=["original"])
+    except ValueError as error:
+        raise TruthError(f"{path}: {error}; expected a table with whole numbers in index and original") from None
     if missing := {"index", "class", "original"} - set(table.columns):
         raise TruthError(f"{path}: column(s) {', '.join(sorted(missing))} missing")
     if table["index"].tolist() != list(range(pool_size)):
         raise TruthError(f"{path}: expected one row for each of the pool's {pool_size} images, in order")
-    return table[["class", "original"]]
+    return table[["class", "original"]].assign(**{"class": table["class"].mask(table["class"] == "")})
 
 
 def purity(table: pd.DataFrame, labels: pd.Series) -> dict[str, Any] | None:
@@ -136,6 +139,8 @@ def mutual_information(table: pd.DataFrame, other: pd.DataFrame) -> dict[str, An
 
     The mean of the two entropies normalises it, as is usual. None if fewer than two images are in both.
     """
+    from sklearn.metrics import normalized_mutual_info_score  # a second, which who reads a truth need not wait
+
     both = table.merge(other, on="image_id", suffixes=("", "_other"))
     if len(both) < 2:
         return None

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from exemplarcnn import text
 from exemplarcnn.config import Config
 from exemplarcnn.evaluation import bootstrap, correct, gain
 from exemplarcnn.images import Summary
@@ -193,11 +194,10 @@ def _spread(figures: dict[str, Any]) -> str:
 
 def by_class(results: dict[str, Any]) -> pd.DataFrame:
     """Return the accuracy of each class, in percent, a column a variant."""
-    columns = {row["title"]: row["class_accuracies"] for row in results["rows"]}
-    names = results["rows"][0]["class_accuracies"] if results["rows"] else {}
-    return pd.DataFrame(
-        {"Class": list(names)} | {title: [f"{found[name]:.1f}" for name in names] for title, found in columns.items()}
-    )
+    rows = results["rows"]
+    names = rows[0]["class_accuracies"] if rows else {}
+    lines = [[name, *(f"{row['class_accuracies'][name]:.1f}" for row in rows)] for name in names]
+    return pd.DataFrame(lines, columns=["Class", *(row["title"] for row in rows)])
 
 
 def _number(value: int | None) -> str:
@@ -241,7 +241,8 @@ def describe_difference(entry: dict[str, Any], titles: dict[str, str]) -> str:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Write ``results.md``."""
+    """Write ``results.md``, whatever things are called."""
+    results = _in_markdown(results)
     tested = _tested(results) if results["rows"] else [NOT_TESTED]
     parts = [
         "# Results",
@@ -269,6 +270,23 @@ def markdown(results: dict[str, Any]) -> str:
         lines = "\n".join(f"- {line}" for line in describe_grouping(grouping))
         parts += [f"## Classes of {titles(results)[name]}", lines]
     return "\n\n".join(parts) + "\n"
+
+
+def _in_markdown(results: dict[str, Any]) -> dict[str, Any]:
+    """Escape what people have named, so that Markdown shows it as it is."""
+
+    def rows(name: str, *keys: str) -> list[dict[str, Any]]:
+        return [row | {key: text.markdown(row[key]) for key in keys} for row in results[name]]
+
+    by_class = [{text.markdown(name): x for name, x in row["class_accuracies"].items()} for row in results["rows"]]
+    tested = [row | {"class_accuracies": found} for row, found in zip(rows("rows", "title"), by_class, strict=True)]
+    return results | {
+        "profile": text.markdown(results["profile"]),
+        "dataset": results["dataset"] | {"name": text.markdown(results["dataset"]["name"])},
+        "rows": tested,
+        "learned": rows("learned", "title"),
+        "published": rows("published", "title", "source"),
+    }
 
 
 def _tested(results: dict[str, Any]) -> list[str]:
@@ -439,6 +457,11 @@ def describe_grouping(grouping: dict[str, Any]) -> list[str]:
         f"{grouping['single_classes']} further classes of a single image and its nearest of the "
         f"{grouping['held_out_images']} held-out images.",
     ]
+    if left_out := grouping.get("clusters_left_out"):
+        lines.append(
+            f"{left_out} further clusters, of {grouping['images_left_out']} images, are left out, being more than the "
+            "classes asked for: the largest are kept, of those of one size the tightest."
+        )
     if (ranks := grouping["neighbour_ranks"]) is not None:
         distances = grouping["neighbour_distances"]
         lines.append(

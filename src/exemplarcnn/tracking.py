@@ -24,7 +24,7 @@ import pandas as pd
 from exemplarcnn import config as configuration
 from exemplarcnn import lineage, paths, store
 from exemplarcnn.config import Config
-from exemplarcnn.files import read_json
+from exemplarcnn.files import read_json, read_table
 from exemplarcnn.images import data_digest, md5_of
 from exemplarcnn.lineage import Record
 
@@ -173,7 +173,7 @@ class Run:
         self.finish("FINISHED")
 
     def _training(self, variant: str) -> None:
-        for row in pd.read_csv(paths.learning_curve(variant)).to_dict("records"):
+        for row in _curve(paths.learning_curve(variant)).to_dict("records"):
             self._row(int(row["epoch"]), {name: row.get(name) for name in CURVE})
         self.artifact(paths.patches_picture(variant))
         self.artifact(paths.filters_picture(variant))
@@ -189,7 +189,7 @@ class Run:
         values |= {f"{name}_accuracy_mean": other["accuracy_mean"] for name, other in summary["others"].items()}
         values |= {f"class_{name}_accuracy": x for name, x in summary["class_accuracies"].items()}
         if (curve := paths.learning_curve(variant)).exists():
-            last = pd.read_csv(curve).iloc[-1]
+            last = _curve(curve).iloc[-1]
             values |= {f"final_{name}": last[name] for name in ("train_loss", "valid_loss", "valid_accuracy")}
         if (clusters := paths.cluster_statistics(variant)).exists():
             statistics = read_json(clusters)
@@ -225,6 +225,11 @@ class Run:
         finally:
             if monitor is not None:
                 monitor.finish()
+
+
+def _curve(path: Path) -> pd.DataFrame:
+    """Read a learning curve."""
+    return read_table(path, integers=["epoch"], floats=CURVE)
 
 
 def _warn(error: Exception) -> None:

@@ -29,7 +29,7 @@ import cv2  # noqa: E402
 from safetensors import SafetensorError  # noqa: E402
 from threadpoolctl import threadpool_limits  # noqa: E402
 
-from exemplarcnn import images, paths, timings  # noqa: E402
+from exemplarcnn import preflight, timings  # noqa: E402
 from exemplarcnn.config import Config, load  # noqa: E402
 from exemplarcnn.errors import FailedElsewhereError, PipelineError, reason  # noqa: E402
 from exemplarcnn.files import digest  # noqa: E402
@@ -40,7 +40,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 Stage = Callable[[str, Config], None]
 
 
-def main(stage: Stage, together: bool = False) -> None:
+def main(stage: Stage, together: bool = False, audited: bool = False) -> None:
     """Run a stage from the command line: check all parameters first, print errors a person can act on.
 
     Parameters
@@ -49,11 +49,12 @@ def main(stage: Stage, together: bool = False) -> None:
         What to run.
     together
         Whether ``machine.processes`` of them work together, started by ``torchrun``.
+    audited
+        Whether the stage depends on the audit, so that DVC has seen to it that its tables are those of the data.
     """
     try:
         config = load()
-        if config.rows and not images.has_labels(paths.DATA):  # in the first stage, not after networks are trained
-            raise images.DataError(images.NO_LABELS)
+        preflight.check(config, audited=audited)  # in the first stage that runs, not after networks are trained
         if together and config.machine.processes > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
             _start_together(config.machine.processes)
         use_threads(config.machine.threads)

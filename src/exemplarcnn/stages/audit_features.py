@@ -8,6 +8,7 @@ from exemplarcnn.config import Config
 from exemplarcnn.features import eval_features
 from exemplarcnn.files import read_array, whole_folder, write_json, write_table
 from exemplarcnn.images import Pool
+from exemplarcnn.text import plain
 
 # Of each gallery, at most.
 OUTLIERS, PAIRS = 32, 24
@@ -24,7 +25,7 @@ def run(_: str, config: Config) -> None:
     scores = _scores(pool, config) if images.has_labels(paths.DATA) else None
     features = read_array(paths.cluster_features(params.of))
     pairs = outliers.closest_pairs(features, params.pairs, config.machine.memory)
-    known = audit.pairs(pd.read_csv(paths.DUPLICATES), "unlabeled")
+    known = audit.pairs(audit.read_groups(paths.DUPLICATES), "unlabeled")
     with whole_folder(paths.OUTLIERS) as partial:
         if scores is not None:
             write_table(partial / "images.csv", scores.round({"score": 5}))
@@ -66,7 +67,7 @@ def _galleries(pool: Pool, scores: pd.DataFrame | None, pairs: pd.DataFrame) -> 
     with whole_folder(paths.OUTLIERS_PICTURES) as partial:
         for file, title, some in by_distance:
             tiles = [
-                [(pool[image], f"image {image}\n{nearest}? {score:.2f}")]
+                [(pool[image], f"image {image}\n{plain(nearest, figures.IN_A_TILE)}? {score:.2f}")]
                 for image, nearest, score in some.itertuples(index=False)
             ]
             figures.gallery(partial / file, title, figures.lines(tiles))

@@ -3,10 +3,14 @@
 ``machine.processes`` of them share the search for near pairs.
 """
 
+import logging
+
 from exemplarcnn import classes, distributed, figures, images, models, paths, quality, stages
 from exemplarcnn.config import Config
 from exemplarcnn.files import read_array, write_json
 from exemplarcnn.grouping import group, halves
+
+log = logging.getLogger(__name__)
 
 
 def run(variant: str, config: Config) -> None:
@@ -21,6 +25,9 @@ def run(variant: str, config: Config) -> None:
         table, statistics = group(features, params, config.seed, config.machine.memory, device)
         if distributed.rank() > 0:
             return
+    if left_out := statistics.get("clusters_left_out"):
+        said = "%s: more clusters than grouped.%s.classes; the largest are kept, %d, of %d images, left out"
+        log.warning(said, variant, variant, left_out, statistics["images_left_out"])
     classes.check(table, len(pool))
     classes.write(paths.class_table(variant), table)
     clustered, _ = halves(len(pool), params.clustered_share, config.seed)

@@ -7,6 +7,7 @@ from exemplarcnn import audit, figures, images, labelling, models, paths, stages
 from exemplarcnn.config import Config, Labelled
 from exemplarcnn.features import eval_features
 from exemplarcnn.files import write_json, write_table
+from exemplarcnn.text import plain
 
 # Images of each class in the picture.
 SHOWN = 6
@@ -20,7 +21,7 @@ def run(name: str, config: Config) -> None:
     write_table(paths.labels(name), table.round({"margin": 5}))
     judged = None
     if params.method == "pseudo" and (known := labelling.known_classes(paths.TRUTH, names)) is not None:
-        groups = pd.read_csv(paths.DUPLICATES)
+        groups = audit.read_groups(paths.DUPLICATES)
         seen = groups.loc[groups["pool"] == "train", "group"]
         alike = groups[(groups["pool"] == "unlabeled") & groups["group"].isin(seen)]
         judged = labelling.judge(table, known, set(alike["image_id"]))
@@ -38,7 +39,7 @@ def run(name: str, config: Config) -> None:
 
 
 def _caption(title: str, image: int, margin: float) -> str:
-    return f"{title}: image {image}" + ("" if np.isnan(margin) else f"\nby {margin:.2f}")
+    return f"{plain(title, figures.IN_A_TILE)}: image {image}" + ("" if np.isnan(margin) else f"\nby {margin:.2f}")
 
 
 def _guessed(params: Labelled, config: Config) -> pd.DataFrame:

@@ -3,11 +3,10 @@
 import logging
 
 import numpy as np
-import pandas as pd
 
 from exemplarcnn import figures, images, paths, report, stages, tracking
 from exemplarcnn.config import Config
-from exemplarcnn.files import read_array, read_json, whole, write_json
+from exemplarcnn.files import read_array, read_json, read_table, whole, write_json
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +19,8 @@ def run(_: str, config: Config) -> None:
     predictions = {name: read_array(paths.classifiers(name) / "predictions.npy") for name in config.rows}
     groupings = {name: read_json(paths.cluster_statistics(name)) for name in config.grouped if name in config.trained}
     sets = {name: read_json(paths.surrogate_set(name) / "set.json") for name in config.trained}
-    learned = {name: float(pd.read_csv(paths.learning_curve(name))["valid_accuracy"].iloc[-1]) for name in sets}
+    curves = {name: read_table(paths.learning_curve(name), floats=["valid_accuracy"]) for name in sets}
+    learned = {name: float(curve["valid_accuracy"].iloc[-1]) for name, curve in curves.items()}
     results = report.gather(
         config,
         data,
@@ -38,7 +38,7 @@ def run(_: str, config: Config) -> None:
     write_json(paths.RESULTS_JSON, results)
     write_json(paths.ACCURACY_JSON, report.headline(results))
     with whole(paths.RESULTS_MD) as partial:
-        partial.write_text(report.markdown(results))
+        partial.write_text(report.markdown(results), encoding="utf-8")
     figures.results(paths.RESULTS_PNG, results)
     if not config.rows:
         log.warning("data/ has no labels: nothing was tested; features and clusters are what there is")

@@ -8,7 +8,19 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from exemplarcnn import distributed, figures, images, labelling, models, paths, resnet, stages, tracking, training
+from exemplarcnn import (
+    distributed,
+    figures,
+    folds,
+    images,
+    labelling,
+    models,
+    paths,
+    resnet,
+    stages,
+    tracking,
+    training,
+)
 from exemplarcnn.checkpoint import Epoch
 from exemplarcnn.config import Config
 from exemplarcnn.evaluation import confident_mistakes, confusion, confusion_table, summarise_one
@@ -96,7 +108,7 @@ def _trainer(name: str, config: Config) -> training.Trainer:
 def _watched(fold: int) -> pd.DataFrame:
     """Training images outside the fold: nothing is chosen by them, but a person sees how it goes."""
     pool = images.open_pool(paths.DATA, "train")
-    others = np.setdiff1d(np.arange(len(pool)), images.read_folds(paths.FOLDS, len(pool))[fold])
+    others = folds.outside(images.read_folds(paths.FOLDS, len(pool)), fold, len(pool))
     labels = images.read_labels(paths.TRAIN_LABELS, len(pool))[others]
     return pd.DataFrame({"pool": "train", "image_id": others, "label": labels})
 

@@ -10,9 +10,9 @@ def run(variant: str, config: Config) -> None:
     images.check(paths.DATA)
     pool = images.open_pool(paths.DATA, params.pool)
     usable = audit.usable(paths.audit(params.pool), params.leave_out)
-    count = min(params.classes, len(usable)) if params.or_fewer else params.classes
+    count = classes.seed_count(params, len(usable), len(pool))
     classes.write(paths.class_table(variant), classes.seed_table(len(pool), count, config.seed, usable))
 
 
 if __name__ == "__main__":
-    stages.main(run)
+    stages.main(run, audited=True)

@@ -16,6 +16,7 @@ DRAWING = (
     "anchors",
     "rng",
     "images",
+    "decoding",
     "classes",
     "files",
 )
@@ -57,4 +58,4 @@ def run(variant: str, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    stages.main(run)
+    stages.main(run, audited=True)
