@@ -15,7 +15,7 @@ import cv2
 from safetensors import SafetensorError
 from threadpoolctl import threadpool_limits
 
-from exemplarcnn import images, paths, timings
+from exemplarcnn import paths, preflight, timings
 from exemplarcnn.config import Config, load
 from exemplarcnn.errors import FailedElsewhereError, PipelineError, reason
 from exemplarcnn.files import digest
@@ -50,8 +50,7 @@ def main(stage: Stage, together: bool = False) -> None:
     """
     try:
         config = load()
-        if config.rows and not images.has_labels(paths.DATA):  # in the first stage, not after networks are trained
-            raise images.DataError(images.NO_LABELS)
+        preflight.check(config, paths.DATA)  # in the first stage, not after networks are trained
         if together and config.machine.processes > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
             _start_together(config.machine.processes)
         use_threads(config.machine.threads)
