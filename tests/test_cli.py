@@ -166,7 +166,11 @@ def test_check_refuses_what_asks_for_more_pixels_than_images_have(home: Path) ->
 
 @pytest.mark.parametrize(
     ("side", "code", "said"),
-    [("31", 1, "found 31 for the side"), ("257", 1, "found 257 for the side"), ("x", 2, "'x' is not a valid int")],
+    [
+        ("31", 1, "found 31 for the side"),
+        ("257", 1, "found 257 for the side"),
+        ("x", 2, "Invalid value for '--side': "),
+    ],
 )
 def test_import_refuses_a_side_that_cannot_be(home: Path, side: str, code: int, said: str) -> None:
     run(cli.app, ["profile", "own"])
