@@ -152,6 +152,50 @@ def test_check_says_what_would_end_a_later_stage(home: Path) -> None:
     )
 
 
+def test_the_side_of_images_is_said_where_it_is_not_stl10s(home: Path) -> None:
+    small_set(home / "data")
+    for split, number in {"train": 20, "test": 3, "unlabeled": 7}.items():
+        images.write_images(home / f"data/{split}_X.bin", np.zeros((number, 64, 64, 3), np.uint8), 64)
+    (home / "data/import.json").write_text('{"name": "mine", "side": 64}')
+    said = run(cli.app, ["data", "check"]).stdout
+    assert said.startswith("data/: mine; 7 unlabelled, 20 training and 3 test images; ")
+    assert said.endswith("; 64×64 pixels\n")
+
+
+def test_check_refuses_what_asks_for_more_pixels_than_images_have(home: Path) -> None:
+    run(cli.app, ["profile", "own_unlabelled"])
+    small_set(home / "data")
+    assert run(cli.app, ["check"]).exit_code == 0
+    params = (home / "params.yaml").read_text()
+    (home / "params.yaml").write_text(params.replace("smallest_side: 32", "smallest_side: 97"))
+    result = run(cli.app, ["check"])
+    assert result.exit_code == 1
+    assert "error: data: found images of 96×96 pixels, and audit.smallest_side is 97; set 96" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("side", "code", "said"),
+    [
+        ("31", 1, "found 31 for the side"),
+        ("257", 1, "found 257 for the side"),
+        ("x", 2, "Invalid value for '--side': "),
+    ],
+)
+def test_import_refuses_a_side_that_cannot_be(home: Path, side: str, code: int, said: str) -> None:
+    run(cli.app, ["profile", "own"])
+    (home / "photos").mkdir()
+    result = run(cli.app, ["data", "import", "photos", "--side", side])
+    assert result.exit_code == code
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert not (home / "data").exists()
+
+
+def test_help_names_the_sides_that_there_are() -> None:
+    said = " ".join(run(cli.app, ["data", "import", "--help"], terminal_width=200).stdout.split())
+    assert f"from {images.LEAST_SIDE} to {images.MOST_SIDE}" in said
+    assert f"[default: {images.SIDE}]" in said
+
+
 def test_show_without_results_says_what_makes_them() -> None:
     result = run(cli.app, ["show"])
     assert result.exit_code == 1

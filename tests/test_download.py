@@ -648,6 +648,28 @@ def test_a_file_in_stl10s_format_becomes_the_second_pool_and_back(project: Path,
     assert not (project / "data" / "other_X.bin").exists()
 
 
+def test_a_file_of_a_set_of_another_side_is_no_second_pool(project: Path, tmp_path: Path) -> None:
+    before = snapshot(project / "data")
+    given = tmp_path / "given"
+    given.mkdir()
+    # As many bytes as sixteen images of 96×96, which they would be read as.
+    write_images(given / "unlabeled_X.bin", np.zeros((9, 128, 128, 3), np.uint8), 128)
+    (given / "import.json").write_text('{"name": "mine", "side": 128}')
+    with pytest.raises(DataError, match=r"found images of 128×128 pixels, expected 96×96.*the folder of images"):
+        download.install_other(project, given / "unlabeled_X.bin")
+    assert snapshot(project / "data") == before
+
+
+def test_a_set_of_another_side_keeps_it(tmp_path: Path) -> None:
+    given = image_set(tmp_path / "given", 3)
+    for split, count in {"train": 10, "test": 4, "unlabeled": 9}.items():
+        write_images(given / f"{split}_X.bin", np.zeros((count, 128, 128, 3), np.uint8), 128)
+    (given / "import.json").write_text('{"name": "mine", "side": 128}')
+    download.install(given, tmp_path / "data")
+    found = images.check(tmp_path / "data")
+    assert (found["dataset"], found["side"], found["unlabeled"]) == ("mine", 128, 9)
+
+
 def test_what_is_no_pool_leaves_the_old_one(project: Path, tmp_path: Path) -> None:
     before = snapshot(project / "data")
     (tmp_path / "empty").mkdir()

@@ -168,6 +168,18 @@ def test_images_of_any_size_are_compared(tmp_path: Path) -> None:
     assert found["similarity"].min() > 0.95
 
 
+@pytest.mark.parametrize("side", [64, 128])
+def test_images_of_a_set_of_another_side_are_compared(tmp_path: Path, side: int) -> None:
+    moved = side // 24  # a twenty-fourth of the picture: 4 of the 96 pixels that are compared
+    # Shrunk, for detail as fine as that of photographs.
+    large, *others = (cv2.resize(picture(seed, 3 * (side + moved)), (side + moved,) * 2) for seed in range(3))
+    pictures = [others[0][:side, :side], large[:side, :side], compressed(large[moved:, moved:], 80)]
+    pictures.append(others[1][:side, :side])
+    write_images(tmp_path / "p", np.stack(pictures), side)
+    found = find({"p": everyone(ImageFile(tmp_path / "p", side))}, PARAMS, 1.0)
+    assert found["image_id"].tolist() == [1, 2]
+
+
 def test_nothing_alike(tmp_path: Path) -> None:
     write_images(tmp_path / "p", np.stack([picture(seed) for seed in range(4)]))
     found = find({"p": everyone(ImageFile(tmp_path / "p"))}, PARAMS, 1.0)

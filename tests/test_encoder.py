@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,11 +10,11 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from exemplarcnn import inference
+from exemplarcnn import inference, registry
 from exemplarcnn.config import Config, Features, Network, compose
 from exemplarcnn.encoder import Encoder, EncoderError, Squares, as_pixels, as_table, pack
 from exemplarcnn.features import eval_features
-from exemplarcnn.images import SIDE, ImageFolder, square
+from exemplarcnn.images import SIDE, DataError, ImageFolder, square, write_images
 from exemplarcnn.models import describe, load, save_weights
 from exemplarcnn.network import initialise
 
@@ -24,16 +25,16 @@ PARAMS = Features(
 NAMES = ["cat", "dog", "ship"]
 
 
-def pixels(count: int) -> np.ndarray:
-    return np.random.default_rng(5).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
+def pixels(count: int, side: int = SIDE) -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    folder = tmp_path / "models"
+    folder = tmp_path / "models" / "baseline"
     params = Network(widths=(4, 5, 6), dense=9, dropout_conv=0.25, dropout_dense=0.5)
     about = {"classes": 7, "patch": 32, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.2]}
-    folder.mkdir()
+    folder.mkdir(parents=True)
     describe(folder / "network.json", params, about)
     save_weights(folder / "weights.safetensors", initialise(params, 7, 32, 0, about["mean"], about["std"]))
     return folder
@@ -98,7 +99,7 @@ def test_a_classifier_of_another_network_is_refused(model: Path, svm: Path, tmp_
 def test_images_of_any_type_become_pixels() -> None:
     batch = pixels(2)
     for kind in (np.uint8, np.int64, np.float32, np.float64):
-        assert np.array_equal(as_pixels(batch.astype(kind), 2), batch)
+        assert np.array_equal(as_pixels(batch.astype(kind), SIDE, 2), batch)
 
 
 def with_one(value: float) -> np.ndarray:
@@ -126,7 +127,7 @@ def with_one(value: float) -> np.ndarray:
 )
 def test_what_are_no_pixels_is_refused(batch: object, message: str) -> None:
     with pytest.raises(EncoderError, match=message):
-        as_pixels(batch, 2)
+        as_pixels(batch, SIDE, 2)
 
 
 def test_squares_are_the_middle_of_the_images_that_were_chosen(tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ def test_squares_are_the_middle_of_the_images_that_were_chosen(tmp_path: Path) -
         ("c", np.full((300, 200, 3), 77, np.uint8)),
     ]:
         Image.fromarray(image).save(tmp_path / f"{name}.png")
-    pool = Squares(ImageFolder(tmp_path), np.array([1, 2]))
+    pool = Squares(ImageFolder(tmp_path), np.array([1, 2]), SIDE)
     assert [pool.name(index) for index in range(len(pool))] == ["b.png", "c.png"]
     assert np.array_equal(pool.batch([0, 1]), np.stack([wide[:, SIDE : 2 * SIDE], np.full((SIDE, SIDE, 3), 77)]))
     assert np.array_equal(square(pixels(1)[0]), pixels(1)[0])
@@ -148,10 +149,109 @@ def test_what_is_left_out_or_read_in_a_special_way_is_told(tmp_path: Path, caplo
     Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
     Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "logo.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
-    pool = inference._pool(tmp_path, Config.model_validate(compose(CONF, "tiny_bench")))
+    pool = inference._pool(tmp_path, Config.model_validate(compose(CONF, "tiny_bench")), 96)
     assert [pool.name(index) for index in range(len(pool))] == ["a.png", "logo.png"]
     assert (pool[1] == 255).all()
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 2
     assert told[0].startswith("broken.png left out: cannot be read: ")
     assert told[1] == "logo.png: transparent, put on white"
+
+
+# Images of another side
+
+
+def of_side(model: Path, side: object) -> None:
+    """Make the network one of a set whose images have a side."""
+    about = json.loads((model / "network.json").read_text())
+    (model / "network.json").write_text(json.dumps(about | {"side": side}))
+
+
+@pytest.mark.parametrize("side", [32, 64, 128])
+def test_a_packed_model_brings_the_side_of_its_images(model: Path, tmp_path: Path, side: int) -> None:
+    of_side(model, side)
+    pack(tmp_path / "packed", model, PARAMS)
+    ready = Encoder(tmp_path / "packed", "cpu")
+    batch = pixels(4, side)
+    expected = eval_features(load(model), PARAMS, torch.device("cpu"))(batch)
+    assert (ready.side, ready.size) == (side, expected.shape[1])
+    assert np.array_equal(ready.embed(batch), expected)
+
+
+def test_one_of_before_there_was_another_side_takes_stl10s(model: Path, tmp_path: Path) -> None:
+    pack(tmp_path / "packed", model, PARAMS)
+    assert "side" not in (tmp_path / "packed" / "network.json").read_text()
+    assert Encoder(tmp_path / "packed", "cpu").side == 96
+
+
+@pytest.mark.parametrize("side", [31, 257, "x"])
+def test_a_packed_model_of_no_side_is_refused(model: Path, tmp_path: Path, side: object) -> None:
+    of_side(model, side)
+    pack(tmp_path / "packed", model, PARAMS)
+    with pytest.raises(DataError, match=r"network\.json: found .* for the side of images"):
+        Encoder(tmp_path / "packed", "cpu")
+
+
+@pytest.mark.parametrize("side", [64, 128])
+def test_what_is_served_takes_that_side_and_says_so(model: Path, svm: Path, tmp_path: Path, side: int) -> None:
+    from mlflow.exceptions import MlflowException
+
+    from exemplarcnn.served import Served
+
+    of_side(model, side)
+    pack(tmp_path / "packed", model, PARAMS)
+    served = Served()
+    served.load_context(SimpleNamespace(artifacts={"model": str(tmp_path / "packed")}, model_config={"device": "cpu"}))
+    batch = pixels(3, side)
+    found = served.predict(None, batch.astype(np.float32))
+    np.testing.assert_allclose(found, served.encoder.embed(batch), atol=1e-6)
+    with pytest.raises(MlflowException, match=rf"shape \(3, 96, 96, 3\), expected \(n, {side}, {side}, 3\): images of"):
+        served.predict(None, pixels(3).astype(np.float32))
+    signature = registry._signature(served.encoder)
+    assert signature.inputs.inputs[0].shape == (-1, side, side, 3)
+    assert signature.outputs.inputs[0].shape == (-1, served.encoder.size)
+
+
+def test_squares_have_the_side_that_is_asked_for(tmp_path: Path) -> None:
+    wide = np.zeros((150, 400, 3), np.uint8)
+    wide[:, 125:275] = pixels(1, 150)[0]
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    pool = Squares(ImageFolder(tmp_path), np.array([0]), 128)
+    assert pool.size(0) == (128, 128)
+    assert np.array_equal(pool.batch([0])[0], square(pixels(1, 150)[0], 128))
+    assert np.array_equal(Squares(ImageFolder(tmp_path), np.array([0]), 150)[0], pixels(1, 150)[0])
+
+
+def test_embed_resizes_to_the_side_of_the_model_whatever_lies_in_data(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    of_side(model, 128)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/import.json").write_text('{"name": "other images by now", "side": 64}')
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        photo = np.random.default_rng(number).integers(0, 256, (200 + number, 300, 3), dtype=np.uint8)
+        Image.fromarray(photo).save(tmp_path / f"photos/{number}.png")
+    values = compose(Path(__file__).parents[1] / "conf", "own_unlabelled")
+    values["features"] = PARAMS.model_dump(mode="json")
+    values["machine"]["device"] = "cpu"
+    said = inference.embed(tmp_path / "photos", tmp_path / "out.npy", "baseline", Config.model_validate(values))
+    assert "of 3 images" in said
+    folder = ImageFolder(tmp_path / "photos")
+    squares = np.stack([square(folder[number], 128) for number in (0, 1, 2, 2)])
+    expected = eval_features(load(model), PARAMS, torch.device("cpu"))(squares)[:3]
+    assert np.array_equal(np.load(tmp_path / "out.npy"), expected)
+    # A file is of the side that its own set says.
+    batch = pixels(9, 64)
+    write_images(tmp_path / "data/unlabeled_X.bin", batch, 64)
+    config = Config.model_validate(values)
+    inference.embed(tmp_path / "data/unlabeled_X.bin", tmp_path / "file.npy", "baseline", config)
+    squares = np.stack([square(image, 128) for image in batch])
+    expected = Encoder(model_packed(model, tmp_path), "cpu").embed(squares)
+    assert np.array_equal(np.load(tmp_path / "file.npy"), expected)
+
+
+def model_packed(model: Path, tmp_path: Path) -> Path:
+    pack(tmp_path / "packed", model, PARAMS)
+    return tmp_path / "packed"

@@ -103,6 +103,27 @@ def test_each_layers_block_has_unit_length(network: ExemplarCNN) -> None:
         np.testing.assert_allclose(np.linalg.norm(found[:, start:stop], axis=1), 1, rtol=1e-5)
 
 
+# Sides of the maps of conv3 and dense1, by hand: two poolings of 3 with stride 2, a 7×7 kernel with stride 7.
+@pytest.mark.parametrize(("side", "third", "dense"), [(32, 7, 1), (48, 11, 1), (64, 15, 2), (128, 31, 4), (256, 63, 9)])
+def test_images_of_another_side_against_a_slow_reference(
+    network: ExemplarCNN, side: int, third: int, dense: int
+) -> None:
+    images = np.random.default_rng(side).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
+    found = eval_features(network, params(), CPU)(images)
+    for row, image in zip(found, images, strict=True):
+        maps = slow_maps(network, image, 7, 1)
+        assert [maps[layer].shape[-1] for layer in ("conv1", "conv3", "dense1", "dense2")] == [
+            side,
+            third,
+            dense,
+            dense,
+        ]
+        expected = np.concatenate([unit(slow_pool(maps[layer], 2)) for layer in LAYERS])
+        np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-5)
+    cells = [4, 4, 4, *([4, 4] if dense > 1 else [1, 1])]
+    assert found.shape[1] == sum(count * WIDTHS[layer] for count, layer in zip(cells, LAYERS, strict=True))
+
+
 def test_features_for_the_classifier_are_after_relu(network: ExemplarCNN) -> None:
     assert (eval_features(network, params(pool=96), CPU)(pixels(1)) >= 0).all()
 

@@ -1,5 +1,6 @@
 """The binary layout, its checks, and folders of images."""
 
+import json
 import os
 import pickle
 import tempfile
@@ -126,6 +127,70 @@ def test_file_that_is_no_whole_number_of_images_is_refused(tmp_path: Path, size:
     (tmp_path / "a_X.bin").write_bytes(bytes(size))
     with pytest.raises(DataError, match=rf"a_X\.bin: found {size:,} bytes, expected .*27,648.*dvc pull"):
         ImageFile(tmp_path / "a_X.bin")
+
+
+@pytest.mark.parametrize("side", [32, 64, 128, 256])
+def test_images_of_another_side_come_back_as_written(tmp_path: Path, side: int) -> None:
+    written = np.random.default_rng(side).integers(0, 256, (5, side, side, 3), dtype=np.uint8)
+    path = tmp_path / "a_X.bin"
+    write_images(path, written, side)
+    raw = np.fromfile(path, np.uint8).reshape(5, 3, side, side)
+    assert np.array_equal(raw[2, 1], written[2, :, :, 1].T), "channel, then column, then row"
+    pool = ImageFile(path, side)
+    assert (len(pool), pool.side, pool.size(3)) == (5, side, (side, side))
+    assert np.array_equal(pool[4], written[4])
+    assert np.array_equal(pool.batch([3, 0]), written[[3, 0]])
+    again = pickle.loads(pickle.dumps(pool))
+    assert np.array_equal(again[1], written[1]), "worker processes read with the same side"
+    with pytest.raises(DataError, match=rf"found images of shape .*expected \(n, {side}, {side}, 3\)"):
+        write_images(path, pixels(1), side)
+
+
+def test_a_file_of_another_side_is_no_whole_number_of_images(tmp_path: Path) -> None:
+    write_images(tmp_path / "a_X.bin", pixels(2))
+    with pytest.raises(DataError, match=r"found 55,296 bytes, expected .* 49,152 \(one 3×128×128 image\)"):
+        ImageFile(tmp_path / "a_X.bin", 128)
+
+
+def test_a_set_says_the_side_of_its_images(data: Path) -> None:
+    assert images.side_of(data) == 96
+    (data / "import.json").write_text('{"name": "mine"}')
+    assert images.side_of(data) == 96, "imported before there was another"
+    # Nine images of 128×128 have as many bytes as sixteen of 96×96: sizes cannot tell.
+    written = {}
+    for split, count in {"train": 12, "test": 5, "unlabeled": 9}.items():
+        written[split] = np.random.default_rng(count).integers(0, 256, (count, 128, 128, 3), dtype=np.uint8)
+        write_images(data / f"{split}_X.bin", written[split], 128)
+    assert len(open_pool(data, "unlabeled")) == 16
+    (data / "import.json").write_text('{"name": "mine", "side": 128}')
+    for split, expected in written.items():
+        pool = open_pool(data, split)
+        assert np.array_equal(pool.batch(range(len(pool))), expected)
+        assert np.array_equal(images.open_file(data / f"{split}_X.bin")[0], expected[0])
+    found = check(data)
+    assert (found["dataset"], found["side"], found["unlabeled"]) == ("mine", 128, 9)
+
+
+def test_a_second_pools_file_has_stl10s_side_in_any_set(data: Path) -> None:
+    write_images(data / "other_X.bin", pixels(16))
+    (data / "import.json").write_text('{"name": "mine", "side": 128}')
+    assert open_pool(data, "other")[15].shape == (96, 96, 3)
+    assert len(images.open_file(data / "other_X.bin")) == 16
+
+
+@pytest.mark.parametrize("side", [31, 257, 0, -96, "x", "96", 96.0, True, None, [96]])
+def test_a_side_that_cannot_be_is_refused(data: Path, side: object) -> None:
+    (data / "import.json").write_text(json.dumps({"name": "mine", "side": side}))
+    for look in (images.side_of, check):
+        with pytest.raises(DataError, match=r"import\.json: found .* for the side .* from 32 to 256"):
+            look(data)
+
+
+@pytest.mark.parametrize(("text", "found"), [("{", "something else"), ("[96]", "list"), ("", "something else")])
+def test_what_an_import_did_not_write_is_refused(data: Path, text: str, found: str) -> None:
+    (data / "import.json").write_text(text)
+    with pytest.raises(DataError, match=rf"import\.json: .*{found}.*import the images again"):
+        check(data)
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
@@ -351,6 +416,7 @@ def test_pools_open_by_name(data: Path) -> None:
 def test_check_counts_everything(data: Path) -> None:
     expected = {
         "dataset": "custom",
+        "side": 96,
         "train": 12,
         "test": 5,
         "unlabeled": 7,

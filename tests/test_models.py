@@ -88,3 +88,8 @@ def test_a_missing_gpu_is_an_error_with_advice(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ModelError, match=r"machine\.device.*auto or cpu"):
         pick_device("cuda")
+
+
+def test_network_json_says_the_side_of_images_where_the_set_does(tmp_path: Path) -> None:
+    describe(tmp_path / "network.json", PARAMS, SUMMARY | {"side": 128})
+    assert json.loads((tmp_path / "network.json").read_text())["side"] == 128

@@ -348,3 +348,42 @@ def test_the_second_pool_of_other_data_does_not_stay(tmp_path: Path, labelled: P
     draw(tmp_path / "data/other/1.png", 1)
     assert done(tmp_path, labelled, config).summary["other"] is None
     assert not (tmp_path / "data/other").exists()
+
+
+@pytest.mark.parametrize("side", [64, 128])
+def test_images_have_the_side_that_was_asked_for(tmp_path: Path, labelled: Path, config: Config, side: int) -> None:
+    draw(labelled / "ant" / "large.png", 1, 300, 200)
+    found = import_folder(tmp_path, labelled, config, "zoo", 0.3, False, side)
+    assert found.summary["side"] == side
+    assert json.loads((tmp_path / "data/import.json").read_text())["side"] == side
+    assert images.check(tmp_path / "data") == found.summary
+    pools = {name: images.open_pool(tmp_path / "data", name) for name in images.SPLITS}
+    table = provenance(tmp_path)
+    assert [len(pool) for pool in pools.values()] == [found.summary[name] for name in ("train", "test", "unlabeled")]
+    for row in table.itertuples():
+        with Image.open(labelled / str(row.file)) as image:
+            pixels = images.square(np.array(image), side)
+        assert pixels.shape == (side, side, 3)
+        places = {str(row.part): row.index, "unlabeled": row.pool_index}
+        for name in {"train", "test", "unlabeled"} & {key for key, place in places.items() if place >= 0}:
+            expected = table.loc[row.Index, "pool_index" if name == "unlabeled" else "index"]
+            assert np.array_equal(pools[name][int(expected)], pixels), (row.file, name)
+
+
+def test_of_stl10s_side_nothing_is_said(tmp_path: Path, labelled: Path, config: Config) -> None:
+    done(tmp_path, labelled, config)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "data").iterdir()}
+    import_folder(tmp_path, labelled, config, "zoo", 0.3, False, 96)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "data").iterdir()} == before
+
+
+@pytest.mark.parametrize("side", [31, 257, 0, "x", 64.0])
+def test_a_side_that_cannot_be_is_refused_before_a_file_is_read(
+    tmp_path: Path, labelled: Path, config: Config, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(tmp_path, labelled, config)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "data").iterdir()}
+    monkeypatch.setattr(own_images, "ImageFolder", None)
+    with pytest.raises(DataError, match=r"--side: found .* for the side of images, expected .* from 32 to 256"):
+        import_folder(tmp_path, labelled, config, "zoo", 0.3, False, side)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "data").iterdir()} == before

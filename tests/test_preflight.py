@@ -1,5 +1,7 @@
 """What would end a stage after networks are trained is refused before, and what would not is let through."""
 
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from exemplarcnn import audit, classes, images, paths, preflight
+from exemplarcnn import audit, classes, images, paths, preflight, stages
 from exemplarcnn.config import Config, compose
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import write_table
@@ -180,3 +183,70 @@ def test_the_audit_counts_as_the_stage_seed_counts() -> None:
     assert audit.kept(table, ["duplicate"]).sum() == len(audit.usable(paths.audit("unlabeled"), ["duplicate"])) == 60
     params = config("own").seeded["baseline"]
     assert classes.seed_count(params, 60, ROOM) == 60
+
+
+# The side of images
+
+
+def of_side(side: int) -> None:
+    """Make the set one of images of a side."""
+    for name, count in {"unlabeled": ROOM, "train": 120, "test": 4}.items():
+        images.write_images(paths.DATA / f"{name}_X.bin", np.zeros((count, side, side, 3), np.uint8), side)
+    (paths.DATA / images.IMPORTED).write_text(json.dumps({"name": "mine", "side": side}))
+
+
+@pytest.mark.parametrize("side", [32, 64, 96, 128])
+def test_profile_own_goes_with_every_side(side: int) -> None:
+    of_side(side)
+    preflight.check(config("own"))
+
+
+@pytest.mark.parametrize("side", [48, 96, 128])
+@pytest.mark.parametrize(
+    ("section", "name", "key"),
+    [
+        ("trained", "baseline", "patch"),
+        ("controls", "raw_pixels", "side"),
+        ("controls", "kmeans", "side"),
+        ("audit", None, "smallest_side"),
+    ],
+)
+def test_more_pixels_than_images_have_are_refused_by_name(section: str, name: str | None, key: str, side: int) -> None:
+    def asking(pixels: int) -> Config:
+        return config("own", lambda v: (v[section][name] if name else v[section]).update({key: pixels}))
+
+    of_side(side)
+    preflight.check(asking(side))
+    full = ".".join(filter(None, (section, name, key)))
+    with pytest.raises(PipelineError, match=rf"images of {side}×{side} pixels, and {full} is {side + 1}; set {side}"):
+        preflight.check(asking(side + 1))
+
+
+def test_all_that_is_too_large_is_named_at_once() -> None:
+    of_side(32)
+    with pytest.raises(
+        PipelineError, match=r"and trained\.clustered\.patch is 64, controls\.kmeans\.side is 40; set 32"
+    ):
+        preflight.check(
+            config(
+                "own",
+                lambda v: v["trained"]["clustered"].update(patch=64),
+                lambda v: v["controls"]["kmeans"].update(side=40),
+            )
+        )
+
+
+def test_the_first_stage_refuses_before_it_works(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["stage"])
+    monkeypatch.setattr(stages, "use_threads", lambda threads: None)
+    values = compose(CONF, "own")
+    values["trained"]["baseline"]["patch"] = 40
+    (home / "params.yaml").write_text(yaml.safe_dump(values))
+    ran: list[str] = []
+    of_side(40)
+    stages.main(lambda variant, config: ran.append(variant))
+    assert ran == [""]
+    of_side(39)
+    with pytest.raises(SystemExit, match=r"error: data: .*39×39 pixels, and trained\.baseline\.patch is 40"):
+        stages.main(lambda variant, config: ran.append(variant))
+    assert ran == [""]

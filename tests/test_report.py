@@ -93,6 +93,7 @@ def config() -> Config:
 def summary(official: bool = False) -> Summary:
     return Summary(
         dataset="sample",
+        side=96,
         train=300,
         test=40,
         unlabeled=1_540,
@@ -261,6 +262,14 @@ def test_the_data_set_is_named_with_its_hash_and_folds(results: dict[str, Any]) 
     official = results | {"dataset": results["dataset"] | {"folds_official": True}}
     assert "the official folds" in describe_dataset(official)
     assert "not the official" not in describe_dataset(official)
+
+
+def test_the_side_of_images_is_said_where_it_is_not_stl10s(
+    results: dict[str, Any], parts: tuple[dict[str, Any], dict[str, Any], np.ndarray]
+) -> None:
+    assert "pixels" not in describe_dataset(results)
+    larger = results | {"dataset": results["dataset"] | {"side": 128}}
+    assert "; 128×128 pixels. Profile" in describe_dataset(larger)
 
 
 @pytest.mark.parametrize(

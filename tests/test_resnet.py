@@ -82,6 +82,20 @@ def test_the_stem(stride: int, pool: bool, side: int) -> None:
     assert sides == [side]
 
 
+@pytest.mark.parametrize("side", [32, 64, 128])
+def test_images_of_another_side(tmp_path: Path, side: int) -> None:
+    pixels = np.random.default_rng(side).integers(0, 256, (6, side, side, 3), dtype=np.uint8)
+    write_images(tmp_path / "p", pixels, side)
+    pools: dict[str, Pool] = {"train": ImageFile(tmp_path / "p", side)}
+    table = pd.DataFrame({"pool": "train", "image_id": [4, 1, 0], "label": [0, 1, 1]})
+    ((shown, _),) = Labelled(pools, table, CPU).each([np.arange(3)], 0)
+    assert np.array_equal(shown.numpy(), pixels[[4, 1, 0]])
+    ((drawn, _),) = Augmented(pools, table, CPU, STRONG, 5, seed=0).each([np.arange(5)], 0)
+    assert drawn.shape == (5, side, side, 3)
+    network = initialise(params(), 2, 0, *channel_statistics(Labelled(pools, table, CPU)))
+    assert predict(network, pools["train"], CPU).shape == (6, 2)
+
+
 def test_initial_weights_depend_on_the_seed_alone() -> None:
     first = weights(initialise(params(), 10, seed=3))
     torch.manual_seed(7)

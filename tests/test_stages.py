@@ -39,8 +39,11 @@ ORDER = (
     "group clustered",
     "derive random",
     "surrogate clustered",
+    "surrogate random",
     "train clustered",
+    "train random",
     "embed clustered",
+    "embed random",
     "control raw_pixels",
     "control kmeans",
     "describe random_network",
@@ -49,6 +52,7 @@ ORDER = (
     "evaluate random_network",
     "evaluate baseline",
     "evaluate clustered",
+    "evaluate random",
     "evaluate imagenet",
     "audit_features",
     "neighbours",
@@ -92,7 +96,6 @@ def values() -> dict[str, Any]:
     made["seeded"]["baseline"] |= {"classes": 15}
     made["seeded"]["imagenet"] |= {"classes": 6}
     made["grouped"]["clustered"] |= {"classes": 12}
-    made["derived"] = {"random": {"table": "clustered", "rule": "random"}}
     # The one rate of a variant's own: a first layer that stays as it was.
     rates = json.loads(json.dumps(made["train"]["groups"]))
     rates["conv1"]["lr"] = 1e-30

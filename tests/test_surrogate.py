@@ -95,6 +95,12 @@ def made(pool: ImageFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_set_says_the_side_of_the_data_sets_images_where_it_is_not_stl10s(pool: ImageFolder, tmp_path: Path) -> None:
+    assert "side" not in written(tmp_path / "stl10", pool, side=96)
+    assert written(tmp_path / "mine", pool, side=128)["side"] == 128
+    assert json.loads((tmp_path / "mine/set.json").read_text())["side"] == 128
+
+
 # Sharing out
 
 

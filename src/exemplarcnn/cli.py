@@ -272,13 +272,14 @@ def data_import(
         float, typer.Option(min=0.01, max=0.9, help="Share of each class that is for testing.")
     ] = 0.3,
     unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Take no folder for a class.")] = False,
+    side: Annotated[int, typer.Option(help="Pixels that images are resized to, from 32 to 256.")] = 96,
 ) -> None:
     """Make an image set of your own images in place of data/ and track it with DVC."""
     from exemplarcnn import config, own_images
 
     with _plain_errors():
         called = name or source.resolve().name
-        done = own_images.import_folder(Path(), source, config.load(PARAMS), called, test_share, unlabelled)
+        done = own_images.import_folder(Path(), source, config.load(PARAMS), called, test_share, unlabelled, side)
     for line in done.notes[:NOTES]:
         typer.echo(f"  {line}")
     if len(done.notes) > NOTES:
@@ -290,6 +291,8 @@ def data_import(
 
 
 def _describe_data(summary: "Summary") -> None:
+    from exemplarcnn import images
+
     said = f"data/: {summary['dataset']}; {summary['unlabeled']:,} unlabelled"
     if summary["fold_sizes"]:
         folds = "the official ones" if summary["folds_official"] else "not the official ones of STL-10"
@@ -297,6 +300,8 @@ def _describe_data(summary: "Summary") -> None:
         said += f"{len(summary['fold_sizes'])} folds of {summary['fold_sizes'][0]:,}, {folds}"
     else:
         said += " images, none with a label"
+    if (side := summary["side"]) != images.SIDE:
+        said += f"; {side}×{side} pixels"
     typer.echo(said)
 
 

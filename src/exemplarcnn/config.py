@@ -380,7 +380,7 @@ class RawPixels(_Section):
     """Control: the image itself, shrunk to ``side`` by ``side`` RGB pixels."""
 
     method: Literal["pixels"]
-    side: Annotated[int, Field(ge=1, le=96)]
+    side: Annotated[int, Field(ge=1, le=256)]
 
 
 class KMeans(_Section):
@@ -388,7 +388,7 @@ class KMeans(_Section):
 
     method: Literal["kmeans"]
     images: Count
-    side: Annotated[int, Field(ge=8, le=96)]
+    side: Annotated[int, Field(ge=8, le=256)]
     patch: Annotated[int, Field(ge=2, le=32)]
     patches_per_image: Count
     centres: Annotated[int, Field(ge=2)]

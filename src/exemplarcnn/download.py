@@ -124,10 +124,10 @@ def install_other(root: Path, source: Path) -> int:
     Raises
     ------
     DataError
-        If there is no image, or the disk refuses.
+        If there is no image, a file has images of another side than STL-10's, or the disk refuses.
     """
     data = root / "data"
-    pool: images.Pool = images.ImageFile(source) if source.is_file() else images.ImageFolder(source)
+    pool: images.Pool = _other_file(source) if source.is_file() else images.ImageFolder(source)
     staging = beside(data, "other")
     remove(staging)
     try:
@@ -150,6 +150,17 @@ def install_other(root: Path, source: Path) -> int:
         remove(staging)
     track(root)
     return len(pool)
+
+
+def _other_file(source: Path) -> images.ImageFile:
+    """Open a file of other images; DataError if they are not of STL-10's side, which nothing in ``data/`` would say."""
+    pool = images.open_file(source)
+    if pool.side != images.SIDE:
+        raise DataError(
+            f"{source}: found images of {pool.side}×{pool.side} pixels, expected {images.SIDE}×{images.SIDE}, as in "
+            "STL-10's format; give the folder of images that the set was imported from."
+        )
+    return pool
 
 
 def fetch_stl10(destination_archive: Path, url: str = STL10_URL, md5: str = STL10_ARCHIVE_MD5) -> Path:

@@ -16,9 +16,11 @@ from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 from exemplarcnn.config import Duplicates
-from exemplarcnn.images import SIDE, Pixels, Pool
+from exemplarcnn.images import Pixels, Pool
 from exemplarcnn.neighbours import neighbour_graph
 
+# Pixels: what all pictures are brought to before they are compared, whatever their size.
+SIDE = 96
 # Frequencies in periods a picture: below, spectra of different pictures are alike; above, compression changes them.
 LOWEST, HIGHEST = 1, 14
 COARSE = 4.0  # pixels: the blur that takes fine structure away
@@ -75,7 +77,7 @@ def similarity(first: Grey, second: Grey, shift: int) -> float:
     first, second
         What :func:`fine` returns.
     shift
-        How far one may be moved against the other, in pixels.
+        How far one may be moved against the other, in pixels of 96 a side.
 
     Returns
     -------

@@ -2,7 +2,8 @@
 
 A packed model is a folder of ``network.json`` and ``weights.safetensors`` as in ``models/``, ``features.json`` (how
 maps become features), and, if it is a classifier, ``svm.safetensors`` (weights and intercept of the linear SVM on all
-labelled images) and ``classes.json`` (names in the order of the scores).
+labelled images) and ``classes.json`` (names in the order of the scores). ``network.json`` says the side of the images
+that it takes, where that is not STL-10's.
 """
 
 import shutil
@@ -74,6 +75,8 @@ class Encoder:
     ----------
     classes
         Names of the classes, if it is a classifier; else empty.
+    side
+        Of the images that it takes, in pixels: that of the images of the set it learned from.
     size
         Features an image.
 
@@ -81,6 +84,8 @@ class Encoder:
     ------
     EncoderError
         If the folder is no packed model.
+    DataError
+        If it says a side that images cannot have.
     """
 
     def __init__(self, folder: Path, device: str = "auto"):
@@ -88,8 +93,9 @@ class Encoder:
             if not (folder / name).is_file():
                 raise EncoderError(f"{folder} is no packed model: it lacks {name}")
         self.params = Features(**read_json(folder / FEATURES))
+        self.side = images.said_side(read_json(folder / NETWORK[0]), str(folder / NETWORK[0]))
         self._describe = eval_features(models.load(folder), self.params, models.pick_device(device))
-        self.size = self._describe(np.zeros((1, images.SIDE, images.SIDE, 3), np.uint8)).shape[1]
+        self.size = self._describe(np.zeros((1, self.side, self.side, 3), np.uint8)).shape[1]
         self.classes: list[str] = []
         if (folder / SVM).is_file():
             svm = load_file(folder / SVM)
@@ -107,7 +113,7 @@ class Encoder:
         Parameters
         ----------
         pixels
-            (n, 96, 96, 3) uint8.
+            (n, side, side, 3) uint8.
         padded
             Fill the last chunk up, as the pipeline does: to the last bit its features. Without, which is faster for a
             few images, they agree to about 1e-6.
@@ -142,7 +148,7 @@ class Encoder:
 
 
 class Squares:
-    """Some images of a pool, each cut to its middle square and resized to 96×96.
+    """Some images of a pool, each cut to its middle square and resized.
 
     Parameters
     ----------
@@ -150,27 +156,29 @@ class Squares:
         Images of any size.
     chosen
         Which of them.
+    side
+        That they are resized to, in pixels.
     """
 
-    def __init__(self, pool: Pool, chosen: NDArray[np.int64]):
-        self.pool, self.chosen, self.path = pool, chosen, pool.path
+    def __init__(self, pool: Pool, chosen: NDArray[np.int64], side: int):
+        self.pool, self.chosen, self.side, self.path = pool, chosen, side, pool.path
         self.passed_over = pool.passed_over
 
     def __len__(self) -> int:
         return len(self.chosen)
 
     def __getitem__(self, index: int) -> Pixels:
-        """Return one image, (96, 96, 3) uint8."""
+        """Return one image, (side, side, 3) uint8."""
         return self.read(index)[0]
 
     def read(self, index: int) -> tuple[Pixels, str]:
         """Return one image, and what is to be said of how it was read."""
         image, note = self.pool.read(int(self.chosen[index]))
-        return images.square(image), note
+        return images.square(image, self.side), note
 
     def size(self, index: int) -> tuple[int, int]:
-        """Return 96 and 96."""
-        return images.SIDE, images.SIDE
+        """Return the side twice."""
+        return self.side, self.side
 
     def name(self, index: int) -> str:
         """Return the file of an image, or its number where all have one file."""
@@ -178,7 +186,7 @@ class Squares:
         return self.pool.name(place) or str(place)
 
     def batch(self, indices: Indices) -> Pixels:
-        """Return several images, (n, 96, 96, 3) uint8."""
+        """Return several images, (n, side, side, 3) uint8."""
         return np.stack([self[int(index)] for index in indices])
 
 
@@ -189,30 +197,32 @@ def as_table(scores: NDArray[np.float32], classes: list[str]) -> pd.DataFrame:
     return table
 
 
-def as_pixels(batch: object, most: int) -> Pixels:
+def as_pixels(batch: object, side: int, most: int) -> Pixels:
     """Check what somebody sent, and turn it into images.
 
     Parameters
     ----------
     batch
-        (n, 96, 96, 3) array of whole numbers from 0 to 255, of any type.
+        (n, side, side, 3) array of whole numbers from 0 to 255, of any type.
+    side
+        Of the images that the model takes.
     most
         Images that are taken at once.
 
     Returns
     -------
     ndarray
-        (n, 96, 96, 3) uint8.
+        (n, side, side, 3) uint8.
 
     Raises
     ------
     EncoderError
         Saying what was expected.
     """
-    expected = f"expected (n, {images.SIDE}, {images.SIDE}, 3): images of {images.SIDE}×{images.SIDE} RGB pixels"
+    expected = f"expected (n, {side}, {side}, 3): images of {side}×{side} RGB pixels"
     if not isinstance(batch, np.ndarray) or not np.issubdtype(batch.dtype, np.number):
         raise EncoderError(f"found {type(batch).__name__}, {expected}, whole numbers from 0 to 255")
-    if batch.shape[1:] != (images.SIDE, images.SIDE, 3):
+    if batch.shape[1:] != (side, side, 3):
         raise EncoderError(f"found an array of shape {batch.shape}, {expected}")
     if len(batch) > most:
         raise EncoderError(f"found {len(batch):,} images, {most:,} are taken at once; send them in several requests")

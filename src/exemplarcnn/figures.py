@@ -205,7 +205,7 @@ def clusters(
 
 
 def _mosaic(pool: Pool, block: list[NDArray[np.int64]], rows: int, columns: int) -> NDArray[np.uint8]:
-    """Put images into one picture, a row a class, on white; larger images are shrunk to the tile."""
+    """Put images into one picture, a row a class, on white; all are brought to one size."""
     side, gap = 96, 6
     canvas = np.full((rows * (side + gap), columns * (side + gap), 3), 255, np.uint8)
     for (row, column), image in (((r, c), i) for r, images in enumerate(block) for c, i in enumerate(images)):

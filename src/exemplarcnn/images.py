@@ -1,9 +1,9 @@
 """Images on disk: STL-10's binary layout and plain folders of image files (docs/method.md, section 1)."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,11 @@ from exemplarcnn.decoding import IMAGE_SUFFIXES, DecodingError
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import digest_of, read_json, whole
 
-SIDE = 96
+SIDE = 96  # of STL-10's images, and of those of every set that does not say another
+LEAST_SIDE, MOST_SIDE = 32, 256
 CLASSES = 10  # of STL-10; another set has as many as its class_names.txt names
 MOST_CLASSES = 255  # a label is one byte, and 0 is none
 FOLDS = 10
-IMAGE_BYTES = 3 * SIDE * SIDE
 SPLITS = ("train", "test", "unlabeled")
 LABELLED_FILES = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt", "fold_indices.txt")
 OTHER_FILE = "other_X.bin"
@@ -87,9 +87,10 @@ class Pool(Protocol):
 
 
 class Summary(TypedDict):
-    """What `check` found: the name of the set, images in each pool, and the folds; no labels, no folds and names."""
+    """What `check` found: the set's name and side, images in each pool, and folds; no labels, no folds and names."""
 
     dataset: str
+    side: int
     train: int
     test: int
     unlabeled: int
@@ -102,12 +103,14 @@ class Summary(TypedDict):
 class ImageFile:
     """An STL-10 ``*_X.bin`` file, memory-mapped (docs/method.md, section 1).
 
-    Every image takes 3×96×96 bytes, column-major inside each channel, so reading swaps its last two axes.
+    Every image takes 3×side×side bytes, column-major inside each channel, so reading swaps its last two axes.
 
     Parameters
     ----------
     path : Path
         The binary file.
+    side : int
+        Of its images in pixels. Nothing in the file says it: `open_file` looks it up.
 
     Raises
     ------
@@ -117,26 +120,26 @@ class ImageFile:
 
     passed_over: Sequence[Path] = ()
 
-    def __init__(self, path: Path):
-        self.path = Path(path)
-        size = _size(self.path)
-        if size == 0 or size % IMAGE_BYTES:
+    def __init__(self, path: Path, side: int = SIDE):
+        self.path, self.side = Path(path), side
+        size, each = _size(self.path), 3 * side * side
+        if size == 0 or size % each:
             raise DataError(
-                f"{self.path}: found {size:,} bytes, expected a positive multiple of {IMAGE_BYTES:,} "
-                f"(one 3×{SIDE}×{SIDE} image); the file is damaged or not in STL-10's layout: {FETCH}."
+                f"{self.path}: found {size:,} bytes, expected a positive multiple of {each:,} "
+                f"(one 3×{side}×{side} image); the file is damaged or not in STL-10's layout: {FETCH}."
             )
-        shape = (size // IMAGE_BYTES, 3, SIDE, SIDE)
+        shape = (size // each, 3, side, side)
         self._raw: Pixels = np.memmap(self.path, dtype=np.uint8, mode="r", shape=shape)
 
-    def __reduce__(self) -> tuple[type["ImageFile"], tuple[Path]]:
+    def __reduce__(self) -> tuple[type["ImageFile"], tuple[Path, int]]:
         # A pickled memory map carries all of its pixels; worker processes map the file again instead.
-        return ImageFile, (self.path,)
+        return ImageFile, (self.path, self.side)
 
     def __len__(self) -> int:
         return len(self._raw)
 
     def __getitem__(self, index: int) -> Pixels:
-        """Return image `index`, (96, 96, 3) uint8, C-contiguous; IndexError outside the file."""
+        """Return image `index`, (side, side, 3) uint8, C-contiguous; IndexError outside the file."""
         return np.array(self._raw[index].transpose(2, 1, 0), order="C")
 
     def read(self, index: int) -> tuple[Pixels, str]:
@@ -144,15 +147,15 @@ class ImageFile:
         return self[index], ""
 
     def size(self, index: int) -> tuple[int, int]:
-        """Return 96 and 96."""
-        return SIDE, SIDE
+        """Return the side twice: all images of a file are of one size."""
+        return self.side, self.side
 
     def name(self, index: int) -> str:
         """Return an empty string: the file has all images."""
         return ""
 
     def batch(self, indices: Indices) -> Pixels:
-        """Return the images at `indices`, (n, 96, 96, 3) uint8, C-contiguous; IndexError outside the file."""
+        """Return the images at `indices`, (n, side, side, 3) uint8, C-contiguous; IndexError outside the file."""
         chosen = self._raw[np.asarray(indices, dtype=np.int64)]
         return np.array(chosen.transpose(0, 3, 2, 1), order="C")
 
@@ -285,13 +288,57 @@ def open_pool(data: Path, name: str) -> Pool:
     """
     if name == "other":
         file = data / OTHER_FILE
-        return ImageFile(file) if file.is_file() else ImageFolder(data / "other")
+        return open_file(file) if file.is_file() else ImageFolder(data / "other")
     if name in SPLITS:
         file = data / f"{name}_X.bin"
         if name != "unlabeled" and not file.exists() and not has_labels(data):
             raise DataError(NO_LABELS)
-        return ImageFile(file)
+        return open_file(file)
     raise DataError(f"{data}: found no pool {name!r}, expected one of {', '.join(SPLITS)}, other; correct the name.")
+
+
+def open_file(path: Path) -> ImageFile:
+    """Open a ``*_X.bin`` file with the side of the set that it lies in; a second pool's file has STL-10's."""
+    return ImageFile(path, SIDE if path.name == OTHER_FILE else side_of(path.parent))
+
+
+def side_of(data: Path) -> int:
+    """Return the side in pixels of a set's images; DataError if ``import.json`` says one that cannot be."""
+    return said_side(_imported(data), str(data / IMPORTED))
+
+
+def said_side(about: Mapping[str, Any], origin: str) -> int:
+    """Return the side that an entry of `side_entry` says; DataError, naming the origin, if it cannot be."""
+    return check_side(about.get("side", SIDE), origin)
+
+
+def side_entry(side: int) -> dict[str, int]:
+    """Return what says the side where it has to be known: nothing of STL-10's, as before there was another."""
+    return {} if side == SIDE else {"side": side}
+
+
+def check_side(side: object, origin: str) -> int:
+    """Return a side if images may have it; DataError, naming its origin, if not."""
+    if isinstance(side, bool) or not isinstance(side, int) or not LEAST_SIDE <= side <= MOST_SIDE:
+        raise DataError(
+            f"{origin}: found {side!r} for the side of images, expected a whole number of pixels from {LEAST_SIDE} to "
+            f"{MOST_SIDE}; give one of these."
+        )
+    return side
+
+
+def _imported(data: Path) -> dict[str, Any]:
+    """Return what `exemplarcnn data import` said of a set; nothing of a set that was not imported."""
+    path = data / IMPORTED
+    if not path.is_file():
+        return {}
+    try:
+        about = read_json(path)
+    except ValueError as error:
+        raise DataError(f"{path}: expected JSON, found something else ({error}); import the images again.") from error
+    if not isinstance(about, dict):
+        raise DataError(f"{path}: found {type(about).__name__}, expected an object; import the images again.")
+    return about
 
 
 def has_labels(data: Path) -> bool:
@@ -400,18 +447,18 @@ def read_class_names(path: Path) -> list[str]:
     return names
 
 
-def write_images(path: Path, images: Pixels) -> None:
-    """Write images, (n, 96, 96, 3) uint8 with n > 0, as an STL-10 ``*_X.bin`` file."""
-    if images.dtype != np.uint8 or images.shape[1:] != (SIDE, SIDE, 3) or len(images) == 0:
+def write_images(path: Path, images: Pixels, side: int = SIDE) -> None:
+    """Write images, (n, side, side, 3) uint8 with n > 0, as an STL-10 ``*_X.bin`` file."""
+    if images.dtype != np.uint8 or images.shape[1:] != (side, side, 3) or len(images) == 0:
         raise DataError(
             f"{path}: found images of shape {images.shape} and type {images.dtype}, "
-            f"expected (n, {SIDE}, {SIDE}, 3) and uint8 with n > 0; convert them before writing."
+            f"expected (n, {side}, {side}, 3) and uint8 with n > 0; convert them before writing."
         )
     stream_images(path, images)
 
 
 def stream_images(path: Path, images: Iterable[Pixels]) -> None:
-    """Write images, each (96, 96, 3) uint8, as an STL-10 ``*_X.bin`` file, one after the other as they come."""
+    """Write images, each (side, side, 3) uint8, as an STL-10 ``*_X.bin`` file, one after the other as they come."""
     with whole(path) as partial, partial.open("wb") as file:
         for image in images:
             file.write(image.transpose(2, 1, 0).tobytes())
@@ -461,9 +508,10 @@ def check(data: Path) -> Summary:
         If any file is missing or disagrees with another.
     """
     labelled = has_labels(data)
-    counts = {split: len(ImageFile(data / f"{split}_X.bin")) for split in (SPLITS if labelled else SPLITS[-1:])}
+    counts = {split: len(open_file(data / f"{split}_X.bin")) for split in (SPLITS if labelled else SPLITS[-1:])}
     summary = Summary(
         dataset=_dataset(data, counts),
+        side=side_of(data),
         train=counts.get("train", 0),
         test=counts.get("test", 0),
         unlabeled=counts["unlabeled"],
@@ -485,8 +533,8 @@ def check(data: Path) -> Summary:
 def _dataset(data: Path, counts: dict[str, int]) -> str:
     if counts == STL10_COUNTS and all(md5_of(data / name) == md5 for name, md5 in STL10_MD5.items()):
         return "STL-10"
-    if (imported := data / IMPORTED).is_file():
-        return str(read_json(imported)["name"])
+    if name := _imported(data).get("name"):
+        return str(name)
     return "sample" if (data / "sample.json").is_file() else "custom"
 
 

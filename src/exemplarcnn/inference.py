@@ -24,7 +24,8 @@ def embed(source: Path, out: Path, model: str, config: Config) -> str:
     Parameters
     ----------
     source
-        A folder of image files of any size, or a file in STL-10's format.
+        A folder of image files of any size, or a file in STL-10's format. Each image is cut to its middle square and
+        resized to the side that the model takes.
     out
         ``.npy``: (images, features) float32, with a table ``file`` beside it that has the same name and ends in
         ``.csv``; ``.csv``: ``file``, then a column for each feature.
@@ -45,7 +46,7 @@ def embed(source: Path, out: Path, model: str, config: Config) -> str:
     """
     _check(out)
     with _opened(model, config) as ready:
-        pool = _pool(source, config)
+        pool = _pool(source, config, ready.side)
         if out.suffix == ".npy":
             write_features(out, pool, ready.embed, ready.params.chunk)
             write_table(out.with_suffix(".csv"), _files(pool))
@@ -80,7 +81,7 @@ def predict(source: Path, out: Path, model: str, config: Config) -> str:
     with _opened(model, config) as ready:
         if not ready.classes:
             raise EncoderError(f"{model} has no classifier; `exemplarcnn embed` gives its features")
-        pool = _pool(source, config)
+        pool = _pool(source, config, ready.side)
         scores = ready.scores(_features(pool, ready))
         table = pd.concat([_files(pool), encoder.as_table(scores, ready.classes)], axis=1)
         if out.suffix == ".npy":
@@ -117,9 +118,9 @@ def _opened(model: str, config: Config) -> Iterator[Encoder]:
         yield Encoder(packed, config.machine.device)
 
 
-def _pool(source: Path, config: Config) -> Squares:
+def _pool(source: Path, config: Config, side: int) -> Squares:
     """Open images, and leave out what cannot be used, by name."""
-    pool: images.Pool = images.ImageFile(source) if source.is_file() else images.ImageFolder(source)
+    pool: images.Pool = images.open_file(source) if source.is_file() else images.ImageFolder(source)
     table = audit.inspect(pool, config.audit)
     usable = table.loc[table["problem"] == "", "image_id"].to_numpy()
     for name, problem in table.loc[table["problem"] != "", ["name", "problem"]].itertuples(index=False):
@@ -128,7 +129,7 @@ def _pool(source: Path, config: Config) -> Squares:
         log.warning("%s: %s", name, note)
     if not len(usable):
         raise EncoderError(f"{source}: none of its {len(pool):,} images can be used, see above")
-    return Squares(pool, usable)
+    return Squares(pool, usable, side)
 
 
 def _files(pool: Squares) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""A trained network on disk: ``weights.safetensors`` and ``network.json`` (sizes, classes, patch, mean, std)."""
+"""A trained network on disk: ``weights.safetensors`` and ``network.json`` (sizes, classes, patch, side, mean, std)."""
 
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ def describe(path: Path, params: Network, summary: dict[str, Any]) -> None:
         The network's sizes, and what ``set.json`` of its surrogate set holds.
     """
     wanted = {key: summary[key] for key in ("classes", "patch", "mean", "std")}
+    if "side" in summary:  # of the images that it describes, where it is not STL-10's
+        wanted["side"] = summary["side"]
     write_json(path, {"network": params.model_dump(mode="json"), **wanted})
 
 

@@ -47,7 +47,15 @@ class Imported:
     notes: list[str]
 
 
-def import_folder(root: Path, source: Path, config: Config, name: str, test_share: float, unlabelled: bool) -> Imported:
+def import_folder(
+    root: Path,
+    source: Path,
+    config: Config,
+    name: str,
+    test_share: float,
+    unlabelled: bool,
+    side: int = images.SIDE,
+) -> Imported:
     """Make a folder of images the project's data, recorded in DVC.
 
     Parameters
@@ -66,6 +74,8 @@ def import_folder(root: Path, source: Path, config: Config, name: str, test_shar
         Share of each class that is set aside for testing, 0–1, unless the folder is split already.
     unlabelled
         Take no folder for a label.
+    side
+        Of the images of the set, in pixels.
 
     Returns
     -------
@@ -75,8 +85,9 @@ def import_folder(root: Path, source: Path, config: Config, name: str, test_shar
     Raises
     ------
     DataError
-        If there are too few images, too many classes, or the disk refuses; ``data/`` is then as it was.
+        If there are too few images, too many classes, no such side, or the disk refuses; ``data/`` is then as it was.
     """
+    images.check_side(side, "--side")
     if not source.is_dir():
         raise DataError(f"{source}: found no such folder, expected one of images; name the folder that holds them.")
     folder = ImageFolder(source)
@@ -84,11 +95,11 @@ def import_folder(root: Path, source: Path, config: Config, name: str, test_shar
     download.remove(staging)
     try:
         staging.mkdir(parents=True)
-        table = _look(folder, staging / "all.bin", config)
+        table = _look(folder, staging / "all.bin", config, side)
         table = _mark_copies(table)
         table = _read_labels(table, unlabelled)
         table = _choose(table, config.evaluate.inner_folds, test_share)
-        _write(staging, table, config.evaluate.inner_folds)
+        _write(staging, table, config.evaluate.inner_folds, side)
         skipped = [f"{file.relative_to(source).as_posix()}: no image by its name" for file in folder.passed_over]
         used = table["note"].str.endswith((NO_COLOUR, TRANSPARENT))  # and therefore last
         noted = pd.concat([table[(table["note"] != "") & ~used], table[used]])
@@ -98,6 +109,7 @@ def import_folder(root: Path, source: Path, config: Config, name: str, test_shar
             "files": len(table),
             "test_share": test_share,
             "labels": bool((table["part"] != "").any()),
+            **images.side_entry(side),
         }
         write_json(staging / images.IMPORTED, about | {"left_out": int((table["problem"] != "").sum()) + len(skipped)})
         summary = download.install(staging, root / "data", move=True, keep_other=False)
@@ -112,21 +124,21 @@ def import_folder(root: Path, source: Path, config: Config, name: str, test_shar
     return Imported(summary, notes)
 
 
-def _look(folder: ImageFolder, store: Path, config: Config) -> pd.DataFrame:
-    """Read every file once: what can be used is cut and resized and appended to `store`, 96×96×3 bytes an image."""
+def _look(folder: ImageFolder, store: Path, config: Config, side: int) -> pd.DataFrame:
+    """Read every file once: what can be used is cut and resized and appended to `store`, side×side×3 bytes an image."""
     rows: list[dict[str, Any]] = []
-    jobs = (delayed(_look_at)(folder, index, config.audit) for index in range(len(folder)))
+    jobs = (delayed(_look_at)(folder, index, config.audit, side) for index in range(len(folder)))
     found = Parallel(n_jobs=config.machine.workers, return_as="generator")(jobs)
     with store.open("wb") as file:
         for row, square in tqdm(found, total=len(folder), desc=f"read {folder.path.name}", unit="image"):
             if square is not None:
-                row["stored"] = file.tell() // images.IMAGE_BYTES
+                row["stored"] = file.tell() // square.nbytes
                 file.write(square.tobytes())
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _look_at(folder: ImageFolder, index: int, params: Audit) -> tuple[dict[str, Any], Pixels | None]:
+def _look_at(folder: ImageFolder, index: int, params: Audit, side: int) -> tuple[dict[str, Any], Pixels | None]:
     row: dict[str, Any] = {"file": folder.name(index), "md5": "", "height": 0, "width": 0}
     row |= {"problem": "", "note": "", "stored": -1}
     image, note = None, ""
@@ -146,7 +158,7 @@ def _look_at(folder: ImageFolder, index: int, params: Audit) -> tuple[dict[str, 
     if audit.colourfulness(image) <= params.grey_up_to:
         notes.append(NO_COLOUR)
     row["note"] = "; ".join(notes)
-    return row, images.square(image)
+    return row, images.square(image, side)
 
 
 def _mark_copies(table: pd.DataFrame) -> pd.DataFrame:
@@ -214,9 +226,9 @@ def _thinned(part: "pd.Series[str]", table: pd.DataFrame) -> "pd.Series[str]":
     return part
 
 
-def _write(staging: Path, table: pd.DataFrame, least: int) -> None:
+def _write(staging: Path, table: pd.DataFrame, least: int, side: int) -> None:
     """Write the files of the layout, and a table of what came from where."""
-    stored: Pixels = np.memmap(staging / "all.bin", np.uint8, "r").reshape(-1, images.SIDE, images.SIDE, 3)
+    stored: Pixels = np.memmap(staging / "all.bin", np.uint8, "r").reshape(-1, side, side, 3)
     whole = table[table["problem"] == ""]
     chosen = {name: whole[whole["part"] == name] for name in ("train", "test") if (whole["part"] == name).any()}
     # What is tested on is never learned from, with labels or without.

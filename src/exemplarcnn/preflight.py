@@ -42,6 +42,7 @@ def check(config: Config, data: Path = paths.DATA, audited: bool = False) -> Non
     if not (data / "unlabeled_X.bin").exists():
         return
     _check_labels(config, data)
+    _check_side(config, data)
     tables = {pool: audit.read(paths.audit(pool)) for pool in config.pools} if audited else {}
     sizes = {pool: len(table) for pool, table in tables.items()} or _sizes(config, data)
     with _named(str(paths.TRUTH)):
@@ -85,6 +86,20 @@ def _check_labels(config: Config, data: Path) -> None:
     watched = [labelled.fold for labelled in config.labelled.values()]
     for fold in [*watched, 0] if config.train.probe_every else watched:
         folds.outside(known, fold, counts["train"])
+
+
+def _check_side(config: Config, data: Path) -> None:
+    """Refuse what asks for more pixels than the images have."""
+    side = images.side_of(data)
+    # Patches of a second pool are cut from images of any size, but their networks describe these.
+    sizes = {f"trained.{name}.patch": trained.patch for name, trained in config.trained.items()}
+    sizes |= {f"controls.{name}.side": control.side for name, control in config.controls.items()}
+    sizes["audit.smallest_side"] = config.audit.smallest_side
+    if large := [f"{name} is {size}" for name, size in sizes.items() if size > side]:
+        raise PreflightError(
+            f"{data}: found images of {side}×{side} pixels, and {', '.join(large)}; set {side} at most there, or "
+            "import larger images with `exemplarcnn data import FOLDER --side N`."
+        )
 
 
 def _sizes(config: Config, data: Path) -> dict[PoolName, int]:

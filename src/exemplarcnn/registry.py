@@ -23,7 +23,7 @@ from exemplarcnn.files import digest, read_json
 CHAMPION = "champion"
 ENCODER, CLASSIFIER = "exemplarcnn-encoder", "exemplarcnn-classifier"
 ABOUT = {
-    ENCODER: "Features of 96×96 RGB images from a network that learned without labels",
+    ENCODER: "Features of square RGB images from a network that learned without labels",
     CLASSIFIER: "The same network with a linear SVM on all labelled images: class and decision values",
 }
 # What a packed model imports, and what serves it.
@@ -190,7 +190,7 @@ def _upload(client: Any, model: str, variant: str, packed: Path, run: str) -> st
     import mlflow
     import numpy as np
 
-    folder = packed.parent / model
+    folder, ready = packed.parent / model, encoder.Encoder(packed, "cpu")
     example = images.open_pool(paths.DATA, "test").batch([0]).astype(np.float32)
     package = packed.parent / "exemplarcnn"
     shutil.copytree(Path(__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -202,23 +202,23 @@ def _upload(client: Any, model: str, variant: str, packed: Path, run: str) -> st
             python_model=str(package / "served.py"),
             code_paths=[str(package)],
             artifacts={"model": str(packed)},
-            signature=_signature(packed),
+            signature=_signature(ready),
             input_example=example,
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in PACKAGES],
             metadata={"variant": variant},
         )
     client.log_artifacts(run, str(folder), model)
     source = f"{client.get_run(run).info.artifact_uri}/{model}"
-    return str(client.create_model_version(model, source, run_id=run, description=f"Variant {variant}").version)
+    said = f"Variant {variant}, images of {ready.side}×{ready.side} pixels"
+    return str(client.create_model_version(model, source, run_id=run, description=said).version)
 
 
-def _signature(packed: Path) -> Any:
+def _signature(ready: encoder.Encoder) -> Any:
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-    ready = encoder.Encoder(packed, "cpu")
-    pixels = Schema([TensorSpec(np.dtype(np.float32), (-1, images.SIDE, images.SIDE, 3))])
+    pixels = Schema([TensorSpec(np.dtype(np.float32), (-1, ready.side, ready.side, 3))])
     if not ready.classes:
         return ModelSignature(pixels, Schema([TensorSpec(np.dtype(np.float32), (-1, ready.size))]))
     scores = [ColSpec(DataType.float, f"score_{name}") for name in ready.classes]

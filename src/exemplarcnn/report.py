@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from exemplarcnn import text
 from exemplarcnn.config import Config
 from exemplarcnn.evaluation import bootstrap, correct, gain
-from exemplarcnn.images import Summary
+from exemplarcnn.images import Summary, side_entry
 
 NOT_TESTED = (
     "The images have no labels, so that nothing was tested: here are features and clusters. `exemplarcnn embed FOLDER "
@@ -84,6 +84,7 @@ def gather(
         "profile": config.profile,
         "dataset": {
             "name": data["dataset"],
+            **side_entry(data["side"]),
             "hash": digest,
             "folds_official": data["folds_official"],
             "unlabeled": data["unlabeled"],
@@ -220,9 +221,10 @@ def describe_dataset(results: dict[str, Any]) -> str:
     data = results["dataset"]
     folds = "the official folds" if data["folds_official"] else "folds that are not the official ones of STL-10"
     labelled = f", {data['train']:,} training and {data['test']:,} test images, {folds}"
+    sized = f"; {data['side']}×{data['side']} pixels" if "side" in data else ""
     return (
         f"Data set: {data['name']} (hash {data['hash']}), {data['unlabeled']:,} unlabelled"
-        f"{labelled if data['train'] else ' images'}. Profile: {results['profile']}."
+        f"{labelled if data['train'] else ' images'}{sized}. Profile: {results['profile']}."
     )
 
 

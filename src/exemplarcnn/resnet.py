@@ -16,7 +16,7 @@ from torchvision.models.resnet import ResNet as TorchvisionResNet
 from exemplarcnn import rng
 from exemplarcnn.batches import Batch, ahead
 from exemplarcnn.config import Augment, ResNet, ResNetGroups
-from exemplarcnn.images import SIDE, Pixels, Pool
+from exemplarcnn.images import Pixels, Pool
 from exemplarcnn.network import Classifier, with_rates
 
 LAYERS: dict[int, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
@@ -29,7 +29,7 @@ CHUNK = 256
 
 
 class ResNetClassifier(Classifier):
-    """torchvision's residual network, with a smaller stem: 96×96 pixels are fewer than the 224×224 it was made for.
+    """torchvision's residual network, with a smaller stem: images have fewer pixels than the 224×224 it was made for.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Labelled:
     Parameters
     ----------
     pools
-        By name.
+        By name; all images are squares of one size.
     table
         Which images, with ``pool``, ``image_id`` and ``label``; at least one.
     device
@@ -90,6 +90,7 @@ class Labelled:
         self.names = table["pool"].to_numpy()
         self.ids = table["image_id"].to_numpy(np.int64)
         self.labels = torch.from_numpy(table["label"].to_numpy(np.int64).copy())
+        self.side, _ = pools[self.names[0]].size(int(self.ids[0]))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -99,12 +100,12 @@ class Labelled:
         return ahead(self.get, rows)
 
     def get(self, rows: NDArray[np.int64]) -> Batch:
-        """Return images (n, 96, 96, 3) uint8 and labels (n,) int64 of some rows."""
+        """Return images (n, side, side, 3) uint8 and labels (n,) int64 of some rows."""
         return self._batch(self.pixels(rows), rows)
 
     def pixels(self, rows: NDArray[np.int64]) -> Pixels:
-        """Return images, (n, 96, 96, 3) uint8."""
-        images = np.empty((len(rows), SIDE, SIDE, 3), np.uint8)
+        """Return images, (n, side, side, 3) uint8."""
+        images = np.empty((len(rows), self.side, self.side, 3), np.uint8)
         for name in np.unique(self.names[rows]):
             mine = self.names[rows] == name
             images[mine] = self.pools[name].batch(self.ids[rows[mine]])
@@ -138,7 +139,7 @@ class Augmented(Labelled):
         seed: int,
     ):
         super().__init__(pools, table, device)
-        self.recipe, self.epoch_images, self.seed = recipe(augment), epoch_images, seed
+        self.recipe, self.epoch_images, self.seed = recipe(augment, self.side), epoch_images, seed
         self._stream = rng.Stream(seed, rng.Purpose.AUGMENTATION)
 
     def __len__(self) -> int:
@@ -168,11 +169,11 @@ class Augmented(Labelled):
         return self._batch(images, places[rows])
 
 
-def recipe(augment: Augment) -> A.Compose:
-    """Return the changes that training images go through."""
+def recipe(augment: Augment, side: int) -> A.Compose:
+    """Return the changes that training images, squares of `side` pixels, go through."""
     return A.Compose(
         [
-            A.RandomResizedCrop((SIDE, SIDE), scale=augment.scale, p=1),
+            A.RandomResizedCrop((side, side), scale=augment.scale, p=1),
             A.HorizontalFlip(p=augment.flip),
             A.ColorJitter(
                 brightness=_about_one(augment.brightness),

@@ -28,8 +28,8 @@ class Served(PythonModel):
         context
             MLflow's.
         model_input
-            (n, 96, 96, 3) float32, whole numbers from 0 to 255. Not uint8, since the server would cut whatever comes
-            to fit, and answer an image scaled to 0–1 as if it were black.
+            (n, side, side, 3) float32, whole numbers from 0 to 255. Not uint8, since the server would cut whatever
+            comes to fit, and answer an image scaled to 0–1 as if it were black.
         params
             None are known.
 
@@ -44,7 +44,7 @@ class Served(PythonModel):
             Saying what was expected: to clients that is a refused request.
         """
         try:
-            features = self.encoder.embed(as_pixels(model_input, self.most), padded=False)
+            features = self.encoder.embed(as_pixels(model_input, self.encoder.side, self.most), padded=False)
         except EncoderError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
         if not self.encoder.classes:

@@ -11,7 +11,8 @@ A set is a folder. In mode ``online`` it has no ``train.npy``: its patches are d
 ``anchors.csv``    image_id, anchor, row, column
 ``portions.csv``   image_id, start, stop: its training rows
 ``recipe.json``    the albumentations recipe
-``set.json``       counts, side, per-channel mean and std of the training patches in 0–1, digest
+``set.json``       counts, side of a patch, per-channel mean and std of the training patches in 0–1, digest;
+                   ``side``, that of the data set's images, where it is not STL-10's
 =================  ==================================================================================
 """
 
@@ -43,7 +44,7 @@ from exemplarcnn.colours import Axes
 from exemplarcnn.config import Mode, Surrogate, Trained
 from exemplarcnn.errors import reason
 from exemplarcnn.files import digest, write_array, write_json, write_rows, write_table
-from exemplarcnn.images import Pixels, Pool
+from exemplarcnn.images import SIDE, Pixels, Pool, side_entry
 from exemplarcnn.portions import Portion, SurrogateError, portions
 from exemplarcnn.unfinished import Drawn, Task, Unfinished
 
@@ -204,6 +205,7 @@ def write_set(
     identity: str = "",
     mode: Mode = "materialised",
     axes: Axes | None = None,
+    side: int = SIDE,
 ) -> dict[str, Any]:
     """Draw a surrogate set (docs/method.md, section 2).
 
@@ -226,6 +228,8 @@ def write_set(
         ``online`` keeps the validation patches alone; the training patches are drawn once for their statistics.
     axes
         Of the pool's colours, for the recipe `dosovitskiy`.
+    side
+        Of the data set's images, which the network is going to describe; those of the pool `other` have any.
 
     Returns
     -------
@@ -251,7 +255,7 @@ def write_set(
                 for drawn in _run(painter, left, workers):
                     unfinished.finish(drawn)
                     bar.update(len(drawn.task.portions))
-            summary = _complete(unfinished, plan, table, trained, params, painter, mode)
+            summary = _complete(unfinished, plan, table, trained, params, painter, mode, side)
             unfinished.hand_over(folder)
     except Timeout:
         raise SurrogateError(f"another process is drawing the set of {work.absolute()}; wait for it") from None
@@ -276,6 +280,7 @@ def _complete(
     params: Surrogate,
     painter: Painter,
     mode: Mode,
+    side: int,
 ) -> dict[str, Any]:
     """Write all that a set has beside the patches; return its summary."""
     made = unfinished.made
@@ -295,6 +300,7 @@ def _complete(
         "classes": count(table),
         "images": len(table),
         "patch": trained.patch,
+        **side_entry(side),
         "train_patches": plan[-1].train[1],
         "valid_patches": plan[-1].valid[1],
         "mean": mean,

@@ -50,7 +50,20 @@ def run(variant: str, config: Config) -> None:
     )
     folder, work = paths.surrogate_set(variant), paths.WORK / "surrogate" / variant
     workers = config.machine.workers
-    surrogate.write_set(folder, work, pool, table, config.surrogate, params, config.seed, workers, identity, mode, axes)
+    surrogate.write_set(
+        folder,
+        work,
+        pool,
+        table,
+        config.surrogate,
+        params,
+        config.seed,
+        workers,
+        identity,
+        mode,
+        axes,
+        images.side_of(paths.DATA),
+    )
     if mode == "online":
         # Training draws from the data by this code: with this in the set, it is repeated when they change.
         files.write_json(folder / "drawing.json", drawing)
