@@ -567,7 +567,7 @@ def test_installed_folder_is_recorded_without_the_embedded_remote(project: Path,
 def test_failure_of_dvc_is_reported_and_keeps_the_pointer(project: Path) -> None:
     before = (project / "data.dvc").read_bytes()
     (project / "data").rename(project / "elsewhere")
-    with pytest.raises(DataError, match=r"data: .*`dvc add data`.*'data' does not exist.*install again"):
+    with pytest.raises(DataError, match=r"data: .*`dvc add data`.*'data' does not exist.*run the command again"):
         track(project)
     assert (project / "data.dvc").read_bytes() == before
     (project / "elsewhere").rename(project / "data")
@@ -599,7 +599,7 @@ def test_fetched_archive_is_kept_until_dvc_has_recorded_the_data(
     md5 = hashlib.md5(server.body).hexdigest()
     with monkeypatch.context() as broken:
         broken.setattr(download.sys, "executable", shutil.which("false"))
-        with pytest.raises(DataError, match=r"the files are in place, expected `dvc add data`"):
+        with pytest.raises(DataError, match=r"expected `dvc add data` to record the new files.*data/ is as it was"):
             install_stl10(project, server.url, md5)
     assert out(project)["remote"] == "embedded"
     assert names(project / "work" / "download") == {"stl10_binary.tar.gz"}
@@ -625,7 +625,7 @@ def test_a_folder_of_images_becomes_the_second_pool(project: Path, tmp_path: Pat
     add_other(source, "x.png", "deep/y.png")  # they lie in other/ below
     (source / "other" / "notes.txt").write_text("kept, for the audit to name")
     kept = {k: v for k, v in snapshot(project / "data").items() if not k.startswith("other/")}
-    assert download.install_other(project, source / "other") == 2
+    assert download.install_other(project, source / "other") == (2, ["notes.txt: no image by its name"])
     found = snapshot(project / "data")
     assert {k: v for k, v in found.items() if not k.startswith("other/")} == kept
     assert {k for k in found if k.startswith("other/")} == {"other/x.png", "other/deep/y.png", "other/notes.txt"}
@@ -636,7 +636,7 @@ def test_a_folder_of_images_becomes_the_second_pool(project: Path, tmp_path: Pat
 
 def test_a_file_in_stl10s_format_becomes_the_second_pool_and_back(project: Path, tmp_path: Path) -> None:
     given = image_set(tmp_path / "given", 4) / "unlabeled_X.bin"
-    assert download.install_other(project, given) == 4
+    assert download.install_other(project, given) == (4, [])
     assert not (project / "data" / "other").exists()
     assert images.check(project / "data")["other"] == 4
     assert images.open_pool(project / "data", "other")[1].shape == (96, 96, 3)
@@ -644,7 +644,7 @@ def test_a_file_in_stl10s_format_becomes_the_second_pool_and_back(project: Path,
     download.install_folder(project, image_set(tmp_path / "next", 3))
     assert images.check(project / "data")["other"] == 4
     add_other(tmp_path / "photos", "x.png")
-    assert download.install_other(project, tmp_path / "photos" / "other") == 1
+    assert download.install_other(project, tmp_path / "photos" / "other") == (1, [])
     assert not (project / "data" / "other_X.bin").exists()
 
 

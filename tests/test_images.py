@@ -320,7 +320,7 @@ def test_damaged_image_is_named(tmp_path: Path) -> None:
 
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("no image")
-    with pytest.raises(DataError, match=r"found no image, expected files ending in .*\.png"):
+    with pytest.raises(DataError, match=r"found no image \(readme\.txt: no image by its name\), expected files .*\.png"):
         ImageFolder(tmp_path)
     with pytest.raises(DataError, match=r"nowhere: found no such folder"):
         ImageFolder(tmp_path / "nowhere")

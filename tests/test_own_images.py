@@ -168,10 +168,9 @@ def test_a_class_that_is_too_small_goes_without_its_label_and_is_told(
         draw(labelled / "dodo" / f"{number}.png", number)
     found = done(tmp_path, labelled, config)
     assert found.summary["class_names"] == sorted(SIZES)
-    assert len(found.notes) == 6
-    assert "dodo/500.png: the label dodo is not used: 4 training and 2 test images, at least 5 and 1 are needed" in (
-        found.notes
-    )
+    why = "the label dodo is not used: 4 training and 2 test images, at least 5 and 1 are needed"
+    assert found.notes == [f"6 files: {why}; the first is dodo/500.png"]
+    assert found.said == ["3 classes, training + test images: ant 21 + 9, bee 14 + 6, cow 10 + 4"]
     dodo = provenance(tmp_path).query("label == 'dodo'")
     assert (dodo["pool_index"] >= 0).all(), "the images are used all the same"
     truth = pd.read_csv(tmp_path / "data/truth.csv", keep_default_na=False)

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from exemplarcnn import walking
 from exemplarcnn.config import Audit, Borders, Flag
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import write_table
@@ -94,7 +95,7 @@ def inspect(pool: Pool, params: Audit) -> pd.DataFrame:
                 image = pool[index]
                 found, grey, colour = borders(image, params.borders), contrast(image), colourfulness(image)
         except DataError as error:
-            problem = f"cannot be read: {error}"
+            problem = walking.readable(f"cannot be read: {error}")
         rows.append([index, pool.name(index), height, width, *found, grey, colour, problem])
     columns = ["image_id", "name", "height", "width", *SIDES, "contrast", "colourfulness", "problem"]
     return pd.DataFrame(rows, columns=columns)
@@ -209,7 +210,7 @@ def marks(table: pd.DataFrame, groups: pd.DataFrame, truth: Path) -> dict[str, A
         For ``borders`` (images) and ``duplicates`` (pairs): how many there are, how many were found, and the
         detection's precision and recall, 0–1. None where nothing is known.
     """
-    if not truth.exists() or "kind" not in (known := pd.read_csv(truth)).columns:
+    if not truth.exists() or "kind" not in (known := pd.read_csv(truth, dtype={"class": str})).columns:
         return None
     border = set(known.loc[known["kind"] == "black_border", "index"])
     copies = known["original"].fillna(known["index"]).astype(int)
@@ -254,5 +255,5 @@ def summary(table: pd.DataFrame, pool: Pool) -> dict[str, Any]:
         "leaks": int(table["leak"].sum()),
         "unusable": [f"{row['name'] or row['image_id']}: {row['problem']}" for _, row in unusable.iterrows()],
         "noticed": [f"{name}: no colour" for name in table.loc[table["grey"] == 1, "name"] if name],
-        "passed_over": [f"{file}: no image by its name" for file in pool.passed_over],
+        "passed_over": walking.lines(pool.passed_over),
     }

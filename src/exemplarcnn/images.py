@@ -1,5 +1,6 @@
 """Images on disk: STL-10's binary layout and plain folders of image files (docs/method.md, section 1)."""
 
+import copy
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import digest_of, read_json, whole
+from exemplarcnn.walking import Passed, lines, no_image, readable, walk
 
 SIDE = 96
 CLASSES = 10  # of STL-10; another set has as many as its class_names.txt names
@@ -61,8 +63,8 @@ class Pool(Protocol):
     path: Path
 
     @property
-    def passed_over(self) -> Sequence[Path]:
-        """Files of the pool that are no images by their names."""
+    def passed_over(self) -> Sequence[Passed]:
+        """What lies among the images and is none."""
         ...
 
     def __len__(self) -> int: ...
@@ -76,7 +78,7 @@ class Pool(Protocol):
         ...
 
     def name(self, index: int) -> str:
-        """Return the file of an image that has one to itself, relative to the pool; else an empty string."""
+        """Return the file of an image that has one to itself, relative to the pool, readable; else an empty string."""
         ...
 
     def batch(self, indices: Indices) -> Pixels:
@@ -113,7 +115,7 @@ class ImageFile:
         If the file is missing, empty, or not a whole number of images.
     """
 
-    passed_over: Sequence[Path] = ()
+    passed_over: Sequence[Passed] = ()
 
     def __init__(self, path: Path):
         self.path = Path(path)
@@ -159,14 +161,14 @@ class ImageFolder:
     Parameters
     ----------
     path : Path
-        The folder. Files without a known image suffix, and hidden ones, are passed over.
+        The folder, walked as `exemplarcnn.walking` says. Files without a known image suffix are passed over.
 
     Attributes
     ----------
     files : list[Path]
         The image files; ``files[i]`` is image `i`.
-    passed_over : list[Path]
-        The files that are none.
+    passed_over : list[Passed]
+        What else is there, in the order of paths.
 
     Raises
     ------
@@ -181,13 +183,16 @@ class ImageFolder:
                 f"{self.path}: found no such folder, expected one of image files; put some there with "
                 f"`exemplarcnn data other PATH`, or {FETCH}."
             )
-        found = sorted((file for file in self.path.rglob("*") if file.is_file()), key=self._relative)
-        self.files = [file for file in found if _is_image(file)]
-        self.passed_over = [file for file in found if not _is_image(file) and not file.name.startswith(".")]
+        found = walk(self.path)
+        paths = {name: self.path / name for name in found.files}
+        self.files = [file for file in paths.values() if _is_image(file)]
+        others = [no_image(name) for name, file in paths.items() if not _is_image(file)]
+        self.passed_over = sorted(found.passed_over + others, key=lambda each: each.path)
         if not self.files:
+            there = "; ".join(lines(self.passed_over)[:3])
             raise DataError(
-                f"{self.path}: found no image, expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}; "
-                "put the images there, or remove the folder."
+                f"{self.path}: found no image{there and f' ({there})'}, expected files ending in "
+                f"{', '.join(sorted(IMAGE_SUFFIXES))}; put the images there, or remove the folder."
             )
 
     def _relative(self, file: Path) -> str:
@@ -209,8 +214,14 @@ class ImageFolder:
             return (image.width, image.height) if lying else (image.height, image.width)
 
     def name(self, index: int) -> str:
-        """Return an image's file, relative to the folder."""
-        return self._relative(self.files[index])
+        """Return an image's file, relative to the folder, as `exemplarcnn.walking.readable` spells it."""
+        return readable(self._relative(self.files[index]))
+
+    def part(self, start: int, stop: int) -> "ImageFolder":
+        """Return some of the images as a folder of their own: little to send to another process."""
+        some = copy.copy(self)
+        some.files, some.passed_over = self.files[start:stop], []
+        return some
 
     @contextmanager
     def _opened(self, index: int) -> Iterator[Image.Image]:
@@ -437,7 +448,11 @@ def write_folds(path: Path, folds: Sequence[Indices]) -> None:
 
 
 def write_class_names(path: Path, names: Sequence[str]) -> None:
-    """Write class names, one a line, in the order of their labels."""
+    """Write class names, one a line, in the order of their labels; DataError for one that takes no line of its own."""
+    if odd := [name for name in names if name.splitlines() != [name.strip()]]:
+        raise DataError(
+            f"{path}: found the name {odd[0]!r}, expected one on a line, without blanks around it; rename it."
+        )
     with whole(path) as partial, partial.open("wb") as file:
         file.writelines(f"{name}\n".encode() for name in names)
 

@@ -144,7 +144,7 @@ def marks(scores: pd.DataFrame, truth: Path) -> dict[str, float] | None:
         ``images`` out of distribution, and ``auroc``, the area under the ROC curve of the scores, 0–1. None where
         nothing is known.
     """
-    if not truth.exists() or "kind" not in (known := pd.read_csv(truth)).columns:
+    if not truth.exists() or "kind" not in (known := pd.read_csv(truth, dtype={"class": str})).columns:
         return None
     outside = (known["kind"] == "out_of_distribution").to_numpy()
     return {"images": int(outside.sum()), "auroc": float(roc_auc_score(outside, scores["score"]))}
