@@ -1,5 +1,6 @@
 """The audit of single images: borders against a slow reference, odd files by name, flags and marks."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,19 @@ def test_odd_files_are_told_by_name_and_the_rest_is_used(odd: ImageFolder, tmp_p
         usable(path, ("border",))
     with pytest.raises(AuditError, match="`dvc repro audit` makes it"):
         usable(tmp_path / "missing.csv")
+
+
+def test_j_names_of_all_kinds_leave_the_table_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    for name in (b"caf\xe9.png", b"a\rb.png", b"c\nd.png", b"1.png"):
+        (folder / os.fsdecode(name)).write_bytes(b"no image")
+    table = inspect(ImageFolder(folder), params())
+    for column in ("name", "problem"):
+        assert not table[column].str.contains(r"[\n\r]").any()
+    groups = pd.DataFrame({"group": [], "pool": [], "image_id": []})
+    write(tmp_path / "table.csv", flag(table, "other", groups, params()))
+    assert pd.read_csv(tmp_path / "table.csv")["name"].tolist() == ["1.png", r"a\rb.png", r"c\nd.png", r"caf\xe9.png"]
 
 
 def test_an_image_above_the_limit_is_not_decoded(odd: ImageFolder, monkeypatch: pytest.MonkeyPatch) -> None:

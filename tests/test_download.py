@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -646,6 +647,97 @@ def test_a_file_in_stl10s_format_becomes_the_second_pool_and_back(project: Path,
     add_other(tmp_path / "photos", "x.png")
     assert download.install_other(project, tmp_path / "photos" / "other") == (1, [])
     assert not (project / "data" / "other_X.bin").exists()
+
+
+def test_e_the_second_pool_counts_what_has_arrived(project: Path, tmp_path: Path) -> None:
+    source = tmp_path / "photos" / "other"
+    add_other(tmp_path / "photos", "a/x.png", "b/y.png", ".thumbnails/x.png", ".hidden.png")
+    add_other(tmp_path / "else", "z.png")
+    (source / "linked").symlink_to(tmp_path / "else" / "other")
+    (source / "again").symlink_to("a")
+    (source / "a" / "loop").symlink_to(source)
+    (source / "one.png").symlink_to(source / "a" / "x.png")
+    (source / "gone.png").symlink_to("nowhere.png")
+    count, notes = download.install_other(project, source)
+    arrived = snapshot(project / "data" / "other")
+    assert set(arrived) == {"a/x.png", "b/y.png", "linked/z.png", "one.png"}
+    assert count == len(arrived)
+    assert not any(file.is_symlink() for file in (project / "data").rglob("*"))
+    told = {note.split(": ")[0] for note in notes}
+    assert told == {"again", "a/loop", "gone.png", ".thumbnails", ".hidden.png"}
+
+
+def untouched(root: Path) -> bool:
+    """Tell whether the data are those of the record, and the documented way back works."""
+    done = "Data and pipelines are up to date."
+    before = run(root, "dvc", "status", "data.dvc").strip() == done
+    run(root, "dvc", "checkout", "data.dvc")
+    return before and run(root, "dvc", "status", "data.dvc").strip() == done and not list(root.glob(".data*"))
+
+
+def test_j_names_that_dvc_cannot_record_are_refused_before_anything_moves(project: Path, tmp_path: Path) -> None:
+    before, pointer = snapshot(project / "data"), (project / "data.dvc").read_bytes()
+    add_other(tmp_path / "photos", "x.png", os.fsdecode(b"caf\xe9.png"))
+    with pytest.raises(DataError, match=r"1 names that are not UTF-8, such as caf\\xe9\.png.*unchanged.*convmv"):
+        download.install_other(project, tmp_path / "photos" / "other")
+    whole = image_set(tmp_path / "whole", 3)
+    add_other(whole, os.fsdecode(b"caf\xe9.png"))
+    with pytest.raises(DataError, match=r"1 names that are not UTF-8"):
+        install_folder(project, whole)
+    assert snapshot(project / "data") == before
+    assert (project / "data.dvc").read_bytes() == pointer
+    assert untouched(project)
+
+
+@pytest.mark.parametrize("source", ["folder", "file", "set"])
+@pytest.mark.parametrize("had", ["folder", "file", "nothing"])
+def test_j_whatever_dvc_refuses_the_data_are_as_they_were(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, had: str, source: str
+) -> None:
+    given = image_set(tmp_path / "given", 3)
+    if had != "folder":
+        shutil.rmtree(project / "data" / "other")
+    if had == "file":
+        shutil.copy(given / "unlabeled_X.bin", project / "data" / images.OTHER_FILE)
+    run(project, "dvc", "add", "--quiet", "data")
+    before, pointer = snapshot(project / "data"), (project / "data.dvc").read_bytes()
+    add_other(tmp_path / "photos", "x.png")
+    real = subprocess.run
+
+    def refuse(words: list[str], **options: Any) -> Any:
+        if "add" in words:  # DVC has looked at the new files, and stops for some reason of its own
+            assert snapshot(project / "data") != before
+            return subprocess.CompletedProcess(words, 255, "", "ERROR: no")
+        return real(words, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", refuse)
+        with pytest.raises(DataError, match=r"`dvc add data`.*ERROR: no\. data/ is as it was"):
+            if source == "set":
+                install_folder(project, given)
+            else:
+                other = tmp_path / "photos" / "other" if source == "folder" else given / "test_X.bin"
+                download.install_other(project, other)
+    assert snapshot(project / "data") == before
+    assert (project / "data.dvc").read_bytes() == pointer
+    assert untouched(project)
+
+
+def test_j_an_interruption_while_dvc_works_leaves_data_and_record(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, pointer = snapshot(project / "data"), (project / "data.dvc").read_bytes()
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            install_folder(project, image_set(tmp_path / "given", 3))
+    assert snapshot(project / "data") == before
+    assert (project / "data.dvc").read_bytes() == pointer
+    assert untouched(project)
 
 
 def test_what_is_no_pool_leaves_the_old_one(project: Path, tmp_path: Path) -> None:

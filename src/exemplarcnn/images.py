@@ -449,7 +449,7 @@ def write_folds(path: Path, folds: Sequence[Indices]) -> None:
 
 def write_class_names(path: Path, names: Sequence[str]) -> None:
     """Write class names, one a line, in the order of their labels; DataError for one that takes no line of its own."""
-    if odd := [name for name in names if name.splitlines() != [name.strip()]]:
+    if odd := [name for name in names if not name.strip() or name.splitlines() != [name.strip()]]:
         raise DataError(
             f"{path}: found the name {odd[0]!r}, expected one on a line, without blanks around it; rename it."
         )
