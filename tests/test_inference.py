@@ -44,5 +44,6 @@ def test_j_embed_names_files_that_are_not_utf8_and_leaves_out_odd_ones_by_name(
     assert table["file"].tolist() == ["1.png", r"caf\xe9.png", r"deep/line\nend.png"]
     values = table["feature_0"] if out.endswith("csv") else np.load(tmp_path / out, allow_pickle=False)[:, 0]
     assert list(values) == [0, 10, 20]
+    assert "passed over: .thumbnails: hidden or a tool's, not entered, 1 files inside" in caplog.text
     assert r"broken\xe9.png left out: cannot be read" in caplog.text
     caplog.text.encode()

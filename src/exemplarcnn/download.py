@@ -158,7 +158,8 @@ def _listed(folder: Path, place: Path) -> dict[Path, Path]:
     if odd := [walking.readable(name) for name in names if not walking.is_utf8(name)]:
         raise DataError(
             f"{folder}: found {len(odd):,} names that are not UTF-8, such as {', '.join(odd[:3])}, expected what DVC "
-            "can record; data/ is unchanged. Rename them, for instance with `convmv -f latin1 -t utf8 -r --notest`."
+            "can record; data/ is unchanged. Rename them, for instance with "
+            "`convmv -f latin1 -t utf8 -r --notest FOLDER`."
         )
     return {folder / name: place / name for name in names}
 
