@@ -1,5 +1,6 @@
 """The audit of single images: borders against a slow reference, odd files by name, flags and marks."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def test_odd_files_are_told_by_name_and_the_rest_is_used(odd: ImageFolder, tmp_p
     assert "huge.png: too large: 900×1200, audit.most_megapixels is 1" in reasons
     assert "tiny.png: too small: 8×200, audit.smallest_side is 32" in reasons
     assert found["noticed"] == ["grey.png: no colour"]
-    assert [line.split(": ")[0].rsplit("/", 1)[1] for line in found["passed_over"]] == ["notes.txt"]
+    assert found["passed_over"] == ["notes.txt: no image by its name"]
     assert (found["images"], found["grey"], found["empty"]) == (7, 1, 1)
 
     path = tmp_path / "flags.csv"
@@ -143,6 +144,19 @@ def test_transparent_images_are_noticed(odd: ImageFolder) -> None:
     pool = ImageFolder(odd.path)
     found = summary(flag(inspect(pool, params()), "other", NOBODY, params()), pool)
     assert found["noticed"] == ["grey.png: no colour", "clear.png: transparent, put on white"]
+
+
+def test_j_names_of_all_kinds_leave_the_table_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    for name in (b"caf\xe9.png", b"a\rb.png", b"c\nd.png", b"1.png"):
+        (folder / os.fsdecode(name)).write_bytes(b"no image")
+    table = inspect(ImageFolder(folder), params())
+    for column in ("name", "problem"):
+        assert not table[column].str.contains(r"[\n\r]").any()
+    groups = pd.DataFrame({"group": [], "pool": [], "image_id": []})
+    write(tmp_path / "table.csv", flag(table, "other", groups, params()))
+    assert pd.read_csv(tmp_path / "table.csv")["name"].tolist() == ["1.png", r"a\rb.png", r"c\nd.png", r"caf\xe9.png"]
 
 
 def test_an_image_above_the_limit_is_not_decoded(odd: ImageFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -567,7 +568,7 @@ def test_installed_folder_is_recorded_without_the_embedded_remote(project: Path,
 def test_failure_of_dvc_is_reported_and_keeps_the_pointer(project: Path) -> None:
     before = (project / "data.dvc").read_bytes()
     (project / "data").rename(project / "elsewhere")
-    with pytest.raises(DataError, match=r"data: .*`dvc add data`.*'data' does not exist.*install again"):
+    with pytest.raises(DataError, match=r"data: .*`dvc add data`.*'data' does not exist.*run the command again"):
         track(project)
     assert (project / "data.dvc").read_bytes() == before
     (project / "elsewhere").rename(project / "data")
@@ -599,7 +600,7 @@ def test_fetched_archive_is_kept_until_dvc_has_recorded_the_data(
     md5 = hashlib.md5(server.body).hexdigest()
     with monkeypatch.context() as broken:
         broken.setattr(download.sys, "executable", shutil.which("false"))
-        with pytest.raises(DataError, match=r"the files are in place, expected `dvc add data`"):
+        with pytest.raises(DataError, match=r"expected `dvc add data` to record the new files.*data/ is as it was"):
             install_stl10(project, server.url, md5)
     assert out(project)["remote"] == "embedded"
     assert names(project / "work" / "download") == {"stl10_binary.tar.gz"}
@@ -625,7 +626,7 @@ def test_a_folder_of_images_becomes_the_second_pool(project: Path, tmp_path: Pat
     add_other(source, "x.png", "deep/y.png")  # they lie in other/ below
     (source / "other" / "notes.txt").write_text("kept, for the audit to name")
     kept = {k: v for k, v in snapshot(project / "data").items() if not k.startswith("other/")}
-    assert download.install_other(project, source / "other") == 2
+    assert download.install_other(project, source / "other") == (2, ["notes.txt: no image by its name"])
     found = snapshot(project / "data")
     assert {k: v for k, v in found.items() if not k.startswith("other/")} == kept
     assert {k for k in found if k.startswith("other/")} == {"other/x.png", "other/deep/y.png", "other/notes.txt"}
@@ -636,7 +637,7 @@ def test_a_folder_of_images_becomes_the_second_pool(project: Path, tmp_path: Pat
 
 def test_a_file_in_stl10s_format_becomes_the_second_pool_and_back(project: Path, tmp_path: Path) -> None:
     given = image_set(tmp_path / "given", 4) / "unlabeled_X.bin"
-    assert download.install_other(project, given) == 4
+    assert download.install_other(project, given) == (4, [])
     assert not (project / "data" / "other").exists()
     assert images.check(project / "data")["other"] == 4
     assert images.open_pool(project / "data", "other")[1].shape == (96, 96, 3)
@@ -644,7 +645,7 @@ def test_a_file_in_stl10s_format_becomes_the_second_pool_and_back(project: Path,
     download.install_folder(project, image_set(tmp_path / "next", 3))
     assert images.check(project / "data")["other"] == 4
     add_other(tmp_path / "photos", "x.png")
-    assert download.install_other(project, tmp_path / "photos" / "other") == 1
+    assert download.install_other(project, tmp_path / "photos" / "other") == (1, [])
     assert not (project / "data" / "other_X.bin").exists()
 
 
@@ -668,6 +669,97 @@ def test_a_set_of_another_side_keeps_it(tmp_path: Path) -> None:
     download.install(given, tmp_path / "data")
     found = images.check(tmp_path / "data")
     assert (found["dataset"], found["side"], found["unlabeled"]) == ("mine", 128, 9)
+
+
+def test_e_the_second_pool_counts_what_has_arrived(project: Path, tmp_path: Path) -> None:
+    source = tmp_path / "photos" / "other"
+    add_other(tmp_path / "photos", "a/x.png", "b/y.png", ".thumbnails/x.png", ".hidden.png")
+    add_other(tmp_path / "else", "z.png")
+    (source / "linked").symlink_to(tmp_path / "else" / "other")
+    (source / "again").symlink_to("a")
+    (source / "a" / "loop").symlink_to(source)
+    (source / "one.png").symlink_to(source / "a" / "x.png")
+    (source / "gone.png").symlink_to("nowhere.png")
+    count, notes = download.install_other(project, source)
+    arrived = snapshot(project / "data" / "other")
+    assert set(arrived) == {"a/x.png", "b/y.png", "linked/z.png", "one.png"}
+    assert count == len(arrived)
+    assert not any(file.is_symlink() for file in (project / "data").rglob("*"))
+    told = {note.split(": ")[0] for note in notes}
+    assert told == {"again", "a/loop", "gone.png", ".thumbnails", ".hidden.png"}
+
+
+def untouched(root: Path) -> bool:
+    """Tell whether the data are those of the record, and the documented way back works."""
+    done = "Data and pipelines are up to date."
+    before = run(root, "dvc", "status", "data.dvc").strip() == done
+    run(root, "dvc", "checkout", "data.dvc")
+    return before and run(root, "dvc", "status", "data.dvc").strip() == done and not list(root.glob(".data*"))
+
+
+def test_j_names_that_dvc_cannot_record_are_refused_before_anything_moves(project: Path, tmp_path: Path) -> None:
+    before, pointer = snapshot(project / "data"), (project / "data.dvc").read_bytes()
+    add_other(tmp_path / "photos", "x.png", os.fsdecode(b"caf\xe9.png"))
+    with pytest.raises(DataError, match=r"1 names that are not UTF-8, such as caf\\xe9\.png.*unchanged.*convmv"):
+        download.install_other(project, tmp_path / "photos" / "other")
+    whole = image_set(tmp_path / "whole", 3)
+    add_other(whole, os.fsdecode(b"caf\xe9.png"))
+    with pytest.raises(DataError, match=r"1 names that are not UTF-8"):
+        install_folder(project, whole)
+    assert snapshot(project / "data") == before
+    assert (project / "data.dvc").read_bytes() == pointer
+    assert untouched(project)
+
+
+@pytest.mark.parametrize("source", ["folder", "file", "set"])
+@pytest.mark.parametrize("had", ["folder", "file", "nothing"])
+def test_j_whatever_dvc_refuses_the_data_are_as_they_were(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, had: str, source: str
+) -> None:
+    given = image_set(tmp_path / "given", 3)
+    if had != "folder":
+        shutil.rmtree(project / "data" / "other")
+    if had == "file":
+        shutil.copy(given / "unlabeled_X.bin", project / "data" / images.OTHER_FILE)
+    run(project, "dvc", "add", "--quiet", "data")
+    before, pointer = snapshot(project / "data"), (project / "data.dvc").read_bytes()
+    add_other(tmp_path / "photos", "x.png")
+    real = subprocess.run
+
+    def refuse(words: list[str], **options: Any) -> Any:
+        if "add" in words:  # DVC has looked at the new files, and stops for some reason of its own
+            assert snapshot(project / "data") != before
+            return subprocess.CompletedProcess(words, 255, "", "ERROR: no")
+        return real(words, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", refuse)
+        with pytest.raises(DataError, match=r"`dvc add data`.*ERROR: no\. data/ is as it was"):
+            if source == "set":
+                install_folder(project, given)
+            else:
+                other = tmp_path / "photos" / "other" if source == "folder" else given / "test_X.bin"
+                download.install_other(project, other)
+    assert snapshot(project / "data") == before
+    assert (project / "data.dvc").read_bytes() == pointer
+    assert untouched(project)
+
+
+def test_j_an_interruption_while_dvc_works_leaves_data_and_record(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, pointer = snapshot(project / "data"), (project / "data.dvc").read_bytes()
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            install_folder(project, image_set(tmp_path / "given", 3))
+    assert snapshot(project / "data") == before
+    assert (project / "data.dvc").read_bytes() == pointer
+    assert untouched(project)
 
 
 def test_what_is_no_pool_leaves_the_old_one(project: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import ExifTags, Image
 
 from exemplarcnn import images
+from exemplarcnn.files import write_table
 from exemplarcnn.images import (
     DataError,
     ImageFile,
@@ -367,6 +369,45 @@ def test_folder_is_read_in_the_order_of_relative_paths(tmp_path: Path) -> None:
     assert len(pool.batch([])) == 0
 
 
+def test_e_links_are_followed_once_and_what_is_no_image_is_told(tmp_path: Path) -> None:
+    save(tmp_path / "elsewhere" / "1.png", (4, 3))
+    save(tmp_path / "set" / "a" / "2.png", (4, 3))
+    save(tmp_path / "set" / ".thumbnails" / "2.png", (4, 3))
+    (tmp_path / "set/b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set/c").symlink_to("a")
+    (tmp_path / "set/gone.png").symlink_to("nowhere.png")
+    (tmp_path / "set/readme.txt").write_text("no image")
+    pool = ImageFolder(tmp_path / "set")
+    assert [pool.name(index) for index in range(len(pool))] == ["a/2.png", "b/1.png"]
+    told = {each.path: each.why for each in pool.passed_over}
+    assert list(told) == [".thumbnails", "c", "gone.png", "readme.txt"]
+    assert told["c"] == "the same folder as a, entered once"
+    assert told["gone.png"].startswith("cannot be followed: ")
+
+
+def test_j_names_that_are_not_utf8_are_spelled_so_that_tables_can_be_written(tmp_path: Path) -> None:
+    for number, name in enumerate((b"caf\xe9.png", b"line\r\nend.png", "grün, 1.png".encode())):
+        save(tmp_path / os.fsdecode(name), (4, 3), colour=(number, 0, 0))
+    pool = ImageFolder(tmp_path)
+    names = [pool.name(index) for index in range(3)]
+    assert names == [r"caf\xe9.png", "grün, 1.png", r"line\r\nend.png"]
+    assert [int(pool[index][0, 0, 0]) for index in range(3)] == [0, 2, 1]
+    write_table(tmp_path / "table.csv", pd.DataFrame({"file": names}))
+    assert pd.read_csv(tmp_path / "table.csv")["file"].tolist() == names
+
+
+def test_a_part_of_a_folder_carries_its_own_files_alone(tmp_path: Path) -> None:
+    for number in range(40):
+        save(tmp_path / f"{number:02}.png", (4, 3), colour=(number, 0, 0))
+    pool = ImageFolder(tmp_path)
+    part = pool.part(30, 33)
+    assert [part.name(index) for index in range(len(part))] == ["30.png", "31.png", "32.png"]
+    assert part[1][0, 0].tolist() == [31, 0, 0]
+    assert len(pool.part(39, 50)) == 1
+    assert len(pool) == 40
+    assert len(pickle.dumps(part)) < len(pickle.dumps(pool)) / 3
+
+
 def test_batch_of_unequal_sizes_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "a.png", (4, 3))
     save(tmp_path / "b.png", (5, 3))
@@ -385,13 +426,22 @@ def test_damaged_image_is_named(tmp_path: Path) -> None:
 
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("no image")
-    with pytest.raises(DataError, match=r"found no image, expected files ending in .*\.png"):
+    with pytest.raises(
+        DataError, match=r"found no image \(readme\.txt: no image by its name\), expected files .*\.png"
+    ):
         ImageFolder(tmp_path)
     with pytest.raises(DataError, match=r"nowhere: found no such folder"):
         ImageFolder(tmp_path / "nowhere")
 
 
 # The data folder
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\u2028b", " a", "a ", "", "\x1c"])
+def test_h_a_class_name_that_would_shift_the_others_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=r"names\.txt: found the name .*, expected one on a line"):
+        write_class_names(tmp_path / "names.txt", ["cat", name, "dog"])
+    assert not (tmp_path / "names.txt").exists()
 
 
 def test_fingerprint_sees_another_file_size_or_time(tmp_path: Path) -> None:

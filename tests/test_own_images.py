@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import os
+import pickle
 import shutil
 import struct
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import ExifTags, Image
 
-from exemplarcnn import download, images, own_images
+from exemplarcnn import download, images, labelling, own_images
 from exemplarcnn.config import Config, compose
 from exemplarcnn.images import DataError, ImageFile
 from exemplarcnn.own_images import Imported, import_folder
@@ -170,10 +173,9 @@ def test_a_class_that_is_too_small_goes_without_its_label_and_is_told(
         draw(labelled / "dodo" / f"{number}.png", number)
     found = done(tmp_path, labelled, config)
     assert found.summary["class_names"] == sorted(SIZES)
-    assert len(found.notes) == 6
-    assert "dodo/500.png: the label dodo is not used: 4 training and 2 test images, at least 5 and 1 are needed" in (
-        found.notes
-    )
+    why = "the label dodo is not used: 4 training and 2 test images, at least 5 and 1 are needed"
+    assert found.notes == [f"6 files: {why}; the first is dodo/500.png"]
+    assert found.said == ["3 classes, training + test images: ant 21 + 9, bee 14 + 6, cow 10 + 4"]
     dodo = provenance(tmp_path).query("label == 'dodo'")
     assert (dodo["pool_index"] >= 0).all(), "the images are used all the same"
     truth = pd.read_csv(tmp_path / "data/truth.csv", keep_default_na=False)
@@ -195,6 +197,182 @@ def test_a_split_that_is_there_is_kept(tmp_path: Path, config: Config) -> None:
     table = provenance(tmp_path)
     assert set(table.loc[table["part"] == "test", "file"].str.split("/").str[0]) == {"val"}
     assert summary["class_names"] == ["ant", "bee"]
+
+
+def test_e_the_import_follows_links_and_names_what_it_does_not_enter(
+    tmp_path: Path, labelled: Path, config: Config
+) -> None:
+    shutil.move(labelled / "cow", tmp_path / "cattle")
+    (labelled / "cow").symlink_to(tmp_path / "cattle")
+    (labelled / "ox").symlink_to(tmp_path / "cattle")
+    (labelled / "ant/loop").symlink_to(labelled)
+    (labelled / "ant/gone.png").symlink_to("nowhere.png")
+    found = done(tmp_path, labelled, config)
+    assert found.said == ["3 classes, training + test images: ant 21 + 9, bee 14 + 6, cow 10 + 4"]
+    missing = "cannot be followed: No such file or directory"
+    loop = "leads to a folder around it, not followed"
+    same = "the same folder as cow, entered once"
+    assert found.notes == [f"ant/gone.png: {missing}", f"ant/loop: {loop}", f"ox: {same}"]
+    table = provenance(tmp_path)
+    assert table["note"].tolist()[-3:] == [missing, loop, same]
+    assert json.loads((tmp_path / "data/import.json").read_text())["left_out"] == 3
+
+
+def test_f_hidden_copies_are_no_class_and_leave_the_real_files(tmp_path: Path, labelled: Path, config: Config) -> None:
+    for hidden in (labelled / ".ipynb_checkpoints", labelled / "__MACOSX", labelled / "bee/@eaDir"):
+        shutil.copytree(labelled / "ant", hidden)
+    found = done(tmp_path, labelled, config)
+    assert found.summary["class_names"] == sorted(SIZES)
+    assert (found.summary["train"], found.summary["test"]) == (45, 19)
+    why = "hidden or a tool's, not entered, 30 files inside"
+    assert found.notes == [f"{name}: {why}" for name in (".ipynb_checkpoints", "__MACOSX", "bee/@eaDir")]
+
+
+def test_g_a_split_with_usual_names_is_kept_and_its_classes_are_counted(tmp_path: Path, config: Config) -> None:
+    number = 0
+    for side, count in (("Training_set", 15), ("Test", 4), ("valid", 3)):
+        for name in ("ant", "bee"):
+            for _ in range(count):
+                draw(tmp_path / "split" / side / name / f"{number}.png", number)
+                number += 1
+    for _ in range(8):
+        draw(tmp_path / "split/unlabelled" / f"{number}.png", number)
+        number += 1
+    found = done(tmp_path, tmp_path / "split", config)
+    assert (found.summary["train"], found.summary["test"], found.summary["unlabeled"]) == (36, 8, 44)
+    assert found.said == [
+        "unlabelled/: without labels, as the name says",
+        "a set that is split already: Training_set/ for training, Test/ for testing",
+        "valid/: for training too, since Test/ is there to test on",
+        "2 classes, training + test images: ant 18 + 4, bee 18 + 4",
+    ]
+
+
+def test_g_a_question_comes_before_anything_is_read(
+    tmp_path: Path, labelled: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(labelled / "Test/1.png", 900)
+    monkeypatch.setattr(own_images, "_look", None)
+    with pytest.raises(DataError, match="is Test/ a class, like ant/, bee/, cow/, or a part of a split"):
+        done(tmp_path, labelled, config)
+    assert not list(tmp_path.glob(".data*"))
+
+
+def test_g_a_folder_around_all_says_why_there_are_no_labels(tmp_path: Path, labelled: Path, config: Config) -> None:
+    for file in labelled.glob("*.png"):
+        file.unlink()
+    labelled.rename(tmp_path / "inner")
+    (tmp_path / "outer").mkdir()
+    (tmp_path / "inner").rename(tmp_path / "outer/inner")
+    found = done(tmp_path, tmp_path / "outer", config)
+    assert found.summary["fold_sizes"] == []
+    assert found.said == [
+        "no image has a label: all lie in one folder, inner/. If the folders in it are classes, type "
+        f"`exemplarcnn data import {tmp_path}/outer/inner`"
+    ]
+
+
+def test_g_too_few_images_a_class_for_any_test_is_said(tmp_path: Path, config: Config) -> None:
+    for number in range(60):
+        draw(tmp_path / "two" / ("ant" if number < 57 else "bee") / f"{number}.png", number)
+    found = done(tmp_path, tmp_path / "two", config)
+    assert found.said == ["no image has a label: fewer than two classes have enough images"]
+    assert found.summary["class_names"] == []
+
+
+def test_h_names_stay_text_and_one_class_is_one_class(tmp_path: Path, config: Config) -> None:
+    classes = ["NA", "null", "1", "01", "caf\u00e9", "cafe\u0301", "big\ncat"]
+    for place, name in enumerate(classes):
+        for number in range(10):
+            draw(tmp_path / "odd" / name / f"{number}.png", 100 * place + number)
+    found = done(tmp_path, tmp_path / "odd", config)
+    names = ["01", "1", "NA", "big cat", "caf\u00e9", "null"]
+    assert images.read_class_names(tmp_path / "data/class_names.txt") == found.summary["class_names"] == names
+    table = provenance(tmp_path)
+    train = table[table["part"] == "train"]
+    labels = images.read_labels(tmp_path / "data/train_y.bin", len(train))
+    assert [names[label] for label in labels] == train["label"].astype(str).tolist()
+    files = train["file"].str.split("/").str[0].str.replace("e\u0301", "\u00e9").str.replace(r"\n", " ", regex=False)
+    assert [names[label] for label in labels] == files.tolist()
+    assert found.said[-1].endswith("caf\u00e9 14 + 6, null 7 + 3")
+    known = labelling.known_classes(tmp_path / "data/truth.csv", names)
+    assert known is not None
+    pool = table[table["pool_index"] >= 0].sort_values("pool_index")
+    assert [names[label] for label in known] == pool["label"].tolist()
+
+
+def test_h_blanks_are_refused_with_the_path_in_the_given_folder_before_anything_is_written(
+    tmp_path: Path, labelled: Path, config: Config
+) -> None:
+    draw(labelled / "ant " / "1.png", 900)
+    with pytest.raises(DataError, match=f"'{labelled}/ant' and '{labelled}/ant ': found names that differ in blanks"):
+        done(tmp_path, labelled, config)
+    assert not (tmp_path / "data").exists()
+    assert not list(tmp_path.glob(".data*"))
+
+
+def test_j_names_that_are_not_utf8_are_imported(tmp_path: Path, labelled: Path, config: Config) -> None:
+    (labelled / "ant").rename(labelled / os.fsdecode(b"fourmi\xe9"))
+    draw(labelled / os.fsdecode(b"bee/caf\xe9.png"), 900)
+    (labelled / os.fsdecode(b"bee/caf\xea.png")).write_bytes(b"no image")
+    found = import_folder(tmp_path, labelled, config, os.fsdecode(b"zo\xe9"), 0.3, False)
+    assert found.summary["dataset"] == r"zo\xe9"
+    assert found.summary["class_names"] == ["bee", "cow", r"fourmi\xe9"]
+    assert provenance(tmp_path).set_index("file").loc[r"bee/caf\xe9.png", "label"] == "bee"
+    assert len(found.notes) == 1
+    assert found.notes[0].startswith(r"bee/caf\xea.png: cannot be read: ")
+    "\n".join(found.said + found.notes).encode()
+
+
+def test_notes_defects_come_first_and_other_files_are_grouped(tmp_path: Path, labelled: Path, config: Config) -> None:
+    for number in range(2198):
+        (labelled / "ant" / f"{number}.txt").touch()
+    for number in range(5):
+        shutil.copy(labelled / "ant/000.png", labelled / "bee" / f"copy {number}.png")
+        Image.new("L", (60, 60), 90 + number).save(labelled / f"grey {number}.png")
+    (labelled / "cow/broken.jpg").write_bytes(b"no image")
+    (labelled / "cow/gone.jpg").symlink_to("nowhere.jpg")
+    notes = done(tmp_path, labelled, config).notes
+    assert notes[0].startswith("cow/broken.jpg: cannot be read: ")
+    assert notes[1:] == [
+        "cow/gone.jpg: cannot be followed: No such file or directory",
+        "5 files: the same bytes as an earlier file; the first is bee/copy 0.png",
+        "2,198 .txt: no image by its name; the first is ant/0.txt",
+        "5 files: no colour; the first is grey 0.png",
+    ]
+    table = provenance(tmp_path)
+    assert (table["note"] == "no image by its name").sum() == 2198
+    assert (table["note"] == "the same bytes as ant/000.png").sum() == 5
+
+
+def test_size_no_task_carries_the_list_of_files(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: dict[int, set[int]] = {}
+
+    def spy(work: Any, shared: Any, tasks: Any, workers: int) -> Any:
+        for task in tasks:
+            sizes.setdefault(count, set()).add(len(pickle.dumps((work, shared, task))))
+            yield work(shared, task)
+
+    monkeypatch.setattr(own_images, "in_order", spy)
+    for count in (64, 640):
+        for number in range(count):
+            draw(tmp_path / "many" / f"{number:03}.png", number, 33, 33)
+        done(tmp_path, tmp_path / "many", config)
+    assert len(sizes[64] | sizes[640]) == 1, "what is sent does not grow with the folder"
+
+
+def test_size_a_process_that_the_system_ends_leaves_the_old_data(
+    tmp_path: Path, labelled: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: object) -> None:
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(own_images, "in_order", end)
+    with pytest.raises(DataError, match=r"the system ended a process.*data/ is unchanged.*Lower machine\.workers"):
+        done(tmp_path, labelled, config)
+    assert not list(tmp_path.glob(".data*"))
 
 
 def test_odd_files_are_named_and_the_rest_is_used(tmp_path: Path, labelled: Path, config: Config) -> None:
@@ -270,8 +448,8 @@ def test_images_that_were_clipped_blackened_or_ended_the_import(tmp_path: Path, 
     found = done(tmp_path, labelled, config)
     assert found.notes == [
         "float.tif: cannot be read: values of mode F have no known range, 8 or 16 bits have",
-        "logo.png: the same bytes as logo.jpg",
         "script.jpg: cannot be read: no sound JPEG, PNG, WEBP, TIFF, BMP, PPM, AVIF or GIF",
+        "logo.png: the same bytes as logo.jpg",
         "deep.png: no colour",
         "logo.jpg: transparent, put on white; no colour",
     ]

@@ -1,7 +1,10 @@
 """Where the MLflow store is, for every way in which a stage may be started."""
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import mlflow
@@ -104,3 +107,22 @@ def test_every_form_of_a_local_store_gets_a_place_for_pictures(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     expected = (folder / uri.removeprefix("sqlite:///")).parent / "mlartifacts"
     assert store.experiment_id(Client(), None) == expected.as_uri()
+
+
+@pytest.mark.parametrize("fault", ["no database", "locked", "no place"])
+def test_a_file_that_is_no_store_is_told_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """MLflow would try again and again, for two minutes."""
+    monkeypatch.setattr(store, "LOCKED_FOR", 0.1)
+    place = Path("/proc/mlflow.db") if fault == "no place" else folder / "mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}")
+    with contextlib.ExitStack() as stack:
+        if fault == "no database":
+            place.write_bytes(b"no database" * 1000)
+        if fault == "locked":
+            holder = stack.enter_context(contextlib.closing(sqlite3.connect(place, isolation_level=None)))
+            holder.execute("create table held (x)")
+            holder.execute("begin exclusive")
+        begun = time.monotonic()
+        with pytest.raises(store.StoreError, match=f"MLflow store sqlite:///{place}: "), store.reached():
+            store.connect()
+        assert time.monotonic() - begun < 60

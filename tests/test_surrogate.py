@@ -541,7 +541,7 @@ def test_a_worker_that_the_system_ends(pool: ImageFolder, tmp_path: Path, monkey
     def end(*words: Any) -> Any:
         raise BrokenProcessPool
 
-    monkeypatch.setattr(surrogate, "_run", end)
+    monkeypatch.setattr(surrogate, "in_order", end)
     with pytest.raises(SurrogateError, match=r"lower machine\.workers; the same command goes on"):
         written(tmp_path / "set", pool)
 

@@ -258,7 +258,8 @@ def data_other(
     from exemplarcnn import download
 
     with _plain_errors():
-        count = download.install_other(Path(), source)
+        count, notes = download.install_other(Path(), source)
+        _tell(notes, "`dvc repro` names them")
         typer.echo(f"data/: {count:,} images in the pool `other`; `dvc repro` names those that cannot be used")
 
 
@@ -280,14 +281,20 @@ def data_import(
     with _plain_errors():
         called = name or source.resolve().name
         done = own_images.import_folder(Path(), source, config.load(PARAMS), called, test_share, unlabelled, side)
-    for line in done.notes[:NOTES]:
-        typer.echo(f"  {line}")
-    if len(done.notes) > NOTES:
-        typer.echo(f"  and {len(done.notes) - NOTES:,} more files, see data/{own_images.PROVENANCE}")
+    for line in done.said:
+        typer.echo(line)
+    _tell(done.notes, f"see data/{own_images.PROVENANCE}")
     _describe_data(done.summary)
     profile = "own" if done.summary["fold_sizes"] else "own_unlabelled"
     typer.echo(f"data/{own_images.PROVENANCE} says what came from where. To run the pipeline on it:")
     typer.echo(f"  exemplarcnn profile {profile} && make demo")
+
+
+def _tell(notes: list[str], where: str) -> None:
+    for line in notes[:NOTES]:
+        typer.echo(f"  {line}")
+    if len(notes) > NOTES:
+        typer.echo(f"  and {len(notes) - NOTES:,} more, {where}")
 
 
 def _describe_data(summary: "Summary") -> None:

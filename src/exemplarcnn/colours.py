@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from exemplarcnn.files import read_json, write_json
 from exemplarcnn.images import Pool
+from exemplarcnn.progress import tqdm
 
 Vector = tuple[float, float, float]
 

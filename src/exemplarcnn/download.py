@@ -12,16 +12,17 @@ import sys
 import tarfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 import yaml
-from tqdm import tqdm
 
-from exemplarcnn import images
+from exemplarcnn import images, walking
 from exemplarcnn.files import whole
 from exemplarcnn.images import DataError, Summary
+from exemplarcnn.progress import tqdm
 
 STL10_URL = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
 STL10_ARCHIVE_MD5 = "91f7769df0f17e558f3565bffb0c7dfb"
@@ -65,7 +66,7 @@ def install_stl10(root: Path, url: str = STL10_URL, md5: str = STL10_ARCHIVE_MD5
     Raises
     ------
     DataError
-        If any step fails; ``data/`` is then unchanged, unless the message says that the files are in place.
+        If any step fails; ``data/`` is then unchanged.
     """
     folder = root / "work" / "download"
     archive, unpacked = folder / "stl10_binary.tar.gz", folder / "unpacked"
@@ -73,10 +74,9 @@ def install_stl10(root: Path, url: str = STL10_URL, md5: str = STL10_ARCHIVE_MD5
     remove(unpacked)
     try:
         unpack(archive, unpacked)
-        summary = install(unpacked, root / "data", move=True)
+        summary = install(unpacked, root / "data", move=True, record=lambda: track(root))
     finally:
         remove(unpacked)
-    track(root)
     remove(archive)
     return summary
 
@@ -101,12 +101,10 @@ def install_folder(root: Path, folder: Path) -> Summary:
     DataError
         As for `install_stl10`.
     """
-    summary = install(folder, root / "data")
-    track(root)
-    return summary
+    return install(folder, root / "data", record=lambda: track(root))
 
 
-def install_other(root: Path, source: Path) -> int:
+def install_other(root: Path, source: Path) -> tuple[int, list[str]]:
     """Make a folder of images, or a file in STL-10's format, the second pool of the data, and record it in DVC.
 
     Parameters
@@ -114,42 +112,56 @@ def install_other(root: Path, source: Path) -> int:
     root : Path
         The project's root, which holds ``data/`` and ``data.dvc``.
     source : Path
-        The folder, or the file.
+        The folder, or the file. A folder is walked as `exemplarcnn.walking` says; files of other kinds are copied too,
+        for the audit to name.
 
     Returns
     -------
     int
-        How many images it has.
+        How many images have arrived.
+    list of str
+        What of the folder is no image, a line each.
 
     Raises
     ------
     DataError
-        If there is no image, a file has images of another side than STL-10's, or the disk refuses.
+        If there is no image, if a file has images of another side than STL-10's, if a name is none that DVC can record,
+        or if the disk or DVC refuses; ``data/`` is then as it was.
     """
     data = root / "data"
     pool: images.Pool = _other_file(source) if source.is_file() else images.ImageFolder(source)
+    files = {source: Path(images.OTHER_FILE)} if source.is_file() else _listed(source, Path("other"))
     staging = beside(data, "other")
     remove(staging)
     try:
-        if source.is_file():
-            staging.mkdir()
-            shutil.copyfile(source, staging / images.OTHER_FILE)
-        else:
-            # Files of other kinds too: the audit names them.
-            shutil.copytree(source, staging / "other", copy_function=shutil.copyfile)
-        for name in ("other", images.OTHER_FILE):
-            remove(data / name)
-            if (staging / name).exists():
-                (staging / name).rename(data / name)
+        for file, place in tqdm(files.items(), desc="copy", unit="file"):
+            (staging / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, staging / place)
+        with ExitStack() as stack:
+            for name in ("other", images.OTHER_FILE):
+                stack.enter_context(_replaced(data / name, staging / name, staging / f"old-{name}"))
+            count = len(images.open_pool(data, "other"))
+            track(root)
     except OSError as error:
         raise DataError(
-            f"{data}: expected to put the images of {source} there, found {error}. "
+            f"{data}: expected to put the images of {source} there, found {error}; the old data is unchanged. "
             "Make room or correct the permissions, then run the command again."
         ) from error
     finally:
         remove(staging)
-    track(root)
-    return len(pool)
+    return count, walking.lines(pool.passed_over)
+
+
+def _listed(folder: Path, place: Path) -> dict[Path, Path]:
+    """List the files of a folder, each with its place; DataError if DVC could not record a name."""
+    names = walking.walk(folder).files
+    if odd := [walking.readable(name) for name in names if not walking.is_utf8(name)]:
+        raise DataError(
+            f"{folder}: found {len(odd):,} names that are not UTF-8, such as {', '.join(odd[:3])}, expected what DVC "
+            "can record; data/ is unchanged. Rename them, for instance with "
+            "`convmv -f latin1 -t utf8 -r --notest FOLDER`."
+        )
+    return {folder / name: place / name for name in names}
 
 
 def _other_file(source: Path) -> images.ImageFile:
@@ -331,7 +343,14 @@ def _refuse_unsafe(archive: Path, member: tarfile.TarInfo) -> None:
         )
 
 
-def install(source_folder: Path, data: Path, *, move: bool = False, keep_other: bool = True) -> Summary:
+def install(
+    source_folder: Path,
+    data: Path,
+    *,
+    move: bool = False,
+    keep_other: bool = True,
+    record: Callable[[], None] = lambda: None,
+) -> Summary:
     """Check a set of images and put it in place of the data folder.
 
     The new folder is completed beside the old one and then takes its name. No existing file is written to: it may be a
@@ -347,6 +366,8 @@ def install(source_folder: Path, data: Path, *, move: bool = False, keep_other: 
         Take the files out of the source instead of copying them, to save the space.
     keep_other : bool
         Keep a second pool ``other/`` of the old data if the source has none.
+    record
+        What is done when the new files are in place. If it fails, the old ones come back.
 
     Returns
     -------
@@ -356,7 +377,7 @@ def install(source_folder: Path, data: Path, *, move: bool = False, keep_other: 
     Raises
     ------
     DataError
-        If the source is incomplete or inconsistent, or the disk refuses; `data` is then as it was.
+        If the source is incomplete or inconsistent, or the disk or `record` refuses; `data` is then as it was.
     """
     _recover(data)
     source = binary_folder(source_folder)
@@ -373,7 +394,8 @@ def install(source_folder: Path, data: Path, *, move: bool = False, keep_other: 
                 shutil.copyfile(file, target)  # without its permissions, which may be a cache's, read-only
         if images.has_other(staging):
             summary["other"] = len(images.open_pool(staging, "other"))
-        _swap(staging, data)
+        with _replaced(data, staging, beside(data, "old")):
+            record()
     except OSError as error:
         raise DataError(
             f"{data}: expected to put the files of {source} there, found {error}; the old data is unchanged. "
@@ -400,19 +422,28 @@ def _plan(source: Path, fallback: Path, staging: Path) -> list[tuple[Path, Path]
     files = [source / name for name in (*REQUIRED, *OPTIONAL) if (source / name).is_file()]
     plan = [(file, staging / file.name) for file in files]
     home = source if images.has_other(source) else fallback
-    others = sorted(file for file in [home / images.OTHER_FILE, *(home / "other").rglob("*")] if file.is_file())
-    return plan + [(file, staging / file.relative_to(home)) for file in others]
+    if (file := home / images.OTHER_FILE).is_file():
+        plan.append((file, staging / file.name))
+    if (home / "other").is_dir():
+        plan += _listed(home / "other", staging / "other").items()
+    return plan
 
 
-def _swap(staging: Path, data: Path) -> None:
-    old = beside(data, "old")
+@contextmanager
+def _replaced(place: Path, new: Path, old: Path) -> Iterator[None]:
+    """Put something new in a place, or nothing if there is none; if the block fails, what was there comes back."""
     remove(old)
-    if data.exists():
-        data.rename(old)
+    if place.exists():
+        place.rename(old)
     try:
-        staging.rename(data)
+        if new.exists():
+            new.rename(place)
+        yield
     except BaseException:
-        _recover(data)
+        if place.exists():
+            place.rename(new)
+        if old.exists():
+            old.rename(place)
         raise
     remove(old)
 
@@ -455,17 +486,20 @@ def track(root: Path) -> None:
     """
     pointer = root / "data.dvc"
     before = pointer.read_bytes() if pointer.is_file() else None
-    if before is not None:
-        _drop_remote(pointer)
-    log.info("recording %s in DVC", root / "data")
-    done = subprocess.run([sys.executable, "-m", "dvc", "add", "data"], cwd=root, capture_output=True, text=True)
-    if done.returncode:
+    try:
+        if before is not None:
+            _drop_remote(pointer)
+        log.info("recording %s in DVC", root / "data")
+        done = subprocess.run([sys.executable, "-m", "dvc", "add", "data"], cwd=root, capture_output=True, text=True)
+        if done.returncode:
+            raise DataError(
+                f"{root / 'data'}: expected `dvc add data` to record the new files, found its error: "
+                f"{done.stderr.strip()}. data/ is as it was; correct that and run the command again."
+            )
+    except BaseException:
         if before is not None:
             _replace(pointer, before)
-        raise DataError(
-            f"{root / 'data'}: the files are in place, expected `dvc add data` to record them, found its "
-            f"error: {done.stderr.strip()}. Correct that and install again."
-        )
+        raise
 
 
 def _drop_remote(pointer: Path) -> None:

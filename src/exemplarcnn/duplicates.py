@@ -13,11 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from tqdm import tqdm
 
 from exemplarcnn.config import Duplicates
 from exemplarcnn.images import Pixels, Pool
 from exemplarcnn.neighbours import neighbour_graph
+from exemplarcnn.progress import tqdm
 
 # Pixels: what all pictures are brought to before they are compared, whatever their size.
 SIDE = 96

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from exemplarcnn import rng, svm
 from exemplarcnn.config import Evaluate, Protocol
 from exemplarcnn.folds import EvaluationError, Rows, check
+from exemplarcnn.progress import tqdm
 
 ROWS_AT_ONCE = 1024
 ROUNDS_AT_ONCE = 500

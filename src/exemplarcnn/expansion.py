@@ -14,10 +14,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.neighbours import Points, centre
+from exemplarcnn.progress import tqdm
 
 Order = Literal["query", "global"]
 Images = NDArray[np.int64]

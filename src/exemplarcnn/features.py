@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from exemplarcnn.config import LAYERS, ClusterFeatures, Features
 from exemplarcnn.files import whole
 from exemplarcnn.images import Pool
 from exemplarcnn.network import ExemplarCNN, place
+from exemplarcnn.progress import tqdm
 
 Describe = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 

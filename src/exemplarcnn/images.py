@@ -1,5 +1,6 @@
 """Images on disk: STL-10's binary layout and plain folders of image files (docs/method.md, section 1)."""
 
+import copy
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 from PIL import Image
-from tqdm import tqdm
 
 from exemplarcnn import decoding
 from exemplarcnn.decoding import IMAGE_SUFFIXES, DecodingError
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import digest_of, read_json, whole
+from exemplarcnn.progress import tqdm
+from exemplarcnn.walking import Passed, lines, no_image, readable, walk
 
 SIDE = 96  # of STL-10's images, and of those of every set that does not say another
 LEAST_SIDE, MOST_SIDE = 32, 256
@@ -59,8 +61,8 @@ class Pool(Protocol):
     path: Path
 
     @property
-    def passed_over(self) -> Sequence[Path]:
-        """Files of the pool that are no images by their names."""
+    def passed_over(self) -> Sequence[Passed]:
+        """What lies among the images and is none."""
         ...
 
     def __len__(self) -> int: ...
@@ -78,7 +80,7 @@ class Pool(Protocol):
         ...
 
     def name(self, index: int) -> str:
-        """Return the file of an image that has one to itself, relative to the pool; else an empty string."""
+        """Return the file of an image that has one to itself, relative to the pool, readable; else an empty string."""
         ...
 
     def batch(self, indices: Indices) -> Pixels:
@@ -118,7 +120,7 @@ class ImageFile:
         If the file is missing, empty, or not a whole number of images.
     """
 
-    passed_over: Sequence[Path] = ()
+    passed_over: Sequence[Passed] = ()
 
     def __init__(self, path: Path, side: int = SIDE):
         self.path, self.side = Path(path), side
@@ -168,14 +170,14 @@ class ImageFolder:
     Parameters
     ----------
     path : Path
-        The folder. Files without a known image suffix, and hidden ones, are passed over.
+        The folder, walked as `exemplarcnn.walking` says. Files without a known image suffix are passed over.
 
     Attributes
     ----------
     files : list[Path]
         The image files; ``files[i]`` is image `i`.
-    passed_over : list[Path]
-        The files that are none.
+    passed_over : list[Passed]
+        What else is there, in the order of paths.
 
     Raises
     ------
@@ -190,13 +192,16 @@ class ImageFolder:
                 f"{self.path}: found no such folder, expected one of image files; put some there with "
                 f"`exemplarcnn data other PATH`, or {FETCH}."
             )
-        found = sorted((file for file in self.path.rglob("*") if file.is_file()), key=self._relative)
-        self.files = [file for file in found if _is_image(file)]
-        self.passed_over = [file for file in found if not _is_image(file) and not file.name.startswith(".")]
+        found = walk(self.path)
+        paths = {name: self.path / name for name in found.files}
+        self.files = [file for file in paths.values() if _is_image(file)]
+        others = [no_image(name) for name, file in paths.items() if not _is_image(file)]
+        self.passed_over = sorted(found.passed_over + others, key=lambda each: each.path)
         if not self.files:
+            there = "; ".join(lines(self.passed_over)[:3])
             raise DataError(
-                f"{self.path}: found no image, expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}; "
-                "put the images there, or remove the folder."
+                f"{self.path}: found no image{there and f' ({there})'}, expected files ending in "
+                f"{', '.join(sorted(IMAGE_SUFFIXES))}; put the images there, or remove the folder."
             )
 
     def _relative(self, file: Path) -> str:
@@ -230,8 +235,14 @@ class ImageFolder:
         )
 
     def name(self, index: int) -> str:
-        """Return an image's file, relative to the folder."""
-        return self._relative(self.files[index])
+        """Return an image's file, relative to the folder, as `exemplarcnn.walking.readable` spells it."""
+        return readable(self._relative(self.files[index]))
+
+    def part(self, start: int, stop: int) -> "ImageFolder":
+        """Return some of the images as a folder of their own: little to send to another process."""
+        some = copy.copy(self)
+        some.files, some.passed_over = self.files[start:stop], []
+        return some
 
     def batch(self, indices: Indices) -> Pixels:
         """Return the images at `indices`, (n, height, width, 3) uint8; DataError if their sizes differ."""
@@ -481,7 +492,11 @@ def write_folds(path: Path, folds: Sequence[Indices]) -> None:
 
 
 def write_class_names(path: Path, names: Sequence[str]) -> None:
-    """Write class names, one a line, in the order of their labels."""
+    """Write class names, one a line, in the order of their labels; DataError for one that takes no line of its own."""
+    if odd := [name for name in names if not name.strip() or name.splitlines() != [name.strip()]]:
+        raise DataError(
+            f"{path}: found the name {odd[0]!r}, expected one on a line, without blanks around it; rename it."
+        )
     with whole(path) as partial, partial.open("wb") as file:
         file.writelines(f"{name}\n".encode() for name in names)
 

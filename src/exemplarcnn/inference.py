@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from exemplarcnn import audit, encoder, images, paths, registry
+from exemplarcnn import audit, encoder, images, paths, registry, walking
 from exemplarcnn.config import Config
 from exemplarcnn.encoder import Encoder, EncoderError, Squares
 from exemplarcnn.features import write_features
@@ -121,6 +121,8 @@ def _opened(model: str, config: Config) -> Iterator[Encoder]:
 def _pool(source: Path, config: Config, side: int) -> Squares:
     """Open images, and leave out what cannot be used, by name."""
     pool: images.Pool = images.open_file(source) if source.is_file() else images.ImageFolder(source)
+    for line in walking.lines(pool.passed_over):
+        log.warning("passed over: %s", line)
     table = audit.inspect(pool, config.audit)
     usable = table.loc[table["problem"] == "", "image_id"].to_numpy()
     for name, problem in table.loc[table["problem"] != "", ["name", "problem"]].itertuples(index=False):

@@ -15,12 +15,12 @@ from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from exemplarcnn import rng
 from exemplarcnn.config import KMeans
 from exemplarcnn.features import Describe
 from exemplarcnn.images import Pool
+from exemplarcnn.progress import tqdm
 
 # Added to the variance of a patch (of pixels 0–255), of a whitened direction, of a feature, as these authors do.
 PATCH_NOISE, WHITENING_NOISE, FEATURE_NOISE = 10.0, 0.1, 0.01

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
-from tqdm import tqdm
 
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.features import Describe
 from exemplarcnn.files import read_table
 from exemplarcnn.images import Pool
+from exemplarcnn.progress import tqdm
 
 
 class LabelError(PipelineError):

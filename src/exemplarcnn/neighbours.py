@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
-from tqdm import tqdm
 
 from exemplarcnn import distributed
 from exemplarcnn.errors import PipelineError
+from exemplarcnn.progress import tqdm
 
 Points = NDArray[np.float32]
 

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
-from tqdm import tqdm
 
 from exemplarcnn import svm
 from exemplarcnn.features import Describe
 from exemplarcnn.files import read_table
 from exemplarcnn.images import Pixels, Pool
 from exemplarcnn.neighbours import Sample, neighbour_graph
+from exemplarcnn.progress import tqdm
 
 
 @dataclass(frozen=True)

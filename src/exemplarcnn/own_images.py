@@ -5,30 +5,33 @@ same set on every machine, and an image mostly stays where it was when others co
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
-from tqdm import tqdm
 
-from exemplarcnn import audit, download, images
+from exemplarcnn import audit, download, folders, images, walking
 from exemplarcnn.config import Audit, Config
-from exemplarcnn.decoding import TRANSPARENT, DecodingError
+from exemplarcnn.decoding import DecodingError
 from exemplarcnn.errors import reason
 from exemplarcnn.files import write_json, write_table
 from exemplarcnn.folds import MOST_AT_ONCE
 from exemplarcnn.images import DataError, ImageFolder, Pixels, Summary
+from exemplarcnn.progress import tqdm
+from exemplarcnn.walking import Passed
+from exemplarcnn.workers import in_order
 
 PROVENANCE = "provenance.csv"
-# Folders of a set that somebody has split already; what lies in others has no label then.
-TRAIN, TEST = ("train",), ("test", "val")
 LEAST = 50  # images, or clustering a half of them says nothing
 FOLD_SHARE = 0.2  # of the training images of a class, as in STL-10
 NO_COLOUR = "no colour"
+NOT_USED = "the label "
+COPY = "the same bytes as "
+FILES_A_TASK = 16
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,15 @@ class Imported:
     ----------
     summary
         What `exemplarcnn.images.check` says of the new set.
+    said
+        How the folders were understood, and the classes with their numbers of images, a line each.
     notes
-        One line for each file that was left out or is worth a word: name and reason.
+        What was left out or is worth a word, and the reason, a line each; of many files with one harmless reason there
+        is one line. Defects come first.
     """
 
     summary: Summary
+    said: list[str]
     notes: list[str]
 
 
@@ -63,9 +70,9 @@ def import_folder(
     root
         The project's root, which holds ``data/`` and ``data.dvc``.
     source
-        Image files of any kind and size, at any depth. A folder on the first level is the label of all that is in it,
-        if there are two such at least; images beside these folders have none. If the first level has the folders
-        ``train`` and ``test`` (or ``val``), these are the split, and labels are on the second level.
+        Image files of any kind and size, at any depth, walked as `exemplarcnn.walking` says. A folder on the first
+        level is the label of all that is in it, if there are two such at least; images beside these folders have none.
+        A split that is there already is recognised (`exemplarcnn.folders`).
     config
         What images can be used (``audit``), images a class that cross-validation needs, and processes.
     name
@@ -80,39 +87,44 @@ def import_folder(
     Returns
     -------
     Imported
-        The set, and each file that was left out.
+        The set, its classes, and what was left out.
 
     Raises
     ------
     DataError
-        If there are too few images, too many classes, no such side, or the disk refuses; ``data/`` is then as it was.
+        If the folders can be understood in two ways, if there are too few images, too many classes or no
+        such side, or if the disk or DVC refuses; ``data/`` is then as it was.
     """
     images.check_side(side, "--side")
     if not source.is_dir():
         raise DataError(f"{source}: found no such folder, expected one of images; name the folder that holds them.")
     folder = ImageFolder(source)
+    meaning = folders.read((file.relative_to(source).as_posix() for file in folder.files), source, unlabelled)
     staging = download.beside(root / "data", "import")
     download.remove(staging)
     try:
         staging.mkdir(parents=True)
-        table = _look(folder, staging / "all.bin", config, side)
-        table = _mark_copies(table)
-        table = _read_labels(table, unlabelled)
+        table = _mark_copies(_look(folder, staging / "all.bin", config, side))
+        table = table.assign(side=meaning.sides, label=meaning.labels)
         table = _choose(table, config.evaluate.inner_folds, test_share)
-        _write(staging, table, config.evaluate.inner_folds, side)
-        skipped = [f"{file.relative_to(source).as_posix()}: no image by its name" for file in folder.passed_over]
-        used = table["note"].str.endswith((NO_COLOUR, TRANSPARENT))  # and therefore last
-        noted = pd.concat([table[(table["note"] != "") & ~used], table[used]])
-        notes = skipped + [f"{file}: {note}" for file, note in zip(noted["file"], noted["note"], strict=True)]
+        _write(staging, table, config.evaluate.inner_folds, side, folder.passed_over)
+        seen = [each for each in folder.passed_over if each.why not in (walking.HIDDEN_FILE, walking.HIDDEN_FOLDER)]
         about = {
-            "name": name,
+            "name": walking.readable(name),
             "files": len(table),
             "test_share": test_share,
             "labels": bool((table["part"] != "").any()),
             **images.side_entry(side),
         }
-        write_json(staging / images.IMPORTED, about | {"left_out": int((table["problem"] != "").sum()) + len(skipped)})
-        summary = download.install(staging, root / "data", move=True, keep_other=False)
+        write_json(staging / images.IMPORTED, about | {"left_out": int((table["problem"] != "").sum()) + len(seen)})
+        summary = download.install(
+            staging, root / "data", move=True, keep_other=False, record=lambda: download.track(root)
+        )
+    except BrokenProcessPool:
+        raise DataError(
+            f"{source}: the system ended a process that read images, for lack of memory more often than not; data/ is "
+            "unchanged. Lower machine.workers, then run the command again."
+        ) from None
     except OSError as error:
         raise DataError(
             f"{staging}: expected to put images of {source} there, found {error}; data/ is unchanged. "
@@ -120,22 +132,27 @@ def import_folder(
         ) from error
     finally:
         download.remove(staging)
-    download.track(root)
-    return Imported(summary, notes)
+    return Imported(summary, meaning.said + _classes(table), _notes(table, folder.passed_over))
 
 
 def _look(folder: ImageFolder, store: Path, config: Config, side: int) -> pd.DataFrame:
     """Read every file once: what can be used is cut and resized and appended to `store`, side×side×3 bytes an image."""
     rows: list[dict[str, Any]] = []
-    jobs = (delayed(_look_at)(folder, index, config.audit, side) for index in range(len(folder)))
-    found = Parallel(n_jobs=config.machine.workers, return_as="generator")(jobs)
-    with store.open("wb") as file:
-        for row, square in tqdm(found, total=len(folder), desc=f"read {folder.path.name}", unit="image"):
-            if square is not None:
-                row["stored"] = file.tell() // square.nbytes
-                file.write(square.tobytes())
-            rows.append(row)
+    tasks = (folder.part(first, first + FILES_A_TASK) for first in range(0, len(folder), FILES_A_TASK))
+    called = walking.readable(folder.path.name)
+    with store.open("wb") as file, tqdm(total=len(folder), desc=f"read {called}", unit="image") as bar:
+        for some in in_order(_look_at_all, (config.audit, side), tasks, config.machine.workers):
+            for row, square in some:
+                if square is not None:
+                    row["stored"] = file.tell() // square.nbytes
+                    file.write(square.tobytes())
+                rows.append(row | {"problem": walking.readable(row["problem"])})
+            bar.update(len(some))
     return pd.DataFrame(rows)
+
+
+def _look_at_all(shared: tuple[Audit, int], folder: ImageFolder) -> list[tuple[dict[str, Any], Pixels | None]]:
+    return [_look_at(folder, index, *shared) for index in range(len(folder))]
 
 
 def _look_at(folder: ImageFolder, index: int, params: Audit, side: int) -> tuple[dict[str, Any], Pixels | None]:
@@ -163,35 +180,10 @@ def _look_at(folder: ImageFolder, index: int, params: Audit, side: int) -> tuple
 
 def _mark_copies(table: pd.DataFrame) -> pd.DataFrame:
     """Leave out files with the bytes of an earlier one: they could stand on both sides of a split."""
-    whole = table["problem"] == ""
-    first = table[whole].groupby("md5")["file"].transform("first")
-    copies = first[first != table.loc[whole, "file"]]
-    table.loc[copies.index, "problem"] = "the same bytes as " + copies
+    whole = table[table["problem"] == ""]
+    copies = whole.index[whole.duplicated("md5")]
+    table.loc[copies, "problem"] = COPY + whole.groupby("md5")["file"].transform("first")[copies]
     return table.assign(note=table["problem"].where(table["problem"] != "", table["note"]))
-
-
-def _read_labels(table: pd.DataFrame, unlabelled: bool) -> pd.DataFrame:
-    """Tell from the paths what label an image has, and on which side of a split it is; empty where nothing says so."""
-    paths = [file.split("/") for file in table["file"]]
-    tops = {path[0] for path in paths if len(path) > 1}
-    split = bool(tops.intersection(TRAIN)) and bool(tops.intersection(TEST))
-    found = [("", "") if unlabelled else _read_path(path, split) for path in paths]
-    table = table.assign(side=[side for side, _ in found], label=[label for _, label in found])
-    names = set(table.loc[table["problem"] == "", "label"]) - {""}
-    if len(names) > images.MOST_CLASSES:
-        raise DataError(
-            f"found {len(names)} folders of images, expected {images.MOST_CLASSES} classes at most; if they are no "
-            "classes, add --unlabelled."
-        )
-    return table
-
-
-def _read_path(path: list[str], split: bool) -> tuple[str, str]:
-    """Return the side of the split, and the label, that the folders on the way to a file name."""
-    if not split:
-        return "", path[0] if len(path) > 1 else ""
-    side = "train" if path[0] in TRAIN else "test" if path[0] in TEST else ""
-    return side, path[1] if side and len(path) > 2 else ""
 
 
 def _choose(table: pd.DataFrame, least: int, test_share: float) -> pd.DataFrame:
@@ -206,7 +198,7 @@ def _choose(table: pd.DataFrame, least: int, test_share: float) -> pd.DataFrame:
         tests = ranked.index[:count] if (ranked["side"] == "").all() else ranked.index[ranked["side"] == "test"]
         trains = ranked.index.difference(tests, sort=False)
         if len(trains) < least or not len(tests):
-            said = f"the label {label} is not used: {len(trains)} training and {len(tests)} test images, at least "
+            said = f"{NOT_USED}{label} is not used: {len(trains)} training and {len(tests)} test images, at least "
             table.loc[rows.index, "note"] = f"{said}{least} and 1 are needed"
             continue
         part[tests], part[trains] = "test", "train"
@@ -226,8 +218,8 @@ def _thinned(part: "pd.Series[str]", table: pd.DataFrame) -> "pd.Series[str]":
     return part
 
 
-def _write(staging: Path, table: pd.DataFrame, least: int, side: int) -> None:
-    """Write the files of the layout, and a table of what came from where."""
+def _write(staging: Path, table: pd.DataFrame, least: int, side: int, passed_over: Sequence[Passed]) -> None:
+    """Write the files of the layout, and a table of what came from where, with what was passed over at its end."""
     stored: Pixels = np.memmap(staging / "all.bin", np.uint8, "r").reshape(-1, side, side, 3)
     whole = table[table["problem"] == ""]
     chosen = {name: whole[whole["part"] == name] for name in ("train", "test") if (whole["part"] == name).any()}
@@ -249,7 +241,9 @@ def _write(staging: Path, table: pd.DataFrame, least: int, side: int) -> None:
         table.loc[rows.index, "index"] = np.arange(len(rows))
     table.loc[pool.index, "pool_index"] = np.arange(len(pool))
     columns = ["file", "md5", "height", "width", "label", "part", "index", "pool_index", "note"]
-    write_table(staging / PROVENANCE, table[columns])
+    nowhere = {"md5": "", "height": 0, "width": 0, "label": "", "part": "", "index": -1, "pool_index": -1}
+    others = [nowhere | {"file": each.path, "note": each.said} for each in passed_over]
+    write_table(staging / PROVENANCE, pd.concat([table[columns], pd.DataFrame(others, columns=columns)]))
     del stored
     (staging / "all.bin").unlink()
 
@@ -269,3 +263,31 @@ def _folds(train: pd.DataFrame, least: int) -> list[list[int]]:
         some = [rows.index[: max(least, round(FOLD_SHARE * len(rows)))] for _, rows in ordered.groupby("label")]
         folds.append(sorted(int(place) for rows in some for place in rows))
     return folds
+
+
+def _classes(table: pd.DataFrame) -> list[str]:
+    """Say which classes there are, and how many images each has on both sides of the split."""
+    counts = table[table["part"] != ""].groupby("label")["part"].value_counts().unstack(fill_value=0)
+    if len(counts):
+        each = [f"{name} {row['train']:,} + {row['test']:,}" for name, row in counts.iterrows()]
+        return [f"{len(each)} classes, training + test images: {', '.join(each)}"]
+    if (table["label"] != "").any():
+        return ["no image has a label: fewer than two classes have enough images"]
+    return []
+
+
+def _notes(table: pd.DataFrame, passed_over: Sequence[Passed]) -> list[str]:
+    """Say what was left out or is worth a word: defects first and each by itself, then what there may be a lot of."""
+    broken = table[(table["problem"] != "") & ~table["problem"].str.startswith(COPY)]
+    copies = table[table["problem"].str.startswith(COPY)]
+    said = [f"{file}: {problem}" for file, problem in zip(broken["file"], broken["problem"], strict=True)]
+    said += walking.lines(passed_over, harmless=False)
+    few = len(copies) <= walking.EACH
+    said += _of_files(copies.assign(note=copies["note"] if few else f"{COPY}an earlier file"))
+    noted = table[(table["problem"] == "") & (table["note"] != "")]
+    labels = noted["note"].str.startswith(NOT_USED)
+    return said + _of_files(noted[labels]) + walking.lines(passed_over, harmless=True) + _of_files(noted[~labels])
+
+
+def _of_files(rows: pd.DataFrame) -> list[str]:
+    return walking.lines(Passed(file, note, "files") for file, note in zip(rows["file"], rows["note"], strict=True))

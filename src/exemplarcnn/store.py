@@ -3,9 +3,10 @@
 import logging
 import os
 import re
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from exemplarcnn.errors import PipelineError
 
 EXPERIMENT = "exemplarcnn"
+LOCKED_FOR = 10.0  # seconds; making the tables of a new store takes some
 ABOUT = {
     "mlflow.note.content": "Trainings and evaluations of ExemplarCNN. One run a result: see `exemplarcnn compare`.",
     # MLflow's pages then show what belongs to training, not to language models.
@@ -83,11 +85,22 @@ def connect() -> Any:
     # Importing mlflow takes seconds; stages that log nothing do without.
     import mlflow
 
+    _check_file(address())
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # A store that fails is said once, in our words.
     logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
     return mlflow.MlflowClient(address())
+
+
+def _check_file(uri: str) -> None:
+    """Open a store that is a file, and raise at once where that fails: MLflow would try for two minutes."""
+    if not uri.startswith("sqlite:///"):
+        return
+    place = Path(uri.removeprefix("sqlite:///"))
+    place.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
+    with closing(sqlite3.connect(place, timeout=LOCKED_FOR)) as database:
+        database.execute("select count(*) from sqlite_master")
 
 
 def experiment_id(client: Any, parent: Any) -> str:

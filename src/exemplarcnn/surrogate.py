@@ -16,15 +16,9 @@ A set is a folder. In mode ``online`` it has no ``train.npy``: its patches are d
 =================  ==================================================================================
 """
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +29,6 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from exemplarcnn import recipe, recipe_dosovitskiy, rng
 from exemplarcnn.anchors import draw_anchors
@@ -46,7 +39,9 @@ from exemplarcnn.errors import reason
 from exemplarcnn.files import digest, write_array, write_json, write_rows, write_table
 from exemplarcnn.images import SIDE, Pixels, Pool, side_entry
 from exemplarcnn.portions import Portion, SurrogateError, portions
+from exemplarcnn.progress import tqdm
 from exemplarcnn.unfinished import Drawn, Task, Unfinished
+from exemplarcnn.workers import in_order
 
 
 class Painter:
@@ -132,43 +127,6 @@ def _one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-class _Worker:
-    """What a worker process keeps from task to task, so that the pool of images travels to it once."""
-
-    painter: Painter
-
-    @classmethod
-    def start(cls, painter: Painter) -> None:
-        cls.painter = painter
-        # Ctrl-C reaches every process of a terminal; the first one ends the others.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        threading.Thread(target=cls.end_with_parent, daemon=True).start()
-
-    @staticmethod
-    def end_with_parent() -> None:
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    @classmethod
-    def draw(cls, task: Task) -> Drawn:
-        return _draw(cls.painter, task)
-
-
-def _run(painter: Painter, tasks: list[Task], workers: int) -> Iterator[Drawn]:
-    if workers == 1 or len(tasks) < 2:
-        yield from (_draw(painter, task) for task in tasks)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, initializer=_Worker.start, initargs=(painter,)) as executor:
-        try:
-            yield from executor.map(_Worker.draw, tasks)
-        except BaseException:
-            executor.shutdown(cancel_futures=True)
-            raise
-
-
 def channel_histogram(patches: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Count the values of each channel, (3, 256) int64, in patches (n, side, side, 3)."""
     total = np.zeros((3, 256), np.int64)
@@ -252,7 +210,7 @@ def write_set(
             left = [task for task in unfinished.tasks if not unfinished.done[task.number]]
             begun = len(plan) - sum(len(task.portions) for task in left)
             with tqdm(total=len(plan), initial=begun, desc="drawing patches", unit="image") as bar:
-                for drawn in _run(painter, left, workers):
+                for drawn in in_order(_draw, painter, left, workers if len(left) > 1 else 1):
                     unfinished.finish(drawn)
                     bar.update(len(drawn.task.portions))
             summary = _complete(unfinished, plan, table, trained, params, painter, mode, side)

@@ -13,9 +13,9 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve
-from tqdm import tqdm
 
 from exemplarcnn.errors import PipelineError
+from exemplarcnn.progress import tqdm
 
 # Rows, and features, that are multiplied at a time.
 ROWS, FEATURES = 512, 1024

@@ -21,7 +21,6 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from exemplarcnn import checkpoint, distributed, rng
 from exemplarcnn.batches import Source
@@ -29,6 +28,7 @@ from exemplarcnn.checkpoint import Epoch, Progress
 from exemplarcnn.config import ResNet, Schedule, Train
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.network import Classifier, place
+from exemplarcnn.progress import tqdm
 
 VALIDATION_BATCH = 512
 # A second signal is obeyed at once, but not what is one and the same: `torchrun` passes on the one that a terminal or
@@ -167,7 +167,7 @@ class Trainer:
                 distributed.by_the_first(partial(after_epoch, self.history[-1]))
         return self.history
 
-    def _epoch(self, epoch: int, bar: "tqdm[Any]") -> Epoch:
+    def _epoch(self, epoch: int, bar: tqdm) -> Epoch:
         size, batch = len(self.train), self.params.batch_size
         factor = rate_factor(epoch, self.params.epochs, self.params.schedule)
         for group in self.optimiser.param_groups:
@@ -242,7 +242,7 @@ class Trainer:
         accuracy = distributed.by_the_first(partial(self.probe, self.network))
         return replace(row, probe_accuracy=accuracy)
 
-    def _look(self, epoch: int, bar: "tqdm[Any]") -> None:
+    def _look(self, epoch: int, bar: tqdm) -> None:
         """Look at the loss, the clock, and whether to stop."""
         loss, right = self._sums.tolist()
         if any(distributed.anywhere(not math.isfinite(loss))):

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from tqdm import tqdm
 
 from exemplarcnn import lineage, paths
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.images import md5_of
+from exemplarcnn.progress import tqdm
 
 
 class VerifyError(PipelineError):

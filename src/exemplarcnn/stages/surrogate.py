@@ -17,6 +17,7 @@ DRAWING = (
     "rng",
     "images",
     "decoding",
+    "walking",
     "classes",
     "files",
 )

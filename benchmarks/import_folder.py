@@ -1,0 +1,90 @@
+"""Time `exemplarcnn data import` of many small photographs, and measure what memory it takes.
+
+    python benchmarks/import_folder.py                   # 100,000 JPEGs of 64×64 in ten folders, some minutes
+    python benchmarks/import_folder.py --images 5000
+
+The images are cuts of the embedded sample, each moved, turned over and made brighter or darker by a generator that is
+seeded with its number. They are imported in a temporary project with git's and DVC's part. Reading is what the bar
+`read` measures; the import is the whole command, `dvc add` of some gigabytes included, and so is the processors' time,
+which other work on the machine hardly changes. Linux only: memory is the sum of the anonymous memory of all its
+processes, at its peak.
+"""
+
+import argparse
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from PIL import Image
+from tqdm import tqdm
+
+from _common import ROOT, finish, peak_anonymous
+from exemplarcnn import config, images
+
+SIDE, CLASSES = 64, 10
+
+
+def draw(folder: Path, count: int, pool: images.Pool) -> None:
+    """Write JPEGs into ten folders."""
+    for name in range(CLASSES):
+        (folder / f"class {name}").mkdir(parents=True)
+    for number in tqdm(range(count), desc="draw", unit="image"):
+        draws = np.random.default_rng(number)
+        top, left = draws.integers(0, images.SIDE - SIDE, 2)
+        pixels = pool[int(draws.integers(len(pool)))][top : top + SIDE, left : left + SIDE]
+        pixels = pixels[:, ::-1] if draws.random() < 0.5 else pixels
+        lit = np.clip(pixels * draws.uniform(0.6, 1.2) + draws.uniform(-20, 20), 0, 255).astype(np.uint8)
+        Image.fromarray(lit).save(folder / f"class {number % CLASSES}" / f"{number}.jpg", quality=90)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=2, help="processes (machine.workers)")
+    parser.add_argument("--work", type=Path, help="where the temporary folder goes (10 GB for 100,000 images)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.work) as temporary:
+        project, source = Path(temporary, "project"), Path(temporary, "photographs")
+        draw(source, arguments.images, images.open_pool(ROOT / "data", "unlabeled"))
+        project.mkdir()
+        for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+            subprocess.run(command, cwd=project, check=True)
+        values = config.compose(ROOT / "conf", "own")
+        values["machine"]["workers"] = arguments.workers
+        (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+        words = [sys.executable, "-m", "exemplarcnn.cli", "data", "import", str(source)]
+        begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        with Path(temporary, "bars").open("w+") as bars:
+            with subprocess.Popen(words, cwd=project, stderr=bars, text=True) as process:
+                peak = peak_anonymous(process, 0.1)
+            seconds, after = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+            bars.seek(0)
+            said = bars.read()
+        if process.returncode:
+            sys.exit(f"error: the import failed: {said[-2000:]}")
+        (minutes, rest) = re.findall(r"read photographs: 100%.*?\[(\d+):(\d+)<", said)[-1]
+    reading = max(1, 60 * int(minutes) + int(rest))
+    rate = arguments.images / reading
+    row = {
+        "images": arguments.images,
+        "workers": arguments.workers,
+        "reading_seconds": reading,
+        "images_a_second": round(rate),
+        "a_process": round(rate / arguments.workers),
+        "import_seconds": round(seconds, 1),
+        "processor_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
+        "peak_anonymous_mib": round(peak / 2**20),
+    }
+    finish(pd.DataFrame([row]), "import_folder", **row)
+
+
+if __name__ == "__main__":
+    main()
