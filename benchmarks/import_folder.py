@@ -11,12 +11,16 @@ processes, at its peak.
 """
 
 import argparse
+import contextlib
+import os
+import pty
 import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +48,15 @@ def draw(folder: Path, count: int, pool: images.Pool) -> None:
         Image.fromarray(lit).save(folder / f"class {number % CLASSES}" / f"{number}.jpg", quality=90)
 
 
+def _all(terminal: int) -> str:
+    """Read what comes from a terminal until its other end is closed."""
+    parts = []
+    with contextlib.suppress(OSError), os.fdopen(terminal, "rb", buffering=0) as file:
+        while part := file.read(1 << 16):
+            parts.append(part)
+    return b"".join(parts).decode()
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -62,12 +75,14 @@ def main() -> None:
         (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
         words = [sys.executable, "-m", "exemplarcnn.cli", "data", "import", str(source)]
         begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        with Path(temporary, "bars").open("w+") as bars:
-            with subprocess.Popen(words, cwd=project, stderr=bars, text=True) as process:
-                peak = peak_anonymous(process, 0.1)
+        # Bars are drawn on a terminal alone.
+        terminal, end = pty.openpty()
+        with ThreadPoolExecutor(1) as reader, subprocess.Popen(words, cwd=project, stderr=end, text=True) as process:
+            os.close(end)
+            bars = reader.submit(_all, terminal)
+            peak = peak_anonymous(process, 0.1)
             seconds, after = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
-            bars.seek(0)
-            said = bars.read()
+            said = bars.result()
         if process.returncode:
             sys.exit(f"error: the import failed: {said[-2000:]}")
         (minutes, rest) = re.findall(r"read photographs: 100%.*?\[(\d+):(\d+)<", said)[-1]

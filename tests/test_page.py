@@ -58,6 +58,23 @@ def run(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def small() -> dict[bytes, str]:
+    """Pictures that have been made small, by what was in their files: the sample's are the same in each test."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def made_small_once(small: dict[bytes, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def remembered(path: Path) -> str:
+        content = path.read_bytes()
+        if content not in small:
+            small[content] = picture(path)
+        return small[content]
+
+    monkeypatch.setattr(page, "picture", remembered)
+
+
 def written(run: Path) -> tuple[str, Reader]:
     config = Config.model_validate(compose(Path("conf"), "sample"))
     page.write(paths.PAGE, config, Path("conf"))

@@ -356,7 +356,7 @@ class Killed(BaseException):
     """Stands for a process that ends here."""
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_is_drawn_is_not_drawn_again(
     workers: int, pool: ImageFolder, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,10 +66,13 @@ class Project:
         return clean | {"PATH": path, "PYTHONPATH": str(self.folder / "src"), "DVC_NO_ANALYTICS": "1"}
 
     def run(
-        self, *words: str, check: bool = True, folder: Path | None = None, **variables: str
+        self, *words: str, check: bool = True, folder: Path | None = None, cold: bool = False, **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command, in the project's folder unless told otherwise, with more variables in its environment."""
-        environment = self.environment | variables
+        """Run a command, in the project's folder unless told otherwise, with more variables in its environment.
+
+        `cold`: where it matters which process has started which, or what happens while libraries are imported.
+        """
+        environment = (self.cold_environment if cold else self.environment) | variables
         done = subprocess.run(words, cwd=folder or self.folder, env=environment, capture_output=True, text=True)
         assert not check or done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
         return done

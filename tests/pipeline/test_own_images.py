@@ -44,8 +44,8 @@ def project(fresh: Project) -> Project:
     return fresh
 
 
-def imported(project: Project, source: Path, profile: str) -> str:
-    said = project.run("exemplarcnn", "data", "import", str(source)).stdout
+def imported(project: Project, source: Path, profile: str, *options: str) -> str:
+    said = project.run("exemplarcnn", "data", "import", str(source), *options).stdout
     assert f"exemplarcnn profile {profile} && make demo" in said
     project.run("exemplarcnn", "profile", profile)
     project.run("exemplarcnn", "check")
@@ -79,6 +79,50 @@ def test_a_labelled_folder_with_odd_files_in_it(project: Project, tmp_path: Path
     assert project.repro() == []
     project.run("exemplarcnn", "page")
     assert "weather" in (project.folder / "reports/index.html").read_text()
+
+
+def test_photographs_of_another_side_to_the_report_and_the_served_model(project: Project, tmp_path: Path) -> None:
+    source = tmp_path / "photographs"
+    draw(source, labelled=True)
+    for number, size in enumerate([(200, 900), (1500, 700)]):
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)).save(
+            source / f"hot/large{number}.png"
+        )
+    said = imported(project, source, "own", "--side", "128")
+    assert "; 128×128 pixels" in said
+    project.repro()
+    assert "; 128×128 pixels. Profile" in (project.folder / "reports/results.md").read_text()
+    project.run("exemplarcnn", "embed", str(source), "--model", "clustered", "--out", "features.npy")
+    table = pd.read_csv(project.folder / "data/provenance.csv", keep_default_na=False).set_index("file")
+    files = pd.read_csv(project.folder / "features.csv")["file"]
+    assert sorted(files) == sorted(table.index)
+    sides = {name: np.load(project.folder / f"features/clustered/eval/{name}.npy") for name in ("train", "test")}
+    expected = np.stack([sides[table.loc[file, "part"]][table.loc[file, "index"]] for file in files])
+    np.testing.assert_allclose(np.load(project.folder / "features.npy"), expected, atol=1e-6)
+    project.run("exemplarcnn", "register", "clustered")
+    code = """
+import mlflow, numpy as np
+from pathlib import Path
+from exemplarcnn import images
+model = mlflow.pyfunc.load_model("models:/exemplarcnn-encoder@champion")
+assert model.metadata.signature.inputs.inputs[0].shape == (-1, 128, 128, 3), model.metadata.signature
+pool = images.open_pool(Path("data"), "test")
+np.save("served.npy", model.predict(pool.batch(range(len(pool))).astype(np.float32)))
+"""
+    store = f"sqlite:///{project.folder}/mlflow.db"
+    project.run("python", "-c", code, MLFLOW_TRACKING_URI=store)
+    np.testing.assert_allclose(np.load(project.folder / "served.npy"), sides["test"], atol=1e-5)
+
+
+def test_a_patch_larger_than_the_images_is_refused_before_any_work(project: Project, tmp_path: Path) -> None:
+    draw(tmp_path / "small", labelled=True)
+    project.run("exemplarcnn", "data", "import", str(tmp_path / "small"), "--side", "32")
+    project.run("exemplarcnn", "profile", "own")
+    project.change(lambda values: values["trained"]["clustered"].update(patch=64))
+    done = project.dvc("repro", check=False)
+    assert done.returncode != 0
+    assert "images of 32×32 pixels, and trained.clustered.patch is 64; set 32 at most" in done.stderr
+    assert done.stdout.count("Running stage") == 1
 
 
 def test_a_folder_without_labels_ends_with_features_and_clusters(project: Project, tmp_path: Path) -> None:
