@@ -19,6 +19,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -77,6 +78,7 @@ def main() -> None:
         begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         # Bars are drawn on a terminal alone.
         terminal, end = pty.openpty()
+        termios.tcsetwinsize(end, (24, 120))
         with ThreadPoolExecutor(1) as reader, subprocess.Popen(words, cwd=project, stderr=end, text=True) as process:
             os.close(end)
             bars = reader.submit(_all, terminal)
