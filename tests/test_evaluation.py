@@ -227,6 +227,7 @@ def test_inner_folds_depend_on_the_seed() -> None:
     assert inner[0] == inner[1] != inner[2]
 
 
+@pytest.mark.slow
 def test_neither_workers_nor_threads_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(svm, "ROWS", 64)
     train, labels = toy(400, 3_000, noise=6.0)

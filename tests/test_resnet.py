@@ -82,7 +82,7 @@ def test_the_stem(stride: int, pool: bool, side: int) -> None:
     assert sides == [side]
 
 
-@pytest.mark.parametrize("side", [32, 64, 128])
+@pytest.mark.parametrize("side", [32, 64, pytest.param(128, marks=pytest.mark.slow)])
 def test_images_of_another_side(tmp_path: Path, side: int) -> None:
     pixels = np.random.default_rng(side).integers(0, 256, (6, side, side, 3), dtype=np.uint8)
     write_images(tmp_path / "p", pixels, side)
@@ -200,7 +200,7 @@ def trainer(pools: dict[str, Pool], path: Path, params: ResNet, seed: int = 0) -
     return Trainer(network, train, Labelled(pools, TABLE, CPU), params, 5, CPU, path, {"of": "mine"}, minutes=0)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "bf16"])
 def test_interrupted_training_ends_with_the_same_bits(pools: dict[str, Pool], tmp_path: Path, precision: str) -> None:
     chosen = params(precision=precision, channels_last=precision == "bf16")
     whole = trainer(pools, tmp_path / "whole", chosen)

@@ -35,6 +35,16 @@ def unlabeled(folder: Path) -> npt.NDArray[np.uint8]:
     return images.open_pool(folder, "unlabeled").batch(range(540))
 
 
+def test_the_same_seed_draws_the_same_image_and_another_one_another() -> None:
+    plan = sample.plan_unlabeled(SEED)
+    for index in (0, 7):
+        first, again = (sample.draw_unlabeled(SEED, plan, index) for _ in range(2))
+        assert (first.shape, first.dtype) == ((96, 96, 3), np.uint8)
+        np.testing.assert_array_equal(first, again)
+        other = sample.draw_unlabeled(SEED + 1, sample.plan_unlabeled(SEED + 1), index)
+        assert (first != other).any()
+
+
 def luma(picture: npt.NDArray[np.number]) -> npt.NDArray[np.float64]:
     return picture @ np.array([0.299, 0.587, 0.114])
 
@@ -43,6 +53,7 @@ def of_kind(truths: Truths, kind: str) -> Truths:
     return [row for row in truths if row["kind"] == kind]
 
 
+@pytest.mark.slow
 def test_is_a_complete_data_folder(folder: Path) -> None:
     found = images.check(folder)
     assert found["dataset"] == "sample"
@@ -62,23 +73,27 @@ def test_same_seed_same_bytes(folder: Path, tmp_path: Path) -> None:
         assert (folder / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_an_image_drawn_alone_is_the_one_in_the_file(unlabeled: npt.NDArray[np.uint8]) -> None:
     plan = sample.plan_unlabeled(SEED)
     for index in (539, 7, 200):
         np.testing.assert_array_equal(sample.draw_unlabeled(SEED, plan, index), unlabeled[index])
 
 
+@pytest.mark.slow
 def test_other_seed_other_pictures(unlabeled: npt.NDArray[np.uint8]) -> None:
     other = sample.plan_unlabeled(SEED + 1)
     assert other != sample.plan_unlabeled(SEED)
     assert (sample.draw_unlabeled(SEED + 1, other, 0) != unlabeled[0]).any()
 
 
+@pytest.mark.slow
 def test_fits_into_git(folder: Path) -> None:
     packed = sum(len(zlib.compress(path.read_bytes(), 6)) for path in folder.rglob("*") if path.is_file())
     assert packed < 10 * 2**20
 
 
+@pytest.mark.slow
 def test_labels_and_folds_are_balanced(folder: Path) -> None:
     labels = images.read_labels(folder / "train_y.bin", 300)
     assert (np.bincount(labels, minlength=10) == 30).all()
@@ -89,6 +104,7 @@ def test_labels_and_folds_are_balanced(folder: Path) -> None:
         assert (np.bincount(labels[fold], minlength=10) == 10).all()
 
 
+@pytest.mark.slow
 def test_truth_has_a_row_for_every_image(truths: Truths) -> None:
     assert [int(row["index"]) for row in truths] == list(range(540))
     for kind, count in sample.KINDS.items():
@@ -99,12 +115,14 @@ def test_truth_has_a_row_for_every_image(truths: Truths) -> None:
     assert len(counts) == 10 and counts.min() >= 20
 
 
+@pytest.mark.slow
 def test_odd_objects_have_no_class(truths: Truths) -> None:
     odd = {shape.__name__ for shape in ODD}
     for row in truths:
         assert (row["class"] == "") == (row["kind"] == sample.OUT_OF_DISTRIBUTION) == (row["object"] in odd)
 
 
+@pytest.mark.slow
 def test_near_duplicates_match_their_originals(truths: Truths, unlabeled: npt.NDArray[np.uint8]) -> None:
     rows = of_kind(truths, sample.NEAR_DUPLICATE)
     assert len({row["original"] for row in rows}) == len(rows)
@@ -132,6 +150,7 @@ def black_widths(image: npt.NDArray[np.uint8]) -> list[int]:
     return [int(np.argmax(line)) for line in (rows, rows[::-1], columns, columns[::-1])]
 
 
+@pytest.mark.slow
 def test_black_borders_are_as_stated_and_nowhere_else(truths: Truths, unlabeled: npt.NDArray[np.uint8]) -> None:
     for row, image in zip(truths, unlabeled, strict=True):
         stated = [row[f"border_{side}"] for side in ("top", "bottom", "left", "right")]
@@ -144,6 +163,7 @@ def test_black_borders_are_as_stated_and_nowhere_else(truths: Truths, unlabeled:
         assert black_widths(image) == widths, row
 
 
+@pytest.mark.slow
 def test_decoys_have_a_dark_edge(truths: Truths, unlabeled: npt.NDArray[np.uint8]) -> None:
     rows = of_kind(truths, sample.DARK_EDGE_DECOY)
     assert {row["decoy"] for row in rows} == set(sample.DECOYS)
@@ -153,6 +173,7 @@ def test_decoys_have_a_dark_edge(truths: Truths, unlabeled: npt.NDArray[np.uint8
         assert min(np.median(edge.max(axis=1)) for edge in edges) < 60, row
 
 
+@pytest.mark.slow
 def test_colour_and_brightness_say_nothing_about_the_class(folder: Path) -> None:
     def statistics(part: str, count: int) -> npt.NDArray[np.float64]:
         pixels = images.open_pool(folder, part).batch(range(count)).reshape(count, -1, 3).astype(float)
@@ -172,6 +193,7 @@ def test_colour_and_brightness_say_nothing_about_the_class(folder: Path) -> None
     assert (nearest == truth).mean() < 0.2
 
 
+@pytest.mark.slow
 def test_second_pool_has_mixed_sizes_from_96_up(folder: Path) -> None:
     pool = images.open_pool(folder, "other")
     sizes = [pool[index].shape[:2] for index in range(len(pool))]

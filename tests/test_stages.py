@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from exemplarcnn import images, models, paths, stages, tracking
+from exemplarcnn import images, models, paths, resnet, stages, tracking
 from exemplarcnn.config import Config, compose
 from exemplarcnn.evaluation import evaluate
 from exemplarcnn.features import eval_features
@@ -103,7 +103,7 @@ def values() -> dict[str, Any]:
     made["controls"]["kmeans"] |= {"images": 20, "centres": 8}
     made["evaluate"] |= {"C": [1.0], "k": [1]}
     made["audit_features"]["pairs"] = 5
-    made["resnet"] |= {"epochs": 1, "epoch_images": 32, "batch_size": 16}
+    made["resnet"] |= {"epochs": 1, "epoch_images": 16, "batch_size": 16}
     return made
 
 
@@ -125,6 +125,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, config: Config) -> Iterato
     write_data(folder / "data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "run", untracked)
+        patch.setattr(resnet, "CHUNK", 30)
         for line in ORDER:
             stage, _, variant = line.partition(" ")
             import_module(f"exemplarcnn.stages.{stage}").run(variant, config)
