@@ -7,11 +7,11 @@ what DVC and the stages read. Unknown keys and values out of range are refused b
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from exemplarcnn.derived import RULES
 from exemplarcnn.errors import PipelineError
+from exemplarcnn.files import read_mapping
 
 LAYERS = ("conv1", "conv2", "conv3", "dense1", "dense2")
 
@@ -632,16 +632,14 @@ def load(path: Path = Path("params.yaml")) -> Config:
     Raises
     ------
     ConfigError
-        If the file is missing, is no YAML mapping, or holds a wrong parameter.
+        If the file is missing, or holds a wrong parameter.
+    UnreadableError
+        If it is no YAML mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text())
+        values = read_mapping(path)
     except FileNotFoundError:
         raise ConfigError(f"{path}: not found; 'exemplarcnn profile sample' writes it") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping of parameters, found {type(values).__name__}")
     return parse(values, str(path))
 
 
