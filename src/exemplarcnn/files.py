@@ -40,7 +40,7 @@ class UnreadableError(PipelineError, ValueError):
         if found := re.search(r"^(<{7}|={7}|>{7})(?= |$)", text, re.MULTILINE):
             why = f"git left a conflict in it, at line {text.count(chr(10), 0, found.start()) + 1}"
             advice = CONFLICT + advice
-        super().__init__(f"cannot read {path}: {why}; {advice.format(path=path)}")
+        super().__init__(f"{path}: {why}; {advice.format(path=path)}")
 
 
 @contextmanager
@@ -108,7 +108,10 @@ def read_mapping(path: Path) -> dict[str, Any]:
     text = read_text(path)
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise UnreadableError(path, f"not valid YAML: {error.problem}, line {line}", text) from None
+    except yaml.YAMLError as error:  # characters that no YAML may hold
         raise UnreadableError(path, f"not valid YAML: {' '.join(str(error).split())}", text) from None
     if not isinstance(values, dict):
         found = "it is empty" if values is None else f"found {type(values).__name__}"

@@ -57,7 +57,7 @@ def follow(store: Path, note: str, timeout: float) -> None:
         if not found or not os.access(store, os.W_OK):
             return
         with database:
-            for address, before, now in found:
+            for address, _, now in found:
                 _replace(database, address, now.as_uri() if address.startswith("file:") else str(now))
     for _, before, now in found:
         alone = before.is_dir() and not now.is_dir()

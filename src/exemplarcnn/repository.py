@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -68,7 +69,9 @@ def _why(said: str) -> str:
     if "dubious ownership" in said:
         # The path in git's own line is the one that git wants to hear.
         path = first.partition("'")[2].rpartition("'")[0] or str(root())
-        return f"{first}; if you trust whom it belongs to, `git config --global --add safe.directory {path}`"
+        return (
+            f"{first}; if you trust whom it belongs to, `git config --global --add safe.directory {shlex.quote(path)}`"
+        )
     if "not a git repository" in said:
         return f"{first}; work in a `git clone`, or `git init`, `git add --all` and `git commit` here"
     if "single revision" in said:

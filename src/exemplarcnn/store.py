@@ -38,8 +38,8 @@ def address() -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         return _sqlite(repository.root() / "mlflow.db")
-    path, _, query = uri.removeprefix("sqlite:///").partition("?")
-    if not uri.startswith("sqlite:///") or path.startswith(("/", ":memory:", "file:")):
+    path, query = _parts(uri)
+    if path is None or path.startswith(("/", ":memory:", "file:")):
         return uri
     place = _sqlite(((_caller() or repository.root()) / unquote(path)).resolve())
     return f"{place}?{query}" if query else place
@@ -47,15 +47,22 @@ def address() -> str:
 
 def _sqlite(place: Path) -> str:
     """Return the address of a local store."""
-    return "sqlite:///" + re.sub("[%?#]", lambda found: quote(found[0]), str(place))
+    quoted = re.sub("[%?#]", lambda found: quote(found[0]), str(place))
+    # Of the short form MLflow makes the folder as well, and takes the quoted name for the real one.
+    return f"sqlite:///{quoted}" if quoted == str(place) else f"sqlite+pysqlite:///{quoted}"
+
+
+def _parts(uri: str) -> tuple[str | None, str]:
+    """Return path, still quoted, and options of a local store's address; None for the path of any other."""
+    form, separator, rest = uri.partition(":///")
+    path, _, query = rest.partition("?")
+    return path if separator and form in ("sqlite", "sqlite+pysqlite") else None, query
 
 
 def _file(uri: str) -> Path | None:
     """Return the file that SQLAlchemy opens for an address, or None where it is a server, or no plain file."""
-    path, _, query = uri.removeprefix("sqlite:///").partition("?")
-    if not uri.startswith("sqlite:///") or path in ("", ":memory:") or "uri=" in query:
-        return None
-    return Path(unquote(path))
+    path, query = _parts(uri)
+    return Path(unquote(path)) if path and path != ":memory:" and "uri=" not in query else None
 
 
 def _caller() -> Path | None:
