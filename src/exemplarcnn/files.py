@@ -113,6 +113,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise UnreadableError(path, f"not valid YAML: {error.problem}, line {line}", text) from None
     except yaml.YAMLError as error:  # characters that no YAML may hold
         raise UnreadableError(path, f"not valid YAML: {' '.join(str(error).split())}", text) from None
+    if re.search(r"^<{7} ", text, re.MULTILINE):  # inside of braces it is YAML
+        raise UnreadableError(path, "", text)
     if not isinstance(values, dict):
         found = "it is empty" if values is None else f"found {type(values).__name__}"
         raise UnreadableError(path, f"expected a mapping, {found}", text)

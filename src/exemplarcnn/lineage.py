@@ -73,9 +73,10 @@ def _asked() -> Iterator[None]:
     try:
         yield
     except DvcException as error:
-        for path in (PIPELINE, LOCK, PARAMS, POINTER):
+        for path in (PIPELINE, PARAMS):
             if path.exists():
                 read_mapping(path)
+        entries()
         advice = ""
         if "is not a git repository" in str(error):
             advice = "; work in a `git clone`, or tell DVC to do without git: `dvc config --local core.no_scm true`"
@@ -135,8 +136,8 @@ def locked(lock: Path = LOCK) -> dict[str, Record]:
 
 
 def entries(lock: Path = LOCK) -> dict[str, dict[str, Any]]:
-    """Read what ``dvc.lock`` holds of each stage; `UnreadableError` if it is damaged."""
-    stages = read_mapping(lock).get("stages")
+    """Read what ``dvc.lock`` holds of each stage, nothing if it is not there; `UnreadableError` if it is damaged."""
+    stages = read_mapping(lock).get("stages", {}) if lock.exists() else {}
     if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
         raise UnreadableError(lock, "it records no stages")
     return stages

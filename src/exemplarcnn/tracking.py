@@ -77,7 +77,7 @@ def key(name: str) -> str:
     fit = re.sub(r"[^\w./ -]", "_", name)
     if posixpath.normpath(fit) != fit or fit.startswith(("/", ".")):  # MLflow wants names to be proper paths
         fit = re.sub(r"/|^\.+", "_", fit)
-    if fit == name and len(name) <= LONGEST_KEY:
+    if fit == name and 0 < len(name) <= LONGEST_KEY:
         return name
     mark = f"-{digest_of(name)[:8]}"
     return fit[: LONGEST_KEY - len(mark)] + mark

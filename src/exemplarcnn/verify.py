@@ -87,7 +87,7 @@ def verify(repair: bool = False) -> tuple[int, list[Damaged]]:
 def _files(cache: Path) -> Iterator[_File]:
     """All files that are recorded, those inside of folders one by one."""
     stages = [read_mapping(lineage.POINTER)] if lineage.POINTER.exists() else []
-    stages += lineage.entries().values() if lineage.LOCK.exists() else []
+    stages += lineage.entries().values()
     recorded: list[dict[str, str]] = [out for stage in stages for out in stage.get("outs", [])]
     if not recorded:
         raise VerifyError("neither data.dvc nor dvc.lock records anything here: run it in the repository's root")
