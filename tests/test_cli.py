@@ -214,8 +214,8 @@ def test_damaged_results_are_named(home: Path, command: list[str]) -> None:
     result = run(cli.app, command)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        "error: reports/results.json: git left a conflict in it, at line 2; take one side, as with `git checkout --ours "
-        "reports/results.json` while git merges; or remove it, and `dvc checkout` or `dvc repro` brings it back\n"
+        "error: reports/results.json: git left a conflict in it, at line 2; take one side, as with `git checkout "
+        "--ours reports/results.json` while git merges; or remove it, and `dvc checkout` or `dvc repro` brings it back\n"
     )
 
 
@@ -231,11 +231,12 @@ def test_damaged_parameters_are_named_by_every_command(home: Path, command: str)
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "it is empty; `git checkout HEAD"), (CONFLICT, "git left a conflict in it, at line 2; take")],
+    [
+        ("", "expected a mapping, it is empty; `git checkout HEAD"),
+        (CONFLICT, "git left a conflict in it, at line 2; take"),
+    ],
 )
-def test_a_damaged_lock_is_named_and_not_mlflow(
-    home: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
-) -> None:
+def test_a_damaged_lock_is_named_not_mlflow(home: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
     shutil.copy(ROOT / "params.yaml", home)
     (home / "dvc.lock").write_text(text)
     monkeypatch.setattr("exemplarcnn.store.connect", lambda: None)

@@ -23,6 +23,10 @@ def pairs(results: dict[str, Any]) -> list[tuple[str, str]]:
     return [(entry["variant"], entry["against"]) for entry in summary.telling(results)]
 
 
+def entry(results: dict[str, Any], variant: str, against: str) -> dict[str, Any]:
+    return next(x for x in results["differences"] if (x["variant"], x["against"]) == (variant, against))
+
+
 def without(results: dict[str, Any], *names: str) -> dict[str, Any]:
     return results | {
         "rows": [row for row in results["rows"] if row["variant"] not in names],
@@ -49,13 +53,11 @@ def test_the_control_is_the_best_one(results: dict[str, Any]) -> None:
 
 
 def test_a_difference_is_turned_where_the_rows_stand_the_other_way_round(results: dict[str, Any]) -> None:
-    before = next(
-        x for x in results["differences"] if (x["variant"], x["against"]) == ("supervised", "semi_supervised")
-    )
+    before = entry(results, "supervised", "semi_supervised")
     after = summary.telling(results)[3]
     assert after["difference"] == -before["difference"]
     assert (after["low"], after["high"]) == (-before["high"], -before["low"])
-    one = next(x for x in results["differences"] if (x["variant"], x["against"]) == ("clustered", "baseline"))
+    one = entry(results, "clustered", "baseline")
     turned = summary._entry({"differences": [one]}, ("baseline", "clustered"))
     assert turned["folds"] == [-x for x in one["folds"]]
 
