@@ -215,7 +215,8 @@ def test_damaged_results_are_named(home: Path, command: list[str]) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
         "error: reports/results.json: git left a conflict in it, at line 2; take one side, as with `git checkout "
-        "--ours reports/results.json` while git merges; or remove it, and `dvc checkout` or `dvc repro` brings it back\n"
+        "--ours reports/results.json` while git merges; or remove it, and `dvc checkout` or `dvc repro` brings it "
+        "back\n"
     )
 
 
@@ -244,6 +245,19 @@ def test_a_damaged_lock_is_named_not_mlflow(home: Path, monkeypatch: pytest.Monk
         result = run(cli.app, [command])
         assert result.exit_code == 1
         assert result.stderr.startswith(f"error: dvc.lock: {said}")
+
+
+def test_check_says_what_dvc_wants_in_a_folder_without_git(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the data is not there yet: its own advice, `dvc pull`, would fail there."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(home.parent))
+    shutil.copy(ROOT / "params.yaml", home)
+    (home / ".dvc").mkdir()
+    result = run(cli.app, ["check"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"error: DVC: {home} is not a git repository; work in a `git clone`, or tell DVC to do without git: "
+        "`dvc config --local core.no_scm true`\n"
+    )
 
 
 def test_a_file_that_cannot_be_opened_is_named(home: Path) -> None:

@@ -61,10 +61,12 @@ def profile(
 @app.command()
 def check() -> None:
     """Check params.yaml and the data, and say what they are."""
-    from exemplarcnn import config, images, lineage, paths, preflight
+    from exemplarcnn import config, images, lineage, paths, preflight, repository
 
     with _plain_errors():
         params = config.load(PARAMS)
+        if (repository.root() / ".dvc").is_dir():
+            lineage.cache()  # `dvc pull -q` fails without a word where DVC wants a git repository and there is none
         typer.echo(f"{PARAMS}: profile {params.profile}, seed {params.seed}, trains {', '.join(params.trained)}")
         _describe_data(images.check(paths.DATA))
         there = lineage.out_of_date("audit", lineage.locked()) is None and paths.AUDIT.is_dir()
