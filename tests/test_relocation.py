@@ -142,12 +142,35 @@ def test_a_place_that_somebody_chose_stays(place: str, old: tuple[Path, str], fo
     assert moved_with(store.connect(), old[0], folder / "new", place) == place
 
 
-def test_pictures_of_mlflow_run_follow_where_they_are_found(old: tuple[Path, str], folder: Path) -> None:
+@pytest.mark.parametrize("form", ["address", "path"])
+def test_pictures_of_mlflow_run_follow(form: str, old: tuple[Path, str], folder: Path) -> None:
     """It makes experiments by itself, and puts theirs into `mlruns` of the folder that it was typed in."""
-    place = old[0] / "mlruns" / "7"
-    place.mkdir(parents=True)
-    after = folder / "new"
-    assert moved_with(store.connect(), old[0], after, place.as_uri()) == (after / "mlruns" / "7").as_uri()
+    before, after = old[0] / "mlruns" / "7", folder / "new"
+    now = after / "mlruns" / "7"
+    client = store.connect()
+    if form == "path":  # as MLflow writes that of its first experiment
+        with closing(sqlite3.connect(old[0] / "mlflow.db")) as database, database:
+            database.execute("update experiments set artifact_location = ? where experiment_id = 0", (str(before),))
+    moved = moved_with(client, old[0], after, before.as_uri())
+    assert moved == now.as_uri()
+    with closing(sqlite3.connect(after / "mlflow.db")) as database:
+        (first,) = database.execute("select artifact_location from experiments where experiment_id = 0").fetchone()
+    assert form == "address" or first == str(now)
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_without_an_experiment_of_ours_they_follow_where_they_are_found(
+    found: bool, tables: Path, folder: Path
+) -> None:
+    shutil.copy(tables, folder / "mlflow.db")
+    if found:
+        (folder / "mlruns" / "0").mkdir(parents=True)
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        with database:
+            database.execute("update experiments set artifact_location = '/somewhere/mlruns/0'")
+        relocation.follow(folder / "mlflow.db", store.ABOUT[relocation.NOTE], 1.0)
+        (place,) = database.execute("select artifact_location from experiments").fetchone()
+    assert place == (str(folder / "mlruns" / "0") if found else "/somewhere/mlruns/0")
 
 
 def test_those_that_are_not_found_stay(old: tuple[Path, str], folder: Path) -> None:

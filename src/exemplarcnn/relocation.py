@@ -39,8 +39,8 @@ def follow(store: Path, note: str, timeout: float) -> None:
     store
         The SQLite file.
     note
-        The note of experiments that this project makes: it puts their pictures beside the store. Pictures of other
-        experiments count as moved where their folder is found beside the store.
+        The note of experiments that this project makes: it puts their pictures beside the store. Those of other
+        experiments, which MLflow makes, have moved where one of these has, or where they are found beside the store.
     timeout
         Seconds to wait for a file that is locked.
 
@@ -74,18 +74,27 @@ def _has(database: sqlite3.Connection, table: str, column: str) -> bool:
 def _moved(database: sqlite3.Connection, here: Path, note: str) -> Iterator[tuple[str, Path, Path]]:
     """Addresses of experiments beside the place where the store was, each with its folder then and now."""
     rows = database.execute(
-        "select distinct artifact_location, exists(select 1 from experiment_tags as tags where "
-        "tags.experiment_id = experiments.experiment_id and key = ? and value = ?) from experiments",
+        "select artifact_location, max(exists(select 1 from experiment_tags as tags where tags.experiment_id = "
+        "experiments.experiment_id and key = ? and value = ?)) from experiments group by artifact_location",
         (NOTE, note),
     )
-    for address, ours in rows.fetchall():
-        if address is None or (place := _path(address)) is None:
-            continue
-        parts = (FOLDER,) if place.name == FOLDER else place.parts[-2:]
-        if parts[0] not in (FOLDER, "mlruns") or place.resolve() == (now := here.joinpath(*parts)):
-            continue
-        if (ours and parts == (FOLDER,)) or now.is_dir():
-            yield address, place, now
+    known = [
+        (address, place, root, ours)
+        for address, ours in rows.fetchall()
+        if address and (place := _path(address)) and (root := _root(place)) and root.resolve() != here
+    ]
+    # Where one experiment has come from, the others have too.
+    left = {root for _, place, root, ours in known if ours or (here / place.relative_to(root)).is_dir()}
+    for address, place, root, _ in known:
+        if root in left:
+            yield address, place, here / place.relative_to(root)
+
+
+def _root(place: Path) -> Path | None:
+    """Return the folder that a store lay in when it gave an experiment this place, or None if that says nothing."""
+    if place.name == FOLDER:
+        return place.parent
+    return place.parents[1] if place.parent.name in (FOLDER, "mlruns") else None
 
 
 def _path(address: str) -> Path | None:
