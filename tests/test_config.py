@@ -562,7 +562,7 @@ def test_load_reads_what_was_written(values: dict[str, Any], tmp_path: Path) -> 
 def test_load_names_the_file_and_the_trouble(tmp_path: Path, text: str | bytes | None, message: str) -> None:
     if text is not None:
         (tmp_path / "params.yaml").write_bytes(text.encode() if isinstance(text, str) else text)
-    with pytest.raises(PipelineError) as error:
+    with pytest.raises(ConfigError) as error:
         load(tmp_path / "params.yaml")
     assert isinstance(error.value, PipelineError)
     assert str(error.value).startswith(str(tmp_path / "params.yaml"))

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from exemplarcnn.derived import RULES
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import read_mapping
+from exemplarcnn.files import UnreadableError, read_mapping
 
 LAYERS = ("conv1", "conv2", "conv3", "dense1", "dense2")
 
@@ -632,14 +632,14 @@ def load(path: Path = Path("params.yaml")) -> Config:
     Raises
     ------
     ConfigError
-        If the file is missing, or holds a wrong parameter.
-    UnreadableError
-        If it is no YAML mapping.
+        If the file is missing, is no YAML mapping, or holds a wrong parameter.
     """
     try:
         values = read_mapping(path)
     except FileNotFoundError:
         raise ConfigError(f"{path}: not found; 'exemplarcnn profile sample' writes it") from None
+    except UnreadableError as error:
+        raise ConfigError(str(error)) from None
     return parse(values, str(path))
 
 
