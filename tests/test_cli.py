@@ -203,6 +203,70 @@ def test_show_without_results_says_what_makes_them() -> None:
     assert result.stderr == "error: reports/results.json is not there yet; `dvc repro` makes it\n"
 
 
+CONFLICT = "{\n<<<<<<< HEAD\n=======\n>>>>>>> other\n}\n"
+
+
+@pytest.mark.parametrize("command", [["show"], ["page"]])
+def test_damaged_results_are_named(home: Path, command: list[str]) -> None:
+    shutil.copy(ROOT / "params.yaml", home)
+    (home / "reports").mkdir()
+    (home / "reports" / "results.json").write_text(CONFLICT)
+    result = run(cli.app, command)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "error: reports/results.json: git left a conflict in it, at line 2; take one side, as with `git checkout "
+        "--ours reports/results.json` while git merges; or remove it, and `dvc checkout` or `dvc repro` brings it "
+        "back\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["check", "page", "log", "register"])
+def test_damaged_parameters_are_named_by_every_command(home: Path, command: str) -> None:
+    (home / "params.yaml").write_bytes("title: Zürich".encode("latin-1"))
+    result = run(cli.app, [command])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error: params.yaml: byte 9 is not UTF-8; mend it, or let `exemplarcnn profile NAME` write it anew\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "expected a mapping, it is empty; `git checkout HEAD"),
+        (CONFLICT, "git left a conflict in it, at line 2; take"),
+    ],
+)
+def test_a_damaged_lock_is_named_not_mlflow(home: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
+    shutil.copy(ROOT / "params.yaml", home)
+    (home / "dvc.lock").write_text(text)
+    monkeypatch.setattr("exemplarcnn.store.connect", lambda: None)
+    for command in ("log", "register"):
+        result = run(cli.app, [command])
+        assert result.exit_code == 1
+        assert result.stderr.startswith(f"error: dvc.lock: {said}")
+
+
+def test_check_says_what_dvc_wants_in_a_folder_without_git(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the data is not there yet: its own advice, `dvc pull`, would fail there."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(home.parent))
+    shutil.copy(ROOT / "params.yaml", home)
+    (home / ".dvc").mkdir()
+    result = run(cli.app, ["check"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"error: DVC: {home} is not a git repository; work in a `git clone`, or tell DVC to do without git: "
+        "`dvc config --local core.no_scm true`\n"
+    )
+
+
+def test_a_file_that_cannot_be_opened_is_named(home: Path) -> None:
+    (home / "params.yaml").mkdir()
+    result = run(cli.app, ["check"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: params.yaml: Is a directory; ")
+
+
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_data_sample_leaves_what_is_there_alone(home: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     def never(*arguments: object) -> None:

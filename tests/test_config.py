@@ -549,16 +549,19 @@ def test_load_reads_what_was_written(values: dict[str, Any], tmp_path: Path) -> 
     ("text", "message"),
     [
         (None, "params.yaml: not found; 'exemplarcnn profile sample' writes it"),
-        ("", "params.yaml: expected a mapping of parameters, found NoneType"),
-        ("- 1\n", "params.yaml: expected a mapping of parameters, found list"),
-        ("a: [1\n", "params.yaml: not valid YAML: "),
+        ("", "params.yaml: expected a mapping, it is empty; mend it, or let `exemplarcnn profile NAME` write it anew"),
+        ("- 1\n", "params.yaml: expected a mapping, found list"),
+        ("a: [1\n", "params.yaml: not valid YAML: expected ',' or ']', but got '<stream end>', line 2; mend it"),
+        ("a: \0\n", "params.yaml: not valid YAML: "),
+        ("title: Zürich\n".encode("latin-1"), "params.yaml: byte 9 is not UTF-8; mend it"),
+        ("<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> x\n", "params.yaml: git left a conflict in it, at line 1; take"),
         ("surprise: 1\n", "\n  surprise: unknown parameter"),
         ("{}\n", "\n  profile: missing"),
     ],
 )
-def test_load_names_the_file_and_the_trouble(tmp_path: Path, text: str | None, message: str) -> None:
+def test_load_names_the_file_and_the_trouble(tmp_path: Path, text: str | bytes | None, message: str) -> None:
     if text is not None:
-        (tmp_path / "params.yaml").write_text(text)
+        (tmp_path / "params.yaml").write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(ConfigError) as error:
         load(tmp_path / "params.yaml")
     assert isinstance(error.value, PipelineError)

@@ -1,6 +1,8 @@
 """What DVC knows of a stage, on a small pipeline that DVC runs for real."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +13,8 @@ import pytest
 import yaml
 
 from exemplarcnn import lineage
-from exemplarcnn.lineage import Record
+from exemplarcnn.errors import PipelineError
+from exemplarcnn.lineage import LineageError, Record
 
 PIPELINE = """
 stages:
@@ -143,6 +146,77 @@ def test_variants_have_identities_of_their_own() -> None:
 
 def test_no_lock_no_records(tmp_path: Path) -> None:
     assert lineage.locked(tmp_path / "dvc.lock") == {}
+
+
+CONFLICT = "<<<<<<< HEAD\n=======\n>>>>>>> other\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "",
+            "it is empty; `git checkout HEAD -- dvc.lock` brings the committed one back; without the file `dvc repro`",
+        ),
+        ("{\n<<<<<<< HEAD\n=======\n>>>>>>> other\n}\n", "git left a conflict in it, at line 2; take one side"),
+        ("stages:\n", "it records no stages; "),
+        ("stages: {seed@a: }\n", "it records no stages; "),
+        (
+            f"schema: '2.0'\n{CONFLICT}",
+            "git left a conflict in it, at line 2; take one side, as with `git",
+        ),
+        ("stages: [\n", "not valid YAML: "),
+        ("stages: \xff", "byte 9 is not UTF-8; "),
+    ],
+)
+def test_a_damaged_lock_is_named(here: Path, text: str, said: str) -> None:
+    (here / "dvc.lock").write_bytes(text.encode("latin-1"))
+    for ask in (lineage.locked, lambda: lineage.now("seed@a")):
+        with pytest.raises(PipelineError, match=rf"^dvc\.lock: .*{re.escape(said)}"):
+            ask()
+
+
+def test_damaged_parameters_are_named(here: Path) -> None:
+    (here / "params.yaml").write_text(CONFLICT)
+    for ask in (lineage.locked, lambda: lineage.now("train@a")):
+        with pytest.raises(PipelineError, match=r"^params\.yaml: git left a conflict in it, at line 1; "):
+            ask()
+
+
+def test_a_damaged_pointer_to_the_data_is_named(here: Path) -> None:
+    (here / "data.dvc").write_text(CONFLICT)
+    with pytest.raises(PipelineError, match=r"^data\.dvc: git left a conflict in it, at line 1; "):
+        lineage.locked()
+
+
+def test_a_lock_of_no_stages_is_whole(here: Path) -> None:
+    """DVC takes it, too."""
+    (here / "dvc.lock").write_text("schema: '2.0'\n")
+    assert lineage.locked() == {}
+
+
+def test_a_damaged_pipeline_is_named(here: Path) -> None:
+    records = lineage.locked()
+    with (here / "dvc.yaml").open("a") as file:
+        file.write(CONFLICT)
+    for ask in (lambda: lineage.now("seed@a"), lambda: lineage.altered("seed@a", records)):
+        with pytest.raises(PipelineError, match=r"^dvc\.yaml: git left a conflict in it, at line "):
+            ask()
+
+
+def test_what_dvc_refuses_is_said_in_its_words(here: Path) -> None:
+    with pytest.raises(LineageError, match=r"^DVC: "):
+        lineage.now("seed@nobody")
+    shutil.rmtree(here / ".dvc")
+    with pytest.raises(LineageError, match=r"^DVC: you are not inside of a DVC repository"):
+        lineage.cache()
+
+
+def test_a_folder_without_git_is_told_what_dvc_wants(here: Path) -> None:
+    """An unpacked archive: DVC's own words leave open what to do."""
+    (here / ".dvc" / "config").write_text("")
+    with pytest.raises(LineageError, match=r"is not a git repository; work in a `git clone`, or .*core\.no_scm true`"):
+        lineage.cache()
 
 
 def test_the_chain_goes_back_to_the_data(here: Path) -> None:

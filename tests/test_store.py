@@ -1,16 +1,19 @@
 """Where the MLflow store is, for every way in which a stage may be started."""
 
 import contextlib
+import shutil
 import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import mlflow
 import pytest
+from sqlalchemy.engine import make_url
 
-from exemplarcnn import store, tracking
+from exemplarcnn import paths, store, tracking
 from exemplarcnn.config import Config
 
 from .conftest import Pipeline
@@ -32,17 +35,28 @@ def test_then_dvcs_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.address() == f"sqlite:///{root}/mlflow.db"
 
 
-def test_then_the_root_of_the_repository(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_then_the_root_of_dvcs_repository_which_may_lie_in_a_larger_one_of_git(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     repository(folder)
-    below = folder / "a" / "b"
+    root = folder / "project"
+    below = root / "a" / "b"
     below.mkdir(parents=True)
-    monkeypatch.chdir(below)
-    assert store.address() == f"sqlite:///{folder.resolve()}/mlflow.db"
+    (root / ".dvc").mkdir()
+    for here in (root, below):  # a stage, which runs in the root, has DVC_ROOT; a command has not
+        monkeypatch.chdir(here)
+        assert store.address() == f"sqlite:///{root.resolve()}/mlflow.db"
 
 
-def test_else_the_working_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert store.address() == f"sqlite:///{folder.resolve()}/mlflow.db"
-    monkeypatch.setenv("PATH", str(folder))  # no git at all
+def test_the_lock_is_the_same_for_stages_and_commands(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / ".dvc" / "tmp").mkdir(parents=True)
+    (folder / "below").mkdir()
+    monkeypatch.chdir(folder / "below")
+    with store.locked():
+        assert (folder / ".dvc" / "tmp" / "tracking.lock").exists()
+
+
+def test_else_the_working_folder(folder: Path) -> None:
     assert store.address() == f"sqlite:///{folder.resolve()}/mlflow.db"
 
 
@@ -92,6 +106,8 @@ def test_pictures_lie_beside_the_store_wherever_it_is_made_from(
         "sqlite:////somewhere/a b/mlflow.db",
         "sqlite:///mlflow.db",
         "sqlite:///below/mlflow.db",
+        "sqlite:///below/mlflow.db?timeout=30",
+        "sqlite:///50%2525 off/q%3Fx/%23/mlflow.db",
     ],
 )
 def test_every_form_of_a_local_store_gets_a_place_for_pictures(
@@ -105,8 +121,56 @@ def test_every_form_of_a_local_store_gets_a_place_for_pictures(
             return str(artifact_location)
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    expected = (folder / uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+    path = unquote(uri.removeprefix("sqlite:///").partition("?")[0])
+    expected = (folder / path).parent / "mlartifacts"
     assert store.experiment_id(Client(), None) == expected.as_uri()
+
+
+@pytest.mark.parametrize("name", ["50%20off", "100%", "q?x=1", "a#b", "a b", "ü+&=;'", "%3F"])
+def test_a_folder_of_any_name_holds_its_own_store(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """SQLAlchemy, which MLflow opens its stores by, and the check before it open the very file."""
+    place = folder / name
+    place.mkdir()
+    monkeypatch.chdir(place)
+    opened = make_url(store.address()).database
+    assert opened == str(place / "mlflow.db")
+    assert store._file(store.address()) == place / "mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.address())  # as who copies it from `exemplarcnn store`
+    assert make_url(store.address()).database == opened
+
+
+def test_a_relative_address_in_such_a_folder_keeps_its_options(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "q?x" / ".dvc").mkdir(parents=True)
+    monkeypatch.chdir(folder / "q?x")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///a%3Fb.db?timeout=30")
+    url = make_url(store.address())
+    assert (url.database, dict(url.query)) == (str(folder / "q?x" / "a?b.db"), {"timeout": "30"})
+
+
+def test_pictures_of_a_folder_with_any_name_are_found_again(
+    folder: Path, store_file: Path, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _tables(store_file)
+    record = pipeline.train()
+    root = folder / "50%20off" / "q?x #1"
+    root.mkdir(parents=True)
+    shutil.copy(store_file, root / "mlflow.db")  # a new store takes seconds
+    monkeypatch.setattr(store, "EXPERIMENT", "at odd places")
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    with tracking.run("train", "baseline", config):
+        pass
+    run = tracking.find(store.connect(), record)
+    assert run.info.status == "FINISHED"
+    name = f"{run.info.run_id}/artifacts/patches/baseline.png"
+    assert (root / "mlartifacts" / name).is_file()
+    fetched = store.connect().download_artifacts(run.info.run_id, "patches/baseline.png", str(folder))
+    assert Path(fetched).read_bytes() == paths.patches_picture("baseline").read_bytes()
+    assert sorted(each.name for each in folder.iterdir() if each.name.startswith("50")) == ["50%20off"]
+
+
+def _tables(place: Path) -> None:
+    """Let MLflow make its tables, if it has not."""
+    mlflow.MlflowClient(f"sqlite:///{place}").search_experiments()
 
 
 @pytest.mark.parametrize("fault", ["no database", "locked", "no place"])

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from mlflow.utils.validation import _validate_metric_name
 
 from exemplarcnn import paths, tracking
 from exemplarcnn import store as store_module
 from exemplarcnn.config import Config
-from exemplarcnn.files import write_json
+from exemplarcnn.files import digest_of, write_json
 from exemplarcnn.lineage import Record
 from exemplarcnn.store import StoreError
 
@@ -70,6 +71,22 @@ def test_parameters_of_a_result() -> None:
         "train.epochs": "7",
         "seed": "3",
     }
+
+
+def test_what_mlflow_takes_keeps_its_name() -> None:
+    for name in ("accuracy_mean", "class_Käfer 1.0_accuracy", "clustered/accuracy_std", "x" * 250):
+        assert tracking.key(name) == name
+
+
+def test_other_names_stay_apart_and_are_the_same_in_every_run() -> None:
+    odd = ["C#", "C+", "C_", "a//b", "a/../b", "../a", "./a", "a/", ".", "..", "/a", "a:b", "a\n", "", "é" * 300]
+    odd += ["x" * 400, "x" * 401, "x" * 249 + "#"]
+    keys = [tracking.key(name) for name in odd]
+    assert len(set(keys)) == len(odd)
+    for made in keys:
+        _validate_metric_name(made)
+        assert len(made) <= 250
+    assert tracking.key("class_C#_accuracy") == "class_C__accuracy-" + digest_of("class_C#_accuracy")[:8]
 
 
 def test_what_was_changed() -> None:
@@ -172,6 +189,29 @@ def test_an_evaluation_run_stands_alone(store: Any, pipeline: Pipeline, config: 
     assert run.data.tags["md5.eval"] == record.outs["metrics/clustered/eval.json"]
     for kind in ("confusion", "mistakes"):
         assert [each.path for each in store.list_artifacts(run.info.run_id, kind)] == [f"{kind}/clustered.png"]
+
+
+def test_classes_of_any_name_have_an_accuracy_each(store: Any, pipeline: Pipeline, config: Config) -> None:
+    accuracies = {"C#": 10.0, "C+": 20.0, "C": 30.0, "long " * 60 + "a": 40.0, "long " * 60 + "b": 50.0, "a//b": 60.0}
+    record = pipeline.evaluate("baseline")
+    write_json(paths.evaluation("baseline"), SUMMARY | {"class_accuracies": accuracies})
+    with tracking.run("evaluate", "baseline", config):
+        pass
+    run = only(store, record)
+    assert run.info.status == "FINISHED"
+    found = {name: run.data.metrics[tracking.key(f"class_{name}_accuracy")] for name in accuracies}
+    assert found == accuracies
+    assert sum(name.startswith("class_") for name in run.data.metrics) == len(accuracies)
+
+
+def test_an_experiment_of_any_name_is_kept(
+    store: Any, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "c++")
+    record = pipeline.train()
+    with tracking.run("train", "baseline", config):
+        pass
+    assert tracking.key("experiment.c++") in only(store, record).data.tags
 
 
 def test_more_parameters_than_one_call_takes(
@@ -318,6 +358,54 @@ def test_two_processes_at_once_open_one_run(store: Any, folder: Path, pipeline: 
         opened = list(pool.map(lambda _: tracking._open(store, record, pipeline.records, config), range(4)))
     assert len({run.run_id for run in opened}) == 1
     only(store, record)
+
+
+@pytest.mark.parametrize("mine", ["older", "newer"])
+def test_of_two_people_who_log_the_same_at_once_one_run_stays(
+    mine: str, store: Any, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock holds on one machine alone; on a server both have looked, and found nothing, before either creates."""
+    record = pipeline.train()
+    theirs: list[str] = []
+    create = type(store).create_run
+
+    def both(client: Any, experiment: str, tags: dict[str, str], **named: Any) -> Any:
+        now = 1_700_000_000_000
+        other = create(client, experiment, start_time=now, tags={"identity": tags["identity"]})
+        theirs.append(other.info.run_id)
+        return create(client, experiment, start_time=now + (1 if mine == "newer" else -1), tags=tags, **named)
+
+    monkeypatch.setattr(type(store), "create_run", both)
+    with tracking.run("train", "baseline", config):
+        pass
+    left = {run.info.run_id for run in runs(store, record)}
+    kept = tracking.find(store, record)
+    assert kept.info.status == "FINISHED"
+    assert (kept.info.run_id in theirs) == (mine == "newer")
+    # The other one takes its own back when it looks again; nobody takes back somebody else's.
+    assert left == ({*theirs} if mine == "newer" else {*theirs, kept.info.run_id})
+
+
+def test_of_several_runs_a_finished_one_is_gone_on_with(store: Any, pipeline: Pipeline, config: Config) -> None:
+    record = pipeline.train()
+    made = [store.create_run("0", start_time=time, tags={"identity": record.identity}) for time in (3, 1, 2)]
+    assert tracking.find(store, record).info.run_id == made[1].info.run_id
+    store.set_terminated(made[2].info.run_id, "FINISHED")
+    assert tracking.find(store, record).info.run_id == made[2].info.run_id
+
+
+def test_a_damaged_lock_is_named_and_not_the_store(
+    store: Any, folder: Path, pipeline: Pipeline, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline.train()
+    (folder / "dvc.lock").write_text("schema: '2.0'\n<<<<<<< HEAD\nstages: {}\n=======\n>>>>>>> other\n")
+    done = []
+    with tracking.run("train", "baseline", config):
+        done.append(True)
+    assert done
+    (warning,) = warnings(caplog)
+    assert warning.startswith("dvc.lock: git left a conflict in it, at line 2; take one side, as with `git checkout")
+    assert "MLflow" not in warning
 
 
 def test_what_another_process_finished_stays_finished(store: Any, pipeline: Pipeline, config: Config) -> None:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from exemplarcnn import lineage
+from exemplarcnn.errors import PipelineError
 from exemplarcnn.verify import Damaged, VerifyError, verify
 
 
@@ -88,6 +89,14 @@ def test_what_is_not_there_is_not_damaged(cache: Path, results: dict[str, str]) 
     stored(cache, results["models/v/w"]).unlink()
     Path("figure.json").unlink()
     assert verify()[1] == []
+
+
+@pytest.mark.parametrize("name", ["dvc.lock", "data.dvc"])
+def test_a_damaged_record_is_named(cache: Path, results: dict[str, str], name: str) -> None:
+    for text in ("", "<<<<<<< HEAD\n=======\n>>>>>>> other\n"):
+        Path(name).write_text(text)
+        with pytest.raises(PipelineError, match=f"^{name}: .*`git checkout HEAD -- {name}` brings"):
+            verify()
 
 
 def test_where_nothing_is_recorded_that_is_said(cache: Path) -> None:

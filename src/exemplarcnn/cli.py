@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import yaml
 
-from exemplarcnn.errors import PipelineError
+from exemplarcnn.errors import PipelineError, reason
 
 if TYPE_CHECKING:
     from exemplarcnn.images import Summary
@@ -35,6 +35,10 @@ def _plain_errors() -> Iterator[None]:
     except PipelineError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"error: {where}{reason(error)}; when that is mended, the same command can be typed again", err=True)
+        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -57,10 +61,12 @@ def profile(
 @app.command()
 def check() -> None:
     """Check params.yaml and the data, and say what they are."""
-    from exemplarcnn import config, images, lineage, paths, preflight
+    from exemplarcnn import config, images, lineage, paths, preflight, repository
 
     with _plain_errors():
         params = config.load(PARAMS)
+        if (repository.root() / ".dvc").is_dir():
+            lineage.cache()  # `dvc pull -q` fails without a word where DVC wants a git repository and there is none
         typer.echo(f"{PARAMS}: profile {params.profile}, seed {params.seed}, trains {', '.join(params.trained)}")
         _describe_data(images.check(paths.DATA))
         there = lineage.out_of_date("audit", lineage.locked()) is None and paths.AUDIT.is_dir()
@@ -69,22 +75,15 @@ def check() -> None:
 
 @app.command()
 def show() -> None:
-    """Print the results table of the last run."""
-    from exemplarcnn import paths, report
+    """Print the results table of the last run, and the differences that tell most."""
+    from exemplarcnn import paths, summary
     from exemplarcnn.files import read_json
 
     if not paths.RESULTS_JSON.exists():
         typer.echo(f"error: {paths.RESULTS_JSON} is not there yet; `dvc repro` makes it", err=True)
         raise typer.Exit(1)
-    results = read_json(paths.RESULTS_JSON)
-    typer.echo(report.describe_dataset(results) + "\n")
-    table = report.frame(results) if results["rows"] else report.surrogate_task(results)
-    typer.echo(table.to_string(index=False) + "\n")
-    for entry in results["differences"]:
-        typer.echo(report.describe_difference(entry, report.titles(results)))
-    if not results["rows"]:
-        typer.echo(report.NOT_TESTED)
-    typer.echo(f"\nTable and pictures: {paths.RESULTS_MD}. Runs and curves: `make ui`, then http://127.0.0.1:5000")
+    with _plain_errors():
+        typer.echo(summary.write(read_json(paths.RESULTS_JSON)))
 
 
 @app.command()
@@ -204,7 +203,8 @@ def store_address() -> None:
     """Print the address of the MLflow store that stages log to."""
     from exemplarcnn import store
 
-    typer.echo(store.address())
+    with _plain_errors():
+        typer.echo(store.settled())
 
 
 @data.command("check")

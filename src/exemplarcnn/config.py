@@ -7,11 +7,11 @@ what DVC and the stages read. Unknown keys and values out of range are refused b
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from exemplarcnn.derived import RULES
 from exemplarcnn.errors import PipelineError
+from exemplarcnn.files import UnreadableError, read_mapping
 
 LAYERS = ("conv1", "conv2", "conv3", "dense1", "dense2")
 
@@ -635,13 +635,11 @@ def load(path: Path = Path("params.yaml")) -> Config:
         If the file is missing, is no YAML mapping, or holds a wrong parameter.
     """
     try:
-        values = yaml.safe_load(path.read_text())
+        values = read_mapping(path)
     except FileNotFoundError:
         raise ConfigError(f"{path}: not found; 'exemplarcnn profile sample' writes it") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping of parameters, found {type(values).__name__}")
+    except UnreadableError as error:
+        raise ConfigError(str(error)) from None
     return parse(values, str(path))
 
 

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections import defaultdict
 from collections.abc import Collection, Iterator
@@ -13,7 +14,33 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from numpy.typing import NDArray
+
+from exemplarcnn.errors import PipelineError
+
+# What to do about a file that cannot be read.
+COMMITTED = "`git checkout HEAD -- {path}` brings the committed one back"
+REMEDIES = {
+    "params.yaml": "mend it, or let `exemplarcnn profile NAME` write it anew",
+    "dvc.yaml": COMMITTED,
+    "data.dvc": COMMITTED,
+    "dvc.lock": f"{COMMITTED}; without the file `dvc repro` makes all anew",
+}
+DATA = "mend it, or let `dvc checkout data.dvc` bring back what DVC keeps"
+RESULT = "remove it, and `dvc checkout` or `dvc repro` brings it back"
+CONFLICT = "take one side, as with `git checkout --ours {path}` while git merges; or "
+
+
+class UnreadableError(PipelineError, ValueError):
+    """A file is not of its format; the message says where, and what to do."""
+
+    def __init__(self, path: Path, why: str, text: str = ""):
+        advice = REMEDIES.get(path.name, DATA if "data" in path.parts[:1] else RESULT)
+        if found := re.search(r"^(<{7}|={7}|>{7})(?= |$)", text, re.MULTILINE):
+            why = f"git left a conflict in it, at line {text.count(chr(10), 0, found.start()) + 1}"
+            advice = CONFLICT + advice
+        super().__init__(f"{path}: {why}; {advice.format(path=path)}")
 
 
 @contextmanager
@@ -59,9 +86,39 @@ def write_json(path: Path, value: Any) -> None:
         partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def read_text(path: Path) -> str:
+    """Read a text in UTF-8; `UnreadableError` if it is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UnreadableError(path, f"byte {error.start + 1} is not UTF-8") from None
+
+
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text())
+    """Read a JSON file; `UnreadableError` if it is none."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UnreadableError(path, f"not JSON: {error}", text) from None
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping; `UnreadableError` if it does not."""
+    text = read_text(path)
+    try:
+        values = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise UnreadableError(path, f"not valid YAML: {error.problem}, line {line}", text) from None
+    except yaml.YAMLError as error:  # characters that no YAML may hold
+        raise UnreadableError(path, f"not valid YAML: {' '.join(str(error).split())}", text) from None
+    if re.search(r"^<{7} ", text, re.MULTILINE):  # inside of braces it is YAML
+        raise UnreadableError(path, "", text)
+    if not isinstance(values, dict):
+        found = "it is empty" if values is None else f"found {type(values).__name__}"
+        raise UnreadableError(path, f"expected a mapping, {found}", text)
+    return values
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
@@ -113,12 +170,15 @@ def read_table(path: Path, integers: Collection[str] = (), floats: Collection[st
 
     Raises
     ------
-    ValueError
+    UnreadableError
         If the file is no table, or a number is none; of integers an empty field, too.
     """
     numbers = dict.fromkeys(integers, np.int64) | dict.fromkeys(floats, np.float64)
     types = defaultdict[str, Any](lambda: str, numbers)
-    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=dict.fromkeys(floats, ""))
+    try:
+        return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=dict.fromkeys(floats, ""))
+    except ValueError as error:  # pandas raises it for whatever is no table
+        raise UnreadableError(path, f"not such a table: {error}", path.read_text(errors="replace")) from None
 
 
 def digest(*paths: Path) -> str:

@@ -5,18 +5,19 @@ so a fresh clone with committed metrics knows as much about its results as the m
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from exemplarcnn import paths
-from exemplarcnn.files import digest_of
+from exemplarcnn.errors import PipelineError
+from exemplarcnn.files import UnreadableError, digest_of, read_mapping
 from exemplarcnn.images import data_digest, md5_of
 
+PIPELINE = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
+POINTER = paths.DATA.with_suffix(".dvc")
 PARAMS = Path("params.yaml")
 CODE = "src/"
 # Which part of params.yaml names the variants of a stage.
@@ -33,6 +34,10 @@ VARIANTS = {
     "label": "labelled",
     "resnet": "labelled",
 }
+
+
+class LineageError(PipelineError):
+    """DVC refuses what it is asked."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +65,37 @@ class Record:
         return digest_of({"stage": self.stage, "deps": self.deps, "params": self.params})
 
 
+@contextmanager
+def _asked() -> Iterator[None]:
+    """Turn what DVC raises in the block into an error that says what to do: it names no line, and no remedy."""
+    from dvc.exceptions import DvcException
+
+    try:
+        yield
+    except DvcException as error:
+        for path in (PIPELINE, PARAMS):
+            if path.exists():
+                read_mapping(path)
+        entries()
+        advice = ""
+        if "is not a git repository" in str(error):
+            advice = "; work in a `git clone`, or tell DVC to do without git: `dvc config --local core.no_scm true`"
+        raise LineageError(f"DVC: {error}{advice}") from error
+
+
 def now(stage: str) -> Record:
     """Ask DVC what a stage depends on and has made, as things lie in the folder now.
 
     Raises
     ------
-    dvc.exceptions.DvcException
+    LineageError
         If the folder is no DVC repository, has no such stage, or lacks a dependency.
     """
     # Half a second to import; only runs that are tracked need it.
     from dvc.repo import Repo
     from dvc.stage.serialize import to_single_stage_lockfile
 
-    with Repo() as repo:
+    with _asked(), Repo() as repo:
         loaded = repo.stage.load_one("dvc.yaml", stage)
         loaded.save_deps()
         outs = {str(out.def_path): str(out.get_hash().value) for out in loaded.outs if out.exists}
@@ -85,7 +108,7 @@ def cache() -> Path:
     """Return the folder in which DVC keeps the objects of this repository, by their hash."""
     from dvc.repo import Repo
 
-    with Repo() as repo:
+    with _asked(), Repo() as repo:
         return Path(repo.cache.local.path)
 
 
@@ -93,7 +116,7 @@ def altered(stage: str, records: dict[str, Record]) -> list[str]:
     """Name the outs of a stage that lie in the folder other than ``dvc.lock`` says, or not at all."""
     from dvc.repo import Repo
 
-    with Repo() as repo:
+    with _asked(), Repo() as repo:
         outs = repo.stage.load_one("dvc.yaml", stage).outs
         there = {str(out.def_path): str(out.get_hash().value) for out in outs if out.exists}
     return [path for path, md5 in records[stage].outs.items() if there.get(path) != md5]
@@ -106,9 +129,18 @@ def locked(lock: Path = LOCK) -> dict[str, Record]:
     """
     if not lock.exists():
         return {}
-    values = yaml.safe_load(PARAMS.read_text())
-    stages = yaml.safe_load(lock.read_text())["stages"]
-    return {name: _record(name, entry) for name, entry in stages.items() if _named(name, values)}
+    values = read_mapping(PARAMS)
+    if POINTER.exists():  # read all over; whoever asks for records learns here that it is damaged
+        read_mapping(POINTER)
+    return {name: _record(name, entry) for name, entry in entries(lock).items() if _named(name, values)}
+
+
+def entries(lock: Path = LOCK) -> dict[str, dict[str, Any]]:
+    """Read what ``dvc.lock`` holds of each stage, nothing if it is not there; `UnreadableError` if it is damaged."""
+    stages = read_mapping(lock).get("stages", {}) if lock.exists() else {}
+    if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
+        raise UnreadableError(lock, "it records no stages")
+    return stages
 
 
 def _named(stage: str, values: dict[str, Any]) -> bool:
@@ -144,7 +176,7 @@ def out_of_date(stage: str, records: dict[str, Record]) -> str | None:
     """Say why the result of a stage is not what the parameters, code and data here give; None if it is."""
     if stage not in records:
         return "it has not run"
-    values = yaml.safe_load(PARAMS.read_text())
+    values = read_mapping(PARAMS)
     for record in chain(records[stage], records):
         for key, value in record.params.items():
             if (here := _lookup(values, key)) != value:

@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from exemplarcnn import classes, figures, paths, report, store, timings
+from exemplarcnn import classes, figures, paths, report, repository, store, timings
 from exemplarcnn import config as configuration
 from exemplarcnn.config import Config
 from exemplarcnn.errors import PipelineError
@@ -102,7 +102,7 @@ def _values(results: dict[str, Any], config: Config, conf: Path) -> dict[str, An
         "timings": timings.read(),
         "made": {
             "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "commit": (store.commit() or "none") + ("" if store.clean() else ", with changes since"),
+            "commit": repository.state(),
             "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
             "python": platform.python_version(),
             "store": store.address(),

@@ -122,7 +122,7 @@ def register(config: Config, variants: list[str], crown: bool = False) -> Iterat
                 if not _pack(packed, name, model, config):
                     continue
                 with store.reached():
-                    run = store.search(client, f"tags.identity = '{records[stage].identity}'")[0].info.run_id
+                    run = tracking.find(client, records[stage]).info.run_id
                     yield _one(client, model, name, packed, run, judged, crown)
 
 

@@ -4,19 +4,20 @@ import logging
 import os
 import re
 import sqlite3
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
+from exemplarcnn import relocation, repository
 from exemplarcnn.errors import PipelineError
 
 EXPERIMENT = "exemplarcnn"
 LOCKED_FOR = 10.0  # seconds; making the tables of a new store takes some
 ABOUT = {
-    "mlflow.note.content": "Trainings and evaluations of ExemplarCNN. One run a result: see `exemplarcnn compare`.",
+    relocation.NOTE: "Trainings and evaluations of ExemplarCNN. One run a result: see `exemplarcnn compare`.",
     # MLflow's pages then show what belongs to training, not to language models.
     "mlflow.experimentKind": "custom_model_development",
 }
@@ -29,19 +30,39 @@ class StoreError(PipelineError):
 
 
 def address() -> str:
-    """Return where runs are kept.
+    """Return where runs are kept: ``MLFLOW_TRACKING_URI`` if set, else ``mlflow.db`` in the root of DVC's repository.
 
-    ``MLFLOW_TRACKING_URI`` if set, else ``mlflow.db`` in the repository's root. ``DVC_ROOT`` tells the main root
-    inside ``dvc exp run --temp`` and queues, where the working folder is a temporary one.
+    A relative path is one from there. Characters that mean something in an address are quoted, as SQLAlchemy and
+    MLflow read it.
     """
-    root = os.environ.get("DVC_ROOT") or _git("rev-parse", "--show-toplevel") or str(Path.cwd())
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
-        return f"sqlite:///{Path(root).resolve()}/mlflow.db"
-    place = uri.removeprefix("sqlite:///")
-    if place == uri or Path(place).is_absolute():
+        return _sqlite(repository.root() / "mlflow.db")
+    path, query = _parts(uri)
+    if path is None or path.startswith(("/", ":memory:", "file:")):
         return uri
-    return f"sqlite:///{((_caller() or Path(root)) / place).resolve()}"
+    place = _sqlite(((_caller() or repository.root()) / unquote(path)).resolve())
+    return f"{place}?{query}" if query else place
+
+
+def _sqlite(place: Path) -> str:
+    """Return the address of a local store."""
+    quoted = re.sub("[%?#]", lambda found: quote(found[0]), str(place))
+    # Of the short form MLflow makes the folder as well, and takes the quoted name for the real one.
+    return f"sqlite:///{quoted}" if quoted == str(place) else f"sqlite+pysqlite:///{quoted}"
+
+
+def _parts(uri: str) -> tuple[str | None, str]:
+    """Return path, still quoted, and options of a local store's address; None for the path of any other."""
+    form, separator, rest = uri.partition(":///")
+    path, _, query = rest.partition("?")
+    return path if separator and form in ("sqlite", "sqlite+pysqlite") else None, query
+
+
+def _file(uri: str) -> Path | None:
+    """Return the file that SQLAlchemy opens for an address, or None where it is a server, or no plain file."""
+    path, query = _parts(uri)
+    return Path(unquote(path)) if path and path != ":memory:" and "uri=" not in query else None
 
 
 def _caller() -> Path | None:
@@ -58,25 +79,6 @@ def _caller() -> Path | None:
     return None
 
 
-def _git(*words: str) -> str:
-    try:
-        answer = subprocess.run(["git", *words], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return answer.stdout.strip()
-
-
-def clean() -> bool:
-    """Say whether the commit has what results depend on: nothing of it was changed since."""
-    return _git("status", "--porcelain", "--", "params.yaml", "dvc.yaml", "data.dvc", "src") == ""
-
-
-def commit() -> str:
-    """Return the commit that results belong to, or an empty string outside of git."""
-    # An experiment of DVC runs on a commit of its own making; the one it started from is the one that people know.
-    return os.environ.get("DVC_EXP_BASELINE_REV") or _git("rev-parse", "HEAD")
-
-
 def connect() -> Any:
     """Return MLflow's client of the store."""
     # A server that is down must not hold a stage up for minutes, which mlflow's own defaults would.
@@ -85,7 +87,9 @@ def connect() -> Any:
     # Importing mlflow takes seconds; stages that log nothing do without.
     import mlflow
 
-    _check_file(address())
+    if place := _file(address()):
+        _check_file(place)
+        relocation.follow(place, ABOUT[relocation.NOTE], LOCKED_FOR)
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # A store that fails is said once, in our words.
@@ -93,14 +97,19 @@ def connect() -> Any:
     return mlflow.MlflowClient(address())
 
 
-def _check_file(uri: str) -> None:
+def _check_file(place: Path) -> None:
     """Open a store that is a file, and raise at once where that fails: MLflow would try for two minutes."""
-    if not uri.startswith("sqlite:///"):
-        return
-    place = Path(uri.removeprefix("sqlite:///"))
     place.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
     with closing(sqlite3.connect(place, timeout=LOCKED_FOR)) as database:
         database.execute("select count(*) from sqlite_master")
+
+
+def settled() -> str:
+    """Return `address`, for programs that open the store by themselves: a local one that was moved is corrected."""
+    if (place := _file(address())) and place.exists():
+        with reached():
+            relocation.follow(place, ABOUT[relocation.NOTE], LOCKED_FOR)
+    return address()
 
 
 def experiment_id(client: Any, parent: Any) -> str:
@@ -115,10 +124,7 @@ def experiment_id(client: Any, parent: Any) -> str:
                 "back, MLFLOW_EXPERIMENT_NAME names another"
             )
         return str(found.experiment_id)
-    # Pictures of a local store lie beside it, not below whatever folder a stage runs in.
-    place = None
-    if (uri := address()).startswith("sqlite:///"):
-        place = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
+    place = relocation.pictures(file).as_uri() if (file := _file(address())) else None
     return str(client.create_experiment(name, artifact_location=place, tags=ABOUT))
 
 
@@ -152,7 +158,7 @@ def locked() -> Iterator[None]:
     """Let one process at a time look for a run and open it: two at once would open two."""
     from filelock import FileLock
 
-    folder = Path(os.environ.get("DVC_ROOT", "")) / ".dvc" / "tmp"
+    folder = repository.root() / ".dvc" / "tmp"
     if not folder.is_dir():
         yield
         return
@@ -178,7 +184,7 @@ def _pages(fetch: Callable[..., Any]) -> list[Any]:
 
 def problem(error: Exception) -> str:
     """Say in one line what is wrong with the store."""
-    if isinstance(error, StoreError):
+    if isinstance(error, PipelineError):  # of DVC's files, for one, which the store has no part in
         return str(error)
     said = (str(error).splitlines() or [type(error).__name__])[0]
     return _anonymous(f"MLflow store {address()}: {said}")

@@ -1,13 +1,12 @@
 """How long each stage took when it last ran, in ``work/``: no out may hold it, since times differ from run to run."""
 
-import json
 from datetime import UTC, datetime
 
 import pandas as pd
 from filelock import FileLock
 
 from exemplarcnn import paths
-from exemplarcnn.files import read_json, write_json
+from exemplarcnn.files import UnreadableError, read_json, write_json
 
 PLACE = paths.WORK / "timings.json"
 
@@ -30,6 +29,6 @@ def read() -> pd.DataFrame:
 def _all() -> dict[str, dict[str, float | str]]:
     try:
         found: dict[str, dict[str, float | str]] = read_json(PLACE)
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, UnreadableError):
         return {}
     return found

@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import posixpath
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -22,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from exemplarcnn import config as configuration
-from exemplarcnn import lineage, paths, store
+from exemplarcnn import lineage, paths, repository, store
 from exemplarcnn.config import Config
-from exemplarcnn.files import read_json, read_table
+from exemplarcnn.files import digest_of, read_json, read_table
 from exemplarcnn.images import data_digest, md5_of
 from exemplarcnn.lineage import Record
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # importing torch takes seconds
 
 LONGEST_PARAM = 500
 LONGEST_NAME = 200
+LONGEST_KEY = 250  # MLflow's limit for names of metrics and tags
 PARAMS_A_CALL = 100
 CURVE = ("learning_rate", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "probe_accuracy")
 SENT, THERE = "sent", "there already"
@@ -64,6 +66,21 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = str(value)[:LONGEST_PARAM]
     return flat
+
+
+def key(name: str) -> str:
+    """Return the name under which MLflow keeps a metric or tag: class names of other data sets may hold anything.
+
+    One that MLflow takes stays as it is. In any other what it refuses becomes ``_``, what is too long is cut, and
+    eight digits of the name's hash tell it from others: the same in every run, so that runs can be compared.
+    """
+    fit = re.sub(r"[^\w./ -]", "_", name)
+    if posixpath.normpath(fit) != fit or fit.startswith(("/", ".")):  # MLflow wants names to be proper paths
+        fit = re.sub(r"/|^\.+", "_", fit)
+    if fit == name and 0 < len(name) <= LONGEST_KEY:
+        return name
+    mark = f"-{digest_of(name)[:8]}"
+    return fit[: LONGEST_KEY - len(mark)] + mark
 
 
 def params_of(record: Record, records: dict[str, Record]) -> dict[str, str]:
@@ -124,9 +141,7 @@ class Run:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        # MLflow takes letters, digits and these; class names of other data sets may hold more.
-        names = {name: re.sub(r"[^\w./ -]", "_", name) for name in values}
-        batch = [Metric(names[name], float(value), now, step) for name, value in values.items()]
+        batch = [Metric(key(name), float(value), now, step) for name, value in values.items()]
         self.safely(lambda client: client.log_batch(self.run_id, metrics=batch))
 
     def tags(self, values: dict[str, str]) -> None:
@@ -282,11 +297,10 @@ def _open(client: Any, record: Record, records: dict[str, Record], config: Confi
     """Find the run of some work, or open one."""
     marks = _marks()
     with store.locked():
-        found = store.search(client, f"tags.identity = '{record.identity}'")
-        tracked = Run(client, found[0] if found else _create(client, record, records, config, marks))
-        if found:
-            for key, value in marks.items():
-                client.set_tag(tracked.run_id, key, value)
+        found = find(client, record) or _create(client, record, records, config)
+        tracked = Run(client, found)
+        for name, value in marks.items():
+            client.set_tag(tracked.run_id, name, value)
         if not tracked.finished:
             client.update_run(tracked.run_id, status="RUNNING")
             # In the lock too: of two processes that name a data set for the first time, MLflow refuses one.
@@ -294,26 +308,42 @@ def _open(client: Any, record: Record, records: dict[str, Record], config: Confi
     return tracked
 
 
-def _create(client: Any, record: Record, records: dict[str, Record], config: Config, marks: dict[str, str]) -> Any:
+def find(client: Any, record: Record) -> Any:
+    """Return the run of some work, of several a finished one, then the oldest; None if there is none."""
+    found = store.search(client, f"tags.identity = '{record.identity}'")
+    order = [(each.info.status != "FINISHED", each.info.start_time, each.info.run_id) for each in found]
+    return found[order.index(min(order))] if found else None
+
+
+def _create(client: Any, record: Record, records: dict[str, Record], config: Config) -> Any:
+    """Open a run of some work, and return the one to go on with: somebody else may have opened one meanwhile."""
     kind, _, variant = record.stage.partition("@")
     parent = store.parent_run(client)
     tags = {"kind": kind, "variant": variant, "identity": record.identity, "profile": config.profile}
-    tags |= {"mlflow.source.git.commit": store.commit(), "data.md5": data_digest(paths.DATA)} | marks
+    tags |= {"data.md5": data_digest(paths.DATA)}
+    if commit := repository.commit():
+        tags["mlflow.source.git.commit"] = commit
     tags |= {"mlflow.source.name": f"dvc repro {record.stage}", "mlflow.source.type": "LOCAL"}
     with suppress(KeyError, OSError):  # a user without a name, as in some containers
         tags["mlflow.user"] = getpass.getuser()
     if parent:
         tags["mlflow.parentRunId"] = parent.info.run_id
     name = _name(record, records, config)
-    return client.create_run(store.experiment_id(client, parent), tags=tags, run_name=name)
+    made = client.create_run(store.experiment_id(client, parent), tags=tags, run_name=name)
+    # The lock is this machine's. All who look again find the same one, and each takes back only its own.
+    kept = find(client, record)
+    if kept is None or kept.info.run_id == made.info.run_id:
+        return made
+    client.delete_run(made.info.run_id)
+    return kept
 
 
 def _marks() -> dict[str, str]:
     """Tags for every commit and every DVC experiment that has this result."""
     if experiment := os.environ.get("DVC_EXP_NAME"):
-        return {f"experiment.{experiment}": "true"}
-    commit = store.commit()
-    return {f"commit.{commit}": "true"} if commit and store.clean() else {}
+        return {key(f"experiment.{experiment}"): "true"}
+    commit = repository.commit()
+    return {f"commit.{commit}": "true"} if commit and repository.clean() else {}
 
 
 def _describe(client: Any, run_id: str, record: Record, records: dict[str, Record]) -> None:

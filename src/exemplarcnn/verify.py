@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from exemplarcnn import lineage, paths
 from exemplarcnn.errors import PipelineError
+from exemplarcnn.files import read_mapping
 from exemplarcnn.images import md5_of
 from exemplarcnn.progress import tqdm
 
@@ -87,12 +86,9 @@ def verify(repair: bool = False) -> tuple[int, list[Damaged]]:
 
 def _files(cache: Path) -> Iterator[_File]:
     """All files that are recorded, those inside of folders one by one."""
-    recorded: list[dict[str, str]] = []
-    for place in (Path("data.dvc"), lineage.LOCK):
-        if place.exists():
-            said = yaml.safe_load(place.read_text())
-            stages = said["stages"].values() if "stages" in said else [said]
-            recorded += [out for stage in stages for out in stage.get("outs", [])]
+    stages = [read_mapping(lineage.POINTER)] if lineage.POINTER.exists() else []
+    stages += lineage.entries().values()
+    recorded: list[dict[str, str]] = [out for stage in stages for out in stage.get("outs", [])]
     if not recorded:
         raise VerifyError("neither data.dvc nor dvc.lock records anything here: run it in the repository's root")
     for out in recorded:
