@@ -145,8 +145,14 @@ def template(shared: Path, commands: Path) -> Project:
 
 @pytest.fixture(scope="module")
 def finished(template: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A copy of the finished project for the tests of one file. Those that change parameters set them back."""
+    """A copy of the finished project for the tests of one file, which leave it as it was."""
     return template.copy(tmp_path_factory.mktemp("finished") / "project")
+
+
+@pytest.fixture
+def scratch(template: Project, tmp_path: Path) -> Project:
+    """A copy of the finished project for one test, which may do anything to it."""
+    return template.copy(tmp_path / "project")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -86,67 +87,54 @@ def test_labels_of_both_kinds(whole: Project) -> None:
     assert [len(curve) for curve in curves] == [2, 2]
 
 
-def test_a_share_of_the_labels_and_two_processes(whole: Project) -> None:
-    before, lock = ((whole.folder / name).read_text() for name in ("params.yaml", "dvc.lock"))
-    table = pd.read_csv(whole.folder / "labels/semi_supervised.csv")
-    whole.change(lambda values: values["labelled"]["semi_supervised"].update(share=0.5))
-    whole.change(lambda values: values["machine"].update(processes=2))
-    whole.repro("--single-item", "label@semi_supervised")
-    half = pd.read_csv(whole.folder / "labels/semi_supervised.csv")
+def test_a_share_of_the_labels_and_two_processes(whole: Project, tmp_path: Path) -> None:
+    scratch = whole.copy(tmp_path / "project")
+    table = pd.read_csv(scratch.folder / "labels/semi_supervised.csv")
+    scratch.change(lambda values: values["labelled"]["semi_supervised"].update(share=0.5))
+    scratch.change(lambda values: values["machine"].update(processes=2))
+    scratch.repro("--single-item", "label@semi_supervised")
+    half = pd.read_csv(scratch.folder / "labels/semi_supervised.csv")
     assert len(half) == 270
     assert half["margin"].min() >= table["margin"].median() - 1e-5
-    whole.repro("--single-item", "resnet@semi_supervised")
-    found = json.loads((whole.folder / "metrics/semi_supervised/eval.json").read_text())
+    scratch.repro("--single-item", "resnet@semi_supervised")
+    found = json.loads((scratch.folder / "metrics/semi_supervised/eval.json").read_text())
     assert 0 <= found["accuracy_mean"] <= 100
-    (whole.folder / "params.yaml").write_text(before)
-    (whole.folder / "dvc.lock").write_text(lock)
-    whole.repro("resnet@semi_supervised")
 
 
-def test_flagged_images_are_left_out_of_the_seeds(whole: Project) -> None:
-    before, lock = ((whole.folder / name).read_text() for name in ("params.yaml", "dvc.lock"))
-    table = pd.read_csv(whole.folder / "classes/baseline.csv")
-    flags = pd.read_csv(whole.folder / "audit/unlabeled.csv")
+def test_flagged_images_are_left_out_of_the_seeds(whole: Project, tmp_path: Path) -> None:
+    scratch = whole.copy(tmp_path / "project")
+    table = pd.read_csv(scratch.folder / "classes/baseline.csv")
+    flags = pd.read_csv(scratch.folder / "audit/unlabeled.csv")
     bordered = set(flags.loc[flags["border"] == 1, "image_id"])
     assert bordered & set(table["image_id"])
-    whole.change(lambda values: values["seeded"]["baseline"].update(leave_out=["border", "duplicate"]))
-    assert whole.repro("--single-item", "seed@baseline") == ["seed@baseline"]
-    left = pd.read_csv(whole.folder / "classes/baseline.csv")
+    scratch.change(lambda values: values["seeded"]["baseline"].update(leave_out=["border", "duplicate"]))
+    assert scratch.repro("--single-item", "seed@baseline") == ["seed@baseline"]
+    left = pd.read_csv(scratch.folder / "classes/baseline.csv")
     assert len(left) == len(table)
     assert not set(left["image_id"]) & bordered
     kept = [image for image in table["image_id"] if image in set(left["image_id"])]
     assert left["image_id"].tolist()[: len(kept)] == kept
-    (whole.folder / "params.yaml").write_text(before)
-    (whole.folder / "dvc.lock").write_text(lock)
-    whole.dvc("checkout")
 
 
-def test_a_pool_folder_with_everything_in_it(whole: Project) -> None:
+def test_a_pool_folder_with_everything_in_it(whole: Project, tmp_path: Path) -> None:
     """A broken file, a grey image, a tiny one, a huge one and a text file: told by name, and the rest is used."""
-    other = whole.folder / "data/other"
-    lock = (whole.folder / "dvc.lock").read_text()
-    good = sorted(other.iterdir())[0]
+    scratch = whole.copy(tmp_path / "project")
+    other = scratch.folder / "data/other"
     added = {"broken.jpg": b"no image", "notes.txt": b"no image"}
     Image.new("L", (120, 120), 90).save(other / "grey.png")
     Image.new("RGB", (8, 8)).save(other / "tiny.png")
     Image.new("RGB", (9000, 6000)).save(other / "huge.png")
     for name, content in added.items():
         (other / name).write_bytes(content)
-    done = whole.run("python", "-m", "exemplarcnn.stages.audit")
-    found = json.loads((whole.folder / "metrics/audit.json").read_text())["pools"]["other"]
+    done = scratch.run("python", "-m", "exemplarcnn.stages.audit")
+    found = json.loads((scratch.folder / "metrics/audit.json").read_text())["pools"]["other"]
     assert [line.split(":")[0] for line in found["unusable"]] == ["broken.jpg", "huge.png", "tiny.png"]
     assert found["noticed"] == ["grey.png: no colour"]
     assert "notes.txt" in found["passed_over"][0]
     for name in ("broken.jpg", "huge.png", "tiny.png", "grey.png", "notes.txt"):
         assert name in done.stderr, "said while it runs"
-    whole.change(lambda values: values["seeded"]["imagenet"].update(classes=found["images"] - 3))
+    scratch.change(lambda values: values["seeded"]["imagenet"].update(classes=found["images"] - 3))
     for stage in ("seed imagenet", "colours other", "surrogate imagenet"):
-        whole.run("python", "-m", f"exemplarcnn.stages.{stage.split()[0]}", stage.split()[1])
-    used = pd.read_csv(whole.folder / "classes/imagenet.csv")
+        scratch.run("python", "-m", f"exemplarcnn.stages.{stage.split()[0]}", stage.split()[1])
+    used = pd.read_csv(scratch.folder / "classes/imagenet.csv")
     assert len(used) == found["images"] - 3
-    for name in ("grey.png", "tiny.png", "huge.png", *added):
-        (other / name).unlink()
-    assert good.exists()
-    reset(whole)
-    (whole.folder / "dvc.lock").write_text(lock)
-    whole.repro("surrogate@imagenet", "colours@other")
