@@ -304,3 +304,22 @@ def test_a_stage_that_has_not_run(here: Path) -> None:
 )
 def test_the_entry_that_differs_is_named(here: object, there: object, expected: tuple[str, object, object]) -> None:
     assert lineage._first_difference("a", here, there) == expected
+
+
+def test_many_questions_are_answered_as_each_alone_with_one_look(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvc.repo import Repo
+
+    opened: list[int] = []
+    real = Repo.__init__
+
+    def counted(self: Repo, *args: Any, **kwargs: Any) -> None:
+        opened.append(1)
+        real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Repo, "__init__", counted)
+    with lineage.Here() as folder:
+        for stage in lineage.locked():
+            assert folder.deps(stage) == folder.deps(stage)
+        assert len(opened) == 1
+        for stage in lineage.locked():
+            assert folder.deps(stage) == lineage.now(stage).deps

@@ -5,7 +5,7 @@ so a fresh clone with committed metrics knows as much about its results as the m
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,8 +172,64 @@ def params(record: Record, records: dict[str, Record]) -> dict[str, Any]:
     return {key: value for each in reversed(chain(record, records)) for key, value in each.params.items()}
 
 
-def out_of_date(stage: str, records: dict[str, Record]) -> str | None:
-    """Say why the result of a stage is not what the parameters, code and data here give; None if it is."""
+class Here:
+    """What lies in the folder now, for questions about many stages: DVC reads its files once, and hashes once.
+
+    The folder must not change meanwhile. A context manager.
+    """
+
+    def __init__(self) -> None:
+        self._opened = ExitStack()
+        self._stages: dict[str, Any] | None = None
+        self._deps: dict[str, dict[str, str]] = {}
+
+    def __enter__(self) -> "Here":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def deps(self, stage: str) -> dict[str, str]:
+        """Return the hash of everything that a stage reads, by its path.
+
+        Raises
+        ------
+        LineageError
+            As `now`.
+        """
+        if stage not in self._deps:
+            from dvc.stage.serialize import to_single_stage_lockfile
+
+            with _asked():
+                loaded = self._all()[stage]
+                loaded.save_deps()
+                self._deps[stage] = _record(stage, to_single_stage_lockfile(loaded)).deps
+        return self._deps[stage]
+
+    def _all(self) -> dict[str, Any]:
+        if self._stages is None:
+            from dvc.repo import Repo
+
+            repo = self._opened.enter_context(Repo())
+            self._stages = {each.addressing: each for each in repo.index.stages}
+        return self._stages
+
+
+def out_of_date(stage: str, records: dict[str, Record], folder: Here | None = None) -> str | None:
+    """Say why the result of a stage is not what the parameters, code and data here give; None if it is.
+
+    Parameters
+    ----------
+    stage
+        As DVC calls it, such as ``evaluate@baseline``.
+    records
+        Those of `locked`.
+    folder
+        One for all questions, if there are several.
+    """
+    if folder is None:
+        with Here() as folder:
+            return out_of_date(stage, records, folder)
     if stage not in records:
         return "it has not run"
     values = read_mapping(PARAMS)
@@ -188,19 +244,19 @@ def out_of_date(stage: str, records: dict[str, Record]) -> str | None:
             if path.startswith(CODE) and not (Path(path).exists() and md5_of(Path(path)) == md5):
                 return f"{path} has changed since {record.stage} ran"
         for producer, path in _producers(record, records):
-            if _hash(producer, record, path) != record.deps[path]:
+            if _hash(producer, record, path, folder) != record.deps[path]:
                 return f"{producer.stage} has run since {record.stage} did"
     return None
 
 
-def _hash(producer: Record, record: Record, path: str) -> str:
+def _hash(producer: Record, record: Record, path: str, here: Here) -> str:
     """Return the hash of what a stage read, as its producer has it now."""
     if path in producer.outs:
         return producer.outs[path]
     # A part of an out, or a folder of several outs: the lock has no hash of it, but what lies there can be asked.
     if Path(path).exists():
         with suppress(Exception):  # something else that the stage reads is not there
-            return now(record.stage).deps[path]
+            return here.deps(record.stage)[path]
     return record.deps[path]
 
 

@@ -380,17 +380,17 @@ def send(config: Config) -> dict[str, str]:
     StoreError
         If the store cannot be reached.
     """
-    with store.reached():
-        return _send(store.connect(), lineage.locked(), config)
+    with store.reached(), lineage.Here() as here:
+        return _send(store.connect(), lineage.locked(), config, here)
 
 
-def _send(client: Any, records: dict[str, Record], config: Config) -> dict[str, str]:
+def _send(client: Any, records: dict[str, Record], config: Config, here: lineage.Here) -> dict[str, str]:
     stages = [f"train@{name}" for name in config.trained]
     stages += [f"evaluate@{name}" for name in config.evaluated] + [f"resnet@{name}" for name in config.labelled]
     said: dict[str, str] = {}
     runs: dict[str, str] = {}
     for stage in stages:
-        said[stage] = _missing(stage, records) or ""
+        said[stage] = _missing(stage, records, here) or ""
         if said[stage]:
             continue
         tracked = _open(client, records[stage], records, config)
@@ -410,9 +410,9 @@ def send_if_possible(config: Config) -> None:
         send(config)
 
 
-def _missing(stage: str, records: dict[str, Record]) -> str | None:
+def _missing(stage: str, records: dict[str, Record], here: lineage.Here) -> str | None:
     """Say why the result of a stage cannot be sent."""
-    if reason := lineage.out_of_date(stage, records):
+    if reason := lineage.out_of_date(stage, records, here):
         return reason
     for path, md5 in records[stage].outs.items():
         if path.startswith(f"{paths.METRICS}/") and not (Path(path).exists() and md5_of(Path(path)) == md5):
