@@ -202,6 +202,7 @@ def test_how_far_merges_must_be_known() -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 1000), fraction=st.sampled_from([0.0, 0.02, 0.1, 0.4, 0.8, 1.0]))
+@pytest.mark.slow
 def test_share_of_more_points_than_are_sampled(seed: int, fraction: float) -> None:
     points = smooth(seed, 800, 12)
     Z = linkage(points)

@@ -635,6 +635,7 @@ def test_a_folder_of_images_becomes_the_second_pool(project: Path, tmp_path: Pat
     assert run(project, "dvc", "status", "data.dvc").strip() == "Data and pipelines are up to date."
 
 
+@pytest.mark.slow
 def test_a_file_in_stl10s_format_becomes_the_second_pool_and_back(project: Path, tmp_path: Path) -> None:
     given = image_set(tmp_path / "given", 4) / "unlabeled_X.bin"
     assert download.install_other(project, given) == (4, [])
@@ -697,6 +698,7 @@ def untouched(root: Path) -> bool:
     return before and run(root, "dvc", "status", "data.dvc").strip() == done and not list(root.glob(".data*"))
 
 
+@pytest.mark.slow
 def test_j_names_that_dvc_cannot_record_are_refused_before_anything_moves(project: Path, tmp_path: Path) -> None:
     before, pointer = snapshot(project / "data"), (project / "data.dvc").read_bytes()
     add_other(tmp_path / "photos", "x.png", os.fsdecode(b"caf\xe9.png"))
@@ -751,6 +753,7 @@ def test_j_whatever_dvc_refuses_the_data_are_as_they_were(
     assert untouched(project)
 
 
+@pytest.mark.slow
 def test_j_an_interruption_while_dvc_works_leaves_data_and_record(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,7 +74,7 @@ def liblinear(features: np.ndarray, labels: np.ndarray, C: float) -> LinearSVC:
 # Linear SVMs
 
 
-@pytest.mark.parametrize("width", [6, 100])
+@pytest.mark.parametrize("width", [6, pytest.param(100, marks=pytest.mark.slow)])
 def test_every_fold_is_what_liblinear_makes_of_raw_features(width: int) -> None:
     train, labels = toy(80, width, noise=3.0)
     labels[labels == 2] = 1  # one class twice as large, so that intercepts matter

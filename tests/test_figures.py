@@ -317,6 +317,7 @@ NAMES = ["$\\frac$", "US$ and A$", "猫", "🐈‍⬛", "قطة", "_x", "a\nb", 
 
 
 @pytest.mark.filterwarnings("error:Glyph")
+@pytest.mark.slow
 def test_a_class_may_have_any_name(tmp_path: Path, drawn: list[Figure]) -> None:
     """Formulas ended the stage; letters that the font lacks are boxes, without a warning each."""
     figures.confusion(tmp_path / "confusion.png", np.eye(10), NAMES, NAMES[0])

@@ -28,6 +28,7 @@ def test_purity_by_hand() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 1000), n=st.integers(2, 40))
+@pytest.mark.slow
 def test_purity_against_a_slow_count(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     names = np.array(["a", "b", "c", None], object)[rng.integers(0, 4, n)]

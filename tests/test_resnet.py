@@ -200,7 +200,8 @@ def trainer(pools: dict[str, Pool], path: Path, params: ResNet, seed: int = 0) -
     return Trainer(network, train, Labelled(pools, TABLE, CPU), params, 5, CPU, path, {"of": "mine"}, minutes=0)
 
 
-@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "bf16"])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_interrupted_training_ends_with_the_same_bits(pools: dict[str, Pool], tmp_path: Path, precision: str) -> None:
     chosen = params(precision=precision, channels_last=precision == "bf16")
     whole = trainer(pools, tmp_path / "whole", chosen)

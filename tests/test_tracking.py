@@ -552,6 +552,7 @@ def test_runs_are_nested(store: Any, pipeline: Pipeline, config: Config, parent:
     assert untouched.data.params == {"profile": "tiny"}
 
 
+@pytest.mark.slow
 def test_the_parent_gets_the_figures_even_of_cached_stages(
     store: Any, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch, parent: Any
 ) -> None:

@@ -488,6 +488,7 @@ def long_training(rate: float) -> Train:
     return train_params(epochs=400, schedule=Schedule(epochs=400, drops=()), groups=same_rates)
 
 
+@pytest.mark.slow
 def test_a_network_that_only_guesses_is_told_of_once(
     surrogate_set: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
