@@ -101,6 +101,7 @@ def change(file: str, edit: Callable[[Any], None]) -> None:
     Path(file).write_text(yaml.safe_dump(values))
 
 
+@pytest.mark.slow
 def test_what_dvc_says_now_is_what_the_lock_says_afterwards(here: Path) -> None:
     records = lineage.locked()
     for stage in ("seed@a", "train@b", "evaluate@a"):

@@ -100,6 +100,7 @@ def values() -> dict[str, Any]:
     rates = json.loads(json.dumps(made["train"]["groups"]))
     rates["conv1"]["lr"] = 1e-30
     made["trained"]["clustered"]["groups"] = rates
+    made["train"]["epochs"] = 1
     made["controls"]["kmeans"] |= {"images": 20, "centres": 8}
     made["evaluate"] |= {"C": [1.0], "k": [1]}
     made["audit_features"]["pairs"] = 5
