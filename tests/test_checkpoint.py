@@ -346,6 +346,7 @@ def test_stopped_between_two_steps_of_an_epoch(
     surrogate_set: Path, tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After each number of steps of the second epoch, the whole epoch before its validation included."""
+    handler = signal.getsignal(signal.SIGINT)  # whoever starts tests in the background has it ignored
     params = train_params()
     whole = trainer(surrogate_set, tmp_path / "whole", params, built(dropout=0.5))
     expected = whole.run()
@@ -362,7 +363,7 @@ def test_stopped_between_two_steps_of_an_epoch(
     monkeypatch.setattr(run, "step", step)
     with pytest.raises(KeyboardInterrupt):
         run.run()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     done = progress_of(tmp_path / "c")
     assert (len(done.history), done.step) == ((0, 3) if at == 0 else (1, at))
     resumed = trainer(surrogate_set, tmp_path / "c", params, built(seed=8, dropout=0.5))
