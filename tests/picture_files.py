@@ -73,9 +73,13 @@ def tiff(
     """An uncompressed TIFF of one strip; further tags as (number, type, values)."""
     channels = samples.shape[2] if samples.ndim == 3 else 1
     pixels = samples.astype(samples.dtype.newbyteorder(order)).tobytes()
-    entries = [(256, 3, [width or samples.shape[1]]), (257, 3, [len(samples)]), (258, 3, [bits] * channels)]
+    entries: list[tuple[int, int, Sequence[int]]] = [
+        (256, 3, [width or samples.shape[1]]),
+        (257, 3, [len(samples)]),
+        (258, 3, [bits] * channels),
+    ]
     entries += [(259, 3, [1]), (262, 3, [photometric]), (273, 4, [8]), (277, 3, [channels]), (278, 3, [len(samples)])]
-    entries += [(279, 4, [len(pixels)]), *([(338, 3, extra)] if extra else []), *tags]  # type: ignore[list-item]
+    entries += [(279, 4, [len(pixels)]), *([(338, 3, extra)] if extra else []), *tags]
     place = 8 + len(pixels) + len(pixels) % 2
     listed, behind = b"", b""
     for number, kind, values in sorted(entries):

@@ -9,7 +9,8 @@ from tqdm import tqdm as _tqdm
 SECONDS = 30.0
 
 
-class tqdm(_tqdm):  # type: ignore[type-arg]  # noqa: N801 - whoever reads a call knows what it is
+# Named like tqdm's own, so that whoever reads a call knows what it is (N801); generic in its type stubs alone.
+class tqdm(_tqdm):  # type: ignore[type-arg]  # noqa: N801
     """tqdm's bar. Where standard error is no terminal, which a bar could not be redrawn on: a line every 30 seconds.
 
     Work that is done sooner says nothing there; work that has said something says when it is done.

@@ -130,6 +130,7 @@ def _become(request: dict[str, Any], files: "array.array[int]") -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in ("stdin", "stdout", "stderr"):  # of this process's own: what a terminal is differs
         number = getattr(sys, f"__{name}__").fileno()
+        # Open as long as the process lives, hence no `with`.
         stream = open(number, "r" if name == "stdin" else "w", buffering=1, closefd=False)  # noqa: SIM115
         setattr(sys, name, stream)
     path = request["environment"].get("PYTHONPATH", "")
@@ -146,7 +147,7 @@ def _become(request: dict[str, Any], files: "array.array[int]") -> NoReturn:
         sys.excepthook(type(error), error, error.__traceback__)
         status, interrupted = 1, isinstance(error, KeyboardInterrupt)
     try:
-        threading._shutdown()  # type: ignore[attr-defined]
+        threading._shutdown()  # what Python calls when it ends; no public name does it
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()

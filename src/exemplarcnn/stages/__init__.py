@@ -22,17 +22,17 @@ def _said_in_a_line(kind: type[BaseException], error: BaseException, trace: Trac
         sys.__excepthook__(kind, error, trace)
 
 
-# Before anything is imported that takes time.
+# Before anything is imported that takes time, which is why imports follow (E402 is off for this file).
 sys.excepthook = _said_in_a_line
 
-import cv2  # noqa: E402
-from safetensors import SafetensorError  # noqa: E402
-from threadpoolctl import threadpool_limits  # noqa: E402
+import cv2
+from safetensors import SafetensorError
+from threadpoolctl import threadpool_limits
 
-from exemplarcnn import preflight, timings  # noqa: E402
-from exemplarcnn.config import Config, load  # noqa: E402
-from exemplarcnn.errors import FailedElsewhereError, PipelineError, reason  # noqa: E402
-from exemplarcnn.files import digest  # noqa: E402
+from exemplarcnn import preflight, timings
+from exemplarcnn.config import Config, load
+from exemplarcnn.errors import FailedElsewhereError, PipelineError, reason
+from exemplarcnn.files import digest
 
 # Without it matrix products on a GPU differ in last bits from run to run; read when a GPU is first used.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
