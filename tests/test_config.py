@@ -551,7 +551,7 @@ def test_load_reads_what_was_written(values: dict[str, Any], tmp_path: Path) -> 
         (None, "params.yaml: not found; 'exemplarcnn profile sample' writes it"),
         ("", "params.yaml: expected a mapping, it is empty; mend it, or let `exemplarcnn profile NAME` write it anew"),
         ("- 1\n", "params.yaml: expected a mapping, found list"),
-        ("a: [1\n", "params.yaml: not valid YAML: expected ',' or ']', but got '<stream end>', line 2; mend it"),
+        ("a: [1\n", "params.yaml: not valid YAML: did not find expected ',' or ']', line 2; mend it"),
         ("a: \0\n", "params.yaml: not valid YAML: "),
         ("title: Zürich\n".encode("latin-1"), "params.yaml: byte 9 is not UTF-8; mend it"),
         ("<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> x\n", "params.yaml: git left a conflict in it, at line 1; take"),

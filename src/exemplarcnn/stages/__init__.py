@@ -104,7 +104,8 @@ def use_threads(threads: int) -> None:
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(threads)
         # Some gradients have no deterministic form on a GPU: there a warning, and the training goes on.
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # As use_deterministic_algorithms(True, warn_only=True), which would import torch's compiler for a second.
+        torch.set_deterministic_debug_mode("warn")
         torch.backends.cudnn.allow_tf32 = False
     threadpool_limits(threads)
     cv2.setNumThreads(1)
