@@ -76,6 +76,21 @@ def picture(axes: Axes) -> np.ndarray:
     return np.asarray(image.get_array())
 
 
+def sheet(figure: Figure) -> list[tuple[str, int]]:
+    """Caption and grey value of the images on a sheet, line by line; a caption stands right above its image."""
+    (axes,) = figure.get_axes()
+    captions = {round(sum(text.get_position()), 6): text for text in axes.texts}
+    found = []
+    for image in axes.get_images():
+        left, right, bottom, upper = image.get_extent()
+        assert (right - left) / (bottom - upper) == pytest.approx(
+            image.get_array().shape[1] / image.get_array().shape[0]
+        )
+        text = captions.get(round((left + right) / 2 + upper - 0.04, 6))
+        found.append((upper, left, text.get_text() if text else "", int(image.get_array()[0, 0, 0])))
+    return [(caption, grey) for _, _, caption, grey in sorted(found)]
+
+
 def tiles(axes: Axes) -> list[list[int]]:
     """Grey values in a mosaic, one list a row; white is no image."""
     canvas = picture(axes)
@@ -142,17 +157,21 @@ def test_the_same_bytes_twice(surrogate_set: Path, tmp_path: Path, name: str) ->
 
 def test_patches_stand_beside_their_image(surrogate_set: Path, tmp_path: Path, drawn: list[Figure]) -> None:
     figures.patches(tmp_path / "p.png", POOL, TABLE, surrogate_set, rows=3, columns=2)
-    axes = drawn[0].get_axes()
-    assert [int(picture(one)[0, 0, 0]) for one in axes] == [30, 100, 102, 3, 103, 105, 5, 106, 108]
-    crosses = [[tuple(np.ravel(line.get_xydata())) for line in one.get_lines()] for one in axes]
+    assert [grey for _, grey in sheet(drawn[0])] == [30, 100, 102, 3, 103, 105, 5, 106, 108]
+    (axes,) = drawn[0].get_axes()
+    extents = [image.get_extent() for image in axes.get_images() if image.get_array().shape == (96, 96, 3)]
+    crosses = []
+    for line, number in zip(axes.get_lines(), [0, 0, 1, 2], strict=True):
+        left, right, _, upper = sorted(extents, key=lambda extent: extent[3])[number]
+        pixel = (right - left) / 96
+        crosses.append(tuple(((np.ravel(line.get_xydata()) - [left, upper]) / pixel - 0.5).round(6)))
     # x is the column, y the row; the first image has two anchors.
-    assert crosses == [[(60, 30), (51, 50)], [], [], [(6, 3)], [], [], [(10, 5)], [], []]
+    assert crosses == [(60, 30), (51, 50), (6, 3), (10, 5)]
 
 
 def test_fewer_classes_and_patches_than_room(surrogate_set: Path, tmp_path: Path, drawn: list[Figure]) -> None:
     figures.patches(tmp_path / "p.png", POOL, TABLE, surrogate_set)
-    filled = [axes for axes in drawn[0].get_axes() if axes.get_images()]
-    assert len(filled) == 5 * (1 + 3)
+    assert len(sheet(drawn[0])) == 5 * (1 + 3)
 
 
 def test_largest_and_tightest_clusters_and_singles(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -247,13 +266,11 @@ def test_a_failing_save_keeps_the_old_picture(tmp_path: Path, monkeypatch: pytes
 def test_mistakes_show_the_image_its_class_and_the_one_predicted(tmp_path: Path, drawn: list[Figure]) -> None:
     figures.mistakes(tmp_path / "a.png", POOL, MISTAKES, LABELS, ["cat", "dog", "owl"], columns=2)
     (figure,) = drawn
-    shown = [axes for axes in figure.get_axes() if axes.get_images()]
-    assert [axes.get_title() for axes in shown] == [
-        "dog, not owl\nimage 40, by 3.2",
-        "dog, not cat\nimage 7, by 1.5",
-        "cat, not owl\nimage 9, by 0.5",
+    assert sheet(figure) == [
+        ("dog, not owl\nimage 40, by 3.2", 40),
+        ("dog, not cat\nimage 7, by 1.5", 7),
+        ("cat, not owl\nimage 9, by 0.5", 9),
     ]
-    assert [int(picture(axes)[0, 0, 0]) for axes in shown] == [40, 7, 9]
 
 
 def test_no_mistakes_are_no_error(tmp_path: Path) -> None:
@@ -286,14 +303,26 @@ def test_a_gallery_has_its_images_and_captions(tmp_path: Path, drawn: list[Figur
     rows = [[(POOL[3], "three"), (POOL[4], "four")], [(POOL[5], "five")]]
     figures.gallery(tmp_path / "g.png", "Some", rows)
     (figure,) = drawn
-    shown = {axes.get_title(): int(picture(axes)[0, 0, 0]) for axes in figure.axes if axes.get_images()}
-    assert shown == {"three": 3, "four": 4, "five": 5}
-    assert figure.get_suptitle() == "Some"
+    assert sheet(figure) == [("three", 3), ("four", 4), ("five", 5)]
+    assert figure.axes[0].get_title() == "Some"
+
+
+def test_images_of_any_shape_keep_it_in_their_place(tmp_path: Path, drawn: list[Figure]) -> None:
+    wide, high = np.zeros((20, 40, 3), np.uint8), np.zeros((40, 10, 3), np.uint8)
+    figures.gallery(tmp_path / "g.png", "Some", [[(wide, "wide"), (high, "high")]])
+    (axes,) = drawn[0].axes
+    (left, right, bottom, upper), (other_left, other_right, other_bottom, other_upper) = (
+        image.get_extent() for image in axes.get_images()
+    )
+    assert right - left == pytest.approx(2 * (bottom - upper))
+    assert other_bottom - other_upper == pytest.approx(4 * (other_right - other_left))
+    assert (right - left, bottom) == pytest.approx((other_bottom - other_upper, other_bottom))
+    assert right < other_left
 
 
 def test_an_empty_gallery_says_so(tmp_path: Path, drawn: list[Figure]) -> None:
     figures.gallery(tmp_path / "g.png", "Some", [])
-    assert drawn[0].get_suptitle() == "Some: none"
+    assert drawn[0].axes[0].get_title() == "Some: none"
     assert (tmp_path / "g.png").exists()
 
 
@@ -301,7 +330,7 @@ def test_neighbours_are_the_nearest_by_each_network(tmp_path: Path, drawn: list[
     features = {"one": FEATURES, "two": FEATURES[::-1].copy()}
     figures.neighbours(tmp_path / "n.png", POOL, features, [7, 30], nearest=3)
     (figure,) = drawn
-    shown = [int(picture(axes)[0, 0, 0]) for axes in figure.axes]
+    shown = [grey for _, grey in sheet(figure)]
     expected = []
     for query in (7, 30):
         expected.append(query)
@@ -326,7 +355,7 @@ def test_a_class_may_have_any_name(tmp_path: Path, drawn: list[Figure]) -> None:
     assert [len(label) for label in labels[7:]] == [figures.ON_AN_AXIS, 0, 6]
     assert drawn[0].axes[0].get_title() == "$\\frac$: percent of each class, mean of the folds"
     figures.mistakes(tmp_path / "mistakes.png", POOL, [(i, (i + 1) % 10, 1.5) for i in range(10)], np.arange(60), NAMES)
-    assert drawn[1].axes[0].get_title() == "$\\frac$, not US$ and A$\nimage 0, by 1.5"
+    assert sheet(drawn[1])[0][0] == "$\\frac$, not US$ and A$\nimage 0, by 1.5"
     figures.neighbours(tmp_path / "neighbours.png", POOL, dict.fromkeys(NAMES, FEATURES), [1, 5], 5)
     entry = {"accuracy_mean": 50.0, "fold_accuracies": [50.0], "paper": None}
     rows = [{"title": name} | entry for name in NAMES]
@@ -342,8 +371,7 @@ def test_of_few_images_each_has_the_others_as_neighbours(tmp_path: Path, drawn: 
             return 3
 
     figures.neighbours(tmp_path / "neighbours.png", Few(), {"a": FEATURES[:3]}, [1], 5)
-    shown = [axes for axes in drawn[0].axes if axes.get_images()]
-    assert len(shown) == 3, "the image and two others, not itself at an infinite distance"
+    assert len(sheet(drawn[0])) == 3, "the image and two others, not itself at an infinite distance"
 
 
 def test_distances_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

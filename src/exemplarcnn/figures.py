@@ -11,7 +11,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib import font_manager
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
@@ -41,6 +40,7 @@ matplotlib.rcParams["font.family"] = ["DejaVu Sans", *(name for name in FALLBACK
 # Letters of a name that there is room for.
 IN_A_TILE, ON_AN_AXIS, IN_A_TITLE = 10, 30, 60
 TILES = 8  # images in a line of a gallery
+GAP = 0.15  # inches between them
 ROWS = 4096  # of features that are held at a time
 Tile = tuple[NDArray[np.uint8], str]
 Item = TypeVar("Item")
@@ -61,10 +61,38 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(partial, dpi=110, bbox_inches="tight", metadata={"Software": None})
 
 
-def _tile(axes: Axes, image: NDArray[np.uint8], title: str = "") -> None:
-    axes.imshow(image)
-    axes.set_title(title, fontsize=7)
-    axes.set_axis_off()
+class _Sheet:
+    """Images in rows and columns with a caption above each.
+
+    On one pair of axes, whose coordinates are inches from the upper left: with a pair for each image matplotlib takes
+    seconds.
+    """
+
+    def __init__(self, rows: int, columns: int, side: float, line: float, top: float = 0.3):
+        self.side, self.line, self.top = side, line, top
+        width, height = columns * (side + GAP) - GAP, top + rows * (side + line)
+        self.figure = Figure(figsize=(width, height))
+        self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+        self.axes.set_axis_off()
+
+    def tile(self, row: int, column: int, image: NDArray[np.uint8], caption: str = "") -> tuple[float, float, float]:
+        """Draw an image; its left edge, its upper edge and the side of its pixels."""
+        height, width = image.shape[:2]
+        pixel = self.side / max(height, width)
+        left = column * (self.side + GAP) + (self.side - width * pixel) / 2
+        bottom = self.top + (row + 1) * (self.side + self.line)
+        upper = bottom - height * pixel
+        self.axes.imshow(image, extent=(left, left + width * pixel, bottom, upper), aspect="auto")
+        if caption:
+            middle = left + width * pixel / 2
+            self.axes.text(middle, upper - 0.04, caption, fontsize=7, ha="center", va="bottom", linespacing=1)
+        return left, upper, pixel
+
+    def save(self, path: Path, title: str = "") -> None:
+        """Write the picture, with a title in the middle above."""
+        if title:
+            self.axes.set_title(title, fontsize=10, y=1, pad=-self.top * 72 / 2)
+        _save(self.figure, path)
 
 
 def patches(path: Path, pool: Pool, table: pd.DataFrame, surrogate_set: Path, rows: int = 6, columns: int = 12) -> None:
@@ -77,20 +105,17 @@ def patches(path: Path, pool: Pool, table: pd.DataFrame, surrogate_set: Path, ro
     labels, drawn = (read_array(surrogate_set / f"{name}{kind}.npy") for kind in ("_y", ""))
     anchors = read_table(surrogate_set / "anchors.csv", integers=["image_id", "row", "column"]).set_index("image_id")
     rows = min(rows, int(labels.max()) + 1)
-    figure = Figure(figsize=(columns + 1, rows + 0.5))
-    grid = figure.subplots(rows, columns + 1, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
+    sheet = _Sheet(rows, columns + 1, side=0.8, line=0.2)
     for class_id in range(rows):
         image = int(table["image_id"].to_numpy()[table["class_id"] == class_id][0])
-        _tile(grid[class_id, 0], pool[image], f"image {image}")
+        left, upper, pixel = sheet.tile(class_id, 0, pool[image], f"image {image}")
         for row, column in anchors.loc[[image], ["row", "column"]].to_numpy():
-            grid[class_id, 0].plot(column, row, "+", color="red", markersize=9)
+            at = left + (column + 0.5) * pixel, upper + (row + 0.5) * pixel
+            sheet.axes.plot(*at, "+", color="red", markersize=9)
         start, stop = np.searchsorted(labels, [class_id, class_id + 1])
         for column, place in enumerate(np.linspace(start, stop - 1, min(columns, stop - start)).round().astype(int)):
-            _tile(grid[class_id, column + 1], drawn[place])
-    figure.suptitle("Surrogate classes: an image with its anchor, and patches of its class", fontsize=10)
-    _save(figure, path)
+            sheet.tile(class_id, column + 1, drawn[place])
+    sheet.save(path, "Surrogate classes: an image with its anchor, and patches of its class")
 
 
 def spread(items: list[Item], most: int) -> list[Item]:
@@ -110,16 +135,11 @@ def lines(blocks: list[list[Tile]]) -> list[list[Tile]]:
 
 def gallery(path: Path, title: str, rows: list[list[Tile]], columns: int = TILES) -> None:
     """Draw rows of images, each with a line below it; where there are none, say so."""
-    count = max(1, len(rows))
-    figure = Figure(figsize=(1.25 * columns, 1.5 * count + 0.5), layout="constrained")
-    grid = figure.subplots(count, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for line, row in zip(grid, rows, strict=False):
-        for axes, (image, caption) in zip(line, row, strict=False):
-            _tile(axes, image, caption)
-    figure.suptitle(title if rows else f"{title}: none", fontsize=10)
-    _save(figure, path)
+    sheet = _Sheet(len(rows), columns, side=1.1, line=0.3)
+    for row, tiles in enumerate(rows):
+        for column, (image, caption) in enumerate(tiles):
+            sheet.tile(row, column, image, caption)
+    sheet.save(path, title if rows else f"{title}: none")
 
 
 def neighbours(
@@ -137,19 +157,18 @@ def neighbours(
         The images, a line each, and how many neighbours each has.
     """
     columns = 1 + len(features) * nearest
-    figure = Figure(figsize=(1.1 * columns, 1.2 * len(queries) + 0.7))
-    grid = figure.subplots(len(queries), columns, squeeze=False)
-    for line, query in zip(grid, queries, strict=True):
-        _tile(line[0], pool[query], f"image {query}")
+    sheet = _Sheet(len(queries), columns, side=0.85, line=0.2)
+    for line, query in enumerate(queries):
+        sheet.tile(line, 0, pool[query], f"image {query}")
         for block, found in enumerate(features.values()):
             distances = _distances(found, query)
             distances[query] = np.inf
             for rank, image in enumerate(np.argsort(distances, kind="stable")[: min(nearest, len(pool) - 1)]):
-                _tile(line[1 + block * nearest + rank], pool[int(image)], f"{distances[image]:.2f}")
+                sheet.tile(line, 1 + block * nearest + rank, pool[int(image)], f"{distances[image]:.2f}")
     for block, title in enumerate(features):
-        axes, shown = grid[0, 1 + block * nearest], plain(title, IN_A_TITLE)
-        axes.text(0, 1.45, f"nearest in {shown}", transform=axes.transAxes, fontsize=10)
-    _save(figure, path)
+        left = (1 + block * nearest) * (sheet.side + GAP)
+        sheet.axes.text(left, sheet.top / 2, f"nearest in {plain(title, IN_A_TITLE)}", fontsize=10)
+    sheet.save(path)
 
 
 def _distances(features: NDArray[np.float32], query: int) -> NDArray[np.float64]:
@@ -199,7 +218,8 @@ def clusters(
     for axes, (name, block) in zip(
         figure.subplots(1, len(shown), width_ratios=widths, squeeze=False)[0], shown.items(), strict=True
     ):
-        _tile(axes, _mosaic(pool, block, rows, max(map(len, block))))
+        axes.imshow(_mosaic(pool, block, rows, max(map(len, block))))
+        axes.set_axis_off()
         axes.set_title(name, fontsize=9)
     _save(figure, path)
 
@@ -253,16 +273,12 @@ def mistakes(
     columns: int = 8,
 ) -> None:
     """Draw test images that the classifiers are surest and wrong about; see `evaluation.confident_mistakes`."""
-    rows = max(1, -(-len(found) // columns))
-    figure = Figure(figsize=(1.35 * columns, 1.6 * rows + 0.4))
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
+    sheet = _Sheet(-(-len(found) // columns), columns, side=1.15, line=0.3)
     shown = [plain(name, IN_A_TILE) for name in names]
-    for axes, (image, predicted, margin) in zip(grid.flat, found, strict=False):
-        _tile(axes, pool[image], f"{shown[labels[image]]}, not {shown[predicted]}\nimage {image}, by {margin:.1f}")
-    figure.suptitle("Most confident mistakes: the true class, and the one that scores highest", fontsize=10)
-    _save(figure, path)
+    for place, (image, predicted, margin) in enumerate(found):
+        caption = f"{shown[labels[image]]}, not {shown[predicted]}\nimage {image}, by {margin:.1f}"
+        sheet.tile(*divmod(place, columns), pool[image], caption)
+    sheet.save(path, "Most confident mistakes: the true class, and the one that scores highest")
 
 
 def results(path: Path, gathered: dict[str, Any]) -> None:
