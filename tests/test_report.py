@@ -332,6 +332,18 @@ def test_every_class_has_its_accuracy(results: dict[str, Any]) -> None:
     assert "| cat | 100.0 | 80.0 | 90.0 |" in markdown(results)
 
 
+def test_of_many_classes_the_worst_and_the_best_are_listed(results: dict[str, Any]) -> None:
+    assert report.describe_classes(results) == ""
+    many = json.loads(json.dumps(results))
+    for place, row in enumerate(many["rows"]):
+        row["class_accuracies"] = {f"c{number}": float((number * 37 + place) % 50) for number in range(50)}
+    by_mean = sorted(range(50), key=lambda number: sum((number * 37 + place) % 50 for place in range(3)))
+    assert by_class(many)["Class"].tolist() == [f"c{number}" for number in by_mean[:10] + by_mean[-10:]]
+    text = markdown(many).partition("## Class by class\n\n")[2].partition("\n## ")[0]
+    assert text.startswith("Of 50 classes the 10 that are told worst and the 10 that are told best")
+    assert text.count("| c") == 20
+
+
 def test_pictures_and_groupings_are_linked(results: dict[str, Any]) -> None:
     text = markdown(results)
     for link in (

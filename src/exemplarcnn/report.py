@@ -16,6 +16,7 @@ NOT_TESTED = (
     "--model VARIANT` gives the features of any images."
 )
 SHORT = 6  # rows of a table whose differences are all written out
+CLASSES = 20  # lines of the table of classes
 
 
 def gather(
@@ -194,11 +195,26 @@ def _spread(figures: dict[str, Any]) -> str:
 
 
 def by_class(results: dict[str, Any]) -> pd.DataFrame:
-    """Return the accuracy of each class, in percent, a column a variant."""
+    """Return the accuracy of each class, in percent, a column a variant; see `describe_classes` for many classes."""
     rows = results["rows"]
-    names = rows[0]["class_accuracies"] if rows else {}
+    names = list(rows[0]["class_accuracies"]) if rows else []
+    if len(names) > CLASSES:
+        ranked = sorted(names, key=lambda name: sum(row["class_accuracies"][name] for row in rows))
+        names = ranked[: CLASSES // 2] + ranked[-CLASSES // 2 :]
     lines = [[name, *(f"{row['class_accuracies'][name]:.1f}" for row in rows)] for name in names]
     return pd.DataFrame(lines, columns=["Class", *(row["title"] for row in rows)])
+
+
+def describe_classes(results: dict[str, Any]) -> str:
+    """Say which classes the table of classes has; nothing where it has all."""
+    classes = len(results["rows"][0]["class_accuracies"]) if results["rows"] else 0
+    if classes <= CLASSES:
+        return ""
+    half = CLASSES // 2
+    return (
+        f"Of {classes} classes the {half} that are told worst and the {half} that are told best, by the mean of the "
+        "rows; `results.json` has all."
+    )
 
 
 def _number(value: int | None) -> str:
@@ -313,6 +329,7 @@ def _tested(results: dict[str, Any]) -> list[str]:
         "and serves comparison with published figures alone. The other columns are the further protocols of "
         "`evaluate.protocols`, where C and k are chosen inside the training labels as above.",
         "## Class by class",
+        *filter(None, [describe_classes(results)]),
         _table(by_class(results)),
     ]
 

@@ -31,11 +31,13 @@ def run(name: str, config: Config) -> None:
     write_json(paths.label_statistics(name), summary)
     pools = {pool: images.open_pool(paths.DATA, pool) for pool in table["pool"].unique()}
     rows = []
-    for label, title in enumerate(names):
+    chosen = figures.spread(list(enumerate(names)), figures.CLASSES)
+    for label, title in chosen:
         mine = table[table["label"] == label].sort_values("margin", ascending=False, kind="stable")
         some = figures.spread(list(mine[["pool", "image_id", "margin"]].itertuples(index=False)), SHOWN)
         rows.append([(pools[pool][image], _caption(title, image, margin)) for pool, image, margin in some])
-    figures.gallery(paths.labels_picture(name), "Images by label, from the surest to the least sure", rows)
+    which = "" if len(chosen) == len(names) else f", {len(chosen)} of {len(names)} classes"
+    figures.gallery(paths.labels_picture(name), f"Images by label, from the surest to the least sure{which}", rows)
 
 
 def _caption(title: str, image: int, margin: float) -> str:
