@@ -217,6 +217,24 @@ def test_every_pair_is_compared_once(results: dict[str, Any], config: Config, pa
         assert entry["folds"] == pytest.approx(list(100 * (one.mean(axis=1) - two.mean(axis=1))))
 
 
+def test_an_interval_that_ends_at_zero_is_not_above_it() -> None:
+    """Of ten folds one row is right in some more, of one image, and in fewer, of another: nothing is gained."""
+    values = compose(CONF, "tiny") | {"labelled": {}}
+    values["evaluated"] = {name: {"title": name, "paper": None} for name in ("raw_pixels", "baseline")}
+    values["neighbours"]["of"] = ["baseline"]
+    labels = np.zeros(12, np.int64)
+    right = {name: np.zeros((10, 12), bool) for name in values["evaluated"]}
+    # 0.9 - 0.8 is 0.09999999999999998, and 0.3 - 0.2 another tenth.
+    for image, (mine, other) in enumerate([(9, 8), (2, 3), (3, 2), (7, 8), (6, 5), (1, 2)] * 2):
+        right["baseline"][:mine, image] = right["raw_pixels"][:other, image] = True
+    predictions = {name: (~found).astype(np.uint8) for name, found in right.items()}
+    gains = gain(*(correct(predictions[name], labels) for name in ("baseline", "raw_pixels")))
+    assert gains.mean() != 0, "or this test is of no use"
+    (entry,) = report._differences(Config.model_validate(values), predictions, labels)
+    assert entry["difference"] == 0
+    assert all(entry[end] == round(entry[end], 9) for end in ("low", "high"))
+
+
 # results.md
 
 

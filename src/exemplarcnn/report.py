@@ -16,6 +16,7 @@ NOT_TESTED = (
     "--model VARIANT` gives the features of any images."
 )
 SHORT = 6  # rows of a table whose differences are all written out
+DECIMALS = 9  # of percentage points: sums of shares are not exact
 CLASSES = 20  # lines of the table of classes
 
 
@@ -122,13 +123,14 @@ def _differences(
     if not pairs:
         return []
     gains = np.stack([gain(right[name], right[other]) for name, other in pairs])
-    low, high = bootstrap(gains, config.seed)
+    # Sums that cancel leave some 1e-15, and an interval that ends at zero would be above it.
+    means, low, high = (each.round(DECIMALS) for each in (gains.mean(axis=1), *bootstrap(gains, config.seed)))
     result = []
     for place, (name, other) in enumerate(pairs):
         # A network that is trained and tested once has no folds to compare.
         same = len(right[name]) == len(right[other]) > 1
         folds = 100 * (right[name].mean(axis=1) - right[other].mean(axis=1)) if same else np.empty(0)
-        entry = {"variant": name, "against": other, "difference": float(gains[place].mean())}
+        entry = {"variant": name, "against": other, "difference": float(means[place])}
         entry |= {"low": float(low[place]), "high": float(high[place]), "folds": folds.tolist()}
         result.append(entry)
     return result

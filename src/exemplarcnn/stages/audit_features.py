@@ -6,7 +6,7 @@ import pandas as pd
 from exemplarcnn import audit, figures, images, models, outliers, paths, stages
 from exemplarcnn.config import Config
 from exemplarcnn.features import eval_features
-from exemplarcnn.files import read_array, whole_folder, write_json, write_table
+from exemplarcnn.files import read_array, rounded, whole_folder, write_json, write_table
 from exemplarcnn.images import Pool
 from exemplarcnn.text import plain
 
@@ -39,7 +39,7 @@ def run(_: str, config: Config) -> None:
         "out_of_distribution": scores if scores is None else outliers.marks(scores, paths.TRUTH),
         "near_duplicates": outliers.agreement(pairs, known),
     }
-    write_json(paths.OUTLIERS_JSON, summary)
+    write_json(paths.OUTLIERS_JSON, rounded(summary))
     _galleries(pool, scores, pairs)
 
 

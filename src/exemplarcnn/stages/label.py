@@ -6,7 +6,7 @@ import pandas as pd
 from exemplarcnn import audit, figures, images, labelling, models, paths, stages
 from exemplarcnn.config import Config, Labelled
 from exemplarcnn.features import eval_features
-from exemplarcnn.files import write_json, write_table
+from exemplarcnn.files import rounded, write_json, write_table
 from exemplarcnn.text import plain
 
 # Images of each class in the picture.
@@ -28,7 +28,7 @@ def run(name: str, config: Config) -> None:
     counts = table["label"].value_counts().sort_index()
     by_class = {names[int(label)]: int(count) for label, count in zip(counts.index, counts, strict=True)}
     summary = {"method": params.method, "labelled": len(table), "by_class": by_class, "judged": judged}
-    write_json(paths.label_statistics(name), summary)
+    write_json(paths.label_statistics(name), rounded(summary))
     pools = {pool: images.open_pool(paths.DATA, pool) for pool in table["pool"].unique()}
     rows = []
     chosen = figures.spread(list(enumerate(names)), figures.CLASSES)
