@@ -72,7 +72,15 @@ AUDIT = {
 }
 OUTLIERS = {
     "of": "baseline",
-    "out_of_distribution": {"images": 45, "auroc": 0.81234},
+    "counted": {
+        "threshold": 0.41,
+        "inside": 8000,
+        "inside_above": 400,
+        "images": 1234,
+        "share": 0.1234,
+        "expected": {"mean": 500.6, "low": 450, "high": 560},
+    },
+    "out_of_distribution": {"images": 45, "auroc": 0.81234, "precision": 0.5, "recall": 0.375},
     "near_duplicates": {"closest_pairs": 200, "known_among_them": 41, "known": 45},
 }
 
@@ -432,7 +440,13 @@ def test_what_the_audit_found(results: dict[str, Any]) -> None:
     assert lines[2] == "| unlabeled | 1,540 | 45 | 1 | 2 | 44 | 3 | 0 |"
     assert lines[3] == "| other | 7 | 0 | 0 | 0 | 0 | 0 | 1 |"
     assert "borders: precision 1.000, recall 0.978 of 45; duplicates: precision –, recall 0.000 of 45." in text
-    assert "the 45 images of none of them with an area under the ROC curve of 0.812 (features of `baseline`)" in text
+    assert (
+        "1,234 unlabelled images (12.3 %) are farther from every labelled class than all but 400 of the 8,000 test "
+        "images (5.0 % false alarms); were all of the classes, 501 would be, and 95 % of the time 450 to 560 (features "
+        "of `baseline`)."
+    ) in text
+    assert "the 45 images of none of them with an area under the ROC curve of 0.812; those counted have" in text
+    assert "have precision 0.500, recall 0.375." in text
     assert "Of the 200 pairs closest in the features of `baseline`, 41 are among the 45 pairs" in text
     assert "[black borders in other](audit/borders-other.png)" in text
 
@@ -442,6 +456,7 @@ def test_where_nothing_is_known_of_the_images(results: dict[str, Any]) -> None:
     text = markdown(unknown)
     assert "precision" not in text
     assert "ROC" not in text
+    assert "1,234 unlabelled images (12.3 %) are farther" in text
 
 
 def test_of_images_that_are_not_the_papers_its_figures_are_not_shown(results: dict[str, Any]) -> None:
@@ -468,7 +483,7 @@ def test_without_labels_there_are_features_and_clusters_and_it_says_so() -> None
     data = summary()
     data.update(dataset="photos", train=0, test=0, unlabeled=50, fold_sizes=[], class_names=[])
     sets = {name: {"classes": 20, "images": 50, "train_patches": 100} for name in config.trained}
-    outliers = OUTLIERS | {"out_of_distribution": None}
+    outliers = OUTLIERS | {"out_of_distribution": None, "counted": None}
     found: tuple[Any, ...] = ({}, {}, np.empty(0, np.int64), {"clustered": GROUPING}, sets, dict.fromkeys(sets, 0.5))
     unlabelled = gather(config, data, "abc.dir", *found, AUDIT, outliers, {})
     assert unlabelled["rows"] == unlabelled["differences"] == []

@@ -227,6 +227,16 @@ def test_groups_are_made_of_the_features_they_name(project: Path, config: Config
     assert np.load(paths.cluster_features("baseline")).shape[0] == 42
 
 
+def test_images_too_far_from_the_classes_are_counted(project: Path, config: Config) -> None:
+    found = json.loads(paths.OUTLIERS_JSON.read_text())
+    counted = found["counted"]
+    assert (counted["inside"], counted["inside_above"]) == (30, 1), "the test images, and 5 % of them"
+    scores = pd.read_csv(paths.OUTLIERS / "images.csv")["score"]
+    assert counted["images"] == (scores > counted["threshold"]).sum()
+    assert counted["share"] == pytest.approx(counted["images"] / 42, rel=1e-5)
+    assert f"{counted['images']} unlabelled images (" in paths.RESULTS_MD.read_text()
+
+
 def test_labels_are_the_folds_or_the_classifiers(project: Path) -> None:
     given, guessed = (pd.read_csv(paths.labels(name)) for name in ("supervised", "semi_supervised"))
     fold = images.read_folds(paths.FOLDS, 60)[0]

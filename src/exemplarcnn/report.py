@@ -367,10 +367,20 @@ def describe_audit(results: dict[str, Any]) -> list[str]:
         )
         lines.append(f"Against what is known of the unlabelled images: {found}.")
     outliers = results["outliers"]
+    if (counted := outliers["counted"]) is not None:
+        expected = counted["expected"]
+        lines.append(
+            f"{_number(counted['images'])} unlabelled images ({100 * counted['share']:.1f} %) are farther from every "
+            f"labelled class than all but {_number(counted['inside_above'])} of the {_number(counted['inside'])} test "
+            f"images ({100 * counted['inside_above'] / counted['inside']:.1f} % false alarms); were all of the "
+            f"classes, {expected['mean']:,.0f} would be, and 95 % of the time {_number(expected['low'])} to "
+            f"{_number(expected['high'])} (features of `{outliers['of']}`)."
+        )
     if (known := outliers["out_of_distribution"]) is not None:
         lines.append(
             f"Distance from the labelled classes tells the {known['images']} images of none of them with an area under "
-            f"the ROC curve of {known['auroc']:.3f} (features of `{outliers['of']}`)."
+            f"the ROC curve of {known['auroc']:.3f}; those counted have precision {_share(known['precision'])}, recall "
+            f"{_share(known['recall'])}."
         )
     near = outliers["near_duplicates"]
     lines.append(
