@@ -165,6 +165,7 @@ def test_what_every_comparison_needs_is_there(results: dict[str, Any]) -> None:
         "name": "sample",
         "hash": "abc.dir",
         "folds_official": False,
+        "fold_sizes": [30] * 10,
         "unlabeled": 1_540,
         "train": 300,
         "test": 40,
@@ -283,10 +284,10 @@ def test_the_frame_is_the_table(results: dict[str, Any]) -> None:
 def test_the_data_set_is_named_with_its_hash_and_folds(results: dict[str, Any]) -> None:
     sentence = describe_dataset(results)
     assert sentence in markdown(results)
-    for part in ("sample", "abc.dir", "1,540", "300", "40", "not the official", "tiny"):
+    for part in ("sample", "abc.dir", "1,540", "300", "40", "10 folds of 30 labels, not the official", "tiny"):
         assert part in sentence
     official = results | {"dataset": results["dataset"] | {"folds_official": True}}
-    assert "the official folds" in describe_dataset(official)
+    assert "10 folds of 30 labels, the official ones. Profile" in describe_dataset(official)
     assert "not the official" not in describe_dataset(official)
 
 
@@ -546,8 +547,10 @@ def test_what_is_known_of_pseudo_labels(with_resnet: dict[str, Any]) -> None:
 
 def test_published_figures_stand_apart_by_protocol(results: dict[str, Any]) -> None:
     assert "## Learning from labels" not in markdown(results)
-    text = markdown(results).partition("## Others\n\n")[2].partition("\n## ")[0]
-    folds, _, everything = text.partition("All 5,000 labels:")
+    stl10 = results | {"dataset": results["dataset"] | {"fold_sizes": [1_000] * 10, "train": 5_000}}
+    assert list(report.published(stl10)) == ["STL-10, 10 folds of 1,000 labels:", "STL-10, all 5,000 labels:"]
+    text = markdown(stl10).partition("## Others\n\n")[2].partition("\n## ")[0]
+    folds, _, everything = text.partition("STL-10, all 5,000 labels:")
     assert "| ExemplarCNN | 74.20 ± 0.40 | Dosovitskiy et al. 2016 |" in folds
     assert "| Cutout | 87.26 | DeVries and Taylor 2017 |" in everything
     ours = next(row for row in results["rows"] if row["variant"] == "baseline")
@@ -555,6 +558,24 @@ def test_published_figures_stand_apart_by_protocol(results: dict[str, Any]) -> N
     assert f"| ExemplarCNN | {ours['accuracy_mean']:.2f} ± {ours['accuracy_std']:.2f} | {mark}" in folds
     assert f"| ExemplarCNN | 71.23 | {mark}" in everything
     assert "Raw pixels" not in text
+
+
+def test_figures_from_other_numbers_of_labels_have_a_table_of_their_own(results: dict[str, Any]) -> None:
+    """The sample's, from 100 and 300 labels, stood under "1,000 labels" and "All 5,000 labels"."""
+    tables = report.published(results)
+    of_run = {what: [source.startswith("this run") for source in table["Source"]] for what, table in tables.items()}
+    assert {what: set(found) for what, found in of_run.items()} == {
+        "STL-10, 10 folds of 1,000 labels:": {False},
+        "This run, 10 folds of 30 labels, where STL-10 has 10 folds of 1,000 labels:": {True},
+        "STL-10, all 5,000 labels:": {False},
+        "This run, all 300 labels, where STL-10 has all 5,000 labels:": {True},
+    }
+    assert all(what in markdown(results) for what in tables)
+    # Folds may be STL-10's where the number of all labels is not.
+    folds = results | {"dataset": results["dataset"] | {"fold_sizes": [1_000] * 10}}
+    assert len(report.published(folds)) == 3
+    uneven = results | {"dataset": results["dataset"] | {"fold_sizes": [29, *[30] * 9]}}
+    assert any("This run, 10 folds of 29 to 30 labels," in what for what in report.published(uneven))
 
 
 def test_names_are_text_in_markdown(results: dict[str, Any]) -> None:

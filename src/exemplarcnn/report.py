@@ -15,6 +15,8 @@ NOT_TESTED = (
     "The images have no labels, so that nothing was tested: here are features and clusters. `exemplarcnn embed FOLDER "
     "--model VARIANT` gives the features of any images."
 )
+# What classifiers are trained on where others report figures of STL-10.
+STL10 = {"folds": "10 folds of 1,000 labels", "all": "all 5,000 labels"}
 SHORT = 6  # rows of a table whose differences are all written out
 DECIMALS = 9  # of percentage points: sums of shares are not exact
 CLASSES = 20  # lines of the table of classes
@@ -89,6 +91,7 @@ def gather(
             **side_entry(data["side"]),
             "hash": digest,
             "folds_official": data["folds_official"],
+            "fold_sizes": data["fold_sizes"],
             "unlabeled": data["unlabeled"],
             "train": data["train"],
             "test": data["test"],
@@ -237,8 +240,10 @@ def _table(table: pd.DataFrame) -> str:
 def describe_dataset(results: dict[str, Any]) -> str:
     """Say in one sentence what the accuracies were measured on."""
     data = results["dataset"]
-    folds = "the official folds" if data["folds_official"] else "folds that are not the official ones of STL-10"
-    labelled = f", {data['train']:,} training and {data['test']:,} test images, {folds}"
+    official = "the official ones" if data["folds_official"] else "not the official ones of STL-10"
+    labelled = (
+        f", {data['train']:,} training and {data['test']:,} test images, {_folds(data['fold_sizes'])}, {official}"
+    )
     sized = f"; {data['side']}×{data['side']} pixels" if "side" in data else ""
     return (
         f"Data set: {data['name']} (hash {data['hash']}), {data['unlabeled']:,} unlabelled"
@@ -281,7 +286,8 @@ def markdown(results: dict[str, Any]) -> str:
     if others := published(results):
         parts += [
             "## Others",
-            "Test accuracy on STL-10 in percent, as published; and of this run, which may be of other data.",
+            "Test accuracy on STL-10 in percent, as published; and of this run, which may be of other data. Where its "
+            "numbers of labels are others its figures stand apart, and cannot be compared with the published ones.",
         ]
         for what, table in others.items():
             parts += [what, _table(table)]
@@ -431,7 +437,10 @@ def _labelled(results: dict[str, Any]) -> str:
 
 
 def published(results: dict[str, Any]) -> dict[str, pd.DataFrame]:
-    """Return tables of published figures and those of this run, by what classifiers are trained on, if any is given."""
+    """Return tables of published figures and those of this run, by what classifiers are trained on, if any is given.
+
+    Those of this run have a table of their own where it has other numbers of labels than STL-10.
+    """
     if not results["published"]:
         return {}
     ours = f"this run: {results['dataset']['name']}, profile {results['profile']}"
@@ -440,16 +449,27 @@ def published(results: dict[str, Any]) -> dict[str, pd.DataFrame]:
         "folds": [(row["title"], _spread(row)) for row in trained],
         "all": [(row["title"], _spread(row["others"][name])) for row in trained for name in results["full"]],
     }
-    tables = {}
-    for labels, what in (("folds", "Ten folds of 1,000 labels:"), ("all", "All 5,000 labels:")):
-        rows = [
+    here = {"folds": _folds(results["dataset"]["fold_sizes"]), "all": f"all {results['dataset']['train']:,} labels"}
+    tables: dict[str, list[list[str]]] = {}
+    for labels, there in STL10.items():
+        tables[f"STL-10, {there}:"] = [
             [each["title"], _paper(each | {"mean": each["accuracy"]}), each["source"]]
             for each in results["published"]
             if each["labels"] == labels
         ]
-        rows += [[title, accuracy, ours] for title, accuracy in mine[labels]]
-        tables[what] = pd.DataFrame(rows, columns=["Method", "Accuracy (%)", "Source"])
-    return tables
+        same = here[labels] == there
+        where = f"STL-10, {there}:" if same else f"This run, {here[labels]}, where STL-10 has {there}:"
+        tables.setdefault(where, []).extend([title, accuracy, ours] for title, accuracy in mine[labels])
+    columns = ["Method", "Accuracy (%)", "Source"]
+    return {what: pd.DataFrame(rows, columns=columns) for what, rows in tables.items() if rows}
+
+
+def _folds(sizes: list[int]) -> str:
+    """Say how many folds there are, of how many labels."""
+    if not sizes:
+        return "no folds"
+    least, most = min(sizes), max(sizes)
+    return f"{len(sizes)} folds of {least:,}{f' to {most:,}' if most > least else ''} labels"
 
 
 def _share(value: float | None) -> str:
