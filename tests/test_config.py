@@ -158,6 +158,8 @@ WRONG = [
     ("audit_features.features.normalise", "perhaps"),
     ("audit_features.features.chunk", 0),
     ("audit_features.C", 0),
+    ("audit_features.false_alarms", 0),
+    ("audit_features.false_alarms", 1),
     ("audit_features.pairs", 0),
     ("neighbours.of", []),
     ("neighbours.images", 0),

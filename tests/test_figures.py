@@ -233,6 +233,31 @@ def test_confusion_in_percent(tmp_path: Path, drawn: list[Figure]) -> None:
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("actual", "predicted")
 
 
+@pytest.mark.parametrize(("classes", "named"), [(20, 20), (21, 21), (50, 50), (51, 26), (255, 43)])
+def test_of_many_classes_colours_tell_and_some_names(
+    tmp_path: Path, drawn: list[Figure], classes: int, named: int
+) -> None:
+    """255 classes had 65,025 numbers, one over the other, and took a minute and more."""
+    names = [f"class {number}" for number in range(classes)]
+    figures.confusion(tmp_path / "c.png", np.eye(classes), names, "Ours")
+    axes, *scale = drawn[0].get_axes()
+    numbered = classes <= figures.CLASSES
+    assert len(axes.texts) == (classes**2 if numbered else 0)
+    assert len(scale) == (not numbered), "without numbers there is a scale"
+    for labels, places in (
+        (axes.get_yticklabels(), axes.get_yticks()),
+        (axes.get_xticklabels(), axes.get_xticks()),
+    ):
+        assert [label.get_text() for label in labels] == [names[int(place)] for place in places]
+        assert len(labels) == named
+    for label in (axes.get_xlabel(), axes.get_ylabel()):
+        assert (f"of {classes} classes one in" in label) == (named < classes)
+    with Image.open(tmp_path / "c.png") as saved:
+        assert max(saved.size) < 1200
+        # Names beside each other do not run into one another.
+        assert axes.get_window_extent().height / named > 7 * drawn[0].dpi / 72
+
+
 def test_results_show_ours_as_bars_and_the_papers_apart(tmp_path: Path, drawn: list[Figure]) -> None:
     figures.results(tmp_path / "r.png", gathered())
     (axes,) = drawn[0].get_axes()

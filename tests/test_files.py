@@ -17,6 +17,7 @@ from exemplarcnn.files import (
     read_array,
     read_json,
     read_table,
+    rounded,
     whole,
     whole_folder,
     write_array,
@@ -94,6 +95,22 @@ def test_json(tmp_path: Path) -> None:
     write_json(path, {"b": [1, 2.5, None], "a": "x"})
     assert path.read_text() == '{\n  "b": [\n    1,\n    2.5,\n    null\n  ],\n  "a": "x"\n}\n'
     assert read_json(path) == {"b": [1, 2.5, None], "a": "x"}
+
+
+def test_figures_are_rounded_and_nothing_else() -> None:
+    value = {"1.23456789": [0.0962962962962963, 123456789, -1234567.8, None, True, "0.0962962962962963"], "x": (74.14,)}
+    assert rounded(value) == {
+        "1.23456789": [0.0962963, 123456789, -1234570.0, None, True, "0.0962962962962963"],
+        "x": [74.14],
+    }
+    assert rounded(1.23456789e-30) == 1.23457e-30, "small figures keep as many digits"
+    assert rounded(rounded(2 / 3)) == rounded(2 / 3)
+    table = pd.DataFrame({"n": [2**53 + 1, 1], "x": [np.nan, 2 / 3], "name": ["0.6666666666666666", "b"], "no": None})
+    found = rounded(table)
+    assert found["n"].tolist() == [2**53 + 1, 1]
+    assert found["x"].fillna(0).tolist() == [0, 0.666667]
+    assert found["name"].tolist() == table["name"].tolist()
+    assert table["x"][1] == 2 / 3, "what is computed with stays as it was"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

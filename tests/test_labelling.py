@@ -8,8 +8,14 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from exemplarcnn import figures, images, paths
+from exemplarcnn.config import Config, compose
+from exemplarcnn.files import read_json
 from exemplarcnn.images import ImageFile, Pool, write_images
 from exemplarcnn.labelling import LabelError, guess, judge, known_classes, load_classifier, most_confident, read
+from exemplarcnn.stages import label as stage
+
+from .conftest import CONF
 
 CHUNK, COUNT = 8, 21
 
@@ -78,3 +84,23 @@ def test_a_missing_or_empty_table(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("pool,image_id,label,margin\n")
     with pytest.raises(LabelError, match="no image has a label"):
         read(tmp_path / "labels.csv")
+
+
+def test_the_picture_of_many_classes_shows_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line for each of 255 classes made a picture of 42,000 pixels."""
+    monkeypatch.chdir(tmp_path)
+    classes = 50
+    labels = [number % classes for number in range(2 * classes)]
+    pixels = np.repeat(np.arange(2 * classes, dtype=np.uint8), 96 * 96 * 3).reshape(-1, 96, 96, 3)
+    write_images(paths.DATA / "train_X.bin", pixels)
+    images.write_labels(paths.TRAIN_LABELS, labels)
+    images.write_class_names(paths.CLASS_NAMES, [f"c{number:02}" for number in range(classes)])
+    images.write_folds(paths.FOLDS, [np.arange(2 * classes)] * images.FOLDS)
+    shown: list[tuple[str, list[list[figures.Tile]]]] = []
+    monkeypatch.setattr(figures, "gallery", lambda path, title, rows: shown.append((title, rows)))
+    stage.run("supervised", Config.model_validate(compose(CONF, "tiny_bench")))
+    ((title, rows),) = shown
+    assert title.endswith(f", {figures.CLASSES} of {classes} classes")
+    first = [row[0][1] for row in rows]
+    assert (len(rows), first[0], first[-1]) == (figures.CLASSES, "c00: image 0", "c49: image 49")
+    assert len(read_json(paths.label_statistics("supervised"))["by_class"]) == classes, "the table has all"

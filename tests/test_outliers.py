@@ -1,5 +1,6 @@
 """Images of none of the classes: against sklearn's SVM and slow sums, and pairs against all pairs."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.svm import LinearSVC
 
 from exemplarcnn.images import ImageFile, Pool, write_images
-from exemplarcnn.outliers import Classes, agreement, closest_pairs, described, marks, mirrored, score
+from exemplarcnn.outliers import Classes, agreement, closest_pairs, count, described, marks, mirrored, score
 
 CHUNK, COUNT = 16, 42
 
@@ -85,9 +86,49 @@ def test_agreement_with_the_pixels() -> None:
 def test_marks_on_known_outliers(tmp_path: Path) -> None:
     truth = tmp_path / "truth.csv"
     scores = pd.DataFrame({"score": [0.1, 0.9, 0.4, 0.3]})
-    assert marks(scores, truth) is None
+    assert marks(scores, 0.35, truth) is None
     pd.DataFrame({"index": range(4), "class": "a"}).to_csv(truth, index=False)
-    assert marks(scores, truth) is None
+    assert marks(scores, 0.35, truth) is None
     kinds = ["ordinary", "out_of_distribution", "ordinary", "out_of_distribution"]
     pd.DataFrame({"index": range(4), "kind": kinds}).to_csv(truth, index=False)
-    assert marks(scores, truth) == {"images": 2, "auroc": 0.75}
+    found = {"images": 2, "auroc": 0.75}
+    assert marks(scores, 0.35, truth) == found | {"precision": 0.5, "recall": 0.5}
+    assert marks(scores, 0.4, truth) == found | {"precision": 1.0, "recall": 0.5}
+    assert marks(scores, 0.9, truth) == found | {"precision": None, "recall": 0.0}
+
+
+# How many are too far
+
+
+def test_images_above_what_a_share_of_the_known_ones_exceed_are_counted() -> None:
+    known = np.random.default_rng(0).permutation(np.arange(1.0, 101))
+    found = count(np.array([95.0, 95.5, 300.0, -7.0]), known, 0.05)
+    assert (found["threshold"], found["inside"], found["inside_above"]) == (95, 100, 5)
+    assert (found["images"], found["share"]) == (2, 0.5)
+    assert count(np.zeros(1), known, 0.29)["inside_above"] == 29, "0.29 × 100 is 28.999999999999996"
+    assert count(np.zeros(1), known, 0.059)["inside_above"] == 5, "never more than the share"
+
+
+def test_equal_scores_are_not_above() -> None:
+    found = count(np.array([2.0, 3.0]), np.array([1.0, 2, 2, 2]), 0.5)
+    assert (found["threshold"], found["inside_above"], found["images"]) == (2, 0, 1)
+
+
+@pytest.mark.parametrize(("inside", "most"), [(4, 1), (3, 0), (5, 3)])
+def test_what_is_expected_is_what_all_orders_give(inside: int, most: int) -> None:
+    """Of images that are all alike each order of their scores is equally likely."""
+    new = 3
+    counts = []
+    for places in itertools.combinations(range(inside + new), inside):
+        others = [float(place) for place in range(inside + new) if place not in places]
+        counts.append(count(np.array(others), np.array(places, float), most / inside)["images"])
+    expected = count(np.zeros(new), np.arange(float(inside)), most / inside)["expected"]
+    assert expected["mean"] == pytest.approx(np.mean(counts))
+    shares = np.cumsum(np.bincount(counts, minlength=new + 1)) / len(counts)
+    assert (expected["low"], expected["high"]) == tuple(np.argmax(shares >= share) for share in (0.025, 0.975))
+
+
+def test_a_few_test_images_bear_no_certainty() -> None:
+    found = count(np.arange(50.0), np.arange(3.0), 0.05)
+    assert (found["threshold"], found["inside_above"], found["images"]) == (2, 0, 47)
+    assert found["expected"] == {"mean": 12.5, "low": 0, "high": 36}

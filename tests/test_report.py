@@ -72,7 +72,15 @@ AUDIT = {
 }
 OUTLIERS = {
     "of": "baseline",
-    "out_of_distribution": {"images": 45, "auroc": 0.81234},
+    "counted": {
+        "threshold": 0.41,
+        "inside": 8000,
+        "inside_above": 400,
+        "images": 1234,
+        "share": 0.1234,
+        "expected": {"mean": 500.6, "low": 450, "high": 560},
+    },
+    "out_of_distribution": {"images": 45, "auroc": 0.81234, "precision": 0.5, "recall": 0.375},
     "near_duplicates": {"closest_pairs": 200, "known_among_them": 41, "known": 45},
 }
 
@@ -157,6 +165,7 @@ def test_what_every_comparison_needs_is_there(results: dict[str, Any]) -> None:
         "name": "sample",
         "hash": "abc.dir",
         "folds_official": False,
+        "fold_sizes": [30] * 10,
         "unlabeled": 1_540,
         "train": 300,
         "test": 40,
@@ -217,6 +226,24 @@ def test_every_pair_is_compared_once(results: dict[str, Any], config: Config, pa
         assert entry["folds"] == pytest.approx(list(100 * (one.mean(axis=1) - two.mean(axis=1))))
 
 
+def test_an_interval_that_ends_at_zero_is_not_above_it() -> None:
+    """Of ten folds one row is right in some more, of one image, and in fewer, of another: nothing is gained."""
+    values = compose(CONF, "tiny") | {"labelled": {}}
+    values["evaluated"] = {name: {"title": name, "paper": None} for name in ("raw_pixels", "baseline")}
+    values["neighbours"]["of"] = ["baseline"]
+    labels = np.zeros(12, np.int64)
+    right = {name: np.zeros((10, 12), bool) for name in values["evaluated"]}
+    # 0.9 - 0.8 is 0.09999999999999998, and 0.3 - 0.2 another tenth.
+    for image, (mine, other) in enumerate([(9, 8), (2, 3), (3, 2), (7, 8), (6, 5), (1, 2)] * 2):
+        right["baseline"][:mine, image] = right["raw_pixels"][:other, image] = True
+    predictions = {name: (~found).astype(np.uint8) for name, found in right.items()}
+    gains = gain(*(correct(predictions[name], labels) for name in ("baseline", "raw_pixels")))
+    assert gains.mean() != 0, "or this test is of no use"
+    (entry,) = report._differences(Config.model_validate(values), predictions, labels)
+    assert entry["difference"] == 0
+    assert all(entry[end] == round(entry[end], 9) for end in ("low", "high"))
+
+
 # results.md
 
 
@@ -257,10 +284,10 @@ def test_the_frame_is_the_table(results: dict[str, Any]) -> None:
 def test_the_data_set_is_named_with_its_hash_and_folds(results: dict[str, Any]) -> None:
     sentence = describe_dataset(results)
     assert sentence in markdown(results)
-    for part in ("sample", "abc.dir", "1,540", "300", "40", "not the official", "tiny"):
+    for part in ("sample", "abc.dir", "1,540", "300", "40", "10 folds of 30 labels, not the official", "tiny"):
         assert part in sentence
     official = results | {"dataset": results["dataset"] | {"folds_official": True}}
-    assert "the official folds" in describe_dataset(official)
+    assert "10 folds of 30 labels, the official ones. Profile" in describe_dataset(official)
     assert "not the official" not in describe_dataset(official)
 
 
@@ -330,6 +357,18 @@ def test_of_a_long_table_only_differences_with_the_first_trained_row_are_written
 def test_every_class_has_its_accuracy(results: dict[str, Any]) -> None:
     assert by_class(results).to_numpy().tolist() == [["cat", "100.0", "80.0", "90.0"], ["dog", "12.3", "12.3", "12.3"]]
     assert "| cat | 100.0 | 80.0 | 90.0 |" in markdown(results)
+
+
+def test_of_many_classes_the_worst_and_the_best_are_listed(results: dict[str, Any]) -> None:
+    assert report.describe_classes(results) == ""
+    many = json.loads(json.dumps(results))
+    for place, row in enumerate(many["rows"]):
+        row["class_accuracies"] = {f"c{number}": float((number * 37 + place) % 50) for number in range(50)}
+    by_mean = sorted(range(50), key=lambda number: sum((number * 37 + place) % 50 for place in range(3)))
+    assert by_class(many)["Class"].tolist() == [f"c{number}" for number in by_mean[:10] + by_mean[-10:]]
+    text = markdown(many).partition("## Class by class\n\n")[2].partition("\n## ")[0]
+    assert text.startswith("Of 50 classes the 10 that are told worst and the 10 that are told best")
+    assert text.count("| c") == 20
 
 
 def test_pictures_and_groupings_are_linked(results: dict[str, Any]) -> None:
@@ -402,7 +441,13 @@ def test_what_the_audit_found(results: dict[str, Any]) -> None:
     assert lines[2] == "| unlabeled | 1,540 | 45 | 1 | 2 | 44 | 3 | 0 |"
     assert lines[3] == "| other | 7 | 0 | 0 | 0 | 0 | 0 | 1 |"
     assert "borders: precision 1.000, recall 0.978 of 45; duplicates: precision –, recall 0.000 of 45." in text
-    assert "the 45 images of none of them with an area under the ROC curve of 0.812 (features of `baseline`)" in text
+    assert (
+        "1,234 unlabelled images (12.3 %) are farther from every labelled class than all but 400 of the 8,000 test "
+        "images (5.0 % false alarms); were all of the classes, 501 would be, and 95 % of the time 450 to 560 (features "
+        "of `baseline`)."
+    ) in text
+    assert "the 45 images of none of them with an area under the ROC curve of 0.812; those counted have" in text
+    assert "have precision 0.500, recall 0.375." in text
     assert "Of the 200 pairs closest in the features of `baseline`, 41 are among the 45 pairs" in text
     assert "[black borders in other](audit/borders-other.png)" in text
 
@@ -412,6 +457,7 @@ def test_where_nothing_is_known_of_the_images(results: dict[str, Any]) -> None:
     text = markdown(unknown)
     assert "precision" not in text
     assert "ROC" not in text
+    assert "1,234 unlabelled images (12.3 %) are farther" in text
 
 
 def test_of_images_that_are_not_the_papers_its_figures_are_not_shown(results: dict[str, Any]) -> None:
@@ -438,7 +484,7 @@ def test_without_labels_there_are_features_and_clusters_and_it_says_so() -> None
     data = summary()
     data.update(dataset="photos", train=0, test=0, unlabeled=50, fold_sizes=[], class_names=[])
     sets = {name: {"classes": 20, "images": 50, "train_patches": 100} for name in config.trained}
-    outliers = OUTLIERS | {"out_of_distribution": None}
+    outliers = OUTLIERS | {"out_of_distribution": None, "counted": None}
     found: tuple[Any, ...] = ({}, {}, np.empty(0, np.int64), {"clustered": GROUPING}, sets, dict.fromkeys(sets, 0.5))
     unlabelled = gather(config, data, "abc.dir", *found, AUDIT, outliers, {})
     assert unlabelled["rows"] == unlabelled["differences"] == []
@@ -501,8 +547,10 @@ def test_what_is_known_of_pseudo_labels(with_resnet: dict[str, Any]) -> None:
 
 def test_published_figures_stand_apart_by_protocol(results: dict[str, Any]) -> None:
     assert "## Learning from labels" not in markdown(results)
-    text = markdown(results).partition("## Others\n\n")[2].partition("\n## ")[0]
-    folds, _, everything = text.partition("All 5,000 labels:")
+    stl10 = results | {"dataset": results["dataset"] | {"fold_sizes": [1_000] * 10, "train": 5_000}}
+    assert list(report.published(stl10)) == ["STL-10, 10 folds of 1,000 labels:", "STL-10, all 5,000 labels:"]
+    text = markdown(stl10).partition("## Others\n\n")[2].partition("\n## ")[0]
+    folds, _, everything = text.partition("STL-10, all 5,000 labels:")
     assert "| ExemplarCNN | 74.20 ± 0.40 | Dosovitskiy et al. 2016 |" in folds
     assert "| Cutout | 87.26 | DeVries and Taylor 2017 |" in everything
     ours = next(row for row in results["rows"] if row["variant"] == "baseline")
@@ -510,6 +558,24 @@ def test_published_figures_stand_apart_by_protocol(results: dict[str, Any]) -> N
     assert f"| ExemplarCNN | {ours['accuracy_mean']:.2f} ± {ours['accuracy_std']:.2f} | {mark}" in folds
     assert f"| ExemplarCNN | 71.23 | {mark}" in everything
     assert "Raw pixels" not in text
+
+
+def test_figures_from_other_numbers_of_labels_have_a_table_of_their_own(results: dict[str, Any]) -> None:
+    """The sample's, from 100 and 300 labels, stood under "1,000 labels" and "All 5,000 labels"."""
+    tables = report.published(results)
+    of_run = {what: [source.startswith("this run") for source in table["Source"]] for what, table in tables.items()}
+    assert {what: set(found) for what, found in of_run.items()} == {
+        "STL-10, 10 folds of 1,000 labels:": {False},
+        "This run, 10 folds of 30 labels, where STL-10 has 10 folds of 1,000 labels:": {True},
+        "STL-10, all 5,000 labels:": {False},
+        "This run, all 300 labels, where STL-10 has all 5,000 labels:": {True},
+    }
+    assert all(what in markdown(results) for what in tables)
+    # Folds may be STL-10's where the number of all labels is not.
+    folds = results | {"dataset": results["dataset"] | {"fold_sizes": [1_000] * 10}}
+    assert len(report.published(folds)) == 3
+    uneven = results | {"dataset": results["dataset"] | {"fold_sizes": [29, *[30] * 9]}}
+    assert any("This run, 10 folds of 29 to 30 labels," in what for what in report.published(uneven))
 
 
 def test_names_are_text_in_markdown(results: dict[str, Any]) -> None:

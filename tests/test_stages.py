@@ -1,7 +1,9 @@
 """Stages, run in this process one after another on a small set: what each passes on to the next."""
 
+import csv
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -147,6 +149,35 @@ def test_the_report_has_every_row(project: Path, config: Config) -> None:
     assert all(row["title"] in text for row in results["rows"])
 
 
+def figures_in(path: Path) -> list[str]:
+    """All numbers of a file that are not whole, as they are written."""
+    if path.suffix == ".json":
+        found: list[str] = []
+        json.loads(path.read_text(), parse_float=found.append)
+        return found
+    cells = [cell for row in csv.reader(path.read_text().splitlines()) for cell in row]
+    return [cell for cell in cells if re.fullmatch(r"-?\d+\.\d+(e-?\d+)?|-?\d+e-?\d+", cell)]
+
+
+def digits(figure: str) -> int:
+    """Significant digits of a number: 0.0120 has two."""
+    return len(figure.partition("e")[0].lstrip("-").replace(".", "").strip("0"))
+
+
+def test_figures_in_git_have_six_digits_and_no_more(project: Path) -> None:
+    """What comes after is a matter of the CPU, and would be a change in git."""
+    files = [path for folder in (paths.METRICS, paths.REPORTS) for path in folder.rglob("*.[cj]s*[vn]")]
+    by_file = {str(path): figures_in(path) for path in files}
+    for name in ("train.csv", "confusion.csv", "eval.json", "clusters.json", "audit_features.json", "results.json"):
+        assert any(path.endswith(name) and found for path, found in by_file.items())
+    long = {path: [figure for figure in found if digits(figure) > 6] for path, found in by_file.items()}
+    assert not {path: found for path, found in long.items() if found}
+    assert max(digits(figure) for found in by_file.values() for figure in found) == 6
+    # What is computed with has all its digits.
+    search = paths.classifiers("baseline") / "search.json"
+    assert max(map(digits, figures_in(search))) > 6
+
+
 def test_a_variant_trains_with_rates_of_its_own(project: Path) -> None:
     moved = {}
     for variant in ("baseline", "clustered"):
@@ -194,6 +225,16 @@ def test_groups_are_made_of_the_features_they_name(project: Path, config: Config
     assert set(random["image_id"]) == set(table["image_id"])
     assert random["class_id"].tolist() == table["class_id"].tolist()
     assert np.load(paths.cluster_features("baseline")).shape[0] == 42
+
+
+def test_images_too_far_from_the_classes_are_counted(project: Path, config: Config) -> None:
+    found = json.loads(paths.OUTLIERS_JSON.read_text())
+    counted = found["counted"]
+    assert (counted["inside"], counted["inside_above"]) == (30, 1), "the test images, and 5 % of them"
+    scores = pd.read_csv(paths.OUTLIERS / "images.csv")["score"]
+    assert counted["images"] == (scores > counted["threshold"]).sum()
+    assert counted["share"] == pytest.approx(counted["images"] / 42, rel=1e-5)
+    assert f"{counted['images']} unlabelled images (" in paths.RESULTS_MD.read_text()
 
 
 def test_labels_are_the_folds_or_the_classifiers(project: Path) -> None:

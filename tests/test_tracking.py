@@ -138,6 +138,14 @@ def test_the_probe_is_logged_in_the_epochs_that_have_it(store: Any, pipeline: An
     assert steps(store, only(store, record), "probe_accuracy") == [(2, 0.4)]
 
 
+def test_an_epoch_is_logged_as_the_curve_holds_it(store: Any, pipeline: Pipeline, config: Config) -> None:
+    """Whether it is logged at once or read from the file later makes no difference."""
+    record = pipeline.train(epochs=1)
+    with tracking.run("train", "baseline", config) as tracked:
+        tracked.epoch(replace(epoch(1), valid_loss=2 / 3))
+    assert only(store, record).data.metrics["valid_loss"] == 0.666667
+
+
 def test_data_sets_are_logged_with_their_hashes(store: Any, pipeline: Pipeline, config: Config) -> None:
     records = pipeline.train(), pipeline.evaluate("baseline")
     for record in records:

@@ -282,6 +282,7 @@ class AuditFeatures(_Section):
     of: VariantName
     features: Features
     C: Positive
+    false_alarms: Annotated[float, Field(gt=0, lt=1)]
     pairs: Count
 
 

@@ -41,6 +41,8 @@ matplotlib.rcParams["font.family"] = ["DejaVu Sans", *(name for name in FALLBACK
 IN_A_TILE, ON_AN_AXIS, IN_A_TITLE = 10, 30, 60
 TILES = 8  # images in a line of a gallery
 GAP = 0.15  # inches between them
+CLASSES = 20  # up to so many are shown one by one: each with its numbers, its row of images, its line of a table
+NAMES = 50  # that can be told apart along an axis
 ROWS = 4096  # of features that are held at a time
 Tile = tuple[NDArray[np.uint8], str]
 Item = TypeVar("Item")
@@ -240,27 +242,32 @@ def _diameter(features: NDArray[np.float32], members: NDArray[np.int64]) -> floa
 
 
 def confusion(path: Path, matrix: NDArray[np.float64], names: list[str], title: str) -> None:
-    """Draw a confusion matrix in percent of each true class."""
-    figure = Figure(figsize=(6.4, 5.6))
+    """Draw a confusion matrix in percent of each true class.
+
+    Up to `CLASSES` classes each cell has its number. Of more classes colours tell, with a scale beside them, and of
+    more than `NAMES` only some are named.
+    """
+    numbered = len(names) <= CLASSES
+    figure = Figure(figsize=(6.4, 5.6) if numbered else (10.5, 9.2))
     axes = figure.subplots()
-    axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
-    shown = [plain(name, ON_AN_AXIS) for name in names]
-    axes.set_xticks(range(len(names)), shown, rotation=45, ha="right")
-    axes.set_yticks(range(len(names)), shown)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("actual")
+    drawn = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    step = -(-len(names) // NAMES)
+    places = range(0, len(names), step)
+    shown = [plain(names[place], ON_AN_AXIS) for place in places]
+    size = None if numbered else 7  # None: matplotlib's own
+    axes.set_xticks(places, shown, rotation=45 if numbered else 90, ha="right" if numbered else "center", fontsize=size)
+    axes.set_yticks(places, shown, fontsize=size)
+    thinned = "" if step == 1 else f" (of {len(names)} classes one in {step} is named)"
+    axes.set_xlabel(f"predicted{thinned}")
+    axes.set_ylabel(f"actual{thinned}")
     axes.set_title(f"{plain(title, IN_A_TITLE)}: percent of each class, mean of the folds", fontsize=10)
-    for row, column in np.ndindex(matrix.shape):
-        colour = "white" if matrix[row, column] > 0.5 else "black"
-        axes.text(
-            column,
-            row,
-            f"{100 * matrix[row, column]:.0f}",
-            ha="center",
-            va="center",
-            color=colour,
-            fontsize=8,
-        )
+    if numbered:
+        for row, column in np.ndindex(matrix.shape):
+            colour = "white" if matrix[row, column] > 0.5 else "black"
+            text = f"{100 * matrix[row, column]:.0f}"
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    else:
+        figure.colorbar(drawn, ax=axes, format=lambda share, _: f"{100 * share:.0f}", shrink=0.8, label="percent")
     _save(figure, path)
 
 

@@ -30,6 +30,7 @@ REMEDIES = {
     "dvc.lock": f"{COMMITTED}; without the file `dvc repro` makes all anew",
 }
 DATA = "mend it, or let `dvc checkout data.dvc` bring back what DVC keeps"
+DIGITS = 6  # significant ones of figures in metrics/ and reports/; see `rounded`
 RESULT = "remove it, and `dvc checkout` or `dvc repro` brings it back"
 CONFLICT = "take one side, as with `git checkout --ours {path}` while git merges; or "
 
@@ -80,6 +81,26 @@ def whole_folder(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def rounded(value: Any) -> Any:
+    """Return figures as ``metrics/`` and ``reports/`` hold them: with `DIGITS` significant digits.
+
+    Which digits follow is a matter of the kind of CPU, and would be a change in git. What is computed with is not
+    rounded.
+
+    Parameters
+    ----------
+    value
+        A table, or what JSON can hold, to any depth. Whole numbers, texts and NaN stay what they are.
+    """
+    if isinstance(value, pd.DataFrame):
+        return value.map(rounded)
+    if isinstance(value, dict):
+        return {key: rounded(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(each) for each in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def write_json(path: Path, value: Any) -> None:

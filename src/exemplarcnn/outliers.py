@@ -1,11 +1,14 @@
 """Images of none of the labelled classes, told from a network's features (docs/method.md, section 1.3)."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import betabinom
 from sklearn.metrics import roc_auc_score
 
 from exemplarcnn import svm
@@ -136,16 +139,57 @@ def agreement(pairs: pd.DataFrame, known: set[tuple[int, int]]) -> dict[str, int
     return {"closest_pairs": len(found), "known_among_them": len(found & known), "known": len(known)}
 
 
-def marks(scores: pd.DataFrame, truth: Path) -> dict[str, float] | None:
+def count(scores: NDArray[np.float64], inside: NDArray[np.float64], false_alarms: float) -> dict[str, Any]:
+    """Count images that score higher than all but a share of images that are known to be of the classes.
+
+    Parameters
+    ----------
+    scores, inside
+        Of the images in question, and of images of the classes that the hyperplanes were not trained on.
+    false_alarms
+        The share of the latter that may score above the threshold, 0–1.
+
+    Returns
+    -------
+    dict
+        ``threshold``, the lowest that so few exceed; ``inside`` and ``inside_above``, how many images of the classes
+        there are, and how many exceed it; ``images`` in question that do, and their ``share``; and ``expected``: how
+        many would if all were drawn like those of the classes, the ``mean``, and ``low`` and ``high``, between which
+        95 % of such draws are.
+    """
+    most = math.floor(false_alarms * len(inside) + 1e-9)  # 0.29 × 100 is a little less than 29
+    threshold = np.sort(inside)[len(inside) - 1 - most]
+    above = np.count_nonzero(scores > threshold)
+    # Exactly so, whatever the distribution of scores: which place a new image takes among the known ones is open.
+    by_chance = betabinom(len(scores), most + 1, len(inside) - most)
+    low, high = by_chance.ppf([0.025, 0.975])
+    return {
+        "threshold": float(threshold),
+        "inside": len(inside),
+        "inside_above": int(np.count_nonzero(inside > threshold)),
+        "images": int(above),
+        "share": float(above / len(scores)),
+        "expected": {"mean": float(by_chance.mean()), "low": int(low), "high": int(high)},
+    }
+
+
+def marks(scores: pd.DataFrame, threshold: float, truth: Path) -> dict[str, float | None] | None:
     """Compare scores with what is known of the unlabelled images.
 
     Returns
     -------
     dict or None
-        ``images`` out of distribution, and ``auroc``, the area under the ROC curve of the scores, 0–1. None where
-        nothing is known.
+        ``images`` out of distribution; ``auroc``, the area under the ROC curve of the scores, 0–1; ``precision`` and
+        ``recall`` of those above the threshold, the former None if there are none. None where nothing is known.
     """
     if not truth.exists() or "kind" not in (known := read_table(truth)).columns:
         return None
     outside = (known["kind"] == "out_of_distribution").to_numpy()
-    return {"images": int(outside.sum()), "auroc": float(roc_auc_score(outside, scores["score"]))}
+    above = (scores["score"] > threshold).to_numpy()
+    right = np.count_nonzero(outside & above)
+    return {
+        "images": int(outside.sum()),
+        "auroc": float(roc_auc_score(outside, scores["score"])),
+        "precision": right / int(above.sum()) if above.any() else None,
+        "recall": right / int(outside.sum()),
+    }

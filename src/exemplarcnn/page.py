@@ -87,6 +87,7 @@ def _values(results: dict[str, Any], config: Config, conf: Path) -> dict[str, An
             "classes": report.by_class(results),
             "audit": report.audit_table(results),
         },
+        "classes_note": report.describe_classes(results),
         "published": report.published(results),
         "labelled": report.describe_labelled(results),
         "audit_notes": report.describe_audit(results),

@@ -15,7 +15,11 @@ NOT_TESTED = (
     "The images have no labels, so that nothing was tested: here are features and clusters. `exemplarcnn embed FOLDER "
     "--model VARIANT` gives the features of any images."
 )
+# What classifiers are trained on where others report figures of STL-10.
+STL10 = {"folds": "10 folds of 1,000 labels", "all": "all 5,000 labels"}
 SHORT = 6  # rows of a table whose differences are all written out
+DECIMALS = 9  # of percentage points: sums of shares are not exact
+CLASSES = 20  # lines of the table of classes
 
 
 def gather(
@@ -87,6 +91,7 @@ def gather(
             **side_entry(data["side"]),
             "hash": digest,
             "folds_official": data["folds_official"],
+            "fold_sizes": data["fold_sizes"],
             "unlabeled": data["unlabeled"],
             "train": data["train"],
             "test": data["test"],
@@ -121,13 +126,14 @@ def _differences(
     if not pairs:
         return []
     gains = np.stack([gain(right[name], right[other]) for name, other in pairs])
-    low, high = bootstrap(gains, config.seed)
+    # Sums that cancel leave some 1e-15, and an interval that ends at zero would be above it.
+    means, low, high = (each.round(DECIMALS) for each in (gains.mean(axis=1), *bootstrap(gains, config.seed)))
     result = []
     for place, (name, other) in enumerate(pairs):
         # A network that is trained and tested once has no folds to compare.
         same = len(right[name]) == len(right[other]) > 1
         folds = 100 * (right[name].mean(axis=1) - right[other].mean(axis=1)) if same else np.empty(0)
-        entry = {"variant": name, "against": other, "difference": float(gains[place].mean())}
+        entry = {"variant": name, "against": other, "difference": float(means[place])}
         entry |= {"low": float(low[place]), "high": float(high[place]), "folds": folds.tolist()}
         result.append(entry)
     return result
@@ -194,11 +200,26 @@ def _spread(figures: dict[str, Any]) -> str:
 
 
 def by_class(results: dict[str, Any]) -> pd.DataFrame:
-    """Return the accuracy of each class, in percent, a column a variant."""
+    """Return the accuracy of each class, in percent, a column a variant; see `describe_classes` for many classes."""
     rows = results["rows"]
-    names = rows[0]["class_accuracies"] if rows else {}
+    names = list(rows[0]["class_accuracies"]) if rows else []
+    if len(names) > CLASSES:
+        ranked = sorted(names, key=lambda name: sum(row["class_accuracies"][name] for row in rows))
+        names = ranked[: CLASSES // 2] + ranked[-CLASSES // 2 :]
     lines = [[name, *(f"{row['class_accuracies'][name]:.1f}" for row in rows)] for name in names]
     return pd.DataFrame(lines, columns=["Class", *(row["title"] for row in rows)])
+
+
+def describe_classes(results: dict[str, Any]) -> str:
+    """Say which classes the table of classes has; nothing where it has all."""
+    classes = len(results["rows"][0]["class_accuracies"]) if results["rows"] else 0
+    if classes <= CLASSES:
+        return ""
+    half = CLASSES // 2
+    return (
+        f"Of {classes} classes the {half} that are told worst and the {half} that are told best, by the mean of the "
+        "rows; `results.json` has all."
+    )
 
 
 def _number(value: int | None) -> str:
@@ -219,8 +240,10 @@ def _table(table: pd.DataFrame) -> str:
 def describe_dataset(results: dict[str, Any]) -> str:
     """Say in one sentence what the accuracies were measured on."""
     data = results["dataset"]
-    folds = "the official folds" if data["folds_official"] else "folds that are not the official ones of STL-10"
-    labelled = f", {data['train']:,} training and {data['test']:,} test images, {folds}"
+    official = "the official ones" if data["folds_official"] else "not the official ones of STL-10"
+    labelled = (
+        f", {data['train']:,} training and {data['test']:,} test images, {_folds(data['fold_sizes'])}, {official}"
+    )
     sized = f"; {data['side']}×{data['side']} pixels" if "side" in data else ""
     return (
         f"Data set: {data['name']} (hash {data['hash']}), {data['unlabeled']:,} unlabelled"
@@ -263,7 +286,8 @@ def markdown(results: dict[str, Any]) -> str:
     if others := published(results):
         parts += [
             "## Others",
-            "Test accuracy on STL-10 in percent, as published; and of this run, which may be of other data.",
+            "Test accuracy on STL-10 in percent, as published; and of this run, which may be of other data. Where its "
+            "numbers of labels are others its figures stand apart, and cannot be compared with the published ones.",
         ]
         for what, table in others.items():
             parts += [what, _table(table)]
@@ -313,6 +337,7 @@ def _tested(results: dict[str, Any]) -> list[str]:
         "and serves comparison with published figures alone. The other columns are the further protocols of "
         "`evaluate.protocols`, where C and k are chosen inside the training labels as above.",
         "## Class by class",
+        *filter(None, [describe_classes(results)]),
         _table(by_class(results)),
     ]
 
@@ -348,10 +373,20 @@ def describe_audit(results: dict[str, Any]) -> list[str]:
         )
         lines.append(f"Against what is known of the unlabelled images: {found}.")
     outliers = results["outliers"]
+    if (counted := outliers["counted"]) is not None:
+        expected = counted["expected"]
+        lines.append(
+            f"{_number(counted['images'])} unlabelled images ({100 * counted['share']:.1f} %) are farther from every "
+            f"labelled class than all but {_number(counted['inside_above'])} of the {_number(counted['inside'])} test "
+            f"images ({100 * counted['inside_above'] / counted['inside']:.1f} % false alarms); were all of the "
+            f"classes, {expected['mean']:,.0f} would be, and 95 % of the time {_number(expected['low'])} to "
+            f"{_number(expected['high'])} (features of `{outliers['of']}`)."
+        )
     if (known := outliers["out_of_distribution"]) is not None:
         lines.append(
             f"Distance from the labelled classes tells the {known['images']} images of none of them with an area under "
-            f"the ROC curve of {known['auroc']:.3f} (features of `{outliers['of']}`)."
+            f"the ROC curve of {known['auroc']:.3f}; those counted have precision {_share(known['precision'])}, recall "
+            f"{_share(known['recall'])}."
         )
     near = outliers["near_duplicates"]
     lines.append(
@@ -402,7 +437,10 @@ def _labelled(results: dict[str, Any]) -> str:
 
 
 def published(results: dict[str, Any]) -> dict[str, pd.DataFrame]:
-    """Return tables of published figures and those of this run, by what classifiers are trained on, if any is given."""
+    """Return tables of published figures and those of this run, by what classifiers are trained on, if any is given.
+
+    Those of this run have a table of their own where it has other numbers of labels than STL-10.
+    """
     if not results["published"]:
         return {}
     ours = f"this run: {results['dataset']['name']}, profile {results['profile']}"
@@ -411,16 +449,27 @@ def published(results: dict[str, Any]) -> dict[str, pd.DataFrame]:
         "folds": [(row["title"], _spread(row)) for row in trained],
         "all": [(row["title"], _spread(row["others"][name])) for row in trained for name in results["full"]],
     }
-    tables = {}
-    for labels, what in (("folds", "Ten folds of 1,000 labels:"), ("all", "All 5,000 labels:")):
-        rows = [
+    here = {"folds": _folds(results["dataset"]["fold_sizes"]), "all": f"all {results['dataset']['train']:,} labels"}
+    tables: dict[str, list[list[str]]] = {}
+    for labels, there in STL10.items():
+        tables[f"STL-10, {there}:"] = [
             [each["title"], _paper(each | {"mean": each["accuracy"]}), each["source"]]
             for each in results["published"]
             if each["labels"] == labels
         ]
-        rows += [[title, accuracy, ours] for title, accuracy in mine[labels]]
-        tables[what] = pd.DataFrame(rows, columns=["Method", "Accuracy (%)", "Source"])
-    return tables
+        same = here[labels] == there
+        where = f"STL-10, {there}:" if same else f"This run, {here[labels]}, where STL-10 has {there}:"
+        tables.setdefault(where, []).extend([title, accuracy, ours] for title, accuracy in mine[labels])
+    columns = ["Method", "Accuracy (%)", "Source"]
+    return {what: pd.DataFrame(rows, columns=columns) for what, rows in tables.items() if rows}
+
+
+def _folds(sizes: list[int]) -> str:
+    """Say how many folds there are, of how many labels."""
+    if not sizes:
+        return "no folds"
+    least, most = min(sizes), max(sizes)
+    return f"{len(sizes)} folds of {least:,}{f' to {most:,}' if most > least else ''} labels"
 
 
 def _share(value: float | None) -> str:

@@ -25,7 +25,7 @@ import pandas as pd
 from exemplarcnn import config as configuration
 from exemplarcnn import lineage, paths, repository, store
 from exemplarcnn.config import Config
-from exemplarcnn.files import digest_of, read_json, read_table
+from exemplarcnn.files import digest_of, read_json, read_table, rounded
 from exemplarcnn.images import data_digest, md5_of
 from exemplarcnn.lineage import Record
 
@@ -155,7 +155,7 @@ class Run:
 
     def epoch(self, row: "Epoch") -> None:
         """Log one row of the learning curve as it comes, unless the run has it from before an interruption."""
-        self._row(row.epoch, {name: getattr(row, name) for name in CURVE})
+        self._row(row.epoch, rounded({name: getattr(row, name) for name in CURVE}))  # as it stands in the file
 
     def _row(self, epoch: int, values: dict[str, float | None]) -> None:
         if epoch > self._epochs:

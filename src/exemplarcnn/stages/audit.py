@@ -6,7 +6,7 @@ import pandas as pd
 
 from exemplarcnn import audit, duplicates, figures, images, paths, stages
 from exemplarcnn.config import Config
-from exemplarcnn.files import whole_folder, write_json, write_table
+from exemplarcnn.files import rounded, whole_folder, write_json, write_table
 from exemplarcnn.images import Pool
 
 # Of each gallery, at most.
@@ -36,7 +36,7 @@ def run(_: str, config: Config) -> None:
         for line in summary["unusable"] + summary["noticed"] + summary["passed_over"]:
             log.warning("%s: %s", name, line)
     marks = audit.marks(tables["unlabeled"], groups, paths.TRUTH) if "unlabeled" in tables else None
-    write_json(paths.AUDIT_JSON, {"pools": summaries, "marks": marks})
+    write_json(paths.AUDIT_JSON, rounded({"pools": summaries, "marks": marks}))
     _galleries(pools, tables, groups)
 
 

@@ -1,12 +1,14 @@
 """Stage ``audit_features``: what a network's features say about the unlabelled images."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from exemplarcnn import audit, figures, images, models, outliers, paths, stages
 from exemplarcnn.config import Config
 from exemplarcnn.features import eval_features
-from exemplarcnn.files import read_array, whole_folder, write_json, write_table
+from exemplarcnn.files import read_array, rounded, whole_folder, write_json, write_table
 from exemplarcnn.images import Pool
 from exemplarcnn.text import plain
 
@@ -18,11 +20,12 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 def run(_: str, config: Config) -> None:
     """Write ``outliers/pairs.csv``, ``metrics/audit_features.json`` and galleries.
 
-    And ``outliers/images.csv``, the distances to the labelled classes, if there are such.
+    And ``outliers/images.csv``, the distances to the labelled classes, and how many images are too far, if there are
+    such classes.
     """
     params = config.audit_features
     pool = images.open_pool(paths.DATA, "unlabeled")
-    scores = _scores(pool, config) if images.has_labels(paths.DATA) else None
+    scores, counted = _scores(pool, config) if images.has_labels(paths.DATA) else (None, None)
     features = read_array(paths.cluster_features(params.of))
     pairs = outliers.closest_pairs(features, params.pairs, config.machine.memory)
     known = audit.pairs(audit.read_groups(paths.DUPLICATES), "unlabeled")
@@ -36,15 +39,18 @@ def run(_: str, config: Config) -> None:
         "score_quantiles": scores
         if scores is None
         else {f"{share:g}": float(scores["score"].quantile(share)) for share in QUANTILES},
-        "out_of_distribution": scores if scores is None else outliers.marks(scores, paths.TRUTH),
+        "counted": counted,
+        "out_of_distribution": None
+        if scores is None or counted is None
+        else outliers.marks(scores, counted["threshold"], paths.TRUTH),
         "near_duplicates": outliers.agreement(pairs, known),
     }
-    write_json(paths.OUTLIERS_JSON, summary)
+    write_json(paths.OUTLIERS_JSON, rounded(summary))
     _galleries(pool, scores, pairs)
 
 
-def _scores(pool: Pool, config: Config) -> pd.DataFrame:
-    """Score each image by its distance to the labelled classes, and name the nearest."""
+def _scores(pool: Pool, config: Config) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Score each image by its distance to the labelled classes, name the nearest, and count those that are far."""
     params = config.audit_features
     labelled = images.open_pool(paths.DATA, "train")
     labels = images.read_labels(paths.TRAIN_LABELS, len(labelled))
@@ -52,8 +58,12 @@ def _scores(pool: Pool, config: Config) -> pd.DataFrame:
     network = models.load(paths.model(params.of))
     describe = eval_features(network, params.features, models.pick_device(config.machine.device))
     classes = outliers.Classes.learn(labelled, labels, describe, params.features.chunk, params.C)
-    scores = outliers.score(pool, classes, describe, params.features.chunk)
-    return scores.assign(nearest=np.array(names)[scores["nearest"]])
+    scores, known = (
+        outliers.score(each, classes, describe, params.features.chunk)
+        for each in (pool, images.open_pool(paths.DATA, "test"))
+    )
+    counted = outliers.count(scores["score"].to_numpy(), known["score"].to_numpy(), params.false_alarms)
+    return scores.assign(nearest=np.array(names)[scores["nearest"]]), counted
 
 
 def _galleries(pool: Pool, scores: pd.DataFrame | None, pairs: pd.DataFrame) -> None:

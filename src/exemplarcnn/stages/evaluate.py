@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from exemplarcnn import figures, images, paths, stages, tracking
 from exemplarcnn.config import Config
 from exemplarcnn.evaluation import Result, confident_mistakes, confusion, confusion_table, evaluate, grid, summarise
-from exemplarcnn.files import digest_of, read_array, whole_folder, write_array, write_json, write_table
+from exemplarcnn.files import digest_of, read_array, rounded, whole_folder, write_array, write_json, write_table
 
 MISTAKES = 40
 
@@ -31,12 +31,13 @@ def run(variant: str, config: Config) -> None:
         main, *others = summaries
         predictions = np.stack([result.predictions for result in results[main]])
         summary = summaries[main] | {"others": {name: summaries[name] for name in others}}
-        write_json(paths.evaluation(variant), summary | {"predictions": digest_of(predictions.tolist())})
+        summary["predictions"] = digest_of(predictions.tolist())
+        write_json(paths.evaluation(variant), rounded(summary))
         whole = [results[each.name][0] for each in params.protocols if each.labels == "all"]
         single = next((each for each in whole if each.linear), None)
         _write_classifiers(variant, results[main], predictions, single, params.C)
         matrix = confusion(predictions, test_labels, len(names))
-        write_table(paths.confusion(variant), confusion_table(matrix, names))
+        write_table(paths.confusion(variant), rounded(confusion_table(matrix, names)))
         figures.confusion(paths.confusion_picture(variant), matrix, names, variant)
         scores = np.stack([result.linear.scores for result in results[main] if result.linear])
         figures.mistakes(

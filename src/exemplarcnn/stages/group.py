@@ -7,7 +7,7 @@ import logging
 
 from exemplarcnn import classes, distributed, figures, images, models, paths, quality, stages
 from exemplarcnn.config import Config
-from exemplarcnn.files import read_array, write_json
+from exemplarcnn.files import read_array, rounded, write_json
 from exemplarcnn.grouping import group, halves
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,8 @@ def run(variant: str, config: Config) -> None:
     classes.check(table, len(pool))
     classes.write(paths.class_table(variant), table)
     clustered, _ = halves(len(pool), params.clustered_share, config.seed)
-    write_json(paths.cluster_statistics(variant), statistics | quality.judge(table, truth, clustered, before))
+    judged = quality.judge(table, truth, clustered, before)
+    write_json(paths.cluster_statistics(variant), rounded(statistics | judged))
     figures.clusters(paths.clusters_picture(variant), pool, table, features)
 
 

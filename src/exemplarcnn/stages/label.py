@@ -6,7 +6,7 @@ import pandas as pd
 from exemplarcnn import audit, figures, images, labelling, models, paths, stages
 from exemplarcnn.config import Config, Labelled
 from exemplarcnn.features import eval_features
-from exemplarcnn.files import write_json, write_table
+from exemplarcnn.files import rounded, write_json, write_table
 from exemplarcnn.text import plain
 
 # Images of each class in the picture.
@@ -28,14 +28,16 @@ def run(name: str, config: Config) -> None:
     counts = table["label"].value_counts().sort_index()
     by_class = {names[int(label)]: int(count) for label, count in zip(counts.index, counts, strict=True)}
     summary = {"method": params.method, "labelled": len(table), "by_class": by_class, "judged": judged}
-    write_json(paths.label_statistics(name), summary)
+    write_json(paths.label_statistics(name), rounded(summary))
     pools = {pool: images.open_pool(paths.DATA, pool) for pool in table["pool"].unique()}
     rows = []
-    for label, title in enumerate(names):
+    chosen = figures.spread(list(enumerate(names)), figures.CLASSES)
+    for label, title in chosen:
         mine = table[table["label"] == label].sort_values("margin", ascending=False, kind="stable")
         some = figures.spread(list(mine[["pool", "image_id", "margin"]].itertuples(index=False)), SHOWN)
         rows.append([(pools[pool][image], _caption(title, image, margin)) for pool, image, margin in some])
-    figures.gallery(paths.labels_picture(name), "Images by label, from the surest to the least sure", rows)
+    which = "" if len(chosen) == len(names) else f", {len(chosen)} of {len(names)} classes"
+    figures.gallery(paths.labels_picture(name), f"Images by label, from the surest to the least sure{which}", rows)
 
 
 def _caption(title: str, image: int, margin: float) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from exemplarcnn import figures, images, paths, report, stages, tracking
 from exemplarcnn.config import Config
-from exemplarcnn.files import read_array, read_json, read_table, whole, write_json
+from exemplarcnn.files import read_array, read_json, read_table, rounded, whole, write_json
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,8 @@ def run(_: str, config: Config) -> None:
         read_json(paths.OUTLIERS_JSON),
         {name: read_json(paths.label_statistics(name)) for name in config.labelled},
     )
+    # Once, so that text and picture say what the file says, here and in `exemplarcnn show`.
+    results = rounded(results)
     write_json(paths.RESULTS_JSON, results)
     write_json(paths.ACCURACY_JSON, report.headline(results))
     with whole(paths.RESULTS_MD) as partial:

@@ -24,7 +24,7 @@ from exemplarcnn import (
 from exemplarcnn.checkpoint import Epoch
 from exemplarcnn.config import Config
 from exemplarcnn.evaluation import confident_mistakes, confusion, confusion_table, summarise_one
-from exemplarcnn.files import digest, digest_of, whole_folder, write_array, write_json, write_table
+from exemplarcnn.files import digest, digest_of, rounded, whole_folder, write_array, write_json, write_table
 
 MISTAKES = 40
 
@@ -52,7 +52,7 @@ def _outs(name: str, config: Config, trainer: training.Trainer) -> Iterator[Call
 
             def after_epoch(row: Epoch) -> None:
                 curve.append(row)
-                write_table(paths.learning_curve(name), pd.DataFrame([asdict(each) for each in curve]))
+                write_table(paths.learning_curve(name), rounded(pd.DataFrame([asdict(each) for each in curve])))
                 tracked.epoch(row)
 
             yield after_epoch
@@ -70,11 +70,12 @@ def _test(name: str, network: resnet.ResNetClassifier, trainer: training.Trainer
     logits = resnet.predict(network, pool, trainer.device)
     predictions = logits.argmax(axis=1).astype(np.uint8)[None]
     summary = summarise_one(predictions[0], labels, names)
-    write_json(paths.evaluation(name), summary | {"predictions": digest_of(predictions.tolist())})
+    summary["predictions"] = digest_of(predictions.tolist())
+    write_json(paths.evaluation(name), rounded(summary))
     with whole_folder(paths.classifiers(name)) as folder:
         write_array(folder / "predictions.npy", predictions)
     matrix = confusion(predictions, labels, len(names))
-    write_table(paths.confusion(name), confusion_table(matrix, names))
+    write_table(paths.confusion(name), rounded(confusion_table(matrix, names)))
     figures.confusion(paths.confusion_picture(name), matrix, names, name)
     mistakes = confident_mistakes(logits[None], labels, MISTAKES)
     figures.mistakes(paths.mistakes_picture(name), pool, mistakes, labels, names)

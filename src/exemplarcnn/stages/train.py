@@ -27,7 +27,7 @@ from exemplarcnn import (
 )
 from exemplarcnn.checkpoint import Epoch
 from exemplarcnn.config import Config
-from exemplarcnn.files import read_json, whole_folder, write_table
+from exemplarcnn.files import read_json, rounded, whole_folder, write_table
 
 
 def run(variant: str, config: Config) -> None:
@@ -52,7 +52,7 @@ def _outs(variant: str, config: Config, trainer: training.Trainer) -> Iterator[C
 
         def after_epoch(row: Epoch) -> None:
             curve.append(row)
-            write_table(paths.learning_curve(variant), pd.DataFrame([asdict(each) for each in curve]))
+            write_table(paths.learning_curve(variant), rounded(pd.DataFrame([asdict(each) for each in curve])))
             tracked.epoch(row)
 
         yield after_epoch
