@@ -127,9 +127,11 @@ class ExemplarCNN(Classifier):
         """
         x = F.dropout(pool(F.relu(self.conv1(x))), self.dropout_conv, self.training)
         x = F.dropout(pool(F.relu(self.conv2(x))), self.dropout_conv, self.training)
-        x = F.dropout(F.relu(self.conv3(x)), self.dropout_conv, self.training)
+        x = F.relu(self.conv3(x))
         if x.shape[-1] != DENSE_MAP:
             x = F.adaptive_max_pool2d(x, DENSE_MAP)
+        # Last, as above: dropout keeps the mean of what it is given, but not that of the maxima taken afterwards.
+        x = F.dropout(x, self.dropout_conv, self.training)
         x = F.dropout(F.relu(self.dense1(x.flatten(1))), self.dropout_dense, self.training)
         logits: Tensor = self.dense2(x)
         return logits
