@@ -80,7 +80,7 @@ class ExemplarCNN(Classifier):
 
     For 32×32 patches the maps are widths[0]×32×32 → 15×15, widths[1]×15×15 → 7×7, widths[2]×7×7, then
     ``dense`` and ``classes`` numbers. For any other patch size the last map is max-pooled adaptively to 7×7
-    (docs/method.md, section 6), so that the dense layers keep their size.
+    (docs/method.md, section 6.1), so that the dense layers keep their size.
 
     Parameters
     ----------
