@@ -14,7 +14,7 @@ from scipy.spatial.distance import pdist
 from exemplarcnn import classes
 from exemplarcnn.clustering import cut
 from exemplarcnn.config import Grouped, Pruned
-from exemplarcnn.grouping import GroupingError, group, halves
+from exemplarcnn.grouping import GroupingError, group, halves, shortfall
 from tests.test_expansion import distance, slow_expand
 
 
@@ -185,6 +185,27 @@ def test_the_bound_is_the_best_of_all_clusterings(clustered: int, held_out: int,
         for pairs in range(clustered // 2 + 1)
     ]
     assert classes.most_grouped(clustered, held_out, neighbours) == max(possible)
+
+
+@pytest.mark.parametrize(
+    ("neighbours", "why"),
+    [
+        (3, "the 30 held-out images suffice for 10 with 3 neighbour(s) each"),
+        (1, "all are used"),
+        (0, "all are used"),
+    ],
+)
+def test_fewer_classes_than_wanted_are_told_with_the_reason(neighbours: int, why: str) -> None:
+    """Each single image has all its neighbours: where they are too few there are fewer classes."""
+    asked = params(classes=50, or_fewer=True, neighbours=neighbours)
+    table, statistics = group(unit(0, 60), asked, seed=0)
+    count = classes.count(table)
+    assert (table["origin"] == "neighbour").sum() == neighbours * (table["origin"] == "single").sum()
+    assert shortfall(statistics, asked) == (
+        f"{count} classes where up to 50 are wanted: of the images that no cluster took, {why}"
+    )
+    enough = asked.model_copy(update={"classes": count})
+    assert shortfall(group(unit(0, 60), enough, seed=0)[1], enough) == ""
 
 
 def test_more_clusters_than_classes() -> None:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from exemplarcnn.config import Features, Group, Groups, Network
 from exemplarcnn.features import eval_features
@@ -274,8 +275,9 @@ def test_each_parameter_is_in_one_group_with_its_rate_and_l2(small: ExemplarCNN)
 
 
 @pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("patch", "maps"), [(32, (15, 7)), (96, (47, 23))])
 def test_dropout_is_where_the_method_has_it(
-    small: ExemplarCNN, training: bool, monkeypatch: pytest.MonkeyPatch
+    patch: int, maps: tuple[int, int], training: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
 
@@ -284,14 +286,50 @@ def test_dropout_is_where_the_method_has_it(
         return x
 
     monkeypatch.setattr(torch.nn.functional, "dropout", spy)
-    small.train(training)(noise(2, 32))
-    # After ReLU and pooling of both first layers, after ReLU of the third and of the first dense one.
+    initialise(SMALL, classes=7, patch=patch, seed=3).train(training)(noise(2, patch))
+    # After ReLU and pooling of the convolutions, whatever the patch, and after ReLU of the first dense layer.
     assert calls == [
-        ((4, 15, 15), 0.25, training, False),
-        ((5, 7, 7), 0.25, training, False),
+        ((4, maps[0], maps[0]), 0.25, training, False),
+        ((5, maps[1], maps[1]), 0.25, training, False),
         ((6, 7, 7), 0.25, training, False),
         ((9,), 0.5, training, False),
     ]
+
+
+@pytest.mark.parametrize(("patch", "side"), [(32, 7), (64, 15), (96, 23)])
+def test_dropout_behind_conv3_keeps_the_mean_that_dense1_sees(patch: int, side: int) -> None:
+    """A maximum taken after dropout is larger than in evaluation: of 96×96 patches by a quarter."""
+    network = initialise(SMALL, classes=7, patch=patch, seed=3)
+    # The same in both modes, so that the dropouts before it make no difference.
+    given_ = noise(64, side)[:, :1].expand(-1, SMALL.widths[1], -1, -1).relu()
+    network.conv3.register_forward_pre_hook(lambda module, inputs: (given_,))
+    means: list[float] = []
+    network.dense1.register_forward_pre_hook(lambda module, inputs: means.append(float(inputs[0].mean())))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for training in (True, False):
+            network.train(training)(torch.zeros(64, 3, patch, patch))
+    trained, evaluated = means
+    assert trained == pytest.approx(evaluated, rel=0.03)
+
+
+def plain_forward(network: ExemplarCNN, x: Tensor) -> Tensor:
+    """The forward pass for a 32×32 patch, written out."""
+    x = F.dropout(F.max_pool2d(F.relu(network.conv1(x)), 3, 2), 0.25, network.training)
+    x = F.dropout(F.max_pool2d(F.relu(network.conv2(x)), 3, 2), 0.25, network.training)
+    x = F.dropout(F.relu(network.conv3(x)), 0.25, network.training)
+    x = F.dropout(F.relu(network.dense1(x.flatten(1))), 0.5, network.training)
+    return F.linear(x, network.dense2.weight, network.dense2.bias)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_forward_of_a_32_pixel_patch_bit_for_bit(small: ExemplarCNN, training: bool) -> None:
+    x, outputs = noise(3, 32), []
+    for forward in (small.train(training), lambda x: plain_forward(small, x)):
+        torch.manual_seed(5)
+        with torch.no_grad():
+            outputs.append(forward(x))
+    assert torch.equal(*outputs)
 
 
 @pytest.mark.parametrize(("conv", "dense"), [(0.5, 0.0), (0.0, 0.5)])

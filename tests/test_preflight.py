@@ -78,8 +78,8 @@ def test_where_the_data_is_not_nothing_is_said(home: Path) -> None:
             "seeded.baseline: 101 .* of the pool's 100",
         ),
         (
-            lambda v: v["grouped"]["clustered"].update(classes=51),
-            "grouped.clustered: 50 .* 50 held out make 50",
+            lambda v: v["grouped"]["clustered"].update(classes=34),
+            "grouped.clustered: 50 .* 50 held out make 33 .* fewer classes or neighbours",
         ),
         (
             lambda v: v["grouped"]["clustered"].update(clustered_share=0.0, or_fewer=True),

@@ -1,5 +1,6 @@
-"""Profiles `paper` and `code`: where they differ, and everything but the training at their full size."""
+"""Profiles: what the documentation says of their numbers; `paper` and `code` at full size, but for the training."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import torch
 
 from exemplarcnn import classes
 from exemplarcnn.clustering import Cut
-from exemplarcnn.config import Config, compose
-from exemplarcnn.grouping import assemble, halves
+from exemplarcnn.config import Config, Grouped, compose
+from exemplarcnn.grouping import GroupingError, assemble, group, halves
 from exemplarcnn.network import initialise
 from exemplarcnn.tracking import flatten
 
@@ -34,6 +35,106 @@ def test_paper_and_code_differ_in_what_the_documentation_lists() -> None:
         for key, paper_says, code_says in re.findall(r"^\| `([\w.]+)` \| (.+?) \| (.+?) \|", section, re.MULTILINE)
     }
     assert listed == {(key, paper[key], code[key]) for key in differing}
+
+
+# Columns of the table in section 6.3, and the profile whose numbers they hold: that with the further experiments.
+COLUMNS = {"tiny": "tiny_bench", "sample": "sample", "core": "bench", "own": "own", "ablation": "ablation"}
+# What a profile is called and runs on, and what is of its rows alone.
+OF_A_RUN = ("profile", "pools", "machine", "published", "evaluated", "labelled", "derived", "described")
+
+
+def numbers(name: str) -> dict[str, str]:
+    """Return the numbers of a profile as the table of section 6.3 writes them, those of all groups in one."""
+    found: dict[str, list[str]] = {}
+    for key, value in flatten(compose(ROOT / "conf", name)).items():
+        if key.partition(".")[0] not in OF_A_RUN:
+            said = {"None": "null", "True": "true", "False": "false"}.get(value, value)
+            if key == "evaluate.protocols":
+                said = ", ".join(re.findall(r"'name': '(\w+)'", value))
+            found.setdefault(re.sub(r"\.groups\.\w+", ".groups.GROUP", key), []).append(said)
+    return {key: ", ".join(dict.fromkeys(values)) for key, values in found.items()}
+
+
+def test_profiles_differ_from_the_paper_in_what_the_documentation_lists() -> None:
+    paper, *others = (numbers(name) for name in ("paper", *COLUMNS.values()))
+    text = (ROOT / "docs" / "method.md").read_text()
+    rows = re.findall(r"^\| (.+) \|$", text[text.index("### 6.3 ") :].split("\n## ")[0], re.MULTILINE)
+    header, *lines = ([cell.strip() for cell in f" {row} ".split(" | ")] for row in rows)
+    assert header == ["key", "`paper`", *(f"`{name}`" for name in COLUMNS), "why"]
+    listed = {line[0].strip("`"): line[1:-1] for line in lines}
+    assert len(listed) == len(lines)
+    assert all(line[-1] for line in lines), "a reason"
+    found = {}
+    for key in paper:
+        theirs = [other.get(key, paper[key]) for other in others]
+        if set(theirs) != {paper[key]}:
+            found[key] = [paper[key], *("" if value == paper[key] else value for value in theirs)]
+    assert listed == found
+
+
+@pytest.mark.parametrize(
+    ("name", "of", "but"),
+    [
+        ("bench", "core", ("seeded.imagenet", "trained.imagenet", "resnet")),
+        ("tiny_bench", "tiny", ("seeded.imagenet", "trained.imagenet", "trained.random", "resnet")),
+        ("features", "core", ("evaluate.protocols",)),
+        ("online", "core", ("trained.online",)),
+        ("own_unlabelled", "own", ("controls",)),
+    ],
+)
+def test_the_other_profiles_add_to_these(name: str, of: str, but: tuple[str, ...]) -> None:
+    mine, theirs = numbers(name), numbers(of)
+    assert all(key.startswith(but) for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+
+
+# Pools as they are: STL-10's, the sample's, the least that `ablation` is for, and images of one's own.
+@pytest.mark.parametrize(
+    ("name", "pool", "count"),
+    [
+        pytest.param("core", 100_000, 2_000, marks=pytest.mark.slow),
+        ("tiny", 540, 30),
+        ("sample", 540, 250),
+        ("ablation", 5_000, 600),
+        ("own", 500, 83),
+        ("own", 12_000, 2_000),
+    ],
+)
+def test_each_single_image_has_three_neighbours_where_that_is_possible(name: str, pool: int, count: int) -> None:
+    params = profile(name).grouped["clustered"]
+    assert isinstance(params, Grouped)
+    features = np.random.default_rng(0).normal(size=(pool, 12)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    table, statistics = group(features, params, seed=0)
+    assert classes.count(table) == (count if name != "own" or pool > 500 else count + statistics["clusters"])
+    origins = table["origin"].value_counts()
+    assert origins["neighbour"] == params.neighbours * origins["single"]
+    if name == "sample":
+        with pytest.raises(GroupingError, match=r"largest possible number of classes is 10\d$"):
+            group(features, params.model_copy(update={"neighbours": 3}), seed=0)
+    else:
+        assert params.neighbours == 3
+
+
+@pytest.mark.parametrize("name", ["core", "bench", "features", "online", "tiny", "ablation"])
+@pytest.mark.parametrize("pool", [100_000, 7_000, 5_000])
+def test_the_benchmark_changes_what_a_stand_in_pool_is_too_small_for(
+    name: str, pool: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    suit = importlib.import_module("stl10").suit
+    values, before = (compose(ROOT / "conf", name) for _ in range(2))
+    said = suit(values, pool)
+    if pool == 100_000 or name in ("tiny", "ablation"):
+        assert not said
+        assert values == before
+        return
+    assert said == [
+        "grouped.clustered: clustered_share 0.5 for 0.0625, neighbours 1 for 3: "
+        f"{pool} unlabelled images are too few for the profile's own"
+    ]
+    before["grouped"]["clustered"] |= {"clustered_share": 0.5, "neighbours": 1}
+    assert values == before
+    classes.check_grouped(Grouped.model_validate(values["grouped"]["clustered"]), pool)
 
 
 @pytest.mark.parametrize("name", ["paper", "code"])

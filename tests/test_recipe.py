@@ -247,6 +247,10 @@ def test_lower_end_of_the_scale_is_raised_until_a_patch_fits() -> None:
     assert recipe.scale_bounds((0.7, 1.4), 32, 96, 96) == (0.7, 1.4)
     assert recipe.scale_bounds((0.7, 1.4), 32, 40, 90) == (0.8, 1.4)
     assert recipe.scale_bounds((0.7, 1.4), 32, 16, 90) == (2, 2)
+    # The sides from which on images have one scale alone, as docs/method.md, section 2.2, gives them.
+    for patch, side in ((96, 68), (32, 22)):
+        assert recipe.scale_bounds((0.7, 1.4), patch, side, 500) == (patch / side, patch / side)
+        assert recipe.scale_bounds((0.7, 1.4), patch, side + 1, 500) == (patch / (side + 1), 1.4)
 
 
 def sizes_and_corners(

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -21,6 +22,7 @@ from exemplarcnn import images, models, paths, resnet, stages, tracking
 from exemplarcnn.config import Config, compose
 from exemplarcnn.evaluation import evaluate
 from exemplarcnn.features import eval_features
+from exemplarcnn.stages import group
 
 from .conftest import CONF
 
@@ -97,7 +99,7 @@ def values() -> dict[str, Any]:
     made["machine"] |= {"threads": 1, "workers": 1}
     made["seeded"]["baseline"] |= {"classes": 15}
     made["seeded"]["imagenet"] |= {"classes": 6}
-    made["grouped"]["clustered"] |= {"classes": 12}
+    made["grouped"]["clustered"] |= {"classes": 8}
     # The one rate of a variant's own: a first layer that stays as it was.
     rates = json.loads(json.dumps(made["train"]["groups"]))
     rates["conv1"]["lr"] = 1e-30
@@ -235,6 +237,21 @@ def test_images_too_far_from_the_classes_are_counted(project: Path, config: Conf
     assert counted["images"] == (scores > counted["threshold"]).sum()
     assert counted["share"] == pytest.approx(counted["images"] / 42, rel=1e-5)
     assert f"{counted['images']} unlabelled images (" in paths.RESULTS_MD.read_text()
+
+
+def test_fewer_classes_than_wanted_are_told(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(project, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    made = values()
+    made["grouped"]["clustered"] |= {"classes": 50, "or_fewer": True}
+    group.run("clustered", Config.model_validate(made))
+    told = "where up to 50 are wanted: of the images that no cluster took, the 21 held-out images suffice for 7 with 3"
+    assert told in caplog.text
+    caplog.clear()
+    group.run("clustered", Config.model_validate(values()))
+    assert not caplog.text
 
 
 def test_labels_are_the_folds_or_the_classifiers(project: Path) -> None:

@@ -161,5 +161,6 @@ def check_grouped(params: Grouped, pool_size: int) -> None:
     if most < least:
         raise ClassTableError(
             f"{clustered} images to cluster and {pool_size - clustered} held out make {most} classes at most, with "
-            f"{params.neighbours} neighbour(s) of each single image; {least} are needed: ask for fewer or add images"
+            f"{params.neighbours} neighbour(s) of each single image; {least} are needed: ask for fewer classes "
+            "or neighbours, set another clustered_share, or add images"
         )

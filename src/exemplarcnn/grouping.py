@@ -193,6 +193,19 @@ def _single_classes(params: Grouped, clusters: int, alone: int, held_out: int) -
     return min(wanted, possible)
 
 
+def shortfall(statistics: dict[str, Any], params: Grouped) -> str:
+    """Say how many classes there are and why no more, where ``or_fewer`` let there be fewer than wanted; or nothing."""
+    singles, held_out, k = statistics["single_classes"], statistics["held_out_images"], params.neighbours
+    count = statistics["clusters"] + singles
+    if count >= params.classes:
+        return ""
+    served = k > 0 and singles == held_out // k
+    why = (
+        f"the {held_out} held-out images suffice for {singles} with {k} neighbour(s) each" if served else "all are used"
+    )
+    return f"{count} classes where up to {params.classes} are wanted: of the images that no cluster took, {why}"
+
+
 def _summary(values: NDArray[Any]) -> dict[str, float] | None:
     """Five numbers that show a distribution, or None of nothing."""
     if values.size == 0:

@@ -80,7 +80,7 @@ class ExemplarCNN(Classifier):
 
     For 32×32 patches the maps are widths[0]×32×32 → 15×15, widths[1]×15×15 → 7×7, widths[2]×7×7, then
     ``dense`` and ``classes`` numbers. For any other patch size the last map is max-pooled adaptively to 7×7
-    (docs/method.md, section 6), so that the dense layers keep their size.
+    (docs/method.md, section 6.1), so that the dense layers keep their size.
 
     Parameters
     ----------
@@ -127,9 +127,11 @@ class ExemplarCNN(Classifier):
         """
         x = F.dropout(pool(F.relu(self.conv1(x))), self.dropout_conv, self.training)
         x = F.dropout(pool(F.relu(self.conv2(x))), self.dropout_conv, self.training)
-        x = F.dropout(F.relu(self.conv3(x)), self.dropout_conv, self.training)
+        x = F.relu(self.conv3(x))
         if x.shape[-1] != DENSE_MAP:
             x = F.adaptive_max_pool2d(x, DENSE_MAP)
+        # Last, as above: dropout keeps the mean of what it is given, but not that of the maxima taken afterwards.
+        x = F.dropout(x, self.dropout_conv, self.training)
         x = F.dropout(F.relu(self.dense1(x.flatten(1))), self.dropout_dense, self.training)
         logits: Tensor = self.dense2(x)
         return logits

@@ -6,9 +6,9 @@
 import logging
 
 from exemplarcnn import classes, distributed, figures, images, models, paths, quality, stages
-from exemplarcnn.config import Config
+from exemplarcnn.config import Config, Grouped
 from exemplarcnn.files import read_array, rounded, write_json
-from exemplarcnn.grouping import group, halves
+from exemplarcnn.grouping import group, halves, shortfall
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ def run(variant: str, config: Config) -> None:
     if left_out := statistics.get("clusters_left_out"):
         said = "%s: more clusters than grouped.%s.classes; the largest are kept, %d, of %d images, left out"
         log.warning(said, variant, variant, left_out, statistics["images_left_out"])
+    if isinstance(params, Grouped) and (said := shortfall(statistics, params)):
+        log.warning("%s: %s", variant, said)
     classes.check(table, len(pool))
     classes.write(paths.class_table(variant), table)
     clustered, _ = halves(len(pool), params.clustered_share, config.seed)
