@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exemplarcnn import report
+from exemplarcnn import paths, report
 from exemplarcnn.config import Config, compose
 from exemplarcnn.evaluation import bootstrap, correct, gain
+from exemplarcnn.files import digest_of, write_json
 from exemplarcnn.images import Summary, data_digest
 from exemplarcnn.report import (
+    FORMAT,
+    ReportError,
     by_class,
     describe_dataset,
     describe_difference,
@@ -174,6 +177,28 @@ def test_what_every_comparison_needs_is_there(results: dict[str, Any]) -> None:
     for row in results["rows"]:
         assert {"variant", "accuracy_mean", "accuracy_std", "fold_accuracies", "paper"} <= set(row)
     assert results["groupings"] == {"clustered": GROUPING}
+
+
+def test_a_report_of_other_code_is_refused(
+    results: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`exemplarcnn show` and `page` ended in a KeyError."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ReportError, match=r"results\.json is not there yet; `dvc repro` makes it"):
+        report.read()
+    write_json(paths.RESULTS_JSON, results)
+    assert report.read() == json.loads(json.dumps(results))
+    for other in (results | {"format": FORMAT + 1}, {k: v for k, v in results.items() if k != "format"}):
+        write_json(paths.RESULTS_JSON, other)
+        with pytest.raises(ReportError, match="another version of the code; `dvc repro report` writes it anew"):
+            report.read()
+
+
+def test_other_keys_are_another_format(results: dict[str, Any]) -> None:
+    """Where this fails, raise FORMAT, and write the new pair here."""
+    names = sorted({*results, *results["dataset"], *(key for row in results["rows"] for key in row)})
+    names += sorted({key for entry in (*results["learned"], *results["differences"]) for key in entry})
+    assert (FORMAT, digest_of(names)[:12]) == (1, "bf120d886391")
 
 
 def test_it_is_json(results: dict[str, Any]) -> None:

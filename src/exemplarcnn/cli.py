@@ -76,14 +76,10 @@ def check() -> None:
 @app.command()
 def show() -> None:
     """Print the results table of the last run, and the differences that tell most."""
-    from exemplarcnn import paths, summary
-    from exemplarcnn.files import read_json
+    from exemplarcnn import report, summary
 
-    if not paths.RESULTS_JSON.exists():
-        typer.echo(f"error: {paths.RESULTS_JSON} is not there yet; `dvc repro` makes it", err=True)
-        raise typer.Exit(1)
     with _plain_errors():
-        typer.echo(summary.write(read_json(paths.RESULTS_JSON)))
+        typer.echo(summary.write(report.read()))
 
 
 @app.command()

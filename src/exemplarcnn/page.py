@@ -27,7 +27,7 @@ from exemplarcnn import classes, figures, paths, report, repository, store, timi
 from exemplarcnn import config as configuration
 from exemplarcnn.config import Config
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import read_json, read_table, whole
+from exemplarcnn.files import read_table, whole
 from exemplarcnn.text import plain
 from exemplarcnn.tracking import flatten
 
@@ -55,12 +55,10 @@ def write(path: Path, config: Config, conf: Path) -> None:
 
     Raises
     ------
-    PageError
-        If the pipeline has not been run to its end.
+    PageError, report.ReportError
+        If the pipeline has not been run to its end, with these parameters and this code.
     """
-    if not paths.RESULTS_JSON.exists():
-        raise PageError(f"{paths.RESULTS_JSON} is not there yet; `dvc repro` makes it")
-    results = read_json(paths.RESULTS_JSON)
+    results = report.read()
     if results["profile"] != config.profile:
         raise PageError(
             f"{paths.RESULTS_JSON} is of profile {results['profile']}, params.yaml of {config.profile}: run `dvc repro`"

@@ -6,10 +6,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from exemplarcnn import text
+from exemplarcnn import paths, text
 from exemplarcnn.config import Config
+from exemplarcnn.errors import PipelineError
 from exemplarcnn.evaluation import bootstrap, correct, gain
+from exemplarcnn.files import read_json
 from exemplarcnn.images import Summary, side_entry
+
+# Of results.json: the next number whenever keys come, go or change their meaning.
+FORMAT = 1
 
 NOT_TESTED = (
     "The images have no labels, so that nothing was tested: here are features and clusters. `exemplarcnn embed FOLDER "
@@ -20,6 +25,27 @@ STL10 = {"folds": "10 folds of 1,000 labels", "all": "all 5,000 labels"}
 SHORT = 6  # rows of a table whose differences are all written out
 DECIMALS = 9  # of percentage points: sums of shares are not exact
 CLASSES = 20  # lines of the table of classes
+
+
+class ReportError(PipelineError):
+    """There is no report that this code can read; the message says what makes one."""
+
+
+def read() -> dict[str, Any]:
+    """Read ``results.json``, as `gather` made it.
+
+    Raises
+    ------
+    ReportError
+        If it is not there, or other code has written it.
+    """
+    if not paths.RESULTS_JSON.exists():
+        raise ReportError(f"{paths.RESULTS_JSON} is not there yet; `dvc repro` makes it")
+    results: dict[str, Any] = read_json(paths.RESULTS_JSON)
+    if results.get("format") != FORMAT:
+        said = "was written by another version of the code; `dvc repro report` writes it anew"
+        raise ReportError(f"{paths.RESULTS_JSON} {said}")
+    return results
 
 
 def gather(
@@ -60,8 +86,9 @@ def gather(
     Returns
     -------
     dict
-        ``profile``, ``dataset``, ``rows``, ``learned``, ``differences``, ``groupings``, ``audit``, ``outliers``,
-        ``labelled``, ``published`` and ``full``, the names of protocols with all labels; accuracies in percent.
+        ``format``, ``profile``, ``dataset``, ``rows``, ``learned``, ``differences``, ``groupings``, ``audit``,
+        ``outliers``, ``labelled``, ``published`` and ``full``, the names of protocols with all labels; accuracies in
+        percent.
     """
     budgets = {
         name: {key: found[key] for key in ("classes", "images", "train_patches")}
@@ -85,6 +112,7 @@ def gather(
         }
         rows.append(entry | budgets.get(name, {}))
     return {
+        "format": FORMAT,
         "profile": config.profile,
         "dataset": {
             "name": data["dataset"],

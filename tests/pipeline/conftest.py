@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,11 +42,6 @@ class Project:
         made = object.__new__(Project)
         made.folder, made.commands = folder, self.commands
         shutil.copytree(self.folder, folder, symlinks=True)
-        if (store := folder / "mlflow.db").exists():
-            old, new = (f"file://{place}/" for place in (self.folder, folder))
-            with sqlite3.connect(store) as database:
-                for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
-                    database.execute(f"update {table} set {column} = replace({column}, ?, ?)", (old, new))
         return made
 
     @property
