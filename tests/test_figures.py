@@ -320,11 +320,11 @@ NAMES = ["$\\frac$", "US$ and A$", "猫", "🐈‍⬛", "قطة", "_x", "a\nb", 
 @pytest.mark.slow
 def test_a_class_may_have_any_name(tmp_path: Path, drawn: list[Figure]) -> None:
     """Formulas ended the stage; letters that the font lacks are boxes, without a warning each."""
-    figures.confusion(tmp_path / "confusion.png", np.eye(10), NAMES, NAMES[0])
+    figures.confusion(tmp_path / "confusion.png", np.eye(10), NAMES, "$\\frac$\nb")
     labels = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
     assert labels[:7] == ["$\\frac$", "US$ and A$", "猫", "🐈 ⬛", "قطة", "_x", "a b"]
     assert [len(label) for label in labels[7:]] == [figures.ON_AN_AXIS, 0, 6]
-    assert drawn[0].axes[0].get_title() == "$\\frac$: percent of each class, mean of the folds"
+    assert drawn[0].axes[0].get_title() == "$\\frac$ b: percent of each class, mean of the folds"
     figures.mistakes(tmp_path / "mistakes.png", POOL, [(i, (i + 1) % 10, 1.5) for i in range(10)], np.arange(60), NAMES)
     assert drawn[1].axes[0].get_title() == "$\\frac$, not US$ and A$\nimage 0, by 1.5"
     figures.neighbours(tmp_path / "neighbours.png", POOL, dict.fromkeys(NAMES, FEATURES), [1, 5], 5)
