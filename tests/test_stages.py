@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from exemplarcnn import figures, images, models, paths, resnet, stages, tracking
+from exemplarcnn import classes, colours, figures, images, models, paths, resnet, stages, tracking
 from exemplarcnn.config import Config, Labelled, compose
 from exemplarcnn.evaluation import evaluate
 from exemplarcnn.features import eval_features
-from exemplarcnn.stages import audit_features
+from exemplarcnn.stages import audit_features, surrogate
 from exemplarcnn.stages import label as labels_stage
 
 from .conftest import CONF
@@ -232,3 +232,18 @@ def test_captions_have_room_for_a_class_of_any_name(
     pairs = pd.DataFrame({"first": [], "second": [], "distance": []})
     audit_features._galleries(images.open_pool(paths.DATA, "train"), scores, pairs)
     assert captions[:2] == ["image 2\ncat? 0.25", "image 3\na long… 17? -0.50"]
+
+
+def test_a_surrogate_set_says_the_side_of_the_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config
+) -> None:
+    """By it the network, and whoever describes files with it, know what side to resize to."""
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    images.write_images(paths.DATA / "unlabeled_X.bin", pixels, 64)
+    (paths.DATA / images.IMPORTED).write_text('{"name": "mine", "side": 64}')
+    table = config.trained["baseline"].table
+    classes.write(paths.class_table(table), classes.seed_table(4, 4, 0, np.arange(4)))
+    colours.write(paths.colours("unlabeled"), None)
+    surrogate.run("baseline", config)
+    assert json.loads((paths.surrogate_set("baseline") / "set.json").read_text())["side"] == 64
