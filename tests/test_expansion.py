@@ -75,6 +75,20 @@ def test_blocks_and_lists_of_any_length(order: Order, block: int, length: int, m
     check(unit(3, 20), unit(4, 40), 2, order)
 
 
+def test_global_lists_a_few_images_of_each_single_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All distances at once would be gigabytes."""
+    listed, inner = [], expansion._Products.distances
+
+    def spy(self: Any, row: int, images: Any) -> Any:
+        listed.append(len(images))
+        return inner(self, row, images)
+
+    monkeypatch.setattr(expansion._Products, "distances", spy)
+    monkeypatch.setattr(expansion, "LIST", 8)
+    check(unit(1, 20), unit(2, 300), 2, "global")
+    assert max(listed) == 8
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_distances_closer_than_float32_can_tell(order: Order) -> None:
     """Held-out images around one point, all within a few float32 roundings of the same distance."""

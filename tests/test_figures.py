@@ -374,18 +374,19 @@ NAMES = ["$\\frac$", "US$ and A$", "猫", "🐈‍⬛", "قطة", "_x", "a\nb", 
 @pytest.mark.slow
 def test_a_class_may_have_any_name(tmp_path: Path, drawn: list[Figure]) -> None:
     """Formulas ended the stage; letters that the font lacks are boxes, without a warning each."""
-    figures.confusion(tmp_path / "confusion.png", np.eye(10), NAMES, NAMES[0])
+    figures.confusion(tmp_path / "confusion.png", np.eye(10), NAMES, "$\\frac$\nb")
     labels = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
     assert labels[:7] == ["$\\frac$", "US$ and A$", "猫", "🐈 ⬛", "قطة", "_x", "a b"]
     assert [len(label) for label in labels[7:]] == [figures.ON_AN_AXIS, 0, 6]
-    assert drawn[0].axes[0].get_title() == "$\\frac$: percent of each class, mean of the folds"
+    assert drawn[0].axes[0].get_title() == "$\\frac$ b: percent of each class, mean of the folds"
     figures.mistakes(tmp_path / "mistakes.png", POOL, [(i, (i + 1) % 10, 1.5) for i in range(10)], np.arange(60), NAMES)
     assert sheet(drawn[1])[0][0] == "$\\frac$, not US$ and A$\nimage 0, by 1.5"
     figures.neighbours(tmp_path / "neighbours.png", POOL, dict.fromkeys(NAMES, FEATURES), [1, 5], 5)
     entry = {"accuracy_mean": 50.0, "fold_accuracies": [50.0], "paper": None}
     rows = [{"title": name} | entry for name in NAMES]
-    figures.results(tmp_path / "results.png", {"rows": rows, "dataset": {"name": NAMES[0]}, "profile": "own"})
-    assert drawn[3].axes[0].get_title() == "$\\frac$, profile own"
+    about = {"dataset": {"name": "$\\frac$\nb"}, "profile": "\x00own\udce9"}
+    figures.results(tmp_path / "results.png", {"rows": rows} | about)
+    assert drawn[3].axes[0].get_title() == "$\\frac$ b, profile own"
     with Image.open(tmp_path / "confusion.png") as saved:
         assert max(saved.size) < 1200, "a long name does not widen a picture beyond use"
 
@@ -399,7 +400,16 @@ def test_of_few_images_each_has_the_others_as_neighbours(tmp_path: Path, drawn: 
     assert len(sheet(drawn[0])) == 3, "the image and two others, not itself at an infinite distance"
 
 
-def test_distances_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distances_are_taken_block_by_block_and_do_not_depend_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The features of many images would take gigabytes in float64."""
+    taken = []
+
+    class Spied(np.ndarray[Any, Any]):
+        def astype(self, *options: Any, **more: Any) -> Any:
+            taken.append(len(self))
+            return np.asarray(self).astype(*options, **more)
+
     whole = np.linalg.norm(FEATURES.astype(np.float64) - FEATURES[7], axis=1)
     monkeypatch.setattr(figures, "ROWS", 7)
-    assert (figures._distances(FEATURES, 7) == whole).all()
+    assert (figures._distances(FEATURES.view(Spied), 7) == whole).all()
+    assert taken == [7] * 8 + [4]

@@ -399,8 +399,10 @@ def test_j_names_that_are_not_utf8_are_spelled_so_that_tables_can_be_written(tmp
 def test_a_part_of_a_folder_carries_its_own_files_alone(tmp_path: Path) -> None:
     for number in range(40):
         save(tmp_path / f"{number:02}.png", (4, 3), colour=(number, 0, 0))
+        (tmp_path / f"{number:02}.txt").touch()
     pool = ImageFolder(tmp_path)
     part = pool.part(30, 33)
+    assert (len(pool.passed_over), len(part.passed_over)) == (40, 0)
     assert [part.name(index) for index in range(len(part))] == ["30.png", "31.png", "32.png"]
     assert part[1][0, 0].tolist() == [31, 0, 0]
     assert len(pool.part(39, 50)) == 1

@@ -133,6 +133,13 @@ def test_flat_clusters_of_a_whole_dendrogram_against_scipy(seed: int, n: int, sh
     assert list(dict.fromkeys(labels.tolist())) == list(range(labels.max() + 1))
 
 
+def test_of_no_points_there_is_no_cluster() -> None:
+    """Where all images are held out, none is clustered."""
+    Z = complete_linkage(graph_of(np.zeros((0, 0)), 1.0))
+    labels = flat_clusters(Z, 0, 1.0)
+    assert labels.shape == diameters(Z, labels, 1.0).shape == (0,)
+
+
 def test_a_chain_is_not_one_cluster() -> None:
     """Neighbours within reach, their neighbours not: one connected component, clusters of two."""
     n = 2_000

@@ -94,6 +94,19 @@ def test_the_first_epoch_is_the_materialised_set(tmp_path: Path, pool: Pool, rec
     assert differing == {"mode", "sha256"}
 
 
+def test_images_are_held_where_all_of_them_fit_and_that_changes_nothing(
+    tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn(tmp_path / "set", pool, "online", params(), trained())
+    expected = everything(opened(tmp_path / "set", pool), 1)
+    asked: list[int] = []
+    monkeypatch.setattr("exemplarcnn.online.fits", lambda size, device: asked.append(size) is None)
+    held = opened(tmp_path / "set", pool)
+    assert asked == [len(TABLE) * 96 * 96 * 3], "bytes of all images of the table"
+    monkeypatch.setattr(held, "pool", None)
+    assert np.array_equal(everything(held, 1), expected)
+
+
 def test_each_epoch_has_patches_of_its_own_of_the_same_images(tmp_path: Path, pool: Pool) -> None:
     recipe = params()
     drawn(tmp_path / "set", pool, "online", recipe, trained())

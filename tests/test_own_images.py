@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import struct
+import weakref
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -361,6 +362,31 @@ def test_size_no_task_carries_the_list_of_files(
             draw(tmp_path / "many" / f"{number:03}.png", number, 33, 33)
         done(tmp_path, tmp_path / "many", config)
     assert len(sizes[64] | sizes[640]) == 1, "what is sent does not grow with the folder"
+
+
+def test_size_pixels_are_never_held_for_more_than_one_task(
+    tmp_path: Path, labelled: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read, they go to a file, and from there into others: memory grows with the table alone."""
+    read: list[weakref.ref[Any]] = []
+    inner, written = images.square, images.stream_images
+
+    def square(*options: Any) -> Any:
+        read.append(weakref.ref(squared := inner(*options)))
+        held.append(sum(each() is not None for each in read))
+        return squared
+
+    def stream(path: Path, each: Any) -> None:
+        assert sum(one() is not None for one in read) <= own_images.FILES_A_TASK
+        written(path, (sources.append(type(image)) or image for image in each))
+
+    held: list[int] = []
+    sources: list[type] = []
+    monkeypatch.setattr(images, "square", square)
+    monkeypatch.setattr(images, "stream_images", stream)
+    done(tmp_path, labelled, config)
+    assert max(held) <= 2 * own_images.FILES_A_TASK < len(read), "the task before, until its images are written"
+    assert set(sources) == {np.memmap}, "what is cut and resized is mapped from its file"
 
 
 def test_size_a_process_that_the_system_ends_leaves_the_old_data(

@@ -195,6 +195,9 @@ def test_curves_and_sizes_are_drawn(tmp_path: Path) -> None:
     assert ">First<" in drawn
     assert ">Second<" not in drawn
     assert ">_x<" in curves({"a": table}, {"a": "_x"}), "matplotlib leaves out a label that begins with _"
+    long = curves({"a": table}, {"a": "long " * 100})
+    assert "long long" in long
+    assert "long " * 20 not in long, "a long title leaves room for the curves"
     (tmp_path / "classes.csv").write_text("class_id,image_id,origin\n0,1,x\n0,2,x\n1,3,x\n2,4,x\n")
     bars = class_sizes(tmp_path / "classes.csv")
     assert ">images in a class<" in bars

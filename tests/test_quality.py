@@ -110,12 +110,21 @@ def test_truth_of_a_pool(tmp_path: Path) -> None:
         read_truth(path, 1)
 
 
-def test_a_class_is_what_its_name_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["1", "01"],  # alone, for beside a word pandas takes numbers for text
+        ["1e3", "1000.0"],
+        ["NA", "null", "None", "nan"],
+        ["True", "true"],
+        ["NA", "null", "None", "nan", "1", "01", "1e3", "1000.0", "True", "true"],
+    ],
+)
+def test_a_class_is_what_its_name_says(tmp_path: Path, names: list[str]) -> None:
     """`1` and `01` are two classes, and `NA` is one: with guessed types the purity of these was 1."""
-    names = ["NA", "null", "None", "nan", "1", "01", "1e3", "1000.0", "True", "true"]
     path, pairs = tmp_path / "truth.csv", [[2 * k, 2 * k + 1] for k in range(25)]
-    labels = [names[k % 10] for k in range(25) for _ in range(2)]
-    labels[9] = "01"  # beside a 1: one of fifty is not of its class's label
+    labels = [names[k % len(names)] for k in range(25) for _ in range(2)]
+    labels[9] = names[5 % len(names)]  # beside another: one of fifty is not of its class's label
     write_table(path, pd.DataFrame({"index": range(50), "class": labels, "original": ""}))
     truth = read_truth(path, 50)
     assert truth is not None

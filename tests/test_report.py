@@ -606,7 +606,7 @@ def test_figures_from_other_numbers_of_labels_have_a_table_of_their_own(results:
 def test_names_are_text_in_markdown(results: dict[str, Any]) -> None:
     """A bar would be another cell, and $, _, < and a backtick would vanish."""
     named = json.loads(json.dumps(results))
-    named["dataset"]["name"] = "[my](set)"
+    named["dataset"]["name"], named["profile"] = "[my](set)", "_own_"
     named["rows"][1]["title"] = "US$ and A$"
     for row in named["rows"]:
         row["class_accuracies"] = {"a|b": 1.0, "<b>`x`</b>": 2.0, "two\nlines": 3.0}
@@ -615,6 +615,7 @@ def test_names_are_text_in_markdown(results: dict[str, Any]) -> None:
     named["published"] = [{"title": "_x_", "source": "a|b", "accuracy": 1.0, "std": None, "labels": "folds"}]
     text = markdown(named)
     assert r"Data set: \[my\](set) (hash" in text
+    assert r"Profile: \_own\_." in text
     assert r"| a\|b | 1.0 | 1.0 | 1.0 |" in text
     assert r"| \<b\>\`x\`\</b\> | 2.0 | 2.0 | 2.0 |" in text
     assert "| two lines | 3.0 | 3.0 | 3.0 |" in text

@@ -18,11 +18,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from exemplarcnn import images, models, paths, resnet, stages, tracking
-from exemplarcnn.config import Config, compose
+from exemplarcnn import classes, colours, figures, images, models, paths, resnet, stages, tracking
+from exemplarcnn.config import Config, Labelled, compose
 from exemplarcnn.evaluation import evaluate
 from exemplarcnn.features import eval_features
-from exemplarcnn.stages import group
+from exemplarcnn.stages import audit_features, group, surrogate
+from exemplarcnn.stages import label as labels_stage
 
 from .conftest import CONF
 
@@ -263,3 +264,43 @@ def test_labels_are_the_folds_or_the_classifiers(project: Path) -> None:
     for name in ("supervised", "semi_supervised"):
         assert len(pd.read_csv(paths.learning_curve(name))) == 1
         assert np.load(paths.classifiers(name) / "predictions.npy").shape == (1, 30)
+
+
+def test_captions_have_room_for_a_class_of_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    captions: list[str] = []
+
+    def gallery(path: Path, title: str, rows: list[list[tuple[Any, str]]]) -> None:
+        captions.extend(caption for row in rows for _, caption in row)
+
+    monkeypatch.setattr(figures, "gallery", gallery)
+    names = ["cat", "a long name of a thing, number 17"]
+    images.write_images(paths.DATA / "train_X.bin", np.zeros((4, 96, 96, 3), np.uint8))
+    images.write_labels(paths.TRAIN_LABELS, [0, 1, 0, 1])
+    images.write_folds(paths.FOLDS, [range(2)] * 10)
+    images.write_class_names(paths.CLASS_NAMES, names)
+    given = {"title": "x", "paper": None, "method": "given", "of": "baseline", "fold": 0, "share": 1.0}
+    labels_stage.run("x", config.model_copy(update={"labelled": {"x": Labelled.model_validate(given)}}))
+    assert captions == ["cat: image 0", "a long… 17: image 1"]
+    captions.clear()
+    scores = pd.DataFrame({"image_id": [2, 3], "nearest": names, "score": [0.25, -0.5]})
+    pairs = pd.DataFrame({"first": [], "second": [], "distance": []})
+    audit_features._galleries(images.open_pool(paths.DATA, "train"), scores, pairs)
+    assert captions[:2] == ["image 2\ncat? 0.25", "image 3\na long… 17? -0.50"]
+
+
+def test_a_surrogate_set_says_the_side_of_the_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config
+) -> None:
+    """By it the network, and whoever describes files with it, know what side to resize to."""
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    images.write_images(paths.DATA / "unlabeled_X.bin", pixels, 64)
+    (paths.DATA / images.IMPORTED).write_text('{"name": "mine", "side": 64}')
+    table = config.trained["baseline"].table
+    classes.write(paths.class_table(table), classes.seed_table(4, 4, 0, np.arange(4)))
+    colours.write(paths.colours("unlabeled"), None)
+    surrogate.run("baseline", config)
+    assert json.loads((paths.surrogate_set("baseline") / "set.json").read_text())["side"] == 64

@@ -387,6 +387,19 @@ def test_dropout_has_a_mask_of_its_own_for_each_step_epoch_and_seed(
     assert len({mask.numpy().tobytes() for mask in apart}) == 4 * steps, "two steps dropped the same units"
 
 
+def test_dropout_has_a_mask_of_its_own_for_each_process_too(
+    surrogate_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+    processes = [trainer(surrogate_set, tmp_path / f"{rank}", train_params(epochs=2)) for rank in range(3)]
+    monkeypatch.setattr(torch, "manual_seed", seeds.append)
+    for rank, one in enumerate(processes):  # one after the other, each with its share of the patches
+        one.rank, one.world = rank, 3
+        one.run()
+    assert len(seeds) == 3 * 2 * 3, "processes, epochs, steps"
+    assert len(set(seeds)) == len(seeds)
+
+
 def test_a_finished_training_is_not_trained_further(surrogate_set: Path, tmp_path: Path) -> None:
     first = trainer(surrogate_set, tmp_path / "c")
     history = first.run()
