@@ -23,7 +23,7 @@ test-fast: .venv/ready  ## Tests of every module, in a minute or so: before each
 	$(DATA) && $(PYTEST) -m 'not slow'
 
 smoke: .venv/ready  ## Every experiment at its smallest (profile tiny_bench), in place of what params.yaml asks for
-	$(DATA) && exemplarcnn profile tiny_bench && dvc repro && exemplarcnn log && exemplarcnn compare
+	$(DATA) && exemplarcnn profile tiny_bench && dvc repro && exemplarcnn compare
 
 lint: .venv/ready  ## Lint, format and types
 	ruff check . && ruff format --check . && mypy

@@ -11,7 +11,7 @@ from PIL import Image
 
 from .conftest import ROOT, Project
 
-EVALUATED = ["raw_pixels", "kmeans", "random_network", "baseline", "clustered", "random", "imagenet"]
+EVALUATED = ["raw_pixels", "kmeans", "random_network", "baseline", "clustered", "imagenet"]
 LABELLED = ["semi_supervised", "supervised"]
 
 
