@@ -14,6 +14,7 @@ from PIL import Image
 from exemplarcnn import page, paths, timings
 from exemplarcnn.config import Config, compose
 from exemplarcnn.page import PageError, class_sizes, code, curves, deviations, picture
+from exemplarcnn.report import ReportError
 
 ROOT = Path(__file__).parents[1]
 VOID = {"meta", "img", "br", "hr", "link", "input", "col"}
@@ -156,7 +157,7 @@ def test_where_there_is_nothing_yet(run: Path) -> None:
     with pytest.raises(PageError, match=r"results\.json is of profile sample, params\.yaml of tiny: run `dvc repro`"):
         page.write(paths.PAGE, config, Path("conf"))
     paths.RESULTS_JSON.unlink()
-    with pytest.raises(PageError, match="`dvc repro` makes it"):
+    with pytest.raises(ReportError, match="`dvc repro` makes it"):
         page.write(paths.PAGE, config, Path("conf"))
     assert not paths.PAGE.exists()
 
