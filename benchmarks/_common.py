@@ -19,9 +19,9 @@ import psutil
 import yaml
 from numpy.typing import NDArray
 
-from exemplarcnn import config
-from exemplarcnn.evaluation import bootstrap, gain
-from exemplarcnn.files import digest
+from exemplarcnn import config, images, paths
+from exemplarcnn.evaluation import bootstrap, correct, gain
+from exemplarcnn.files import digest, whole
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -140,6 +140,34 @@ class Workspace:
         return json.loads((self.folder / path).read_text())
 
 
+def evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
+    """Run the pipeline to the evaluation of a row, with the parameters that lie in the folder.
+
+    What comes of it is kept apart from the pipeline's results, which those of the next parameters replace.
+
+    Returns
+    -------
+    dict
+        ``right``, (folds, test images): what the row's classifiers get right. ``classes``, ``images`` and
+        ``train_patches`` that its network was trained on, 0 for a row without training.
+    """
+    file = workspace.folder / "found" / workspace.identity() / f"{name}.npz"
+    if not file.exists():
+        labels = images.read_labels(
+            workspace.folder / paths.TEST_LABELS, images.check(workspace.folder / "data")["test"]
+        )
+        workspace.dvc("repro", "-q", f"evaluate@{name}")
+        predictions = np.load(workspace.folder / paths.classifiers(name) / "predictions.npy", allow_pickle=False)
+        about = paths.surrogate_set(name) / "set.json"
+        trained = workspace.json(about) if (workspace.folder / about).exists() else {}
+        kept = {key: trained.get(key, 0) for key in ("classes", "images", "train_patches")}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with whole(file) as partial:
+            np.savez(partial, right=correct(predictions, labels), **kept)
+    with np.load(file, allow_pickle=False) as kept:
+        return dict(kept)
+
+
 class Watcher:
     """Watches the stages of a pipeline from outside: wall time and peak anonymous memory of each.
 
@@ -222,3 +250,23 @@ def bootstrap_difference(first: NDArray[np.bool_], second: NDArray[np.bool_], se
     gains = gain(first, second)[None]
     low, high = bootstrap(gains, seed)
     return float(gains.mean()), float(low[0]), float(high[0])
+
+
+def bootstrap_seeds(gains: NDArray[np.float64], seed: int, rounds: int = 10_000) -> tuple[float, float]:
+    """Return the ends of the 95 % percentile interval of a mean over seeds and test images, both drawn anew.
+
+    Parameters
+    ----------
+    gains
+        (seeds, test images), as `exemplarcnn.evaluation.gain` gives them for each.
+    seed, rounds
+        Of the bootstrap.
+    """
+    draws = np.random.default_rng(seed)
+    seeds, count = gains.shape
+    means = [
+        gains[draws.integers(seeds, size=seeds)].mean(axis=0)[draws.integers(count, size=count)].mean()
+        for _ in range(rounds)
+    ]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)

@@ -22,10 +22,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from _common import ROOT, Workspace, bootstrap_difference, finish
-from exemplarcnn import config, download, images, paths
-from exemplarcnn.evaluation import correct
-from exemplarcnn.files import whole
+from _common import ROOT, Workspace, bootstrap_difference, evaluated, finish
+from exemplarcnn import config, download
 from stl10 import fill
 
 matplotlib.use("Agg")
@@ -45,22 +43,9 @@ def run(workspace: Workspace, seed: int, rows: list[str], quick: bool) -> list[d
     workspace.use("ablation", seed)
     if quick:
         workspace.edit(shorten)
-    # Kept apart from the pipeline's results, which those of the next seed replace.
-    folder = workspace.folder / "found" / workspace.identity()
-    folder.mkdir(parents=True, exist_ok=True)
-    labels = images.read_labels(workspace.folder / paths.TEST_LABELS, images.check(workspace.folder / "data")["test"])
     begin, found = time.monotonic(), []
     for name in rows:
-        file = folder / f"{name}.npz"
-        if not file.exists():
-            workspace.dvc("repro", "-q", f"evaluate@{name}")
-            about = workspace.json(paths.surrogate_set(name) / "set.json")
-            predictions = np.load(workspace.folder / paths.classifiers(name) / "predictions.npy", allow_pickle=False)
-            kept = {key: about[key] for key in ("classes", "images", "train_patches")}
-            with whole(file) as partial:
-                np.savez(partial, right=correct(predictions, labels), **kept)
-        with np.load(file, allow_pickle=False) as kept:
-            found.append({"row": name, "seed": seed} | dict(kept))
+        found.append({"row": name, "seed": seed} | evaluated(workspace, name))
         print(f"seed {seed}, {name}: {(time.monotonic() - begin) / 60:.1f} minutes", flush=True)
     return found
 

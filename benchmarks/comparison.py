@@ -1,0 +1,76 @@
+"""The paper's comparison on real images with several seeds: what each row is worth, with intervals over seeds.
+
+    python benchmarks/comparison.py FOLDER --stand-in --images OTHER                # three seeds; hours on two cores
+    python benchmarks/comparison.py FOLDER --stand-in --images OTHER --quick        # profile `tiny`, some minutes
+
+Runs profile `bench` (see stl10.py, whose FOLDER, --stand-in and --images these are) but its residual networks, once a
+seed. Each seed draws everything anew: images, patches, weights, order. For each row: accuracy, its mean over the seeds
+and that of each; how much it is above ExemplarCNN of the same seed, with a 95 % percentile bootstrap over seeds and
+test images together. Running the same command again goes on where it stopped.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from _common import ROOT, Workspace, bootstrap_seeds, evaluated, finish
+from exemplarcnn import config, download, images
+from exemplarcnn.evaluation import gain
+from stl10 import fill, suit
+
+BASELINE = "baseline"
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="STL-10's binary files")
+    parser.add_argument("--stand-in", action="store_true", help="make a pool and folds by fixed seeds")
+    parser.add_argument("--images", type=Path, required=True, help="folder of other images")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=2, help="machine.threads; 1 beside other work")
+    parser.add_argument("--quick", action="store_true", help="profile tiny_bench, a tenth of the images")
+    parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-comparison)")
+    arguments = parser.parse_args()
+    profile = "tiny_bench" if arguments.quick else "bench"
+    values = config.parse(config.compose(ROOT / "conf", profile), f"profile {profile}")
+    folder = download.binary_folder(arguments.folder).resolve()
+    workspace = Workspace(
+        arguments.work or ROOT / "work" / f"benchmark-comparison{'-quick' if arguments.quick else ''}",
+        {"folder": str(folder), "stand_in": arguments.stand_in, "images": str(arguments.images.resolve())},
+        lambda data: fill(data, folder, arguments.stand_in, arguments.images, arguments.quick),
+    )
+    pool_size = len(images.open_pool(workspace.folder / "data", "unlabeled"))
+    found = {}
+    for seed in arguments.seeds:
+        workspace.use(profile, seed)
+        changed: list[str] = []
+        workspace.edit(lambda values, changed=changed: changed.extend(suit(values, pool_size)))
+        workspace.edit(lambda values: values["machine"].update(threads=arguments.threads))
+        begin = time.monotonic()
+        for name in values.evaluated:
+            found[name, seed] = evaluated(workspace, name)
+            print(f"seed {seed}, {name}: {(time.monotonic() - begin) / 60:.1f} minutes", flush=True)
+    print("\n".join(changed))
+    lines = []
+    for name in values.evaluated:
+        mine, start = ([found[row, seed]["right"] for seed in arguments.seeds] for row in (name, BASELINE))
+        gains = np.stack([gain(one, other) for one, other in zip(mine, start, strict=True)])
+        low, high = bootstrap_seeds(gains, 0)
+        patches = found[name, arguments.seeds[0]]["train_patches"]
+        accuracies = [100 * float(one.mean()) for one in mine]
+        line = {"row": name, "accuracy": np.mean(accuracies)}
+        line |= {f"seed {seed}": accuracy for seed, accuracy in zip(arguments.seeds, accuracies, strict=True)}
+        line |= {"gain": gains.mean(), "low": low, "high": high}
+        steps = values.train.epochs * int(np.ceil(patches / values.train.batch_size))
+        lines.append(line | {"images": int(found[name, arguments.seeds[0]]["images"]), "steps": steps})
+    table = pd.DataFrame(lines).round(2)
+    options = {"profile": profile, "threads": arguments.threads, "changed": changed, "stand_in": arguments.stand_in}
+    finish(table, "comparison", **options, seeds=arguments.seeds, rows=table.to_dict("records"))
+
+
+if __name__ == "__main__":
+    main()
