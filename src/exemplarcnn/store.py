@@ -88,6 +88,7 @@ def connect() -> Any:
     import mlflow
 
     if place := _file(address()):
+        _check_packages(Path(mlflow.__file__).parent)
         _check_file(place)
         relocation.follow(place, ABOUT[relocation.NOTE], LOCKED_FOR)
     for name in ("alembic", "mlflow.store.db.utils"):
@@ -95,6 +96,15 @@ def connect() -> Any:
     # A store that fails is said once, in our words.
     logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
     return mlflow.MlflowClient(address())
+
+
+def _check_packages(folder: Path) -> None:
+    """Raise where MLflow cannot read its own database scripts, before it makes half a store."""
+    if "%" in str(folder):
+        raise StoreError(
+            f"MLflow cannot work from {folder}: it does not read a path with % in it; make the environment elsewhere, "
+            "as with `make demo VENV=FOLDER`"
+        )
 
 
 def _check_file(place: Path) -> None:
