@@ -2,6 +2,7 @@
 
 import logging
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +57,20 @@ def test_git_that_refuses_a_folder_is_told_once_with_what_to_type(
         "belongs to, `git config --global --add safe.directory '/srv/other one'`. Runs and the page name no commit "
         "until that is mended; the work goes on."
     ]
+
+
+def test_all_stages_of_one_pipeline_tell_it_once(folder: Path) -> None:
+    """Each is a process of its own; the next `dvc repro` tells it again."""
+    (folder / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
+    (folder / "bin").mkdir()
+    pipeline = folder / "bin" / "dvc"
+    stage = f"{sys.executable} -c 'from exemplarcnn import repository; repository.commit()'"
+    pipeline.write_text(f"#!/bin/sh\n{stage}\n{stage}\n")
+    pipeline.chmod(0o755)
+    for _ in range(2):
+        done = subprocess.run([pipeline], cwd=folder, capture_output=True, text=True, check=True)
+        assert done.stderr.count("not a git repository") == 1
+    assert subprocess.run(stage, shell=True, cwd=folder, capture_output=True, text=True).stderr.count("git") > 0
 
 
 def test_git_really_refuses_with_these_words(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

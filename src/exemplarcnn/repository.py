@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 import subprocess
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -81,4 +82,22 @@ def _why(said: str) -> str:
 
 @cache
 def _say_once(text: str) -> None:
+    """Say a line once: in all stages of one `dvc repro` together, each of which is a process of its own."""
+    note, pipeline = root() / ".dvc" / "tmp" / "told", _pipeline()
+    with suppress(OSError):  # without the note the line is said again
+        if pipeline and note.exists() and note.read_text(encoding="utf-8") == pipeline + text:
+            return
+        if pipeline:
+            note.write_text(pipeline + text, encoding="utf-8")
     log.warning(text)
+
+
+def _pipeline() -> str | None:
+    """Tell one `dvc repro` from another, for what works in it; None for what a person started."""
+    import psutil
+
+    with suppress(psutil.Error, OSError):
+        for process in psutil.Process().parents():
+            if "dvc" in [Path(word).name for word in process.cmdline()[:3]]:
+                return f"{process.pid} {process.create_time()} "
+    return None
