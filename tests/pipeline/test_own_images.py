@@ -41,6 +41,12 @@ def shrink(values: dict[str, Any]) -> None:
         kmeans |= {"images": 40, "patches_per_image": 10, "centres": 20}
 
 
+def networks_alone(values: dict[str, Any]) -> None:
+    """Leave out the controls."""
+    values["evaluated"] = {name: values["evaluated"][name] for name in TRAINED}
+    values |= {"controls": {}, "described": {}}
+
+
 @pytest.fixture(scope="module")
 def project(fresh: Project) -> Project:
     return fresh
@@ -92,6 +98,7 @@ def test_photographs_of_another_side_to_the_report_and_the_served_model(project:
         )
     said = imported(project, source, "own", "--side", "128")
     assert "; 128×128 pixels" in said
+    project.change(networks_alone)
     project.repro()
     assert "; 128×128 pixels. Profile" in (project.folder / "reports/results.md").read_text()
     project.run("exemplarcnn", "embed", str(source), "--model", "clustered", "--out", "features.npy")
