@@ -158,9 +158,9 @@ def test_network_and_optimiser_at_full_size(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["paper", "code"])
-def test_the_class_tables_at_full_size(name: str) -> None:
-    config = profile(name)
+def test_the_class_tables_at_full_size() -> None:
+    config, code = profile("paper"), profile("code")
+    assert (code.seeded, code.grouped, code.seed) == (config.seeded, config.grouped, config.seed)
     table = classes.seed_table(POOL, config.seeded["baseline"].classes, config.seed)
     classes.check(table, POOL)
     assert classes.count(table) == len(table) == 16_000
