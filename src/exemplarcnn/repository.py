@@ -4,9 +4,11 @@ import logging
 import os
 import shlex
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 # What results depend on.
 SOURCES = ("params.yaml", "dvc.yaml", "data.dvc", "src")
@@ -94,10 +96,16 @@ def _say_once(text: str) -> None:
 
 def _pipeline() -> str | None:
     """Tell one `dvc repro` from another, for what works in it; None for what a person started."""
+    process = ancestor(lambda words: "dvc" in words[:3])
+    return f"{process.pid} {process.create_time()} " if process else None
+
+
+def ancestor(fits: Callable[[list[str]], bool]) -> Any:
+    """Return the nearest process above this one whose command line, its words without folders, fits; or None."""
     import psutil
 
-    with suppress(psutil.Error, OSError):
-        for process in psutil.Process().parents():
-            if "dvc" in [Path(word).name for word in process.cmdline()[:3]]:
-                return f"{process.pid} {process.create_time()} "
+    for process in psutil.Process().parents():
+        with suppress(psutil.Error, OSError):
+            if fits([Path(word).name for word in process.cmdline()]):
+                return process
     return None

@@ -71,11 +71,9 @@ def _caller() -> Path | None:
         return None
     import psutil
 
-    for process in psutil.Process().parents():
-        with suppress(psutil.Error, OSError):
-            words = [Path(word).name for word in process.cmdline()]
-            if "mlflow" in words and "run" in words:
-                return Path(process.cwd())
+    with suppress(psutil.Error, OSError):  # a folder that this user may not see
+        if process := repository.ancestor(lambda words: "mlflow" in words and "run" in words):
+            return Path(process.cwd())
     return None
 
 
