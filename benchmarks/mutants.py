@@ -29,39 +29,39 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path("src/exemplarcnn")
 KERNELS = (
-    "anchors",
-    "clustering",
-    "colours",
-    "derived",
-    "duplicates",
-    "evaluation",
-    "expansion",
-    "features",
-    "grouping",
-    "kmeans",
-    "labelling",
-    "linkage",
-    "neighbours",
-    "network",
-    "online",
-    "outliers",
-    "painting",
-    "portions",
-    "quality",
-    "recipe",
-    "recipe_dosovitskiy",
-    "resnet",
+    "classes/expansion",
+    "classes/grouping",
+    "classes/quality",
+    "classes/regrouping",
+    "clustering/dendrogram",
+    "clustering/linkage",
+    "clustering/radius_graph",
+    "data/colour_axes",
+    "data/near_duplicates",
+    "evaluation/kmeans",
+    "evaluation/outliers",
+    "evaluation/protocols",
+    "evaluation/pseudo_labels",
+    "evaluation/svm",
+    "networks/exemplar_cnn",
+    "networks/features",
+    "networks/resnet",
+    "patches/allocation",
+    "patches/anchors",
+    "patches/recipes/arazo",
+    "patches/recipes/dosovitskiy",
+    "patches/recipes/on_device",
     "rng",
-    "svm",
-    "training",
+    "training/online",
+    "training/trainer",
 )
 # Where the tests of a module do not lie in the file of its name alone.
 TESTS = {
-    "stages/describe": "test_stages",
-    "stages/evaluate": "test_stages",
-    "stages/train": "test_stages",
-    "colours": "test_recipe_dosovitskiy",
-    "portions": "test_surrogate",
+    "stages/describe": "stages/test_stages",
+    "stages/evaluate": "stages/test_stages",
+    "stages/train": "stages/test_stages",
+    "data/colour_axes": "patches/recipes/test_dosovitskiy",
+    "patches/allocation": "patches/test_surrogate_set",
 }
 LONGEST = 120.0  # seconds
 COMPARED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
@@ -70,8 +70,18 @@ CALLED = {"argmax": "argmin", "argmin": "argmax", "max": "min", "min": "max", "f
 # Text of these is read by people.
 SAID = (ast.JoinedStr, ast.Raise, ast.Assert)
 NAMED = (
-    ("training", "self._dropout.at(epoch, self._step", "self._dropout.at(0, 0 * self._step", "one dropout mask"),
-    ("resnet", "self._stream.at(epoch, row)", "self._stream.at(0, row)", "the same augmentation in every epoch"),
+    (
+        "training/trainer",
+        "self._dropout.at(epoch, self._step",
+        "self._dropout.at(0, 0 * self._step",
+        "one dropout mask",
+    ),
+    (
+        "networks/resnet",
+        "self._stream.at(epoch, row)",
+        "self._stream.at(0, row)",
+        "the same augmentation in every epoch",
+    ),
     ("stages/describe", '"initial.safetensors"', '"weights.safetensors"', "the random network is trained"),
     ("stages/train", "is not None:\n        params =", "is None and False:\n        params =", "own rates ignored"),
     ("stages/evaluate", "labels, folds, test", "labels, folds[:1] * len(folds), test", "ten times the first fold"),
@@ -168,7 +178,8 @@ def _change(node: ast.expr) -> None:
 
 
 def tests_of(module: str) -> str:
-    return f"tests/{TESTS.get(module, f'test_{module}')}.py"
+    folder, _, name = module.rpartition("/")
+    return f"tests/{TESTS.get(module, f'{folder}/test_{name}')}.py"
 
 
 def attack(mutant: Mutant, folder: Path) -> None:

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from _common import ROOT, Workspace, bootstrap_difference, finish
-from exemplarcnn import images, paths
-from exemplarcnn.evaluation import correct
+from exemplarcnn import paths
+from exemplarcnn.data import images
+from exemplarcnn.evaluation.protocols import correct
 
 CONTROLS = ("raw_pixels", "random_network")
 

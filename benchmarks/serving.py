@@ -30,10 +30,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from _common import ROOT, finish
-from exemplarcnn import images, paths
+from exemplarcnn import paths
 from exemplarcnn.config import load
-from exemplarcnn.encoder import Encoder, pack
+from exemplarcnn.data import images
 from exemplarcnn.files import read_array, read_json
+from exemplarcnn.serving.packed_model import Encoder, pack
 
 MODEL = "exemplarcnn-classifier"
 BATCH = 50

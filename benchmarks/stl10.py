@@ -27,7 +27,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from _common import ROOT, Watcher, Workspace, finish
-from exemplarcnn import classes, config, download, images, paths
+from exemplarcnn import config, paths
+from exemplarcnn.classes import tables
+from exemplarcnn.data import images
+from exemplarcnn.importing import download
 
 POOL_SEED, FOLD_SEED = 19, 2011
 QUICK_ROWS = ("raw_pixels", "baseline")
@@ -66,8 +69,8 @@ def make_stand_in(source: Path, data: Path, other: Path | None) -> None:
     images.write_images(data / "unlabeled_X.bin", pool)
     labels = images.read_labels(data / "train_y.bin", len(train))
     names = np.array([*images.read_class_names(data / "class_names.txt"), ""])
-    classes = names[np.append(labels, np.full(len(pool) - len(train), images.CLASSES))[source_index]]
-    truth = pd.DataFrame({"index": np.arange(len(pool)), "class": classes, "original": ""})
+    tables = names[np.append(labels, np.full(len(pool) - len(train), images.CLASSES))[source_index]]
+    truth = pd.DataFrame({"index": np.arange(len(pool)), "class": tables, "original": ""})
     truth.to_csv(data / "truth.csv", index=False)
     images.write_folds(data / "fold_indices.txt", stand_in_folds(labels, 1000))
 
@@ -117,8 +120,8 @@ def suit(values: dict[str, Any], pool_size: int) -> list[str]:
 def suffices(entry: dict[str, Any], pool_size: int) -> bool:
     """Whether a pool can give the classes that an entry of `grouped` asks for."""
     try:
-        classes.check_grouped(config.Grouped.model_validate(entry), pool_size)
-    except classes.ClassTableError:
+        tables.check_grouped(config.Grouped.model_validate(entry), pool_size)
+    except tables.ClassTableError:
         return False
     return True
 

@@ -29,8 +29,12 @@ from skimage import color, transform, util
 from threadpoolctl import threadpool_limits
 
 from _common import ROOT, finish, watched
-from exemplarcnn import config, download, images, recipe, rng, surrogate
-from exemplarcnn.anchors import draw_anchors
+from exemplarcnn import config, rng
+from exemplarcnn.data import images
+from exemplarcnn.importing import download
+from exemplarcnn.patches import surrogate_set
+from exemplarcnn.patches.anchors import draw_anchors
+from exemplarcnn.patches.recipes import arazo
 
 TRAIN, VALID = 100, 10
 ROUNDS = 5
@@ -87,19 +91,19 @@ def by_scikit(pool: images.Pool, chosen: list[int], number: int, params: config.
 
 def by_albumentations(pool: images.Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
     """Draw patches of some images by calling the recipe."""
-    compose, stream = recipe.build(params, 32), rng.Stream(0, rng.Purpose.TRAIN_PATCH)
-    recipe.bind(compose, stream.generator)
+    compose, stream = arazo.build(params, 32), rng.Stream(0, rng.Purpose.TRAIN_PATCH)
+    arazo.bind(compose, stream.generator)
     for index in chosen:
         anchor = draw_anchors(pool[index], 1, np.random.default_rng(0))[0]
         image = pool[index].astype(np.float32) / np.float32(255)
         for patch in range(number):
             stream.at(index, patch)
-            recipe.to_uint8(compose(image=image, anchor=(int(anchor[0]), int(anchor[1])))["image"])
+            arazo.to_uint8(compose(image=image, anchor=(int(anchor[0]), int(anchor[1])))["image"])
 
 
 def by_pipeline(pool: images.Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
     """Draw patches of some images as the pipeline does."""
-    painter = surrogate.Painter(pool, params, 32, 0)
+    painter = surrogate_set.Painter(pool, params, 32, 0)
     for index in chosen:
         painter.patches(index, number - VALID, rng.Purpose.TRAIN_PATCH)
         painter.patches(index, VALID, rng.Purpose.VALID_PATCH)
@@ -135,7 +139,7 @@ def child(pool_file: Path, folder: Path) -> None:
     everything = np.arange(len(pool))
     table = pd.DataFrame({"class_id": everything, "image_id": everything, "origin": "seed"})
     begin = time.perf_counter()
-    surrogate.write_set(
+    surrogate_set.write_set(
         folder, folder.with_name("work"), pool, table, params.surrogate, trained, 0, os.cpu_count() or 1
     )
     print(json.dumps({"seconds": time.perf_counter() - begin}))

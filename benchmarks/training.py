@@ -36,10 +36,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import datasets, transforms
 
 from _common import ROOT, finish
-from exemplarcnn import config, download, images, network, surrogate
-from exemplarcnn.batches import Batches, Source
-from exemplarcnn.online import Online
-from exemplarcnn.training import Trainer
+from exemplarcnn import config
+from exemplarcnn.data import images
+from exemplarcnn.importing import download
+from exemplarcnn.networks import exemplar_cnn
+from exemplarcnn.patches import surrogate_set
+from exemplarcnn.patches.online import OnlinePatches
+from exemplarcnn.training.batches import Batches, Source
+from exemplarcnn.training.online import Online
+from exemplarcnn.training.trainer import Trainer
 
 BATCH = 128
 WARM = 2
@@ -57,7 +62,7 @@ def write_sets(pool: images.Pool, classes: int, folder: Path, steps: int) -> dic
     recipe = params.surrogate.model_copy(update={"valid_patches_per_image": 1})
     for mode in ("online", "materialised"):
         place, work, workers = folder / mode, folder / "work", os.cpu_count() or 1
-        about = surrogate.write_set(place, work, pool, table, recipe, trained, 0, workers, mode=mode)
+        about = surrogate_set.write_set(place, work, pool, table, recipe, trained, 0, workers, mode=mode)
     patches, labels = (
         np.load(place / "train.npy", allow_pickle=False),
         np.load(place / "train_y.npy", allow_pickle=False),
@@ -69,7 +74,7 @@ def write_sets(pool: images.Pool, classes: int, folder: Path, steps: int) -> dic
     return about
 
 
-def textbook(net: network.ExemplarCNN, params: config.Train, folder: Path, about: dict[str, Any]) -> Round:
+def textbook(net: exemplar_cnn.ExemplarCNN, params: config.Train, folder: Path, about: dict[str, Any]) -> Round:
     """Train as tutorials do."""
     steps = [transforms.ToTensor(), transforms.Normalize(about["mean"], about["std"])]
     dataset = datasets.ImageFolder(str(folder / "png"), transforms.Compose(steps))
@@ -92,7 +97,7 @@ def textbook(net: network.ExemplarCNN, params: config.Train, folder: Path, about
     return run
 
 
-def pipeline(net: network.ExemplarCNN, params: config.Train, folder: Path, train: Source) -> Round:
+def pipeline(net: exemplar_cnn.ExemplarCNN, params: config.Train, folder: Path, train: Source) -> Round:
     """Train as the pipeline does; an epoch is a round."""
     valid = Batches(folder / "materialised", "valid", CPU)
 
@@ -114,7 +119,7 @@ def pipeline(net: network.ExemplarCNN, params: config.Train, folder: Path, train
     return run
 
 
-def fixed(net: network.ExemplarCNN, params: config.Train, folder: Path, train: Batches, steps: int) -> Round:
+def fixed(net: exemplar_cnn.ExemplarCNN, params: config.Train, folder: Path, train: Batches, steps: int) -> Round:
     """Repeat the pipeline's step on one batch."""
     trainer = Trainer(net, train, train, params, 0, CPU, folder / "none", {})
     patches, labels = train.get(np.arange(BATCH))
@@ -146,7 +151,7 @@ def matrix_products(dtype: torch.dtype, side: int = 2048) -> float:
     return 2 * side**3 / min(seconds)
 
 
-def operations(net: network.ExemplarCNN) -> int:
+def operations(net: exemplar_cnn.ExemplarCNN) -> int:
     """Floating-point operations of one step."""
     net.train()
     with FlopCounterMode(display=False) as counter:
@@ -198,15 +203,15 @@ def measure(
     one = params.model_copy(update={"epochs": 1, "batch_size": BATCH, "groups": still})
     plain = one.model_copy(update={"precision": "fp32", "channels_last": False})
 
-    def net() -> network.ExemplarCNN:
-        return network.initialise(sizes, classes, 32, 0, about["mean"], about["std"])
+    def net() -> exemplar_cnn.ExemplarCNN:
+        return exemplar_cnn.initialise(sizes, classes, 32, 0, about["mean"], about["std"])
 
     kept = Batches(folder / "materialised", "train", CPU)
     ways = {
         "textbook": textbook(net(), one, folder, about),
         "fp32": pipeline(net(), plain, folder, kept),
         "bf16": pipeline(net(), one, folder, kept),
-        "online": pipeline(net(), one, folder, Online(folder / "online", pool, 32, 0, CPU)),
+        "online": pipeline(net(), one, folder, Online(OnlinePatches(folder / "online", pool, 32, 0, CPU))),
         "fixed batch": fixed(net(), one, folder, kept, steps),
     }
     count = operations(net())

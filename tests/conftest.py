@@ -13,15 +13,17 @@ import pytest
 import yaml
 from PIL import Image
 
-from exemplarcnn import lineage, paths
+from exemplarcnn import paths
 from exemplarcnn.config import Config, compose
+from exemplarcnn.data.images import md5_of
 from exemplarcnn.files import write_json
-from exemplarcnn.images import md5_of
-from exemplarcnn.lineage import Record
-from exemplarcnn.training import Epoch
+from exemplarcnn.tracking import lineage
+from exemplarcnn.tracking.lineage import Record
+from exemplarcnn.training.trainer import Epoch
 
 DATA_MD5 = "90d23bc2d7e3159cfa83604dd862094f.dir"  # 36 characters, as many as MLflow takes for a digest
-CONF = Path(__file__).parents[1] / "conf"
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
 UNSET = (
     "MLFLOW_TRACKING_URI",
     "MLFLOW_RUN_ID",

@@ -14,7 +14,10 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from exemplarcnn import cli, comparison, config, images, sample, tracking
+from exemplarcnn import cli, config
+from exemplarcnn.data import images
+from exemplarcnn.sample import generate
+from exemplarcnn.tracking import comparison, runs
 
 ROOT = Path(__file__).parents[1]
 run = CliRunner().invoke
@@ -240,7 +243,7 @@ def test_damaged_parameters_are_named_by_every_command(home: Path, command: str)
 def test_a_damaged_lock_is_named_not_mlflow(home: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
     shutil.copy(ROOT / "params.yaml", home)
     (home / "dvc.lock").write_text(text)
-    monkeypatch.setattr("exemplarcnn.store.connect", lambda: None)
+    monkeypatch.setattr("exemplarcnn.tracking.store.connect", lambda: None)
     for command in ("log", "register"):
         result = run(cli.app, [command])
         assert result.exit_code == 1
@@ -272,7 +275,7 @@ def test_data_sample_leaves_what_is_there_alone(home: Path, monkeypatch: pytest.
     def never(*arguments: object) -> None:
         raise AssertionError("drew a sample")
 
-    monkeypatch.setattr(sample, "write_sample", never)
+    monkeypatch.setattr(generate, "write_sample", never)
     there = home / "there"
     if kind == "folder":
         there.mkdir()
@@ -287,7 +290,7 @@ def test_data_sample_leaves_what_is_there_alone(home: Path, monkeypatch: pytest.
 
 def test_data_sample_draws_with_the_seed_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Path, int]] = []
-    monkeypatch.setattr(sample, "write_sample", lambda folder, seed: calls.append((folder, seed)))
+    monkeypatch.setattr(generate, "write_sample", lambda folder, seed: calls.append((folder, seed)))
     assert run(cli.app, ["data", "sample", "new"]).exit_code == 0
     result = run(cli.app, ["data", "sample", "new", "--seed", "3"])
     assert result.exit_code == 0
@@ -318,7 +321,7 @@ def no_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_log_that_broke_off_is_a_failure(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(cli.app, ["profile", "tiny"])
-    monkeypatch.setattr(tracking, "send", lambda config: {"train@baseline": tracking.BROKEN})
+    monkeypatch.setattr(runs, "send", lambda config: {"train@baseline": runs.BROKEN})
     assert run(cli.app, ["log"]).exit_code == 1
 
 
@@ -331,7 +334,7 @@ def test_log_without_results_says_so(no_store: None, home: Path) -> None:
 
 def test_log_says_what_became_of_each_result(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(cli.app, ["profile", "tiny"])
-    monkeypatch.setattr(tracking, "send", lambda config: {f"train@{name}": "sent" for name in config.trained})
+    monkeypatch.setattr(runs, "send", lambda config: {f"train@{name}": "sent" for name in config.trained})
     result = run(cli.app, ["log"])
     assert result.exit_code == 0
     assert result.stdout.splitlines() == ["train@baseline: sent", "train@clustered: sent"]

@@ -390,7 +390,6 @@ def test_derived_tables_come_from_others(values: dict[str, Any]) -> None:
     put(values, "trained.random", values["trained"]["clustered"] | {"table": "random"})
     config_ = parse(copy.deepcopy(values), "some.yaml")
     assert config_.pool_of("random") == config_.pool_of("clustered") == "unlabeled"
-    assert complaints(put(copy.deepcopy(values), "derived.random.rule", "sorted"))[0].startswith("derived.random.rule")
     assert complaints(put(values, "derived.random.table", "random")) == [
         "derived.random.table: random is in neither seeded nor grouped"
     ]
@@ -510,12 +509,6 @@ def test_names_of_variants_are_fit_for_files_and_stages(values: dict[str, Any], 
     values["seeded"][name] = {"pool": "unlabeled", "classes": 5, "or_fewer": False, "leave_out": []}
     (problem,) = complaints(values)
     assert problem.startswith(f"seeded.{name}.")
-
-
-def test_the_rule_of_a_derived_table_is_a_known_one(values: dict[str, Any]) -> None:
-    values["derived"]["other"] = {"table": "clustered", "rule": "sorted"}
-    (problem,) = complaints(values)
-    assert problem.startswith("derived.other.rule: no such rule; src/exemplarcnn/derived.py has random, ungrouped")
 
 
 def test_where_nothing_is_evaluated_clustering_features_are_all_there_is() -> None:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from exemplarcnn import classes
-from exemplarcnn.clustering import Cut
+from exemplarcnn.classes import tables
+from exemplarcnn.classes.grouping import GroupingError, assemble, group, halves
+from exemplarcnn.clustering.dendrogram import Cut
 from exemplarcnn.config import Config, Grouped, compose
-from exemplarcnn.grouping import GroupingError, assemble, group, halves
-from exemplarcnn.network import initialise
-from exemplarcnn.tracking import flatten
+from exemplarcnn.networks.exemplar_cnn import initialise
+from exemplarcnn.tracking.runs import flatten
 
 ROOT = Path(__file__).parents[1]
 POOL = 100_000
@@ -105,7 +105,7 @@ def test_each_single_image_has_three_neighbours_where_that_is_possible(name: str
     features = np.random.default_rng(0).normal(size=(pool, 12)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     table, statistics = group(features, params, seed=0)
-    assert classes.count(table) == (count if name != "own" or pool > 500 else count + statistics["clusters"])
+    assert tables.count(table) == (count if name != "own" or pool > 500 else count + statistics["clusters"])
     origins = table["origin"].value_counts()
     assert origins["neighbour"] == params.neighbours * origins["single"]
     if name == "sample":
@@ -134,7 +134,7 @@ def test_the_benchmark_changes_what_a_stand_in_pool_is_too_small_for(
     ]
     before["grouped"]["clustered"] |= {"clustered_share": 0.5, "neighbours": 1}
     assert values == before
-    classes.check_grouped(Grouped.model_validate(values["grouped"]["clustered"]), pool)
+    tables.check_grouped(Grouped.model_validate(values["grouped"]["clustered"]), pool)
 
 
 @pytest.mark.parametrize("name", ["paper", "code"])
@@ -161,9 +161,9 @@ def test_network_and_optimiser_at_full_size(name: str) -> None:
 def test_the_class_tables_at_full_size() -> None:
     config, code = profile("paper"), profile("code")
     assert (code.seeded, code.grouped, code.seed) == (config.seeded, config.grouped, config.seed)
-    table = classes.seed_table(POOL, config.seeded["baseline"].classes, config.seed)
-    classes.check(table, POOL)
-    assert classes.count(table) == len(table) == 16_000
+    table = tables.seed_table(POOL, config.seeded["baseline"].classes, config.seed)
+    tables.check(table, POOL)
+    assert tables.count(table) == len(table) == 16_000
 
     # The clusters are made up, as many and as large as the paper's; what comes after them is the real thing. Finding
     # them among 50,000 images is not done here.
@@ -179,8 +179,8 @@ def test_the_class_tables_at_full_size() -> None:
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     found = Cut(labels=labels, heights=np.zeros(0), threshold=0.5, diameters=np.zeros(CLUSTERS + alone))
     table, statistics = assemble(features, clustered, held_out, found, params, config.seed)
-    classes.check(table, POOL)
-    assert classes.count(table) == 16_000
+    tables.check(table, POOL)
+    assert tables.count(table) == 16_000
     assert statistics["single_classes"] == 13_751
     assert len(table) == 59_872  # section 5.5
     assert statistics["merged_fraction"] == pytest.approx(params.merged_fraction, abs=1e-4)

@@ -13,9 +13,11 @@ import pytest
 import yaml
 from safetensors import SafetensorError
 
-from exemplarcnn import checkpoint, config, files, models
+from exemplarcnn import config, files
 from exemplarcnn.config import ConfigError, compose, parse
 from exemplarcnn.files import read_array
+from exemplarcnn.networks import saved
+from exemplarcnn.training import checkpoint
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py")) + sorted((ROOT / "benchmarks").glob("*.py"))
@@ -79,7 +81,7 @@ def test_an_array_that_is_a_pickle_is_refused(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_a_pickle_are_refused(tmp_path: Path) -> None:
-    models.write_json(
+    saved.write_json(
         tmp_path / "network.json",
         {
             "network": {"widths": [2, 3, 4], "dense": 5, "dropout_conv": 0.0, "dropout_dense": 0.0},
@@ -91,7 +93,7 @@ def test_weights_that_are_a_pickle_are_refused(tmp_path: Path) -> None:
     )
     (tmp_path / "weights.safetensors").write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
     with pytest.raises(SafetensorError):
-        models.load(tmp_path)
+        saved.load(tmp_path)
     with pytest.raises(checkpoint.CheckpointError):
         checkpoint.load(tmp_path / "weights.safetensors", {})
     assert not (tmp_path / "exploded").exists()

@@ -11,7 +11,7 @@ import yaml
 from exemplarcnn.errors import PipelineError, reason
 
 if TYPE_CHECKING:
-    from exemplarcnn.images import Summary
+    from exemplarcnn.data.images import Summary
 
 app = typer.Typer(
     help="ExemplarCNN with clustered surrogate classes. Run these from the repository's root.",
@@ -61,7 +61,10 @@ def profile(
 @app.command()
 def check() -> None:
     """Check params.yaml and the data, and say what they are."""
-    from exemplarcnn import config, images, lineage, paths, preflight, repository
+    from exemplarcnn import config, paths
+    from exemplarcnn.data import images
+    from exemplarcnn.launching import preflight
+    from exemplarcnn.tracking import lineage, repository
 
     with _plain_errors():
         params = config.load(PARAMS)
@@ -76,7 +79,7 @@ def check() -> None:
 @app.command()
 def show() -> None:
     """Print the results table of the last run, and the differences that tell most."""
-    from exemplarcnn import report, summary
+    from exemplarcnn.reporting import report, summary
 
     with _plain_errors():
         typer.echo(summary.write(report.read()))
@@ -85,7 +88,8 @@ def show() -> None:
 @app.command()
 def page() -> None:
     """Write reports/index.html: everything the last run found, on one page."""
-    from exemplarcnn import config, page, paths
+    from exemplarcnn import config, paths
+    from exemplarcnn.reporting import page
 
     with _plain_errors():
         page.write(paths.PAGE, config.load(PARAMS), CONF)
@@ -95,14 +99,15 @@ def page() -> None:
 @app.command("log")
 def log_results() -> None:
     """Send the results that stand here to the MLflow store, as far as it lacks them. Safe to repeat."""
-    from exemplarcnn import config, tracking
+    from exemplarcnn import config
+    from exemplarcnn.tracking import runs
 
     with _plain_errors():
         params = config.load(PARAMS)
-        outcome = tracking.send(params)
+        outcome = runs.send(params)
         for stage, said in outcome.items():
             typer.echo(f"{stage}: {said}")
-        if tracking.BROKEN in outcome.values():
+        if runs.BROKEN in outcome.values():
             raise typer.Exit(1)
 
 
@@ -114,7 +119,7 @@ def compare(
     json: Annotated[bool, typer.Option("--json", help="As JSON, one object a run, hashes in full.")] = False,
 ) -> None:
     """Print the evaluations in the MLflow store, the best first, with the parameters in which they differ."""
-    from exemplarcnn import comparison
+    from exemplarcnn.tracking import comparison
 
     with _plain_errors():
         table = comparison.evaluations(variants, profile)
@@ -133,7 +138,7 @@ def verify(
     repair: Annotated[bool, typer.Option(help="Remove what is damaged; `dvc repro` then makes it anew.")] = False,
 ) -> None:
     """Read every result, byte by byte, and compare it with what dvc.lock says."""
-    from exemplarcnn import verify as verification
+    from exemplarcnn.tracking import verify as verification
 
     with _plain_errors():
         read, damaged = verification.verify(repair)
@@ -160,7 +165,8 @@ def register_models(
     champion: Annotated[bool, typer.Option(help="Make the variant champion whatever its accuracy.")] = False,
 ) -> None:
     """Register trained networks as MLflow models: features, and classes. The best one is the champion."""
-    from exemplarcnn import config, registry
+    from exemplarcnn import config
+    from exemplarcnn.serving import registry
 
     if champion and len(variants or []) != 1:
         typer.echo("error: --champion wants the one variant that is to be it", err=True)
@@ -179,25 +185,27 @@ Model = Annotated[str, typer.Option(help="A variant trained here, or a registere
 @app.command()
 def embed(source: FolderOfImages, out: Out, model: Model) -> None:
     """Turn images into features."""
-    from exemplarcnn import config, inference
+    from exemplarcnn import config
+    from exemplarcnn.serving import batch
 
     with _plain_errors():
-        typer.echo(inference.embed(source, out, model, config.load(PARAMS)))
+        typer.echo(batch.embed(source, out, model, config.load(PARAMS)))
 
 
 @app.command()
 def predict(source: FolderOfImages, out: Out, model: Model) -> None:
     """Say of images what class they are of, among those of the labelled images."""
-    from exemplarcnn import config, inference
+    from exemplarcnn import config
+    from exemplarcnn.serving import batch
 
     with _plain_errors():
-        typer.echo(inference.predict(source, out, model, config.load(PARAMS)))
+        typer.echo(batch.predict(source, out, model, config.load(PARAMS)))
 
 
 @app.command("store")
 def store_address() -> None:
     """Print the address of the MLflow store that stages log to."""
-    from exemplarcnn import store
+    from exemplarcnn.tracking import store
 
     with _plain_errors():
         typer.echo(store.settled())
@@ -206,7 +214,8 @@ def store_address() -> None:
 @data.command("check")
 def data_check() -> None:
     """Check the files in data/ and say what they are."""
-    from exemplarcnn import images, paths
+    from exemplarcnn import paths
+    from exemplarcnn.data import images
 
     with _plain_errors():
         _describe_data(images.check(paths.DATA))
@@ -218,20 +227,20 @@ def data_sample(
     seed: Annotated[int, typer.Option(help="Another seed draws other images.")] = 0,
 ) -> None:
     """Draw the embedded sample anew, byte for byte, or another one."""
-    from exemplarcnn import sample
+    from exemplarcnn.sample import generate
 
     if folder.exists():
         typer.echo(f"error: {folder} exists already; name a new folder", err=True)
         raise typer.Exit(1)
     with _plain_errors():
-        sample.write_sample(folder, seed)
+        generate.write_sample(folder, seed)
         typer.echo(f"{folder} written; `exemplarcnn data use {folder}` puts it in place of data/")
 
 
 @data.command("stl10")
 def data_stl10() -> None:
     """Fetch the real STL-10 (2.6 GB), check it, put it in place of data/ and track it with DVC."""
-    from exemplarcnn import download
+    from exemplarcnn.importing import download
 
     with _plain_errors():
         _describe_data(download.install_stl10(Path()))
@@ -240,7 +249,7 @@ def data_stl10() -> None:
 @data.command("use")
 def data_use(folder: Annotated[Path, typer.Argument(help="Holds STL-10's binary files.")]) -> None:
     """Put a copy of a folder with STL-10's binary files in place of data/ and track it with DVC."""
-    from exemplarcnn import download
+    from exemplarcnn.importing import download
 
     with _plain_errors():
         _describe_data(download.install_folder(Path(), folder))
@@ -251,7 +260,7 @@ def data_other(
     source: Annotated[Path, typer.Argument(help="A folder of images of any size, or a file in STL-10's format.")],
 ) -> None:
     """Put a copy of other images in place of data/other, the second pool, and track it with DVC."""
-    from exemplarcnn import download
+    from exemplarcnn.importing import download
 
     with _plain_errors():
         count, notes = download.install_other(Path(), source)
@@ -272,17 +281,18 @@ def data_import(
     side: Annotated[int, typer.Option(help="Pixels that images are resized to, from 32 to 256.")] = 96,
 ) -> None:
     """Make an image set of your own images in place of data/ and track it with DVC."""
-    from exemplarcnn import config, own_images
+    from exemplarcnn import config
+    from exemplarcnn.importing import image_folder
 
     with _plain_errors():
         called = name or source.resolve().name
-        done = own_images.import_folder(Path(), source, config.load(PARAMS), called, test_share, unlabelled, side)
+        done = image_folder.import_folder(Path(), source, config.load(PARAMS), called, test_share, unlabelled, side)
     for line in done.said:
         typer.echo(line)
-    _tell(done.notes, f"see data/{own_images.PROVENANCE}")
+    _tell(done.notes, f"see data/{image_folder.PROVENANCE}")
     _describe_data(done.summary)
     profile = "own" if done.summary["fold_sizes"] else "own_unlabelled"
-    typer.echo(f"data/{own_images.PROVENANCE} says what came from where. To run the pipeline on it:")
+    typer.echo(f"data/{image_folder.PROVENANCE} says what came from where. To run the pipeline on it:")
     typer.echo(f"  exemplarcnn profile {profile} && make demo")
 
 
@@ -294,7 +304,7 @@ def _tell(notes: list[str], where: str) -> None:
 
 
 def _describe_data(summary: "Summary") -> None:
-    from exemplarcnn import images
+    from exemplarcnn.data import images
 
     said = f"data/: {summary['dataset']}; {summary['unlabeled']:,} unlabelled"
     if summary["fold_sizes"]:

@@ -184,7 +184,7 @@ def test_a_variant_whose_patches_are_drawn_online(scratch: Project) -> None:
     assert curves[0].iloc[1]["train_loss"] != curves[1].iloc[1]["train_loss"]
     # The code that draws is a part of the set, so that another one repeats the training.
     drawing = (made / "drawing.json").read_text()
-    recipe = scratch.folder / "src/exemplarcnn/recipe.py"
+    recipe = scratch.folder / "src/exemplarcnn/patches/recipes/arazo.py"
     code = recipe.read_text()
     recipe.write_text(code + "# changed\n")
     scratch.run("python", "-m", "exemplarcnn.stages.surrogate", "fresh")

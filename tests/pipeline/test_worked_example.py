@@ -14,7 +14,7 @@ PAGE = (ROOT / "docs" / "variants.md").read_text()
 PARAMETERS_ALONE = "## By parameters alone"
 NEW_RULE = "## A new rule"
 MOST_LINES = 20
-DERIVED = "src/exemplarcnn/derived.py"
+DERIVED = "src/exemplarcnn/classes/regrouping.py"
 PROFILE = "conf/profile/tiny.yaml"
 ROWS_OF_ALL = {"neighbours", "report"}  # what shows all rows, and so follows each new one
 

@@ -4,10 +4,13 @@ import logging
 
 import pandas as pd
 
-from exemplarcnn import audit, duplicates, figures, images, paths, stages
+from exemplarcnn import paths
 from exemplarcnn.config import Config
+from exemplarcnn.data import audit, images, near_duplicates
+from exemplarcnn.data.images import Pool
 from exemplarcnn.files import rounded, whole_folder, write_json, write_table
-from exemplarcnn.images import Pool
+from exemplarcnn.launching.launcher import main
+from exemplarcnn.reporting import figures
 
 # Of each gallery, at most.
 BORDERS, GROUPS = 32, 24
@@ -23,7 +26,7 @@ def run(_: str, config: Config) -> None:
     pools = {name: images.open_pool(paths.DATA, name) for name in names}
     found = {name: audit.inspect(pool, config.audit) for name, pool in pools.items()}
     whole = {name: table.loc[table["problem"] == "", "image_id"].to_numpy() for name, table in found.items()}
-    groups = duplicates.find(
+    groups = near_duplicates.find(
         {name: (pool, whole[name]) for name, pool in pools.items()}, config.audit.duplicates, config.machine.memory
     )
     tables = {name: audit.flag(table, name, groups, config.audit) for name, table in found.items()}
@@ -75,4 +78,4 @@ def _tiles(pools: dict[str, Pool], members: list[pd.DataFrame]) -> list[list[fig
 
 
 if __name__ == "__main__":
-    stages.main(run)
+    main(run)

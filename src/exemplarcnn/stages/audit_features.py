@@ -5,11 +5,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from exemplarcnn import audit, figures, images, models, outliers, paths, stages
+from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.features import eval_features
+from exemplarcnn.data import audit, images
+from exemplarcnn.data.images import Pool
+from exemplarcnn.evaluation import outliers
 from exemplarcnn.files import read_array, rounded, whole_folder, write_json, write_table
-from exemplarcnn.images import Pool
+from exemplarcnn.launching.launcher import main
+from exemplarcnn.networks import saved
+from exemplarcnn.networks.features import eval_features
+from exemplarcnn.reporting import figures
 from exemplarcnn.text import plain
 
 # Of each gallery, at most.
@@ -55,8 +60,8 @@ def _scores(pool: Pool, config: Config) -> tuple[pd.DataFrame, dict[str, Any]]:
     labelled = images.open_pool(paths.DATA, "train")
     labels = images.read_labels(paths.TRAIN_LABELS, len(labelled))
     names = images.read_class_names(paths.CLASS_NAMES)
-    network = models.load(paths.model(params.of))
-    describe = eval_features(network, params.features, models.pick_device(config.machine.device))
+    network = saved.load(paths.model(params.of))
+    describe = eval_features(network, params.features, saved.pick_device(config.machine.device))
     classes = outliers.Classes.learn(labelled, labels, describe, params.features.chunk, params.C)
     scores, known = (
         outliers.score(each, classes, describe, params.features.chunk)
@@ -89,4 +94,4 @@ def _galleries(pool: Pool, scores: pd.DataFrame | None, pairs: pd.DataFrame) -> 
 
 
 if __name__ == "__main__":
-    stages.main(run)
+    main(run)

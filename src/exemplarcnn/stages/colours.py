@@ -1,19 +1,21 @@
 """Stage ``colours``: the principal axes of a pool's colours, where the recipe wants them."""
 
-from exemplarcnn import audit, colours, images, paths, stages
-from exemplarcnn.colours import Axes
+from exemplarcnn import paths
 from exemplarcnn.config import Config
+from exemplarcnn.data import audit, colour_axes, images
+from exemplarcnn.data.colour_axes import Axes
+from exemplarcnn.launching.launcher import main
 
 
 def run(pool: str, config: Config) -> None:
     """Write ``colours/POOL.json``: null, and no image is read, unless the recipe is `dosovitskiy`."""
-    colours.write(paths.colours(pool), _measured(pool) if config.surrogate.recipe == "dosovitskiy" else None)
+    colour_axes.write(paths.colours(pool), _measured(pool) if config.surrogate.recipe == "dosovitskiy" else None)
 
 
 def _measured(pool: str) -> Axes:
     usable = audit.usable(paths.audit(pool))
-    return colours.measure(images.open_pool(paths.DATA, pool), usable)
+    return colour_axes.measure(images.open_pool(paths.DATA, pool), usable)
 
 
 if __name__ == "__main__":
-    stages.main(run)
+    main(run)

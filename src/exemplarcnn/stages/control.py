@@ -1,9 +1,11 @@
 """Stage ``control``: features that no network learned."""
 
-from exemplarcnn import images, paths, stages
+from exemplarcnn import paths
 from exemplarcnn.config import Config, RawPixels
-from exemplarcnn.features import Describe, pixel_features, write_features
-from exemplarcnn.kmeans import kmeans_features
+from exemplarcnn.data import images
+from exemplarcnn.evaluation.kmeans import kmeans_features
+from exemplarcnn.launching.launcher import main
+from exemplarcnn.networks.features import Describe, pixel_features, write_features
 
 
 def run(name: str, config: Config) -> None:
@@ -22,4 +24,4 @@ def _describe(name: str, config: Config) -> Describe:
 
 
 if __name__ == "__main__":
-    stages.main(run)
+    main(run)

@@ -1,8 +1,11 @@
 """Stage ``describe``: other features of a network that is trained already, or of it before its first step."""
 
-from exemplarcnn import images, models, paths, stages
+from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.features import eval_features, write_features
+from exemplarcnn.data import images
+from exemplarcnn.launching.launcher import main
+from exemplarcnn.networks import saved
+from exemplarcnn.networks.features import eval_features, write_features
 
 
 def run(name: str, config: Config) -> None:
@@ -10,12 +13,12 @@ def run(name: str, config: Config) -> None:
     params = config.described[name]
     features = params.features or config.features
     weights = "weights.safetensors" if params.weights == "trained" else "initial.safetensors"
-    network = models.load(paths.model(params.of), weights)
-    describe = eval_features(network, features, models.pick_device(config.machine.device))
+    network = saved.load(paths.model(params.of), weights)
+    describe = eval_features(network, features, saved.pick_device(config.machine.device))
     for split in ("train", "test"):
         pool = images.open_pool(paths.DATA, split)
         write_features(paths.eval_features(name, split), pool, describe, features.chunk)
 
 
 if __name__ == "__main__":
-    stages.main(run)
+    main(run)

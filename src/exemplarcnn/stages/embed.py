@@ -1,15 +1,18 @@
 """Stage ``embed``: the features of a trained network, of labelled images and, where wanted, for clustering."""
 
-from exemplarcnn import images, models, paths, stages
+from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.features import cluster_features, eval_features, write_features
+from exemplarcnn.data import images
+from exemplarcnn.launching.launcher import main
+from exemplarcnn.networks import saved
+from exemplarcnn.networks.features import cluster_features, eval_features, write_features
 
 
 def run(variant: str, config: Config) -> None:
     """Write ``features/VARIANT/eval/``, if there are labelled images, and ``cluster.npy`` beside it, if wanted."""
     params = config.trained[variant]
-    network = models.load(paths.model(variant))
-    device = models.pick_device(config.machine.device)
+    network = saved.load(paths.model(variant))
+    device = saved.pick_device(config.machine.device)
     describe = eval_features(network, config.features, device)
     for split in ("train", "test") if images.has_labels(paths.DATA) else ():
         pool = images.open_pool(paths.DATA, split)
@@ -21,4 +24,4 @@ def run(variant: str, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    stages.main(run)
+    main(run)

@@ -6,10 +6,22 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from exemplarcnn import figures, images, paths, stages, tracking
+from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.evaluation import Result, confident_mistakes, confusion, confusion_table, evaluate, grid, summarise
+from exemplarcnn.data import images
+from exemplarcnn.evaluation.protocols import (
+    Result,
+    confident_mistakes,
+    confusion,
+    confusion_table,
+    evaluate,
+    grid,
+    summarise,
+)
 from exemplarcnn.files import digest_of, read_array, rounded, whole_folder, write_array, write_json, write_table
+from exemplarcnn.launching.launcher import main
+from exemplarcnn.reporting import figures
+from exemplarcnn.tracking import runs
 
 MISTAKES = 40
 
@@ -22,7 +34,7 @@ def run(variant: str, config: Config) -> None:
     names = images.read_class_names(paths.CLASS_NAMES)
     folds = images.read_folds(paths.FOLDS, len(train))
     params = config.evaluate
-    with tracking.run("evaluate", variant, config):
+    with runs.run("evaluate", variant, config):
         results = evaluate(train, train_labels, folds, test, len(names), params, config.seed, config.machine.workers)
         summaries = {
             protocol.name: summarise(results[protocol.name], grid(protocol, params), test_labels, names)
@@ -77,4 +89,4 @@ def _write_classifiers(
 
 
 if __name__ == "__main__":
-    stages.main(run)
+    main(run)

@@ -5,10 +5,15 @@
 
 import logging
 
-from exemplarcnn import classes, distributed, figures, images, models, paths, quality, stages
+from exemplarcnn import distributed, paths
+from exemplarcnn.classes import quality, tables
+from exemplarcnn.classes.grouping import group, halves, shortfall
 from exemplarcnn.config import Config, Grouped
+from exemplarcnn.data import images
 from exemplarcnn.files import read_array, rounded, write_json
-from exemplarcnn.grouping import group, halves, shortfall
+from exemplarcnn.launching.launcher import main
+from exemplarcnn.networks import saved
+from exemplarcnn.reporting import figures
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +24,9 @@ def run(variant: str, config: Config) -> None:
     pool = images.open_pool(paths.DATA, config.trained[params.source].pool)
     features = read_array(paths.cluster_features(params.source))
     truth = quality.read_truth(paths.TRUTH, len(pool)) if config.trained[params.source].pool == "unlabeled" else None
-    before = classes.read(paths.class_table(params.source), len(pool)) if params.source not in config.seeded else None
+    before = tables.read(paths.class_table(params.source), len(pool)) if params.source not in config.seeded else None
     with distributed.processes():
-        device = distributed.own(models.pick_device(config.machine.device))
+        device = distributed.own(saved.pick_device(config.machine.device))
         table, statistics = group(features, params, config.seed, config.machine.memory, device)
         if distributed.rank() > 0:
             return
@@ -30,8 +35,8 @@ def run(variant: str, config: Config) -> None:
         log.warning(said, variant, variant, left_out, statistics["images_left_out"])
     if isinstance(params, Grouped) and (said := shortfall(statistics, params)):
         log.warning("%s: %s", variant, said)
-    classes.check(table, len(pool))
-    classes.write(paths.class_table(variant), table)
+    tables.check(table, len(pool))
+    tables.write(paths.class_table(variant), table)
     clustered, _ = halves(len(pool), params.clustered_share, config.seed)
     judged = quality.judge(table, truth, clustered, before)
     write_json(paths.cluster_statistics(variant), rounded(statistics | judged))
@@ -39,4 +44,4 @@ def run(variant: str, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    stages.main(run, together=True)
+    main(run, together=True)

@@ -3,10 +3,15 @@
 import numpy as np
 import pandas as pd
 
-from exemplarcnn import audit, figures, images, labelling, models, paths, stages
+from exemplarcnn import paths
 from exemplarcnn.config import Config, Labelled
-from exemplarcnn.features import eval_features
+from exemplarcnn.data import audit, images
+from exemplarcnn.evaluation import pseudo_labels
 from exemplarcnn.files import rounded, write_json, write_table
+from exemplarcnn.launching.launcher import main
+from exemplarcnn.networks import saved
+from exemplarcnn.networks.features import eval_features
+from exemplarcnn.reporting import figures
 from exemplarcnn.text import plain
 
 # Images of each class in the picture.
@@ -20,11 +25,11 @@ def run(name: str, config: Config) -> None:
     table = _guessed(params, config) if params.method == "pseudo" else _given(params)
     write_table(paths.labels(name), table.round({"margin": 5}))
     judged = None
-    if params.method == "pseudo" and (known := labelling.known_classes(paths.TRUTH, names)) is not None:
+    if params.method == "pseudo" and (known := pseudo_labels.known_classes(paths.TRUTH, names)) is not None:
         groups = audit.read_groups(paths.DUPLICATES)
         seen = groups.loc[groups["pool"] == "train", "group"]
         alike = groups[(groups["pool"] == "unlabeled") & groups["group"].isin(seen)]
-        judged = labelling.judge(table, known, set(alike["image_id"]))
+        judged = pseudo_labels.judge(table, known, set(alike["image_id"]))
     counts = table["label"].value_counts().sort_index()
     by_class = {names[int(label)]: int(count) for label, count in zip(counts.index, counts, strict=True)}
     summary = {"method": params.method, "labelled": len(table), "by_class": by_class, "judged": judged}
@@ -49,12 +54,12 @@ def _guessed(params: Labelled, config: Config) -> pd.DataFrame:
     pool = images.open_pool(paths.DATA, "unlabeled")
     usable = audit.usable(paths.audit("unlabeled"))
     describe = eval_features(
-        models.load(paths.model(params.of)), config.features, models.pick_device(config.machine.device)
+        saved.load(paths.model(params.of)), config.features, saved.pick_device(config.machine.device)
     )
-    weights, intercepts = labelling.load_classifier(paths.classifiers(params.of), params.fold)
-    labels, margins = labelling.guess(pool, usable, describe, config.features.chunk, weights, intercepts)
+    weights, intercepts = pseudo_labels.load_classifier(paths.classifiers(params.of), params.fold)
+    labels, margins = pseudo_labels.guess(pool, usable, describe, config.features.chunk, weights, intercepts)
     table = pd.DataFrame({"pool": "unlabeled", "image_id": usable, "label": labels, "margin": margins})
-    return labelling.most_confident(table, params.share)
+    return pseudo_labels.most_confident(table, params.share)
 
 
 def _given(params: Labelled) -> pd.DataFrame:
@@ -66,4 +71,4 @@ def _given(params: Labelled) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    stages.main(run)
+    main(run)

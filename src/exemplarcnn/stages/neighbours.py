@@ -1,8 +1,11 @@
 """Stage ``neighbours``: images and what lies next to them in feature space, before and after clustering."""
 
-from exemplarcnn import figures, images, paths, stages
+from exemplarcnn import paths
 from exemplarcnn.config import Config
+from exemplarcnn.data import images
 from exemplarcnn.files import read_array
+from exemplarcnn.launching.launcher import main
+from exemplarcnn.reporting import figures
 
 
 def run(_: str, config: Config) -> None:
@@ -19,4 +22,4 @@ def run(_: str, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    stages.main(run)
+    main(run)

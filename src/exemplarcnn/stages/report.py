@@ -4,9 +4,13 @@ import logging
 
 import numpy as np
 
-from exemplarcnn import figures, images, paths, report, stages, tracking
+from exemplarcnn import paths
 from exemplarcnn.config import Config
+from exemplarcnn.data import images
 from exemplarcnn.files import read_array, read_json, read_table, rounded, whole, write_json
+from exemplarcnn.launching.launcher import main
+from exemplarcnn.reporting import figures, report
+from exemplarcnn.tracking import runs
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +49,8 @@ def run(_: str, config: Config) -> None:
     if not config.rows:
         log.warning("data/ has no labels: nothing was tested; features and clusters are what there is")
     # Whatever stages that DVC skipped, or a store that was down, left out.
-    tracking.send_if_possible(config)
+    runs.send_if_possible(config)
 
 
 if __name__ == "__main__":
-    stages.main(run)
+    main(run)

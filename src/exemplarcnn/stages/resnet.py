@@ -8,23 +8,24 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from exemplarcnn import (
-    distributed,
-    figures,
-    folds,
-    images,
-    labelling,
-    models,
-    paths,
-    resnet,
-    stages,
-    tracking,
-    training,
-)
-from exemplarcnn.checkpoint import Epoch
+from exemplarcnn import distributed, paths
 from exemplarcnn.config import Config
-from exemplarcnn.evaluation import confident_mistakes, confusion, confusion_table, summarise_one
+from exemplarcnn.data import folds, images
+from exemplarcnn.evaluation import pseudo_labels
+from exemplarcnn.evaluation.protocols import (
+    confident_mistakes,
+    confusion,
+    confusion_table,
+    summarise_one,
+)
 from exemplarcnn.files import digest, digest_of, rounded, whole_folder, write_array, write_json, write_table
+from exemplarcnn.launching.dependencies import code, packages
+from exemplarcnn.launching.launcher import main
+from exemplarcnn.networks import resnet, saved
+from exemplarcnn.reporting import figures
+from exemplarcnn.tracking import runs
+from exemplarcnn.training import trainer as training
+from exemplarcnn.training.checkpoint import Epoch
 
 MISTAKES = 40
 
@@ -46,7 +47,7 @@ def _outs(name: str, config: Config, trainer: training.Trainer) -> Iterator[Call
     """Write and log what comes of a training; gives what is to be called after each epoch."""
     network = trainer.network
     assert isinstance(network, resnet.ResNetClassifier)
-    with tracking.run("resnet", name, config) as tracked:
+    with runs.run("resnet", name, config) as tracked:
         with whole_folder(paths.model(name)) as partial:
             curve: list[Epoch] = []
 
@@ -56,7 +57,7 @@ def _outs(name: str, config: Config, trainer: training.Trainer) -> Iterator[Call
                 tracked.epoch(row)
 
             yield after_epoch
-            models.save_weights(partial / "weights.safetensors", network)
+            saved.save_weights(partial / "weights.safetensors", network)
             about = {"resnet": config.resnet.model_dump(mode="json"), "classes": network.classes}
             write_json(partial / "network.json", about)
         _test(name, network, trainer)
@@ -83,8 +84,8 @@ def _test(name: str, network: resnet.ResNetClassifier, trainer: training.Trainer
 
 def _trainer(name: str, config: Config) -> training.Trainer:
     params = config.resnet
-    device = distributed.own(models.pick_device(config.machine.device))
-    table = labelling.read(paths.labels(name))
+    device = distributed.own(saved.pick_device(config.machine.device))
+    table = pseudo_labels.read(paths.labels(name))
     pools = {pool: images.open_pool(paths.DATA, pool) for pool in ("unlabeled", "train")}
     train = resnet.Augmented(pools, table, device, params.augment, params.epoch_images, config.seed)
     valid = resnet.Labelled(pools, _watched(config.labelled[name].fold), device)
@@ -98,8 +99,8 @@ def _trainer(name: str, config: Config) -> training.Trainer:
         "threads": config.machine.threads,
         "processes": distributed.world(),
         "device": device.type,
-        "code": stages.code("training", "batches", "checkpoint", "distributed", "images", "network", "resnet", "rng"),
-        "packages": stages.packages("albumentations", "numpy", "opencv-python-headless", "torch", "torchvision"),
+        "code": code("stages.resnet"),
+        "packages": packages("albumentations", "numpy", "opencv-python-headless", "torch", "torchvision"),
     }
     path = paths.WORK / "resnet" / name / "checkpoint.safetensors"
     minutes = config.machine.checkpoint_minutes
@@ -115,4 +116,4 @@ def _watched(fold: int) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    stages.main(run, together=True)
+    main(run, together=True)

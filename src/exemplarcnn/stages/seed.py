@@ -1,7 +1,10 @@
 """Stage ``seed``: a class table of single images."""
 
-from exemplarcnn import audit, classes, images, paths, stages
+from exemplarcnn import paths
+from exemplarcnn.classes import tables
 from exemplarcnn.config import Config
+from exemplarcnn.data import audit, images
+from exemplarcnn.launching.launcher import main
 
 
 def run(variant: str, config: Config) -> None:
@@ -10,9 +13,9 @@ def run(variant: str, config: Config) -> None:
     images.check(paths.DATA)
     pool = images.open_pool(paths.DATA, params.pool)
     usable = audit.usable(paths.audit(params.pool), params.leave_out)
-    count = classes.seed_count(params, len(usable), len(pool))
-    classes.write(paths.class_table(variant), classes.seed_table(len(pool), count, config.seed, usable))
+    count = tables.seed_count(params, len(usable), len(pool))
+    tables.write(paths.class_table(variant), tables.seed_table(len(pool), count, config.seed, usable))
 
 
 if __name__ == "__main__":
-    stages.main(run, audited=True)
+    main(run, audited=True)

@@ -1,49 +1,37 @@
 """Stage ``surrogate``: the patches of a class table."""
 
-from exemplarcnn import classes, colours, figures, files, images, paths, stages, surrogate
+from exemplarcnn import files, paths
+from exemplarcnn.classes import tables
 from exemplarcnn.config import Config
+from exemplarcnn.data import colour_axes, images
+from exemplarcnn.launching.dependencies import code, packages
+from exemplarcnn.launching.launcher import main
+from exemplarcnn.patches import surrogate_set
+from exemplarcnn.reporting import figures
 
 PACKAGES = ("albumentations", "numpy", "opencv-python-headless", "torch")
-# The code that patches depend on, named instead of imported: worker processes import this module, and need no torch.
-DRAWING = (
-    "surrogate",
-    "portions",
-    "online",
-    "painting",
-    "recipe",
-    "recipe_dosovitskiy",
-    "colours",
-    "anchors",
-    "rng",
-    "images",
-    "decoding",
-    "walking",
-    "classes",
-    "files",
-)
 
 
 def run(variant: str, config: Config) -> None:
     """Write ``surrogates/VARIANT/``, going on from what lies in ``work/``, and a picture of some of its patches."""
     params = config.trained[variant]
     pool = images.open_pool(paths.DATA, params.pool)
-    table = classes.read(paths.class_table(params.table), len(pool))
+    table = tables.read(paths.class_table(params.table), len(pool))
     mode = params.mode or config.surrogate.mode
     # What the bytes of patches depend on, whenever they are drawn.
     drawing = {
-        "code": stages.code(*DRAWING),
-        "packages": stages.packages(*PACKAGES),
+        "packages": packages(*PACKAGES),
         "data": images.data_digest(paths.DATA),
         "colours": files.digest(paths.colours(params.pool)),
         "surrogate": config.surrogate.model_dump(mode="json", exclude={"mode"}),
         "trained": params.model_dump(mode="json", exclude={"table", "mode", "cluster_features"}),
         "seed": config.seed,
     }
-    axes = colours.read(paths.colours(params.pool))
+    axes = colour_axes.read(paths.colours(params.pool))
     identity = files.digest_of(
         {
             "drawing": drawing,
-            "code": stages.code("unfinished"),
+            "code": code("stages.surrogate"),
             "pool": images.fingerprint(pool),
             "table": files.digest(paths.class_table(params.table)),
             "mode": mode,
@@ -51,7 +39,7 @@ def run(variant: str, config: Config) -> None:
     )
     folder, work = paths.surrogate_set(variant), paths.WORK / "surrogate" / variant
     workers = config.machine.workers
-    surrogate.write_set(
+    surrogate_set.write_set(
         folder,
         work,
         pool,
@@ -66,10 +54,13 @@ def run(variant: str, config: Config) -> None:
         images.side_of(paths.DATA),
     )
     if mode == "online":
-        # Training draws from the data by this code: with this in the set, it is repeated when they change.
-        files.write_json(folder / "drawing.json", drawing)
+        # Training draws from the data by this code: with this in the set, it is repeated when they change. Imported
+        # here, as processes that draw import this module, and need no torch.
+        from exemplarcnn.patches import online
+
+        files.write_json(folder / "drawing.json", drawing | {"code": code(online)})
     figures.patches(paths.patches_picture(variant), pool, table, folder)
 
 
 if __name__ == "__main__":
-    stages.main(run, audited=True)
+    main(run, audited=True)

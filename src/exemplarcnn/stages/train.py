@@ -11,23 +11,19 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from exemplarcnn import (
-    batches,
-    distributed,
-    figures,
-    images,
-    models,
-    network,
-    online,
-    paths,
-    probe,
-    stages,
-    tracking,
-    training,
-)
-from exemplarcnn.checkpoint import Epoch
+from exemplarcnn import distributed, paths
 from exemplarcnn.config import Config
+from exemplarcnn.evaluation import probe
 from exemplarcnn.files import read_json, rounded, whole_folder, write_table
+from exemplarcnn.launching.dependencies import code, packages
+from exemplarcnn.launching.launcher import main
+from exemplarcnn.networks import exemplar_cnn, saved
+from exemplarcnn.patches.online import OnlinePatches
+from exemplarcnn.reporting import figures
+from exemplarcnn.tracking import runs
+from exemplarcnn.training import batches, online
+from exemplarcnn.training import trainer as training
+from exemplarcnn.training.checkpoint import Epoch
 
 
 def run(variant: str, config: Config) -> None:
@@ -45,9 +41,9 @@ def run(variant: str, config: Config) -> None:
 def _outs(variant: str, config: Config, trainer: training.Trainer) -> Iterator[Callable[[Epoch], None]]:
     """Write and log what comes of a training; gives what is to be called after each epoch."""
     about = read_json(paths.surrogate_set(variant) / "set.json")
-    with tracking.run("train", variant, config) as tracked, whole_folder(paths.model(variant)) as partial:
-        models.describe(partial / "network.json", config.network, about)
-        models.save_weights(partial / "initial.safetensors", trainer.network)
+    with runs.run("train", variant, config) as tracked, whole_folder(paths.model(variant)) as partial:
+        saved.describe(partial / "network.json", config.network, about)
+        saved.save_weights(partial / "initial.safetensors", trainer.network)
         curve: list[Epoch] = []
 
         def after_epoch(row: Epoch) -> None:
@@ -56,7 +52,7 @@ def _outs(variant: str, config: Config, trainer: training.Trainer) -> Iterator[C
             tracked.epoch(row)
 
         yield after_epoch
-        models.save_weights(partial / "weights.safetensors", trainer.network)
+        saved.save_weights(partial / "weights.safetensors", trainer.network)
         figures.filters(paths.filters_picture(variant), trainer.network.tensors()["conv1.weight"].numpy())
     shutil.rmtree(trainer.path.parent, ignore_errors=True)
 
@@ -64,7 +60,7 @@ def _outs(variant: str, config: Config, trainer: training.Trainer) -> Iterator[C
 def _trainer(variant: str, config: Config) -> training.Trainer:
     folder = paths.surrogate_set(variant)
     about = read_json(folder / "set.json")
-    device = distributed.own(models.pick_device(config.machine.device))
+    device = distributed.own(saved.pick_device(config.machine.device))
     params = config.train
     if (groups := config.trained[variant].groups) is not None:
         params = params.model_copy(update={"groups": groups})
@@ -77,15 +73,18 @@ def _trainer(variant: str, config: Config) -> training.Trainer:
         "threads": config.machine.threads,
         "processes": distributed.world(),
         "device": device.type,
-        "code": stages.code("training", "batches", "checkpoint", "distributed", "network", "rng"),
-        "packages": stages.packages("numpy", "torch"),
+        "code": code("stages.train"),
+        "packages": packages("numpy", "torch"),
     }
-    net = network.initialise(config.network, about["classes"], about["patch"], config.seed, about["mean"], about["std"])
+    net = exemplar_cnn.initialise(
+        config.network, about["classes"], about["patch"], config.seed, about["mean"], about["std"]
+    )
     train: batches.Source
     if about["mode"] == "online":
         configuration["drawing"] = read_json(folder / "drawing.json")
-        pool = images.open_pool(paths.DATA, config.trained[variant].pool)
-        train = online.Online(folder, pool, about["patch"], config.seed, device)
+        pool = config.trained[variant].pool
+        patches = OnlinePatches.open(folder, paths.DATA, pool, about["patch"], config.seed, device)
+        train = online.Online(patches)
     else:
         train = batches.Batches(folder, "train", device)
     valid = batches.Batches(folder, "valid", device)
@@ -98,4 +97,4 @@ def _trainer(variant: str, config: Config) -> training.Trainer:
 
 
 if __name__ == "__main__":
-    stages.main(run, together=True)
+    main(run, together=True)

@@ -1,0 +1,1 @@
+"""Class tables: which images make up which surrogate class."""

@@ -1,0 +1,161 @@
+"""Exact complete-linkage clustering in little memory, and where to cut it (docs/method.md, section 5.2).
+
+A cut needs the merges below it and no others, and these come from the few pairs that are near enough
+(`neighbours`, `linkage`): the n × n distances are never computed in full nor held.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from exemplarcnn import distributed
+from exemplarcnn.clustering.linkage import complete_linkage, diameters, flat_clusters
+from exemplarcnn.clustering.radius_graph import NeighboursError, Points, Sample, most_pairs, neighbour_graph
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A dendrogram cut at a threshold.
+
+    Attributes
+    ----------
+    labels
+        (points,) int64, clusters numbered 0, 1, … in the order of their first point.
+    threshold
+        The largest distance allowed inside a cluster.
+    heights
+        Heights of the merges below the cut, ascending: each the largest distance inside the cluster it made.
+    diameters
+        (clusters,) float64, the largest distance inside each; 0 for a single point.
+    """
+
+    labels: NDArray[np.int64]
+    threshold: float
+    heights: NDArray[np.float64]
+    diameters: NDArray[np.float64]
+
+
+def merged_after(Z: NDArray[np.float64], points: int) -> NDArray[np.int64]:
+    """How many points are in clusters of two or more after each merge, shape (merges,)."""
+    # A merge takes in those of its two sides that were single points until then.
+    return np.cumsum((Z[:, :2] < points).sum(axis=1))
+
+
+def threshold_for(Z: NDArray[np.float64], points: int, fraction: float) -> float | None:
+    """Find the cut that puts a share of the points into clusters of two or more (docs/method.md, section 5.2).
+
+    Merges of equal height cannot be told apart, so only cuts between different heights count; the one whose
+    share is closest is taken, the lower of two equally close ones.
+
+    Parameters
+    ----------
+    Z
+        The merges up to some height, or all.
+    points
+        Number of points.
+    fraction
+        The share asked for.
+
+    Returns
+    -------
+    float or None
+        A threshold halfway between the last merge below it and the next above. Points at distance zero are
+        merged by every cut. None if merges higher than those in ``Z`` may matter.
+    """
+    return _threshold(Z, points, merged_after(Z, points) / max(points, 1), 0.0, fraction)
+
+
+def threshold_for_size(Z: NDArray[np.float64], points: int, size: float) -> float | None:
+    """Find the cut whose clusters have ``size`` points on average, single points counted; else as `threshold_for`."""
+    return _threshold(Z, points, points / (points - np.arange(1, len(Z) + 1)), 1.0, size)
+
+
+def _threshold(
+    Z: NDArray[np.float64], points: int, after: NDArray[np.float64], before: float, wanted: float
+) -> float | None:
+    """Find the cut that brings a quantity, which no merge lowers, closest to what is wanted."""
+    heights, quantity = np.concatenate([[0.0], Z[:, 2]]), np.concatenate([[before], after])
+    last = np.flatnonzero(np.append(heights[1:] > heights[:-1], True))
+    levels, reached = heights[last], quantity[last]
+    best = int(np.argmin(np.abs(reached - wanted)))
+    whole = len(Z) >= points - 1
+    if not whole and (best == len(levels) - 1 or reached[-1] < wanted):
+        return None
+    low, high = float(levels[best]), float(levels[min(best + 1, len(levels) - 1)])
+    # Halfway between two neighbouring floats lies the upper one, which would be a merge too many.
+    return middle if (middle := (low + high) / 2) < high else low
+
+
+def cut(
+    points: Points,
+    threshold: float | None,
+    fraction: float | None,
+    memory: float = 2.0,
+    device: torch.device | None = None,
+    size: float | None = None,
+) -> Cut:
+    """Cluster points by complete linkage and cut at a threshold, a share of merged points or a mean size of clusters.
+
+    The clusters are those of the full dendrogram, cut there. Of equal distances a fixed order decides, so that the
+    same points give the same clusters; then too no cluster is wider than the threshold, and no two clusters could
+    be one within it.
+
+    Parameters
+    ----------
+    points
+        (n, d) float32, for instance a memory map.
+    threshold, fraction, size
+        One of the three; the others None.
+    memory
+        GiB that near pairs may take.
+    device
+        Where to compute, the CPU by default.
+
+    Raises
+    ------
+    NeighboursError
+        If a point is not finite, or there are more near pairs than fit into ``memory``.
+    """
+    if threshold is not None:
+        Z = complete_linkage(neighbour_graph(points, threshold, memory, device=device))
+    elif fraction is not None:
+        Z, threshold = _grown(points, lambda Z: threshold_for(Z, len(points), fraction), fraction, memory, device)
+    else:
+        assert size is not None
+        # Where clusters have k points on average, at least 1 − 1/k of the points have been merged.
+        share, choose = 1 - 1 / size, lambda Z: threshold_for_size(Z, len(points), size)
+        Z, threshold = _grown(points, choose, share, memory, device)
+    labels = flat_clusters(Z, len(points), threshold)
+    return Cut(labels, threshold, Z[Z[:, 2] <= threshold, 2], diameters(Z, labels, threshold))
+
+
+def _grown(
+    points: Points,
+    choose: Callable[[NDArray[np.float64]], float | None],
+    merged: float,
+    memory: float,
+    device: torch.device | None,
+) -> tuple[NDArray[np.float64], float]:
+    """Compute the merges up to a radius that is just wide enough, and read the threshold off them."""
+    if len(points) < 2:
+        return np.empty((0, 4)), 0.0
+    sample = Sample.draw(points)
+    most = sample.radius_with(0.8 * most_pairs(memory))
+    # Within the cut every merged point has its nearest neighbour, and some have theirs without being merged. That
+    # half as many more are enough is only likely; if not, the radius grows.
+    radius = sample.nearest_within(1.5 * merged + 4 / len(sample.distances))
+    while True:
+        radius = distributed.agreed(min(radius, most))
+        Z = complete_linkage(neighbour_graph(points, radius, memory, device=device, sample=sample))
+        if (threshold := choose(Z)) is not None:
+            return Z, threshold
+        if radius >= most:
+            share = (merged_after(Z, len(points))[-1] if len(Z) else 0) / len(points)
+            raise NeighboursError(
+                f"the cut asked for lies beyond a distance of {radius:.4g}, where {100 * share:.1f} % of the points "
+                f"are merged and {memory:g} GiB hold no more pairs; ask for smaller clusters, or raise machine.memory"
+            )
+        radius = sample.wider(radius)

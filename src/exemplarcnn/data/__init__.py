@@ -1,0 +1,1 @@
+"""Images on disk, and what is wrong with them."""

@@ -1,0 +1,280 @@
+"""What is wrong with the images of a pool, told from their pixels (docs/method.md, section 1.1).
+
+One row an image: black borders, no content, too small, too large, unreadable. Near duplicates are
+:mod:`exemplarcnn.data.near_duplicates`' business; :func:`flag` puts both together.
+"""
+
+from collections.abc import Iterable
+from itertools import combinations
+from pathlib import Path
+from typing import Any, get_args
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from exemplarcnn.config import Audit, Borders, Flag
+from exemplarcnn.data import walking
+from exemplarcnn.data.images import DataError, Pixels, Pool
+from exemplarcnn.errors import PipelineError
+from exemplarcnn.files import read_table, write_table
+from exemplarcnn.progress import tqdm
+
+SIDES = ("top", "bottom", "left", "right")
+ARROWS = ("↑", "↓", "←", "→")
+
+
+class AuditError(PipelineError):
+    """No audit of a pool is there, or none of its images is left."""
+
+
+def borders(image: Pixels, params: Borders) -> list[int]:
+    """Measure black borders.
+
+    A line belongs to a border if nearly all of it is black, and a border is a run of such lines from a side inwards
+    that ends at a line which is not: an image that is black all over has none.
+
+    Parameters
+    ----------
+    image
+        (height, width, 3) uint8.
+    params
+        What counts as black, how much of a line must be, and from which width on.
+
+    Returns
+    -------
+    list of int
+        Widths in pixels at the top, bottom, left and right; 0 where there is none.
+    """
+    black = image.max(axis=2) <= params.level
+    widths = []
+    for axis in (1, 0):
+        lines = black.mean(axis=axis) >= params.share
+        for ordered in (lines, lines[::-1]):
+            width = 0 if lines.all() else int(ordered.argmin())
+            widths.append(width if width >= params.width else 0)
+    return widths
+
+
+def contrast(image: Pixels) -> float:
+    """Return the standard deviation of an image's grey levels, 0–255."""
+    return float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).std())
+
+
+def colourfulness(image: Pixels) -> int:
+    """Return the largest difference between two channels of a pixel, 0–255."""
+    return int((image.max(axis=2) - image.min(axis=2)).max())
+
+
+def inspect(pool: Pool, params: Audit) -> pd.DataFrame:
+    """Look at every image of a pool.
+
+    Parameters
+    ----------
+    pool
+        The images.
+    params
+        What to look for.
+
+    Returns
+    -------
+    DataFrame
+        ``image_id``; ``name``, the file of an image that has one to itself; ``height``, ``width`` in pixels; ``top``,
+        ``bottom``, ``left``, ``right``, the widths of black borders; ``contrast``; ``colourfulness``; ``problem``,
+        why an image cannot be used, or empty; ``note``, what is to be said of how it was read, or empty. Of an image
+        that cannot be used what is not known is 0.
+    """
+    rows = []
+    for index in tqdm(range(len(pool)), desc="audit", unit="image"):
+        height, width, problem, note = 0, 0, "", ""
+        found, grey, colour = [0, 0, 0, 0], 0.0, 0
+        try:
+            height, width = pool.size(index)
+            problem = unfit(height, width, params)
+            if not problem:
+                image, note = pool.read(index)
+                found, grey, colour = borders(image, params.borders), contrast(image), colourfulness(image)
+        except DataError as error:
+            problem = walking.readable(f"cannot be read: {error}")
+        rows.append([index, pool.name(index), height, width, *found, grey, colour, problem, note])
+    columns = ["image_id", "name", "height", "width", *SIDES, "contrast", "colourfulness", "problem", "note"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def unfit(height: int, width: int, params: Audit) -> str:
+    """Say why images of a size, in pixels, cannot be used; an empty string if they can."""
+    if min(height, width) < params.smallest_side:
+        return f"too small: {height}×{width}, audit.smallest_side is {params.smallest_side}"
+    if height * width > params.most_megapixels * 1e6:
+        return f"too large: {height}×{width}, audit.most_megapixels is {params.most_megapixels:g}"
+    return ""
+
+
+def flag(
+    table: pd.DataFrame, pool: str, groups: pd.DataFrame, params: Audit, labelled: Iterable[str] = ("train", "test")
+) -> pd.DataFrame:
+    """Add what an image can be left out for.
+
+    Parameters
+    ----------
+    table
+        What :func:`inspect` found in a pool.
+    pool
+        The name of the pool.
+    groups
+        Near duplicates in all pools, as :func:`exemplarcnn.data.near_duplicates.find` returns them.
+    params
+        From which contrast on an image has content, and up to which difference of channels it has no colour.
+    labelled
+        The pools that features are judged by.
+
+    Returns
+    -------
+    DataFrame
+        The table, with ``border``, ``empty`` and ``grey``; ``duplicate``, of all but the first of a group in this
+        pool; and ``leak``, of those that a labelled image of another pool resembles: whether each holds, 0 or 1.
+    """
+    whole = table["problem"] == ""
+    mine = groups[groups["pool"] == pool].sort_values("image_id")
+    later = mine.loc[mine["group"].duplicated(), "image_id"]
+    others = groups[groups["pool"].isin([name for name in labelled if name != pool])]
+    leaks = mine.loc[mine["group"].isin(others["group"]), "image_id"]
+    flags = {
+        "border": (table[list(SIDES)] > 0).any(axis=1),
+        "empty": whole & (table["contrast"] < params.empty_below),
+        "grey": whole & (table["colourfulness"] <= params.grey_up_to),
+        "duplicate": table["image_id"].isin(later),
+        "leak": table["image_id"].isin(leaks),
+    }
+    return table.assign(**{name: values.astype(int) for name, values in flags.items()})
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read a pool's table of flags; AuditError if it is missing."""
+    try:
+        return read_table(path, integers=["image_id", "height", "width", *get_args(Flag)])
+    except FileNotFoundError:
+        raise AuditError(f"{path}: not found; `dvc repro audit` makes it") from None
+
+
+def kept(table: pd.DataFrame, leave_out: Iterable[Flag] = ()) -> "pd.Series[bool]":
+    """Tell which images of a table of flags can be used and have none of the flags that are left out."""
+    fit: pd.Series[bool] = table["problem"] == ""
+    for name in leave_out:
+        fit &= table[name] == 0
+    return fit
+
+
+def usable(path: Path, leave_out: Iterable[Flag] = ()) -> NDArray[np.int64]:
+    """Return the images of a pool that can be used, ascending.
+
+    Parameters
+    ----------
+    path
+        The pool's table of flags.
+    leave_out
+        Leave out the images with one of these, too.
+
+    Raises
+    ------
+    AuditError
+        If the table is missing, or no image is left.
+    """
+    table = read(path)
+    fit = kept(table, leave_out)
+    if not fit.any():
+        raise AuditError(f"{path}: of {len(table)} images none is left; see the reasons there")
+    return table.loc[fit, "image_id"].to_numpy(np.int64)
+
+
+def write(path: Path, table: pd.DataFrame) -> None:
+    """Write a table of flags as CSV; contrast to two decimals."""
+    write_table(path, table.assign(contrast=table["contrast"].round(2)))
+
+
+def bordered(table: pd.DataFrame) -> list[tuple[int, str]]:
+    """Return the images with a black border, the widest first, and their sides and widths, such as ``↑3 →12``."""
+    rows = table[table["border"] == 1]
+    order = rows[list(SIDES)].max(axis=1).sort_values(ascending=False, kind="stable").index
+    return [
+        (
+            int(row["image_id"]),
+            " ".join(f"{arrow}{row[side]}" for side, arrow in zip(SIDES, ARROWS, strict=True) if row[side]),
+        )
+        for _, row in rows.loc[order].iterrows()
+    ]
+
+
+def marks(table: pd.DataFrame, groups: pd.DataFrame, truth: Path) -> dict[str, Any] | None:
+    """Compare what was found in the unlabelled images with what is known of them.
+
+    Parameters
+    ----------
+    table, groups
+        Flags of the unlabelled images; near duplicates.
+    truth
+        The sample's table of planted defects.
+
+    Returns
+    -------
+    dict or None
+        For ``borders`` (images) and ``duplicates`` (pairs): how many there are, how many were found, and the
+        detection's precision and recall, 0–1. None where nothing is known.
+    """
+    if not truth.exists():
+        return None
+    known = read_table(truth, integers=["index"], floats=["original"])
+    if "kind" not in known.columns:
+        return None
+    border = set(known.loc[known["kind"] == "black_border", "index"])
+    copies = known["original"].fillna(known["index"]).astype(int)
+    return {
+        "borders": _mark(border, set(table.loc[table["border"] == 1, "image_id"])),
+        "duplicates": _mark(_pairs(known["index"], copies), pairs(groups, "unlabeled")),
+    }
+
+
+def read_groups(path: Path) -> pd.DataFrame:
+    """Read the table of near duplicates in all pools, as :func:`exemplarcnn.data.near_duplicates.find` returns it."""
+    return read_table(path, integers=["group", "image_id", "exact"], floats=["similarity"])
+
+
+def pairs(groups: pd.DataFrame, pool: str) -> set[tuple[int, int]]:
+    """Return all pairs of near duplicates within a pool."""
+    mine = groups[groups["pool"] == pool]
+    return _pairs(mine["image_id"], mine["group"])
+
+
+def _pairs(members: "pd.Series[int]", group: "pd.Series[int]") -> set[tuple[int, int]]:
+    return {pair for _, some in members.groupby(group.to_numpy()) for pair in combinations(sorted(some), 2)}
+
+
+def _mark(true: set[Any], found: set[Any]) -> dict[str, Any]:
+    both = len(true & found)
+    return {
+        "true": len(true),
+        "found": len(found),
+        "precision": both / len(found) if found else None,
+        "recall": both / len(true) if true else None,
+    }
+
+
+def summary(table: pd.DataFrame, pool: Pool) -> dict[str, Any]:
+    """Count what was found in one pool, and name what cannot be used."""
+    rows = table[table["border"] == 1]
+    sides = rows[list(SIDES)].gt(0).apply(lambda row: "+".join(row.index[row]), axis=1)
+    unusable = table[table["problem"] != ""]
+    return {
+        "images": len(table),
+        "borders": len(rows),
+        "borders_by_side": sides.value_counts().sort_index().to_dict() if len(rows) else {},
+        "empty": int(table["empty"].sum()),
+        "grey": int(table["grey"].sum()),
+        "duplicates": int(table["duplicate"].sum()),
+        "leaks": int(table["leak"].sum()),
+        "unusable": [f"{row['name'] or row['image_id']}: {row['problem']}" for _, row in unusable.iterrows()],
+        "noticed": [f"{name}: no colour" for name in table.loc[table["grey"] == 1, "name"] if name]
+        + [f"{name}: {note}" for name, note in zip(table["name"], table["note"], strict=True) if note],
+        "passed_over": walking.lines(pool.passed_over),
+    }

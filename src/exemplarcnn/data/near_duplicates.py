@@ -1,0 +1,168 @@
+"""Near duplicates: the same picture moved a little, brightened, or compressed again (docs/method.md, section 1.2).
+
+Amplitude spectra, which hardly notice a shift, name the pairs that might be, by the exact search that clustering uses;
+the pictures' fine structure, correlated where they fit best, decides. Groups are the connected components of the rest.
+"""
+
+from collections.abc import Mapping
+from hashlib import sha256
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from exemplarcnn.clustering.radius_graph import neighbour_graph
+from exemplarcnn.config import Duplicates
+from exemplarcnn.data.images import Pixels, Pool
+from exemplarcnn.progress import tqdm
+
+# Pixels: what all pictures are brought to before they are compared, whatever their size.
+SIDE = 96
+# Frequencies in periods a picture: below, spectra of different pictures are alike; above, compression changes them.
+LOWEST, HIGHEST = 1, 14
+COARSE = 4.0  # pixels: the blur that takes fine structure away
+# Pictures of one colour resemble everything: below this standard deviation of grey levels they are passed over.
+FLAT = 1.0
+
+Grey = NDArray[np.float32]
+
+
+def grey(image: Pixels) -> Grey:
+    """Return an image's grey levels at 96×96 pixels, float32."""
+    levels = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    if levels.shape != (SIDE, SIDE):
+        levels = cv2.resize(levels, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(levels, np.float32)
+
+
+def _frequencies() -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return which of a real spectrum's frequencies are used, and the rounded radius of each of them."""
+    down, across = np.fft.fftfreq(SIDE, 1 / SIDE)[:, None], np.arange(SIDE // 2 + 1)[None]
+    radius = np.hypot(down, across)
+    once = ~((across == 0) & (down < 0))  # the spectrum of real numbers is symmetric
+    used = (radius >= LOWEST) & (radius <= HIGHEST) & once
+    return used, np.round(radius[used]).astype(np.int64)
+
+
+USED, RADIUS = _frequencies()
+# Fades to black at the borders, where content comes and goes when a picture is moved.
+WINDOW = np.outer(np.hanning(SIDE + 2)[1:-1], np.hanning(SIDE + 2)[1:-1])
+
+
+def spectrum(levels: Grey) -> Grey:
+    """Return the roots of an image's amplitudes relative to their mean at each radius, (306,) float32 of unit length.
+
+    The mean takes away what all photographs share, amplitudes that fall with frequency, and the contrast.
+    """
+    windowed = (levels - np.average(levels, weights=WINDOW)) * WINDOW
+    roots = np.sqrt(np.abs(np.fft.rfft2(windowed))[USED])
+    means = np.bincount(RADIUS, roots) / np.maximum(np.bincount(RADIUS), 1)
+    relative = roots / np.maximum(means[RADIUS], 1e-9) - 1
+    return np.asarray(relative / max(float(np.linalg.norm(relative)), 1e-9), np.float32)
+
+
+def fine(levels: Grey) -> Grey:
+    """Return what is left of an image without its coarse structure: brightness and slow shades are gone."""
+    return np.asarray(levels - cv2.GaussianBlur(levels, (0, 0), COARSE), np.float32)
+
+
+def similarity(first: Grey, second: Grey, shift: int) -> float:
+    """Correlate two pictures' fine structure where they fit best.
+
+    Parameters
+    ----------
+    first, second
+        What :func:`fine` returns.
+    shift
+        How far one may be moved against the other, in pixels of 96 a side.
+
+    Returns
+    -------
+    float
+        The largest normalised cross-correlation of the middle of one with the other, −1 to 1.
+    """
+    inner = slice(shift, SIDE - shift)
+    fits = (cv2.matchTemplate(a, b[inner, inner], cv2.TM_CCOEFF_NORMED) for a, b in ((first, second), (second, first)))
+    return float(max(fit.max() for fit in fits))
+
+
+def find(pools: Mapping[str, tuple[Pool, NDArray[np.int64]]], params: Duplicates, memory: float) -> pd.DataFrame:
+    """Find groups of near duplicates within and across pools.
+
+    Parameters
+    ----------
+    pools
+        By name: a pool, and the images of it to look at.
+    params
+        How alike spectra and fine structure must be, and how far pictures may have moved.
+    memory
+        GiB that the pairs may take.
+
+    Returns
+    -------
+    DataFrame
+        One row for each image that has a near duplicate, ordered: ``group`` from 0, ``pool``, ``image_id``,
+        ``similarity`` to the most similar one of its group, and ``exact``, 1 if another has the very same pixels.
+
+    Raises
+    ------
+    NeighboursError
+        If there are more pairs than memory holds.
+    """
+    places = [(name, int(index)) for name, (_, indices) in pools.items() for index in indices]
+
+    def image(row: int) -> Pixels:
+        name, index = places[row]
+        return pools[name][0][index]
+
+    spectra = np.empty((len(places), len(RADIUS)), np.float32)
+    flat = np.zeros(len(places), np.bool_)
+    contents: list[bytes] = []
+    for row in tqdm(range(len(places)), desc="spectra", unit="image"):
+        pixels = image(row)
+        levels = grey(pixels)
+        spectra[row], flat[row] = spectrum(levels), levels.std() < FLAT
+        contents.append(sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest())
+    # Of images with the same pixels one stands for all.
+    _, one, which = np.unique(np.array(contents, dtype="S32"), return_index=True, return_inverse=True)
+    standing = one[which]
+    kept = np.flatnonzero((standing == np.arange(len(places))) & ~flat)
+    # Of unit vectors with cosine c the distance is √(2 − 2c).
+    graph = neighbour_graph(spectra[kept], float(np.sqrt(2 - 2 * params.spectrum)), memory).tocoo()
+    first, second = kept[graph.row], kept[graph.col]
+    alike = np.empty(len(first))
+    for pair in tqdm(range(len(first)), desc="fine structure", unit="pair"):
+        if pair == 0 or first[pair] != first[pair - 1]:
+            held = fine(grey(image(first[pair])))
+        alike[pair] = similarity(held, fine(grey(image(second[pair]))), params.shift)
+    near = alike >= params.structure
+    copies = np.flatnonzero(standing != np.arange(len(places)))
+    edges = pd.DataFrame(
+        {
+            "first": np.concatenate([first[near], standing[copies]]),
+            "second": np.concatenate([second[near], copies]),
+            "similarity": np.concatenate([alike[near], np.ones(len(copies))]),
+        }
+    )
+    return _groups(places, edges, np.bincount(which)[which] > 1)
+
+
+def _groups(places: list[tuple[str, int]], edges: pd.DataFrame, exact: NDArray[np.bool_]) -> pd.DataFrame:
+    """Return the connected components of two and more, as :func:`find` describes them."""
+    ends = edges[["first", "second"]].to_numpy().T
+    count = len(places)
+    _, component = connected_components(coo_array((np.ones(ends.shape[1]), tuple(ends)), shape=(count, count)))
+    best = np.full(count, -np.inf)
+    for end in ends:
+        np.maximum.at(best, end, edges["similarity"].to_numpy())
+    rows = np.flatnonzero(np.isfinite(best))
+    # Numbered by their first member.
+    groups = pd.factorize(component[rows])[0]
+    table = pd.DataFrame([places[row] for row in rows], columns=["pool", "image_id"])
+    table.insert(0, "group", groups)
+    table["similarity"] = best[rows].round(3)
+    table["exact"] = exact[rows].astype(int)
+    return table.sort_values("group", kind="stable", ignore_index=True)

@@ -1,0 +1,195 @@
+"""Images of none of the labelled classes, told from a network's features (docs/method.md, section 1.3)."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import betabinom
+from sklearn.metrics import roc_auc_score
+
+from exemplarcnn.clustering.radius_graph import Sample, neighbour_graph
+from exemplarcnn.data.images import Pixels, Pool
+from exemplarcnn.evaluation import svm
+from exemplarcnn.files import read_table
+from exemplarcnn.networks.features import Describe
+from exemplarcnn.progress import tqdm
+
+
+@dataclass(frozen=True)
+class Classes:
+    """One hyperplane a class, between its images and all others.
+
+    Attributes
+    ----------
+    weights
+        (features, classes) float64; the intercepts are in ``biases``, (classes,).
+    """
+
+    weights: NDArray[np.float64]
+    biases: NDArray[np.float64]
+
+    @classmethod
+    def learn(
+        cls,
+        pool: Pool,
+        labels: NDArray[np.int64],
+        describe: Describe,
+        chunk: int,
+        C: float,
+    ) -> "Classes":
+        """Train a linear SVM on images and their mirror images.
+
+        A mirror image is of the same class: with few labels that is worth as much as twice as many.
+
+        Parameters
+        ----------
+        pool, labels
+            The labelled images; labels from 0.
+        describe, chunk
+            The function to features, and how many images it is given at a time.
+        C
+            The SVM's penalty.
+        """
+        features = np.concatenate([described(pool, describe, chunk, mirror) for mirror in (False, True)])
+        targets = np.tile(labels, 2)
+        classes = np.arange(labels.max() + 1)
+        signs = np.where(targets[:, None] == classes, 1.0, -1.0)
+        # The intercept as a feature that is always 1.
+        inside = svm.span(svm.gram(features, features, workers=1, what="labelled images"))
+        dual = inside.dual(svm.fit(inside.coordinates, signs, np.full(len(classes), C), tol=1e-4))
+        # Block by block: all features in float64 would take twice their room once more.
+        blocks = range(0, len(features), svm.ROWS)
+        parts = (features[i : i + svm.ROWS].T.astype(np.float64) @ dual[i : i + svm.ROWS] for i in blocks)
+        return cls(np.asarray(sum(parts)), dual.sum(axis=0))
+
+    def distances(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return how far images lie on the inner side of each class, (n, classes); negative outside."""
+        return features.astype(np.float64) @ self.weights + self.biases
+
+
+def mirrored(images: Pixels) -> Pixels:
+    """Return images, (n, height, width, 3), with left and right exchanged."""
+    return np.ascontiguousarray(images[:, :, ::-1])
+
+
+def described(pool: Pool, describe: Describe, chunk: int, mirror: bool) -> NDArray[np.float32]:
+    """Return the features of all images of a pool, or of their mirror images, (n, features)."""
+    blocks = []
+    for start in range(0, len(pool), chunk):
+        # Chunks of one size, so that the number of images cannot change a feature.
+        rows = np.minimum(np.arange(start, start + chunk), len(pool) - 1)
+        images = pool.batch(rows)
+        blocks.append(describe(mirrored(images) if mirror else images)[: len(pool) - start])
+    return np.concatenate(blocks)
+
+
+def score(pool: Pool, classes: Classes, describe: Describe, chunk: int) -> pd.DataFrame:
+    """Score how far each image of a pool is from all classes.
+
+    Returns
+    -------
+    DataFrame
+        ``image_id``; ``nearest``, the class that comes closest, from 0; ``score``, minus the mean of the image's and
+        its mirror image's distance to the inside of that class: the higher, the farther from everything labelled.
+    """
+    found = []
+    for start in tqdm(range(0, len(pool), chunk), desc="out of distribution", unit="chunk"):
+        rows = np.minimum(np.arange(start, start + chunk), len(pool) - 1)
+        images = pool.batch(rows)
+        both = classes.distances(describe(images)) + classes.distances(describe(mirrored(images)))
+        found.append(both[: len(pool) - start] / 2)
+    distances = np.concatenate(found)
+    nearest = distances.argmax(axis=1)
+    return pd.DataFrame({"image_id": np.arange(len(pool)), "nearest": nearest, "score": -distances.max(axis=1)})
+
+
+def closest_pairs(features: NDArray[np.float32], count: int, memory: float) -> pd.DataFrame:
+    """Return the pairs of images whose features are closest.
+
+    Parameters
+    ----------
+    features
+        (images, d) float32.
+    count
+        How many pairs; all there are if there are fewer.
+    memory
+        GiB that the search may take.
+
+    Returns
+    -------
+    DataFrame
+        ``first`` < ``second``, image ids, and ``distance``, Euclidean; the closest first.
+    """
+    count = min(count, len(features) * (len(features) - 1) // 2)
+    sample = Sample.draw(features)
+    radius = sample.radius_with(count)
+    while (graph := neighbour_graph(features, radius, memory, sample=sample).tocoo()).nnz < count:
+        radius = sample.wider(radius)
+    order = np.lexsort((graph.col, graph.row, graph.data))[:count]
+    return pd.DataFrame({"first": graph.row[order], "second": graph.col[order], "distance": graph.data[order]})
+
+
+def agreement(pairs: pd.DataFrame, known: set[tuple[int, int]]) -> dict[str, int]:
+    """Count how many of the closest pairs are known near duplicates, and how many of these there are."""
+    found = set(zip(pairs["first"].tolist(), pairs["second"].tolist(), strict=True))
+    return {"closest_pairs": len(found), "known_among_them": len(found & known), "known": len(known)}
+
+
+def count(scores: NDArray[np.float64], inside: NDArray[np.float64], false_alarms: float) -> dict[str, Any]:
+    """Count images that score higher than all but a share of images that are known to be of the classes.
+
+    Parameters
+    ----------
+    scores, inside
+        Of the images in question, and of images of the classes that the hyperplanes were not trained on.
+    false_alarms
+        The share of the latter that may score above the threshold, 0–1.
+
+    Returns
+    -------
+    dict
+        ``threshold``, the lowest that so few exceed; ``inside`` and ``inside_above``, how many images of the classes
+        there are, and how many exceed it; ``images`` in question that do, and their ``share``; and ``expected``: how
+        many would if all were drawn like those of the classes, the ``mean``, and ``low`` and ``high``, between which
+        95 % of such draws are.
+    """
+    most = math.floor(false_alarms * len(inside) + 1e-9)  # 0.29 × 100 is a little less than 29
+    threshold = np.sort(inside)[len(inside) - 1 - most]
+    above = np.count_nonzero(scores > threshold)
+    # Exactly so, whatever the distribution of scores: which place a new image takes among the known ones is open.
+    by_chance = betabinom(len(scores), most + 1, len(inside) - most)
+    low, high = by_chance.ppf([0.025, 0.975])
+    return {
+        "threshold": float(threshold),
+        "inside": len(inside),
+        "inside_above": int(np.count_nonzero(inside > threshold)),
+        "images": int(above),
+        "share": float(above / len(scores)),
+        "expected": {"mean": float(by_chance.mean()), "low": int(low), "high": int(high)},
+    }
+
+
+def marks(scores: pd.DataFrame, threshold: float, truth: Path) -> dict[str, float | None] | None:
+    """Compare scores with what is known of the unlabelled images.
+
+    Returns
+    -------
+    dict or None
+        ``images`` out of distribution; ``auroc``, the area under the ROC curve of the scores, 0–1; ``precision`` and
+        ``recall`` of those above the threshold, the former None if there are none. None where nothing is known.
+    """
+    if not truth.exists() or "kind" not in (known := read_table(truth)).columns:
+        return None
+    outside = (known["kind"] == "out_of_distribution").to_numpy()
+    above = (scores["score"] > threshold).to_numpy()
+    right = np.count_nonzero(outside & above)
+    return {
+        "images": int(outside.sum()),
+        "auroc": float(roc_auc_score(outside, scores["score"])),
+        "precision": right / int(above.sum()) if above.any() else None,
+        "recall": right / int(outside.sum()),
+    }

@@ -1,0 +1,57 @@
+"""How good features are while a network trains: a linear SVM inside the training labels (docs/method.md, section 3.2).
+
+It looks and touches nothing: weights are the same with it and without.
+"""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from exemplarcnn.config import Features
+from exemplarcnn.data import folds, images
+from exemplarcnn.evaluation import svm
+from exemplarcnn.networks.exemplar_cnn import ExemplarCNN
+from exemplarcnn.networks.features import eval_features
+
+# The maps pooled to one number a channel: not the features of the evaluation, but a tenth of their time.
+PARAMS = Features(
+    layers=("conv1", "conv2", "conv3", "dense1", "dense2"), pool=1, dense_stride=7, normalise=True, chunk=64
+)
+C, TOL = 1.0, 1e-3
+JUDGED = 1000
+
+
+class Probe:
+    """Trains on the labels of the first fold, and judges by other training images; test images are not read.
+
+    Parameters
+    ----------
+    data
+        Folder of the data set: training images, their labels, folds.
+    device
+        Where the features are computed.
+    """
+
+    def __init__(self, data: Path, device: torch.device):
+        self.pool, self.device = images.open_pool(data, "train"), device
+        self.labels = images.read_labels(data / "train_y.bin", len(self.pool))
+        known = images.read_folds(data / "fold_indices.txt", len(self.pool))
+        fold, others = known[0], folds.outside(known, 0, len(self.pool))
+        self.rows = np.concatenate([fold, others[:JUDGED]])
+        self.inside = len(fold)
+
+    def __call__(self, network: ExemplarCNN) -> float:
+        """Return the share of images, 0–1, that are classified right by a network's features."""
+        # A copy: describing images lays weights out anew.
+        describe = eval_features(copy.deepcopy(network), PARAMS, self.device)
+        chunks = np.array_split(self.rows, -(-len(self.rows) // PARAMS.chunk))
+        features = np.concatenate([describe(self.pool.batch(chunk)) for chunk in chunks]).astype(np.float64)
+        products = features @ features[: self.inside].T
+        classes, targets = np.unique(self.labels[self.rows], return_inverse=True)
+        signs = np.where(targets[: self.inside, None] == np.arange(len(classes)), 1.0, -1.0)
+        span = svm.span(products[: self.inside])
+        dual = span.dual(svm.fit(span.coordinates, signs, np.full(len(classes), C), TOL))
+        best = (products[self.inside :] @ dual + dual.sum(axis=0)).argmax(axis=1)
+        return float((best == targets[self.inside :]).mean())

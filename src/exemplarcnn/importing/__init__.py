@@ -1,0 +1,1 @@
+"""Putting an image set in place of ``data/``."""

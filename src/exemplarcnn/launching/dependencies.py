@@ -1,0 +1,157 @@
+"""What code a stage's outs depend on: the modules that it imports, read from their sources.
+
+``python -m exemplarcnn.launching.dependencies`` writes them into the ``deps`` of ``dvc.yaml``; with ``--check``, as in
+`make lint`, it fails where they are stale. The same modules are part of the identity of surrogate sets and checkpoints
+(:func:`code`), so that what one code has begun is not continued by another.
+"""
+
+import argparse
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+
+from exemplarcnn.files import digest, whole
+
+PACKAGE = "exemplarcnn"
+SOURCES = Path(__file__).parents[1]
+
+# No out's bytes depend on these, so that an edit of them runs nothing again: tests/stages/test_dependencies.py replaces
+# each. What only they import is left out, too.
+EXEMPT = {
+    "config": "checks parameters, which stages track by themselves",
+    "errors": "ends a stage before it has an out",
+    "paths": "says where outs lie, which dvc.yaml says, too",
+    "progress": "shows how far a stage is",
+    "tracking": "sends to the MLflow store what is in outs",
+    "stages.__init__": "prints a Ctrl-C in one line",
+    "launching": "starts a stage, checks what can be known before, and says what code there is",
+    "evaluation.probe": "looks at a network while it trains, and has no part in the weights",
+    "patches.online": "drawing.json of the surrogate sets that it draws for has its hash, and what it imports",
+}
+# What every stage runs under.
+ALWAYS = "determinism"
+
+
+def modules(module: str) -> list[str]:
+    """Return the modules of this package whose code the outs of a module's work depend on, sorted.
+
+    Parameters
+    ----------
+    module
+        By its name in the package, as ``stages.train``; it is one of those returned.
+    """
+    reached: set[str] = set()
+    ahead = [module, ALWAYS]
+    while ahead:
+        if (name := ahead.pop()) not in reached:
+            reached.add(name)
+            ahead += [each for each in _imported(name) if not _exempt(each)]
+    return sorted(reached)
+
+
+def code(module: str | ModuleType) -> dict[str, str]:
+    """Return the hash of each of the modules that a module's work depends on, by name."""
+    name = module if isinstance(module, str) else module.__name__.removeprefix(f"{PACKAGE}.")
+    return {each: digest(_file(each)) for each in modules(name)}
+
+
+def packages(*names: str) -> dict[str, str]:
+    """Return the version of each of some packages."""
+    return {name: version(name) for name in names}
+
+
+def files(module: str) -> list[str]:
+    """Return the sources of these modules, relative to the repository's root, sorted."""
+    return sorted(f"src/{PACKAGE}/{_file(name).relative_to(SOURCES).as_posix()}" for name in modules(module))
+
+
+def _exempt(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in EXEMPT)
+
+
+def _file(module: str) -> Path:
+    return SOURCES.joinpath(*module.split(".")).with_suffix(".py")
+
+
+@cache
+def _imported(module: str) -> list[str]:
+    """Return the modules that a module imports anywhere, and the packages on the way to them that run code."""
+    tree = ast.parse(_file(module).read_text(encoding="utf-8"))
+    found: list[str] = []
+    for name in _names(tree):
+        parts = name.split(".")
+        packages = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+        found += [f"{package}.__init__" for package in packages if _runs(package)]
+        if not _is_package(name):
+            found.append(name)
+    return found
+
+
+def _names(tree: ast.Module) -> Iterator[str]:
+    """Yield the names of modules of this package in import statements."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.removeprefix(f"{PACKAGE}.") for alias in node.names if _ours(alias.name))
+        elif isinstance(node, ast.ImportFrom) and node.module and (node.module == PACKAGE or _ours(node.module)):
+            above = node.module.removeprefix(PACKAGE).removeprefix(".")
+            for alias in node.names:
+                inside = f"{above}.{alias.name}".removeprefix(".")
+                yield inside if _file(inside).is_file() or _is_package(inside) else above
+
+
+def _ours(name: str) -> bool:
+    return name.startswith(f"{PACKAGE}.")
+
+
+def _is_package(name: str) -> bool:
+    return SOURCES.joinpath(*name.split(".")).is_dir()
+
+
+@cache
+def _runs(name: str) -> bool:
+    """Say whether this is a package whose own file has more than a docstring."""
+    return _is_package(name) and len(ast.parse(_file(f"{name}.__init__").read_text(encoding="utf-8")).body) > 1
+
+
+def written(pipeline: str) -> str:
+    """Return the text of ``dvc.yaml`` with the lines of code in each stage's ``deps`` as they should be.
+
+    Other lines stay as they are, comments too.
+    """
+    lines: list[str] = []
+    stage, indent = "", ""  # of the deps that are being read
+    for line in pipeline.splitlines(keepends=True):
+        if indent and not line.startswith(indent):
+            lines += [f"{indent}- {file}\n" for file in files(stage)]
+            indent = ""
+        if not re.match(rf"\s*- src/{PACKAGE}/", line):
+            lines.append(line)
+        if found := re.search(rf"-m {PACKAGE}\.(stages\.\w+)", line):
+            stage = found[1]
+        elif found := re.match(r"( *)deps:", line):
+            indent = f"{found[1]}  "
+    return "".join(lines)
+
+
+def main() -> None:
+    """Write the lines of ``dvc.yaml``, or say that they are stale."""
+    parser = argparse.ArgumentParser(description="Write the code that each stage depends on into dvc.yaml.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if something would change")
+    check, path = parser.parse_args().check, Path("dvc.yaml")
+    before = path.read_text(encoding="utf-8")
+    after = written(before)
+    if before == after:
+        return
+    if check:
+        sys.exit("error: the code in deps of dvc.yaml is not what the stages import: run 'make dependencies'")
+    with whole(path) as partial:
+        partial.write_text(after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

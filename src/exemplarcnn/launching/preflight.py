@@ -1,0 +1,175 @@
+"""What can be known before anything is trained, checked before: in every stage that runs, and by `exemplarcnn check`.
+
+Most checks are functions that raise later, too, asked early; none takes more than a second.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from exemplarcnn import paths
+from exemplarcnn.classes import quality
+from exemplarcnn.classes import tables as classes
+from exemplarcnn.classes.regrouping import RULES
+from exemplarcnn.config import Config, Grouped, KMeans, PoolName, Trained
+from exemplarcnn.data import audit, folds, images
+from exemplarcnn.errors import PipelineError
+from exemplarcnn.patches import allocation
+
+Tables = dict[PoolName, pd.DataFrame]
+
+
+class PreflightError(PipelineError):
+    """Parameters and data that do not go together; the message names the entry of ``params.yaml``."""
+
+
+def check(config: Config, data: Path = paths.DATA, audited: bool = False) -> None:
+    """Check that the data has what the parameters ask for.
+
+    Parameters
+    ----------
+    config
+        The parameters.
+    data
+        The image set. Where it is not there, nothing is checked: who needs it says so.
+    audited
+        Whether the audit's tables are those of this data. Without them the images of a pool that can be used are
+        not known, and the number of all is taken; of a folder of images not even that.
+
+    Raises
+    ------
+    PipelineError
+        For the first thing that would end a later stage.
+    """
+    for name, derived in config.derived.items():
+        if derived.rule not in RULES:
+            raise PreflightError(
+                f"derived.{name}.rule: no rule {derived.rule!r}; src/exemplarcnn/classes/regrouping.py has "
+                f"{', '.join(RULES)}"
+            )
+    if not (data / "unlabeled_X.bin").exists():
+        return
+    _check_labels(config, data)
+    _check_side(config, data)
+    tables = {pool: audit.read(paths.audit(pool)) for pool in config.pools} if audited else {}
+    sizes = {pool: len(table) for pool, table in tables.items()} or _sizes(config, data)
+    with _named(str(paths.TRUTH)):
+        quality.read_truth(data / paths.TRUTH.name, len(images.open_pool(data, "unlabeled")))
+    known = _check_tables(config, tables, sizes)
+    for name, trained in config.trained.items():
+        with _named(f"trained.{name}"):
+            allocation.check_budget(trained, known.get(trained.table, 1))
+            if trained.pool in tables:
+                _check_one_size(config, trained, tables[trained.pool])
+    for control in config.controls.values():
+        if isinstance(control, KMeans):
+            control.check_images(len(images.open_pool(data, "unlabeled")))
+
+
+@contextmanager
+def _named(entry: str) -> Iterator[None]:
+    try:
+        yield
+    except PipelineError as error:
+        said = str(error)
+        raise PreflightError(said if said.startswith(entry) else f"{entry}: {said}") from None
+
+
+def _check_labels(config: Config, data: Path) -> None:
+    """Check the labels and folds that features are judged by, and networks learn from."""
+    if not images.has_labels(data):
+        if config.rows:
+            raise images.DataError(images.NO_LABELS)
+        if config.train.probe_every:
+            raise PreflightError("train.probe_every looks at labelled images, and data/ has none; set it to 0")
+        return
+    if not (config.rows or config.train.probe_every):
+        return
+    counts = {split: len(images.open_pool(data, split)) for split in ("train", "test")}
+    labels = {split: images.read_labels(data / f"{split}_y.bin", count) for split, count in counts.items()}
+    names = images.read_class_names(data / paths.CLASS_NAMES.name)
+    known = images.read_folds(data / paths.FOLDS.name, counts["train"])
+    if config.evaluated:
+        folds.check(labels["train"], known, len(names), config.evaluate)
+    watched = [labelled.fold for labelled in config.labelled.values()]
+    for fold in [*watched, 0] if config.train.probe_every else watched:
+        folds.outside(known, fold, counts["train"])
+
+
+def _check_side(config: Config, data: Path) -> None:
+    """Refuse what asks for more pixels than the images have."""
+    side = images.side_of(data)
+    # Patches of a second pool are cut from images of any size, but their networks describe these.
+    sizes = {f"trained.{name}.patch": trained.patch for name, trained in config.trained.items()}
+    sizes |= {f"controls.{name}.side": control.side for name, control in config.controls.items()}
+    sizes["audit.smallest_side"] = config.audit.smallest_side
+    if large := [f"{name} is {size}" for name, size in sizes.items() if size > side]:
+        raise PreflightError(
+            f"{data}: found images of {side}×{side} pixels, and {', '.join(large)}; set {side} at most there, or "
+            "import larger images with `exemplarcnn data import FOLDER --side N`."
+        )
+
+
+def _sizes(config: Config, data: Path) -> dict[PoolName, int]:
+    """Count the images of the pools that are one file: listing a folder takes its time."""
+    files = {pool: data / f"{pool}_X.bin" for pool in config.pools}
+    return {pool: len(images.open_pool(data, pool)) for pool, file in files.items() if file.is_file()}
+
+
+def _check_tables(config: Config, tables: Tables, sizes: dict[PoolName, int]) -> dict[str, int]:
+    """Check that the class tables can be made; return how many classes each has at least, as far as that is known."""
+    known = {}
+    for name, seeded in config.seeded.items():
+        if (size := sizes.get(seeded.pool)) is not None:
+            table = tables.get(seeded.pool)
+            usable = size if table is None else int(audit.kept(table, seeded.leave_out).sum())
+            with _named(f"seeded.{name}"):
+                count = classes.seed_count(seeded, usable, size)
+            known[name] = 2 if seeded.or_fewer and table is None else count
+    for name, grouped in config.grouped.items():
+        pool = config.trained[grouped.source].pool
+        if (size := sizes.get(pool)) is not None and isinstance(grouped, Grouped):
+            with _named(f"grouped.{name}"):
+                classes.check_grouped(grouped, size)
+                if tables:
+                    _check_alike(config, grouped, pool, size)
+            known[name] = 2 if grouped.or_fewer else grouped.classes
+    for name, derived in config.derived.items():
+        known[name] = known.get(derived.table, 1)
+    return known
+
+
+def _check_alike(config: Config, grouped: Grouped, pool: PoolName, size: int) -> None:
+    """Refuse to cluster images of the very same pixels alone, which are one cluster by any features."""
+    groups = audit.read_groups(paths.DUPLICATES)
+    same = groups[(groups["pool"] == pool) & (groups["exact"] == 1)].set_index("image_id")["group"]
+    if same.value_counts().max() < classes.clustered_part(size, grouped.clustered_share) or same.empty:
+        return
+    from exemplarcnn.classes.grouping import halves  # imports torch, which no sound set of images has to wait for
+
+    clustered, _ = halves(size, grouped.clustered_share, config.seed)
+    of = same.reindex(clustered)
+    if of.nunique() + of.isna().sum() < 2:
+        raise PreflightError(
+            f"the {len(clustered)} images that are clustered all have the same pixels, and a network needs two classes "
+            "to tell apart; take the copies out"
+        )
+
+
+def _check_one_size(config: Config, trained: Trained, table: pd.DataFrame) -> None:
+    """Refuse what looks at images of several sizes at once."""
+    whole = table["problem"] == ""
+    shapes = np.unique(table.loc[whole, ["height", "width"]].to_numpy(), axis=0)
+    online = (trained.mode or config.surrogate.mode) == "online"
+    if len(shapes) > 1 and (online or trained.cluster_features):
+        what = "mode: online" if online else "cluster_features: true"
+        some = " and ".join(f"{height}×{width}" for height, width in shapes[:2])
+        raise PreflightError(f"{what} needs images of one size, and those of {trained.pool} are {some}")
+    if trained.cluster_features and not whole.all():
+        raise PreflightError(
+            f"cluster_features: true needs images that can all be used, and of {trained.pool} {int((~whole).sum())} "
+            f"cannot: {paths.audit(trained.pool)} names them; take them out"
+        )

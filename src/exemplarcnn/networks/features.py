@@ -1,0 +1,134 @@
+"""Images become features: pooled maps of a network, or plain pixels (docs/method.md, sections 4 and 5.1).
+
+Images go through the network in chunks of one fixed size, the last one padded, so that neither the number of images
+nor the other ones can change a feature; another place in the order can change its last bits.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from exemplarcnn.config import LAYERS, ClusterFeatures, Features
+from exemplarcnn.data.images import Pool
+from exemplarcnn.files import whole
+from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, place
+from exemplarcnn.progress import tqdm
+
+Describe = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+def _unit(block: Tensor) -> Tensor:
+    """Scale each row to length one; a row of zeros stays."""
+    return F.normalize(block, dim=1)
+
+
+def _pooled(map_: Tensor, size: int) -> Tensor:
+    """Max-pool a map adaptively to size×size and flatten; a 1×1 map enters once."""
+    if map_.shape[-2:] != (1, 1):
+        map_ = F.adaptive_max_pool2d(map_, size)
+    return map_.flatten(1)
+
+
+def eval_features(network: ExemplarCNN, params: Features, device: torch.device) -> Describe:
+    """Make the function from images to features for the classifier (docs/method.md, section 4).
+
+    Returns
+    -------
+    callable
+        (n, height, width, 3) uint8 to (n, features) float32: for each layer the map after ReLU, max-pooled to
+        ``pool`` by ``pool``, per image of unit length if ``normalise``; layers in the network's order.
+    """
+
+    def describe(maps: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
+        blocks = [_pooled(maps[layer][1], params.pool) for layer in LAYERS if layer in params.layers]
+        return torch.cat([_unit(block) for block in blocks] if params.normalise else blocks, dim=1)
+
+    return _through(network, params.dense_stride, device, describe)
+
+
+def cluster_features(
+    network: ExemplarCNN, params: ClusterFeatures, dense_stride: int, device: torch.device
+) -> Describe:
+    """Make the function from images to the features that are clustered (docs/method.md, section 5.1).
+
+    Returns
+    -------
+    callable
+        (n, height, width, 3) uint8 to (n, features) float32 of unit length.
+    """
+    side = 0 if params.before_relu else 1
+
+    def describe(maps: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
+        blocks = [_pooled(maps[layer][side], params.pool) for layer in LAYERS if layer in params.layers]
+        return _unit(torch.cat(blocks, dim=1))
+
+    return _through(network, dense_stride, device, describe)
+
+
+def _through(
+    network: ExemplarCNN,
+    dense_stride: int,
+    device: torch.device,
+    describe: Callable[[dict[str, tuple[Tensor, Tensor]]], Tensor],
+) -> Describe:
+    network = place(network, device, torch.channels_last).eval()
+
+    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            batch = network.normalise(torch.from_numpy(images).to(device))
+            result: NDArray[np.float32] = describe(network.maps(batch, dense_stride)).cpu().numpy()
+            return result
+
+    return run
+
+
+def pixel_features(side: int) -> Describe:
+    """Make the function from images to shrunk RGB pixels, the control (docs/method.md, section 4.2).
+
+    They are in 0–1, divided by the root of their number, so that a value of C means about what it means for features
+    of unit length.
+    """
+
+    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        small = [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images]
+        pixels = np.stack(small).reshape(len(images), -1).astype(np.float32)
+        return pixels / np.float32(255 * pixels.shape[1] ** 0.5)
+
+    return run
+
+
+def write_features(path: Path, pool: Pool, describe: Describe, chunk: int) -> None:
+    """Describe all images of a pool, in chunks, into one ``.npy`` file.
+
+    Parameters
+    ----------
+    path
+        The file: (images, features) float32.
+    pool
+        Images of one size.
+    describe
+        One of the functions above.
+    chunk
+        Images at a time. The last chunk is filled up with its last image.
+    """
+    with (
+        whole(path) as partial,
+        # Not a memory map: there a full disk ends the process without a word.
+        partial.open("wb") as file,
+        tqdm(total=len(pool), desc=f"{path.parent.name}/{path.stem}", unit="image") as bar,
+    ):
+        for start in range(0, len(pool), chunk):
+            rows = np.minimum(np.arange(start, start + chunk), len(pool) - 1)
+            block = np.ascontiguousarray(describe(pool.batch(rows)), "<f4")
+            if start == 0:
+                header = {"descr": "<f4", "fortran_order": False, "shape": (len(pool), block.shape[1])}
+                np.lib.format.write_array_header_1_0(file, header)
+            stop = min(start + chunk, len(pool))
+            file.write(block[: stop - start].data)
+            bar.update(stop - start)

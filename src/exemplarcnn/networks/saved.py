@@ -1,0 +1,70 @@
+"""A trained network on disk: ``weights.safetensors`` and ``network.json`` (sizes, classes, patch, side, mean, std)."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from exemplarcnn.config import Network
+from exemplarcnn.errors import PipelineError
+from exemplarcnn.files import read_json, whole, write_json
+from exemplarcnn.networks.exemplar_cnn import Classifier, ExemplarCNN
+
+
+class ModelError(PipelineError):
+    """Weights do not fit the network they are said to belong to."""
+
+
+def save_weights(path: Path, network: Classifier) -> None:
+    """Write a network's parameters and statistics as safetensors."""
+    with whole(path) as partial:
+        save_file(network.tensors(), partial)
+
+
+def describe(path: Path, params: Network, summary: dict[str, Any]) -> None:
+    """Write ``network.json``: all that is needed to build the network anew.
+
+    Parameters
+    ----------
+    path
+        Where to.
+    params, summary
+        The network's sizes, and what ``set.json`` of its surrogate set holds.
+    """
+    wanted = {key: summary[key] for key in ("classes", "patch", "mean", "std")}
+    if "side" in summary:  # of the images that it describes, where it is not STL-10's
+        wanted["side"] = summary["side"]
+    write_json(path, {"network": params.model_dump(mode="json"), **wanted})
+
+
+def load(folder: Path, weights: str = "weights.safetensors") -> ExemplarCNN:
+    """Build the network of a model folder, in eval mode on the CPU.
+
+    Raises
+    ------
+    ModelError
+        Naming the file whose tensors do not fit ``network.json``.
+    """
+    about = read_json(folder / "network.json")
+    network = ExemplarCNN(Network(**about["network"]), about["classes"], about["patch"], about["mean"], about["std"])
+    tensors: dict[str, Tensor] = load_file(folder / weights)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelError(f"{folder / weights} does not fit {folder / 'network.json'}: {error}") from None
+    return network.eval()
+
+
+def pick_device(name: str) -> torch.device:
+    """Turn ``auto`` into the GPU if there is one, else the CPU.
+
+    Raises
+    ------
+    ModelError
+        If a GPU is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ModelError("machine.device is cuda, but torch sees no GPU; set it to auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,1 @@
+"""The transformations that turn one image into many patches."""

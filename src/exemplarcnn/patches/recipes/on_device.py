@@ -1,0 +1,198 @@
+"""The recipe in torch, on the device where the images lie (tried on CPUs alone).
+
+``arazo.py`` says what a patch is; here the same draws give the same patches up to rounding (docs/method.md, section
+2.5). Patches are planes, (n, 3, side, side) float32 in 0–1, until :func:`paint` rounds them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import albumentations as A
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from exemplarcnn.patches.recipes import arazo
+from exemplarcnn.patches.recipes.arazo import FLAT, RangePolicy
+from exemplarcnn.patches.recipes.dosovitskiy import PoolPCAContrast, RotatedCrop, SeparateHSVContrast
+
+# A number a patch for saturation, and one for value.
+Pair = tuple[Tensor, Tensor] | Tensor
+# What OpenCV adds to the divisors of saturation and hue, so that black and grey have one.
+EPSILON = torch.finfo(torch.float32).eps
+
+
+def paint(compose: A.Compose, images: Tensor, draws: list[arazo.Columns]) -> Tensor:
+    """Paint patches from what :func:`arazo.draw` drew, as :func:`arazo.paint` does.
+
+    Parameters
+    ----------
+    compose
+        The recipe.
+    images
+        (1 or n, height, width, 3) uint8, on the device that is to paint: one image for all patches, or one for each.
+    draws
+        What each transform drew.
+
+    Returns
+    -------
+    Tensor
+        (n, side, side, 3) uint8 on the same device.
+    """
+    with torch.inference_mode():
+        planes = images.permute(0, 3, 1, 2).float().div_(255)
+        for transform, columns in zip(compose.transforms, draws, strict=True):
+            planes = STEPS[type(transform)](planes, transform, columns)
+        return planes.permute(0, 2, 3, 1).clamp(0, 1).mul_(255).round_().to(torch.uint8)
+
+
+def into_range(patches: Tensor, policy: RangePolicy) -> Tensor:
+    """Bring patches back to 0–1 after a colour step, as :func:`arazo.into_range` does with one."""
+    clipped = patches.clamp(0, 1)
+    if policy == "clip":
+        return clipped
+    low, high = patches.amin((1, 2, 3), keepdim=True), patches.amax((1, 2, 3), keepdim=True)
+    return torch.where(high - low > FLAT, (patches - low) * (1 / (high - low)), clipped)
+
+
+def anchored_crop(images: Tensor, transform: arazo.AnchoredCrop, drawn: arazo.Columns) -> Tensor:
+    """Sample the pixels of the patch alone, where the resized image would have them.
+
+    ``images`` is one for all patches, or one for each.
+    """
+    # grid_sample wants -1 and 1 at the outer borders of the image; its border mode repeats the last pixel.
+    rows, columns = (
+        2 * ((start[:, None] + np.arange(transform.patch) + 0.5) / scaled[:, None]) - 1
+        for scaled, start in zip(drawn["size"].T, drawn["corner"].T, strict=True)
+    )
+    grid = _to(images, np.stack(np.broadcast_arrays(columns[:, None, :], rows[:, :, None]), axis=-1))
+    number, side = len(grid), transform.patch
+    if len(images) == 1:
+        grid = grid.reshape(1, number * side, side, 2)
+    sampled = F.grid_sample(images, grid, "bilinear", "border", align_corners=False)
+    if len(images) == 1:
+        sampled = sampled.view(3, number, side, side).transpose(0, 1).contiguous()
+    return sampled
+
+
+def rotated_crop(images: Tensor, transform: RotatedCrop, drawn: arazo.Columns) -> Tensor:
+    """Sample the pixels of a scaled and turned square."""
+    side = transform.patch
+    angle = np.deg2rad(drawn["angle"])[:, None, None]
+    down, across = np.mgrid[:side, :side] - (side - 1) / 2
+    factor, centre = drawn["factor"][:, None, None], drawn["centre"][:, :, None, None]
+    x = centre[:, 1] + (np.cos(angle) * across - np.sin(angle) * down) / factor
+    y = centre[:, 0] + (np.sin(angle) * across + np.cos(angle) * down) / factor
+    # grid_sample wants -1 and 1 at the outer borders of the image; its border mode repeats the last pixel.
+    height, width = images.shape[2:]
+    grid = _to(images, np.stack([2 * x / width - 1, 2 * y / height - 1], axis=-1))
+    images = images.expand(len(grid), -1, -1, -1)
+    return F.grid_sample(images, grid, "bilinear", "border", align_corners=False)
+
+
+def pool_pca_contrast(patches: Tensor, transform: PoolPCAContrast, drawn: arazo.Columns) -> Tensor:
+    """Stretch each patch along the pool's axes."""
+    matrices = _to(patches, transform.matrices(drawn["factors"]))
+    stretched = torch.baddbmm(matrices[:, :, 3:], matrices[:, :, :3], patches.flatten(2))
+    return into_range(stretched.reshape(patches.shape), "clip")
+
+
+def pca_contrast(patches: Tensor, transform: arazo.PCAContrast, drawn: arazo.Columns) -> Tensor:
+    """Stretch each patch along its own axes."""
+    pixels = patches.flatten(2)
+    mean = pixels.mean(dim=2, keepdim=True, dtype=torch.float64).float()
+    # Zeros change no sum. With them every patch begins at a multiple of 64 bytes; where it begins would otherwise
+    # decide how the products are summed up, and with that its last bits.
+    number = pixels.shape[2]
+    centred = F.pad(pixels - mean, (0, -number % 16))
+    # The order of the eigenvalues is that of the factors, turned round.
+    axes = torch.linalg.eigh(torch.bmm(centred, centred.mT).double()).eigenvectors.flip(2)
+    factors = torch.from_numpy(drawn["factors"]).to(patches.device)
+    stretch = ((axes * factors[:, None, :]) @ axes.mT).float()
+    stretched = torch.baddbmm(mean, stretch, centred)[:, :, :number]
+    return into_range(stretched.reshape(patches.shape), transform.range_policy)
+
+
+def flip_rotate(patches: Tensor, transform: arazo.FlipRotate, drawn: arazo.Columns) -> Tensor:
+    """Mirror, then turn about the centre."""
+    height, width = patches.shape[2:]
+    angle = np.deg2rad(drawn["angle"])[:, None, None]
+    # Offsets from the centre; where a pixel of the result comes from, found by turning it back.
+    down, across = np.mgrid[:height, :width] - np.array([(height - 1) / 2, (width - 1) / 2])[:, None, None]
+    x = np.cos(angle) * across - np.sin(angle) * down
+    y = np.sin(angle) * across + np.cos(angle) * down
+    x = np.where(drawn["mirrored"][:, None, None], -x, x)
+    grid = np.stack([x / ((width - 1) / 2), y / ((height - 1) / 2)], axis=-1)
+    return F.grid_sample(patches, _to(patches, grid), "bilinear", "reflection", align_corners=True)
+
+
+def hsv_contrast(patches: Tensor, transform: arazo.HSVContrast, drawn: arazo.Columns) -> Tensor:
+    """Change saturation and value alike."""
+    power, factor, shift = _to(patches, drawn["drawn"]).T[:, :, None, None]
+    return _hsv_contrast(patches, (power, power), (factor, factor), (shift, shift), transform.range_policy)
+
+
+def separate_hsv_contrast(patches: Tensor, transform: SeparateHSVContrast, drawn: arazo.Columns) -> Tensor:
+    """Change saturation and value, each by numbers of its own."""
+    powers = _to(patches, drawn["powers"]).T[:, :, None, None]
+    factors = _to(patches, drawn["factors"]).T[:, :, None, None]
+    return _hsv_contrast(patches, powers, factors, torch.zeros_like(powers), "clip")
+
+
+def _hsv_contrast(patches: Tensor, power: Pair, factor: Pair, shift: Pair, policy: RangePolicy) -> Tensor:
+    hue, saturation, value = _to_hsv(patches)
+    grey = saturation * value < FLAT
+    hue, saturation = hue.masked_fill_(grey, 0), saturation.masked_fill_(grey, 0)
+    saturation = saturation.pow_(power[0]).mul_(factor[0]).add_(shift[0]).clamp_(0, 1)
+    value = value.pow(power[1]).mul_(factor[1]).add_(shift[1])
+    if policy == "clip":
+        value.clamp_(0, 1)
+    return into_range(_to_rgb(hue, saturation, value), policy)
+
+
+def hue_shift(patches: Tensor, transform: arazo.HueShift, drawn: arazo.Columns) -> Tensor:
+    """Turn the hue."""
+    hue, saturation, value = _to_hsv(patches)
+    hue = hue.add_(_to(patches, 6 * drawn["turn"])[:, None, None]).remainder_(6)
+    return _to_rgb(hue, saturation, value)
+
+
+def _to_hsv(patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hue in 0–6, saturation and value in 0–1, each (n, side, side), from patches in 0–1."""
+    red, green, blue = patches.clamp(0, 1).unbind(1)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    spread = value - torch.minimum(torch.minimum(red, green), blue)
+    per = 1 / (spread + EPSILON)
+    hue = torch.where(value == green, (blue - red) * per + 2, (red - green) * per + 4)
+    hue = torch.where(value == red, (green - blue) * per, hue)
+    hue = torch.where(hue < 0, hue + 6, hue)
+    return hue, spread / (value + EPSILON), value
+
+
+def _to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
+    """Return (n, 3, side, side) from a hue in 0–6, a saturation in 0–1 and any value."""
+    chroma = value * saturation
+    red = ((hue - 3).abs_() - 1).clamp_(0, 1)
+    green = (2 - (hue - 2).abs_()).clamp_(0, 1)
+    blue = (2 - (hue - 4).abs_()).clamp_(0, 1)
+    return torch.stack([value - chroma * (1 - share) for share in (red, green, blue)], dim=1)
+
+
+def _to(like: Tensor, array: NDArray[Any]) -> Tensor:
+    """Bring numbers to the device of a tensor, as float32."""
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(like.device)
+
+
+Step = Callable[[Tensor, Any, arazo.Columns], Tensor]
+STEPS: dict[type[A.BasicTransform], Step] = {
+    arazo.AnchoredCrop: anchored_crop,
+    arazo.PCAContrast: pca_contrast,
+    arazo.FlipRotate: flip_rotate,
+    arazo.HSVContrast: hsv_contrast,
+    arazo.HueShift: hue_shift,
+    RotatedCrop: rotated_crop,
+    PoolPCAContrast: pool_pca_contrast,
+    SeparateHSVContrast: separate_hsv_contrast,
+}

@@ -1,0 +1,270 @@
+"""Trained networks as registered models: an encoder, and a classifier of the labelled images' classes.
+
+A version of a model belongs to the evaluation run that judged it. The same files are registered once. The alias
+``champion`` moves to a version only if the mean accuracy over the folds is better than that of the version which has
+it, on the same images, labels and folds.
+"""
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from exemplarcnn import paths
+from exemplarcnn.config import Config
+from exemplarcnn.data import images
+from exemplarcnn.errors import PipelineError
+from exemplarcnn.files import digest, read_json
+from exemplarcnn.serving import packed_model
+from exemplarcnn.tracking import lineage, runs, store
+
+CHAMPION = "champion"
+ENCODER, CLASSIFIER = "exemplarcnn-encoder", "exemplarcnn-classifier"
+ABOUT = {
+    ENCODER: "Features of square RGB images from a network that learned without labels",
+    CLASSIFIER: "The same network with a linear SVM on all labelled images: class and decision values",
+}
+# What a packed model imports, and what serves it.
+PACKAGES = (
+    "mlflow",
+    "numpy",
+    "opencv-python-headless",
+    "pandas",
+    "pillow",
+    "psutil",
+    "pydantic",
+    "PyYAML",
+    "safetensors",
+    "torch",
+    "tqdm",
+)
+JUDGED_ON = ("train_X.bin", "train_y.bin", "fold_indices.txt", "test_X.bin", "test_y.bin")
+
+
+class RegistryError(PipelineError):
+    """A variant that cannot be registered, or a model that is not there."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What became of one variant as one model.
+
+    Attributes
+    ----------
+    model, version, variant
+        Which.
+    accuracy
+        Mean over the folds, percent.
+    new
+        Whether the version was made now.
+    said
+        What became of ``champion``.
+    """
+
+    model: str
+    version: str
+    variant: str
+    accuracy: float
+    new: bool
+    said: str
+
+
+def register(config: Config, variants: list[str], crown: bool = False) -> Iterator[Registered]:
+    """Register trained variants as models, the encoder alone and with its classifier.
+
+    Parameters
+    ----------
+    config
+        The parameters that they were made with.
+    variants
+        Which; all that were trained and evaluated if empty.
+    crown
+        Move ``champion`` to them whatever their accuracy, as where data has changed.
+
+    Yields
+    ------
+    Registered
+        One by one, as it is done.
+
+    Raises
+    ------
+    RegistryError
+        If a variant is unknown, or its results are not there or out of date.
+    StoreError
+        If the store cannot be reached.
+    """
+    known = [name for name in config.trained if name in config.evaluated]
+    if not known:
+        raise RegistryError(
+            "nothing is evaluated, as with images that have no labels, so that no version could be told from another; "
+            "`exemplarcnn embed FOLDER --model VARIANT` uses a network without the registry"
+        )
+    for name in variants:
+        if name not in known:
+            raise RegistryError(f"no trained and evaluated variant {name!r}; there are: {', '.join(known)}")
+    chosen = variants or known
+    with store.reached():
+        said = runs.send(config)
+        client = store.connect()
+    records = lineage.locked()
+    judged = digest(*(paths.DATA / name for name in JUDGED_ON))
+    for name in chosen:
+        stage = f"evaluate@{name}"
+        if said[stage] not in (runs.SENT, runs.THERE):
+            raise RegistryError(f"{name} cannot be registered, {stage}: {said[stage]}")
+        if altered := lineage.altered(f"train@{name}", records) + lineage.altered(stage, records):
+            raise RegistryError(f"{altered[0]} is not what `dvc repro` made; `dvc checkout` brings that back")
+        for model in (ENCODER, CLASSIFIER):
+            with tempfile.TemporaryDirectory() as folder:
+                packed = Path(folder) / "packed"
+                if not _pack(packed, name, model, config):
+                    continue
+                with store.reached():
+                    run = runs.find(client, records[stage]).info.run_id
+                    yield _one(client, model, name, packed, run, judged, crown)
+
+
+def _pack(folder: Path, variant: str, model: str, config: Config) -> bool:
+    """Pack a variant; say whether there is what this model needs."""
+    if model == ENCODER:
+        packed_model.pack(folder, paths.model(variant), config.features)
+        return True
+    if not any(each.labels == "all" and each.classifier == "svm" for each in config.evaluate.protocols):
+        return False
+    svm = paths.classifiers(variant) / "all.safetensors"
+    packed_model.pack(folder, paths.model(variant), config.features, svm, images.read_class_names(paths.CLASS_NAMES))
+    return True
+
+
+def _one(client: Any, model: str, variant: str, packed: Path, run: str, judged: str, crown: bool) -> Registered:
+    accuracy = float(read_json(paths.evaluation(variant))["accuracy_mean"])
+    content = digest(*sorted(packed.iterdir()))
+    _make(client, model)
+    found = [each for each in client.search_model_versions(f"name = '{model}'") if each.tags.get("content") == content]
+    if found:
+        number, new = str(found[0].version), False
+    else:
+        number, new = _upload(client, model, variant, packed, run), True
+        for key, value in {"content": content, "variant": variant, "judged_on": judged}.items():
+            client.set_model_version_tag(model, number, key, value)
+        client.set_model_version_tag(model, number, "accuracy_mean", f"{accuracy:.4f}")
+    return Registered(model, number, variant, accuracy, new, _crown(client, model, number, accuracy, judged, crown))
+
+
+def _make(client: Any, model: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(model)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        client.create_registered_model(model, description=ABOUT[model])
+
+
+def _crown(client: Any, model: str, number: str, accuracy: float, judged: str, crown: bool) -> str:
+    """Move ``champion`` if the version has earned it; say what became of it."""
+    holder = client.get_registered_model(model).aliases.get(CHAMPION)
+    if holder is None:
+        client.set_registered_model_alias(model, CHAMPION, number)
+        return "champion, as the first"
+    if str(holder) == number:
+        return "champion already"
+    tags = client.get_model_version(model, holder).tags
+    gain = accuracy - float(tags.get("accuracy_mean", "nan"))
+    alike = tags.get("judged_on") == judged
+    client.set_model_version_tag(model, number, "champion.compared_with", str(holder))
+    client.set_model_version_tag(model, number, "champion.gain", f"{gain:+.4f}" if alike else "not comparable")
+    if not (crown or (alike and gain > 0)):
+        why = f"{gain:+.2f} points on" if alike else "judged on other images, labels or folds than"
+        return f"{why} version {holder} ({tags.get('variant')}), which stays champion"
+    client.set_registered_model_alias(model, CHAMPION, number)
+    by = f"{gain:+.2f} points on version {holder} ({tags.get('variant')})" if alike else f"in place of version {holder}"
+    return f"champion now, {by}"
+
+
+def _upload(client: Any, model: str, variant: str, packed: Path, run: str) -> str:
+    """Add a version: code, weights, signature, example and requirements, in the evaluation run's folder."""
+    import mlflow
+    import numpy as np
+
+    folder, ready = packed.parent / model, packed_model.Encoder(packed, "cpu")
+    example = images.open_pool(paths.DATA, "test").batch([0]).astype(np.float32)
+    package = packed.parent / "exemplarcnn"
+    shutil.copytree(Path(__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # for a few local files
+    # It warns that `predict` has no type hints, which it would take for the signature, and no filter stops it.
+    with warnings.catch_warnings(record=True):
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=str(package / "serving" / "pyfunc.py"),
+            code_paths=[str(package)],
+            artifacts={"model": str(packed)},
+            signature=_signature(ready),
+            input_example=example,
+            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in PACKAGES],
+            metadata={"variant": variant},
+        )
+    client.log_artifacts(run, str(folder), model)
+    source = f"{client.get_run(run).info.artifact_uri}/{model}"
+    said = f"Variant {variant}, images of {ready.side}×{ready.side} pixels"
+    return str(client.create_model_version(model, source, run_id=run, description=said).version)
+
+
+def _signature(ready: packed_model.Encoder) -> Any:
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+    pixels = Schema([TensorSpec(np.dtype(np.float32), (-1, ready.side, ready.side, 3))])
+    if not ready.classes:
+        return ModelSignature(pixels, Schema([TensorSpec(np.dtype(np.float32), (-1, ready.size))]))
+    scores = [ColSpec(DataType.float, f"score_{name}") for name in ready.classes]
+    return ModelSignature(pixels, Schema([ColSpec(DataType.string, "class"), *scores]))
+
+
+def fetch(uri: str, folder: Path) -> Path:
+    """Fetch a registered model's packed files, without running its code.
+
+    Parameters
+    ----------
+    uri
+        Such as ``models:/exemplarcnn-classifier@champion``.
+    folder
+        Where to.
+
+    Returns
+    -------
+    Path
+        The packed model.
+
+    Raises
+    ------
+    RegistryError
+        If there is no such model.
+    StoreError
+        If the store cannot be reached.
+    """
+    from mlflow.exceptions import MlflowException
+
+    with store.reached():
+        store.connect()
+        import mlflow
+
+        # An address of a model is looked up in the registry, which follows the store, and takes no other word for it.
+        mlflow.set_tracking_uri(store.address())
+        try:
+            where = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            raise RegistryError(f"{uri}: {error.message}; `exemplarcnn register` makes models") from None
+    packed = Path(where) / "artifacts" / "packed"
+    if not packed.is_dir():
+        raise RegistryError(f"{uri} is no model that `exemplarcnn register` made")
+    return packed

@@ -1,0 +1,64 @@
+"""All evaluations of the MLflow store in one table, to compare."""
+
+from typing import Any
+
+import pandas as pd
+
+from exemplarcnn.tracking import store
+
+FIRST_COLUMNS = ("variant", "accuracy_mean", "accuracy_std", "profile", "seed")
+# Says which files are written, and changes no result.
+NO_COLUMN = "variant.cluster_features"
+LAST_COLUMNS = ("experiment", "commit", "data", "started", "run")
+
+
+def evaluations(variants: list[str] | None = None, profile: str | None = None) -> pd.DataFrame:
+    """Return the evaluation runs of the store as a table, the best first.
+
+    Parameters
+    ----------
+    variants, profile
+        Keep only these.
+
+    Returns
+    -------
+    pandas.DataFrame
+        What was measured first, then the parameters in which the runs differ, then where they come from. Accuracies
+        in percent.
+    """
+    # Trainings on surrogate classes apart, every run of a stage ends with an accuracy.
+    wanted = "tags.kind != 'train' and tags.identity != '' and attributes.status = 'FINISHED'"
+    wanted += f" and tags.profile = '{profile}'" if profile else ""
+    with store.reached():
+        rows = [_row_of(run) for run in store.search(store.connect(), wanted)]
+    rows = [row for row in rows if not variants or row["variant"] in variants]
+    table = pd.DataFrame(rows, columns=None if rows else [*FIRST_COLUMNS, *LAST_COLUMNS])
+    params = [name for name in table if name not in (*FIRST_COLUMNS, *LAST_COLUMNS, NO_COLUMN)]
+    # A parameter that some runs do not depend on is no difference between them.
+    differing = [name for name in params if table[name].dropna().nunique() > 1]
+    ordered = table[[*FIRST_COLUMNS, *differing, *LAST_COLUMNS]]
+    return ordered.sort_values(["accuracy_mean", "started"], ascending=False, ignore_index=True)
+
+
+def for_people(table: pd.DataFrame) -> pd.DataFrame:
+    """Shorten what `evaluations` returns to what fits a screen."""
+    short = table.copy()
+    for name in ("commit", "data", "run"):
+        short[name] = short[name].str[:7]
+    return short.round({"accuracy_mean": 2, "accuracy_std": 2})
+
+
+def _row_of(run: Any) -> dict[str, Any]:
+    tags, metrics = run.data.tags, run.data.metrics
+    return {
+        "variant": tags["variant"],
+        "accuracy_mean": metrics.get("accuracy_mean"),
+        "accuracy_std": metrics.get("accuracy_std"),
+        "profile": tags.get("profile", ""),
+        **run.data.params,
+        "experiment": " ".join(name.removeprefix("experiment.") for name in tags if name.startswith("experiment.")),
+        "commit": tags.get("mlflow.source.git.commit", ""),
+        "data": tags.get("data.md5", ""),
+        "started": pd.Timestamp(run.info.start_time, unit="ms").floor("s"),
+        "run": run.info.run_id,
+    }

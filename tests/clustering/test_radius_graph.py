@@ -1,0 +1,293 @@
+"""The graph of near pairs against all pairs computed plainly, whatever the blocks, the axes and the precision."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.sparse import csr_array
+
+from exemplarcnn.clustering import radius_graph
+from exemplarcnn.clustering.radius_graph import NeighboursError, Sample, measured, neighbour_graph
+
+sizes = st.tuples(st.integers(2, 25), st.integers(1, 4))
+grids = hnp.arrays(np.float32, sizes, elements=st.integers(-4, 4).map(float))
+
+
+def features(seed: int, n: int, d: int, decay: float = 0.7) -> np.ndarray:
+    """Points of unit length whose spread falls from axis to axis, some of them near copies of others."""
+    rng = np.random.default_rng(seed)
+    spread = np.arange(1, d + 1) ** -decay
+    points = rng.normal(size=(n, d)) * spread + 0.3
+    copies = rng.integers(0, n, n // 5)
+    points[: len(copies)] = points[copies] + rng.normal(size=(len(copies), d)) * spread * rng.random((len(copies), 1))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    return (points @ np.linalg.qr(rng.normal(size=(d, d)))[0]).astype(np.float32)
+
+
+def slow_graph(points: np.ndarray, radius: float) -> dict[tuple[int, int], float]:
+    exact = points.astype(np.float64)
+    return {
+        (i, j): float(d)
+        for i in range(len(points))
+        for j in range(i + 1, len(points))
+        if (d := np.sqrt(((exact[i] - exact[j]) ** 2).sum())) <= radius
+    }
+
+
+def listed(graph: csr_array) -> dict[tuple[int, int], float]:
+    pairs = graph.tocoo()
+    return {(int(i), int(j)): float(d) for i, j, d in zip(pairs.row, pairs.col, pairs.data, strict=True)}
+
+
+def same(graph: csr_array, other: csr_array) -> bool:
+    return all(np.array_equal(getattr(graph, name), getattr(other, name)) for name in ("indptr", "indices", "data"))
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.dtype:
+    monkeypatch.setattr(radius_graph, "_precision", lambda device: request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("width", [4, 16, 64, 1000])
+@pytest.mark.parametrize("quantile", [0.0, 0.02, 0.3, 1.0])
+def test_all_pairs_within_the_radius(precision: torch.dtype, width: int, quantile: float) -> None:
+    points = features(1, 150, 96)
+    every = sorted(slow_graph(points, 9).values())
+    radius = every[int(quantile * (len(every) - 1))]
+    found, expected = listed(neighbour_graph(points, radius, width=width)), slow_graph(points, radius)
+    assert found.keys() == expected.keys()
+    assert list(found.values()) == pytest.approx([expected[pair] for pair in found], rel=1e-12)
+
+
+@settings(max_examples=80, deadline=None)
+@given(points=grids, radius=st.floats(0, 10), low=st.booleans())
+def test_points_on_a_grid(points: np.ndarray, radius: float, low: bool) -> None:
+    """Many distances alike, many equal to the radius, points in one place."""
+    radius = round(radius**2) ** 0.5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(radius_graph, "_precision", lambda device: torch.bfloat16 if low else torch.float32)
+        found = listed(neighbour_graph(points, radius))
+    assert found == slow_graph(points, radius)
+
+
+@settings(max_examples=40, deadline=None)
+@given(scale=st.floats(-30, 15), seed=st.integers(0, 100), low=st.booleans())
+def test_points_of_any_size(scale: float, seed: int, low: bool) -> None:
+    points = features(seed, 40, 12) * np.float32(10.0**scale)
+    every = sorted(slow_graph(points, np.inf).values())
+    radius = every[len(every) // 10]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(radius_graph, "_precision", lambda device: torch.bfloat16 if low else torch.float32)
+        assert listed(neighbour_graph(points, radius, width=5)).keys() == slow_graph(points, radius).keys()
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_points_that_differ_by_less_than_their_size_allows(n: int) -> None:
+    """Squares of what tells these points apart are too small for float32."""
+    points = np.zeros((n, 3), np.float32)
+    points[:, 0] = 1
+    points[1, 1] = 1.1315e-21
+    expected = slow_graph(points, 1e-20)
+    for dtype in (torch.float32, torch.bfloat16):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(radius_graph, "_precision", lambda device, dtype=dtype: dtype)
+            assert listed(neighbour_graph(points, max(expected.values()))) == expected
+
+
+def test_small_differences_beside_a_large_coordinate(precision: torch.dtype) -> None:
+    points = (features(0, 60, 250) * 1e-19).astype(np.float32)
+    points[:, 7] = 1
+    every = sorted(slow_graph(points, 9).values())
+    assert listed(neighbour_graph(points, every[100])).keys() == slow_graph(points, every[100]).keys()
+
+
+def test_points_near_the_end_of_float32(precision: torch.dtype) -> None:
+    points = (features(0, 60, 300) / np.abs(features(0, 60, 300)).max() * 3.3e38).astype(np.float32)
+    every = sorted(slow_graph(points, np.inf).values())
+    for width in (8, 1000):
+        found = listed(neighbour_graph(points, every[100], width=width))
+        assert found.keys() == slow_graph(points, every[100]).keys()
+
+
+def test_two_clumps_far_apart_are_not_taken_for_dense() -> None:
+    """Distances within a clump drown in float32 products."""
+    rng = np.random.default_rng(0)
+    points = (rng.normal(size=(2000, 30)) * 1e-5).astype(np.float32)
+    points[::2, 0] += 1
+    exact = Sample.draw(points, 2000)
+    assert exact.pairs_within(1e-7) == 0
+    assert neighbour_graph(points, 1e-7, memory=1e-4).nnz == 0
+
+
+def test_a_shorter_precision_that_the_caller_has_set_is_not_used() -> None:
+    points = features(1, 150, 96)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(radius_graph, "_precision", lambda device: torch.float32)
+            assert listed(neighbour_graph(points, 0.6)).keys() == slow_graph(points, 0.6).keys()
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_points_far_from_the_origin(precision: torch.dtype) -> None:
+    points = features(0, 100, 20) + np.float32(50)
+    every = sorted(slow_graph(points, 9).values())
+    assert listed(neighbour_graph(points, every[200], width=8)).keys() == slow_graph(points, every[200]).keys()
+
+
+def test_few_pairs_are_measured_in_full(precision: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = features(0, 600, 400, decay=1.0)
+    radius = sorted(slow_graph(points, 9).values())[300]
+    counted = []
+    monkeypatch.setattr(radius_graph, "measured", lambda p, i, j: counted.append(len(i)) or measured(p, i, j))
+    assert neighbour_graph(points, radius, width=64).nnz == 301
+    assert sum(counted) < 1_000, "of 179,700"
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 150, 1000])
+def test_blocks_change_nothing(precision: torch.dtype, block: int) -> None:
+    points = features(2, 150, 40)
+    assert same(neighbour_graph(points, 0.6, block=block, width=16), neighbour_graph(points, 0.6))
+
+
+def test_threads_change_nothing() -> None:
+    points, before = features(3, 500, 300), torch.get_num_threads()
+    try:
+        graphs = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            graphs.append(neighbour_graph(points, 0.7, width=64))
+    finally:
+        torch.set_num_threads(before)
+    assert graphs[0].nnz > 100
+    assert same(graphs[0], graphs[1])
+    assert same(graphs[0], graphs[2])
+
+
+def test_a_memory_map_is_not_changed(tmp_path: Path) -> None:
+    points = features(4, 80, 30)
+    np.save(tmp_path / "points.npy", points)
+    mapped = np.load(tmp_path / "points.npy", mmap_mode="r")
+    assert same(neighbour_graph(mapped, 0.6), neighbour_graph(points, 0.6))
+    np.testing.assert_array_equal(mapped, points)
+
+
+PROCESS = """
+import sys
+import numpy as np
+from exemplarcnn import distributed
+from exemplarcnn.clustering.radius_graph import neighbour_graph
+with distributed.processes():
+    graph = neighbour_graph(np.load(sys.argv[1]), float(sys.argv[2]), block=16, width=16)
+    np.savez(sys.argv[3] + str(distributed.rank()), indptr=graph.indptr, indices=graph.indices, data=graph.data)
+"""
+
+
+@pytest.mark.slow
+def test_several_processes_change_nothing(tmp_path: Path) -> None:
+    points = features(5, 100, 40)
+    np.save(tmp_path / "points.npy", points)
+    (tmp_path / "process.py").write_text(PROCESS)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3"]
+    words = [str(tmp_path / "process.py"), str(tmp_path / "points.npy"), "0.6", str(tmp_path / "graph")]
+    subprocess.run([*launch, *words], check=True, capture_output=True, timeout=180)
+    alone = neighbour_graph(points, 0.6)
+    assert alone.nnz > 20
+    for rank in range(3):
+        shared = np.load(tmp_path / f"graph{rank}.npz")
+        for name in ("indptr", "indices", "data"):
+            np.testing.assert_array_equal(shared[name], getattr(alone, name))
+
+
+# What cannot be done
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_points_that_are_not_finite_are_named(value: float) -> None:
+    points = features(0, 700, 3)
+    points[600, 1] = value
+    with pytest.raises(NeighboursError, match="point 600 has a coordinate that is not finite"):
+        neighbour_graph(points, 1.0)
+
+
+def test_one_axis_too_few() -> None:
+    with pytest.raises(NeighboursError, match=r"shape \(3,\)"):
+        neighbour_graph(np.zeros(3, np.float32), 1.0)
+
+
+def test_more_pairs_than_memory_are_refused_and_the_threshold_that_is_named_fits() -> None:
+    points = features(6, 900, 20)
+    memory = 20_000 * radius_graph.BYTES_A_PAIR / radius_graph.GIB
+    with pytest.raises(NeighboursError, match=r"about [\d,]+ pairs are within 0.9, .*set machine.memory") as caught:
+        neighbour_graph(points, 0.9, memory)
+    numbers = re.search(r"about ([\d,]+) pairs .* threshold of (\S+) would fit", str(caught.value))
+    assert numbers is not None
+    pairs, threshold = int(numbers[1].replace(",", "")), float(numbers[2])
+    assert pairs == pytest.approx(neighbour_graph(points, 0.9).nnz, rel=0.2)
+    assert 10_000 < neighbour_graph(points, threshold, memory).nnz <= 20_000
+
+
+def test_a_threshold_that_would_not_help_is_not_advised() -> None:
+    points = np.ones((300, 3), np.float32)
+    with pytest.raises(NeighboursError, match=r"hold 1,000; set machine.memory") as caught:
+        neighbour_graph(points, 0.0, 1_000 * radius_graph.BYTES_A_PAIR / radius_graph.GIB)
+    enough = float(str(caught.value).rsplit(" ", 1)[1])
+    assert neighbour_graph(points, 0.0, max(enough, 0.1)).nnz == 300 * 299 // 2
+
+
+def test_more_pairs_than_expected_are_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sample, "pairs_within", lambda self, radius: 0.0)
+    with pytest.raises(NeighboursError, match="pairs are within"):
+        neighbour_graph(features(6, 300, 20), 2.0, 1_000 * radius_graph.BYTES_A_PAIR / radius_graph.GIB)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+@pytest.mark.parametrize("radius", [0.0, 1.0, np.inf])
+def test_no_pairs_of_no_point_and_of_one(n: int, radius: float) -> None:
+    graph = neighbour_graph(np.zeros((n, 3), np.float32), radius)
+    assert graph.shape == (n, n)
+    assert graph.nnz == 0
+
+
+def test_vectors_of_zeros_are_points_like_others() -> None:
+    points = np.zeros((4, 3), np.float32)
+    points[3, 0] = 1
+    assert listed(neighbour_graph(points, 0.5)) == {(0, 1): 0.0, (0, 2): 0.0, (1, 2): 0.0}
+
+
+def test_an_infinite_radius_takes_all_pairs(precision: torch.dtype) -> None:
+    assert neighbour_graph(features(0, 70, 9), np.inf).nnz == 70 * 69 // 2
+
+
+# The sample
+
+
+def test_a_sample_of_all_points_knows_everything() -> None:
+    points = features(7, 200, 30)
+    sample = Sample.draw(points)
+    exact = slow_graph(points, 9)
+    near = sorted(exact.values())
+    assert sample.pairs_within(near[99] + 1e-4) == pytest.approx(100, abs=3)
+    assert sample.radius_with(100) == pytest.approx(near[100], abs=0.01)
+    nearest = sorted(min(d for pair, d in exact.items() if point in pair) for point in range(200))
+    assert sample.nearest_within(0.25) == pytest.approx(nearest[50], abs=1e-3)
+    assert sample.radius_with(1e9) == np.inf
+    assert sample.nearest_within(2.0) == pytest.approx(nearest[-1], abs=1e-3)
+
+
+def test_a_radius_widens_until_nothing_is_beyond() -> None:
+    sample = Sample(np.array([[np.inf, 0.0, 3.0], [0.0, np.inf, 3.2]], np.float32))
+    assert sample.wider(0.0) == 3.0
+    assert sample.wider(3.0) == pytest.approx(3.45)
+    assert sample.wider(3.45) == np.inf

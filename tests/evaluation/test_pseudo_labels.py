@@ -1,0 +1,115 @@
+"""Label tables: a classifier's guesses against plain sums, the most confident, and what is known of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from exemplarcnn import paths
+from exemplarcnn.config import Config, compose
+from exemplarcnn.data import images
+from exemplarcnn.data.images import ImageFile, Pool, write_images
+from exemplarcnn.evaluation.pseudo_labels import (
+    LabelError,
+    guess,
+    judge,
+    known_classes,
+    load_classifier,
+    most_confident,
+    read,
+)
+from exemplarcnn.files import read_json
+from exemplarcnn.reporting import figures
+from exemplarcnn.stages import label as stage
+from tests.conftest import CONF
+
+CHUNK, COUNT = 8, 21
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Pool:
+    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 96, 96, 3), dtype=np.uint8)
+    write_images(tmp_path / "pool", pixels)
+    return ImageFile(tmp_path / "pool")
+
+
+def describe(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    assert len(images) == CHUNK
+    return images[:, ::24, ::24].reshape(len(images), -1).astype(np.float32)
+
+
+def test_guesses_are_those_of_the_classifier(pool: Pool) -> None:
+    generator = np.random.default_rng(1)
+    weights, intercepts = generator.normal(size=(4, 48)), generator.normal(size=4)
+    indices = np.array([0, 2, 3, 5, 7, 11, 12, 13, 14, 20])
+    labels, margins = guess(pool, indices, describe, CHUNK, weights, intercepts)
+    for place, image in enumerate(indices):
+        features = pool[int(image)][::24, ::24].reshape(-1).astype(float)
+        scores = [float(features @ row + bias) for row, bias in zip(weights, intercepts, strict=True)]
+        best, second = sorted(scores, reverse=True)[:2]
+        assert labels[place] == scores.index(best)
+        assert margins[place] == pytest.approx(best - second)
+
+
+def test_the_most_confident_share_in_the_order_of_the_table() -> None:
+    margins = [0.5, 0.1, 0.9, 0.5, 0.7]
+    table = pd.DataFrame({"pool": "unlabeled", "image_id": [3, 5, 6, 8, 9], "label": 0, "margin": margins})
+    assert most_confident(table, 0.6)["image_id"].tolist() == [3, 6, 9]
+    assert most_confident(table, 1.0).equals(table)
+    assert most_confident(table, 0.01)["image_id"].tolist() == [6]
+
+
+def test_labels_against_what_is_known(tmp_path: Path) -> None:
+    truth = tmp_path / "truth.csv"
+    assert known_classes(truth, ["cat", "dog"]) is None
+    # Images 0 and 4 are of none of the classes.
+    pd.DataFrame({"index": range(6), "class": ["", "cat", "dog", "dog", "", "cat"]}).to_csv(truth, index=False)
+    known = known_classes(truth, ["cat", "dog"])
+    assert known is not None
+    assert known.tolist() == [-1, 0, 1, 1, -1, 0]
+    table = pd.DataFrame({"image_id": [0, 1, 2, 3, 5], "label": [1, 0, 0, 1, 0]})
+    assert judge(table, known, set()) == {"images": 4, "accuracy": 0.75, "outside": 1, "left_out": 0}
+    assert judge(table, known, {2, 4}) == {"images": 3, "accuracy": 1.0, "outside": 1, "left_out": 1}
+    assert judge(table, known, {1, 2, 3, 5})["accuracy"] is None
+
+
+def test_the_classifier_of_a_fold(tmp_path: Path) -> None:
+    weights = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    intercepts = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
+    save_file({"weights": weights, "intercept": intercepts}, tmp_path / "svm.safetensors")
+    found, biases = load_classifier(tmp_path, 1)
+    assert np.array_equal(found, weights[1])
+    assert biases.tolist() == [4, 5, 6]
+    with pytest.raises(LabelError, match=r"there are 2 classifiers, no fold 2"):
+        load_classifier(tmp_path, 2)
+
+
+def test_a_missing_or_empty_table(tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match=r"labels\.csv: not found; `dvc repro` makes it"):
+        read(tmp_path / "labels.csv")
+    (tmp_path / "labels.csv").write_text("pool,image_id,label,margin\n")
+    with pytest.raises(LabelError, match="no image has a label"):
+        read(tmp_path / "labels.csv")
+
+
+def test_the_picture_of_many_classes_shows_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line for each of 255 classes made a picture of 42,000 pixels."""
+    monkeypatch.chdir(tmp_path)
+    classes = 50
+    labels = [number % classes for number in range(2 * classes)]
+    pixels = np.repeat(np.arange(2 * classes, dtype=np.uint8), 96 * 96 * 3).reshape(-1, 96, 96, 3)
+    write_images(paths.DATA / "train_X.bin", pixels)
+    images.write_labels(paths.TRAIN_LABELS, labels)
+    images.write_class_names(paths.CLASS_NAMES, [f"c{number:02}" for number in range(classes)])
+    images.write_folds(paths.FOLDS, [np.arange(2 * classes)] * images.FOLDS)
+    shown: list[tuple[str, list[list[figures.Tile]]]] = []
+    monkeypatch.setattr(figures, "gallery", lambda path, title, rows: shown.append((title, rows)))
+    stage.run("supervised", Config.model_validate(compose(CONF, "tiny_bench")))
+    ((title, rows),) = shown
+    assert title.endswith(f", {figures.CLASSES} of {classes} classes")
+    first = [row[0][1] for row in rows]
+    assert (len(rows), first[0], first[-1]) == (figures.CLASSES, "c00: image 0", "c49: image 49")
+    assert len(read_json(paths.label_statistics("supervised"))["by_class"]) == classes, "the table has all"

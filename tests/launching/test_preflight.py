@@ -1,0 +1,262 @@
+"""What would end a stage after networks are trained is refused before, and what would not is let through."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from exemplarcnn import paths
+from exemplarcnn.classes import tables
+from exemplarcnn.classes.grouping import halves
+from exemplarcnn.config import Config, compose
+from exemplarcnn.data import audit, images
+from exemplarcnn.errors import PipelineError
+from exemplarcnn.files import write_table
+from exemplarcnn.launching import launcher, preflight
+from tests.conftest import CONF
+
+ROOM = 100  # of the pool
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A set of 100 unlabelled images and of two classes with 60 training images each, all in every fold but one."""
+    monkeypatch.chdir(tmp_path)
+    for name, count in {"unlabeled": ROOM, "train": 120, "test": 4}.items():
+        images.write_images(paths.DATA / f"{name}_X.bin", np.zeros((count, 96, 96, 3), np.uint8))
+    images.write_labels(paths.TRAIN_LABELS, np.arange(120) % 2)
+    images.write_labels(paths.TEST_LABELS, [0, 1, 0, 1])
+    images.write_folds(paths.FOLDS, [np.arange(119)] * 10)
+    images.write_class_names(paths.CLASS_NAMES, ["cat", "dog"])
+    return tmp_path
+
+
+def config(profile: str = "tiny", *changes: Change) -> Config:
+    values = compose(CONF, profile)
+    for change in changes:
+        change(values)
+    return Config.model_validate(values)
+
+
+def audited(flagged: int = 0, same: tuple[int, ...] = (), **columns: Any) -> None:
+    """Write the audit's tables: so many images are near duplicates of others, some have the very same pixels."""
+    pool = columns.pop("pool", "unlabeled")
+    flags = dict.fromkeys(("border", "empty", "grey", "leak"), 0)
+    table = pd.DataFrame({"image_id": range(ROOM), "name": "NA", "height": 96, "width": 96, "problem": "", **flags})
+    table["duplicate"] = (np.arange(ROOM) < flagged).astype(int)
+    write_table(paths.audit(pool), table.assign(**columns))
+    groups = {"group": 0, "pool": "unlabeled", "image_id": list(same), "similarity": 1.0, "exact": 1}
+    write_table(paths.DUPLICATES, pd.DataFrame(groups))
+
+
+def test_a_set_that_suffices_passes() -> None:
+    preflight.check(config())
+    audited()
+    preflight.check(config(), audited=True)
+    for profile in ("own", "own_unlabelled"):
+        preflight.check(config(profile), audited=True)
+
+
+def test_where_the_data_is_not_nothing_is_said(home: Path) -> None:
+    """A machine that trains on sets drawn elsewhere needs no images."""
+    for file in paths.DATA.iterdir():
+        file.unlink()
+    preflight.check(config())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v["evaluate"].update(inner_folds=70), "fold 0 has 59 image.s. of class 1; .*inner_folds=70"),
+        (lambda v: v["evaluate"].update(k=[1, 96]), "evaluate.k has 96, but in cross-validation only 95 images"),
+        (
+            lambda v: v["seeded"]["baseline"].update(classes=101),
+            "seeded.baseline: 101 .* of the pool's 100",
+        ),
+        (
+            lambda v: v["grouped"]["clustered"].update(classes=34),
+            "grouped.clustered: 50 .* 50 held out make 33 .* fewer classes or neighbours",
+        ),
+        (
+            lambda v: v["grouped"]["clustered"].update(clustered_share=0.0, or_fewer=True),
+            r"grouped.clustered: 0 images to cluster and 100 held out make 0 .* 2 are needed",
+        ),
+        (
+            lambda v: v["trained"]["clustered"].update(patches_per_image=None, patches=29),
+            "trained.clustered: 29 patches for 30 classes",
+        ),
+        (lambda v: v["controls"]["kmeans"].update(images=500, centres=1001), "1000 patches of 100 unlabelled images"),
+    ],
+)
+def test_what_parameters_ask_of_the_data(change: Change, message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
+        preflight.check(config("tiny", change))
+
+
+def test_what_the_audit_leaves_out_is_not_counted() -> None:
+    def left_out(values: dict[str, Any]) -> None:
+        values["seeded"]["baseline"]["leave_out"] = ["duplicate"]
+
+    audited(flagged=71)
+    with pytest.raises(PipelineError, match=r"seeded.baseline: 30 classes .* 29 of the pool's 100 images can be used"):
+        preflight.check(config("tiny", left_out), audited=True)
+    preflight.check(config("tiny", left_out))  # not known yet
+    audited(flagged=70)
+    preflight.check(config("tiny", left_out), audited=True)
+
+
+@pytest.mark.parametrize("profile", ["own", "own_unlabelled"])
+def test_images_that_are_all_the_same_are_refused_before_a_network_is_trained(profile: str) -> None:
+    audited(flagged=99, same=tuple(range(100)))
+    with pytest.raises(
+        PipelineError, match=r"seeded.baseline: 1 of the pool's 100 images .* two classes to tell apart"
+    ):
+        preflight.check(config(profile), audited=True)
+
+
+def test_copies_alone_are_not_clustered() -> None:
+    """One image that differs makes two seeds; clustering finds it only in its own half."""
+    clustered, held_out = halves(ROOM, 0.5, 0)
+    for different, refused in ((int(held_out[0]), True), (int(clustered[0]), False)):
+        audited(flagged=98, same=tuple(i for i in range(ROOM) if i != different))
+        if refused:
+            with pytest.raises(PipelineError, match=r"grouped.clustered: the 50 images .* have the same pixels"):
+                preflight.check(config("own"), audited=True)
+        else:
+            preflight.check(config("own"), audited=True)
+
+
+def test_labels_are_looked_at_where_something_is_tested(home: Path) -> None:
+    images.write_labels(paths.TEST_LABELS, [0, 1, 0])
+    with pytest.raises(PipelineError, match=r"found 3 labels, expected 4"):
+        preflight.check(config())
+    preflight.check(config("own_unlabelled"))
+    for file in images.LABELLED_FILES:
+        (paths.DATA / file).unlink()
+    with pytest.raises(PipelineError, match=r"take profile `own_unlabelled`"):
+        preflight.check(config())
+    with pytest.raises(PipelineError, match=r"train.probe_every .* data/ has none; set it to 0"):
+        preflight.check(config("own_unlabelled", lambda v: v["train"].update(probe_every=1)))
+
+
+def test_a_training_on_labels_is_watched_by_other_images() -> None:
+    images.write_folds(paths.FOLDS, [np.arange(120)] * 10)
+    preflight.check(config("tiny"))
+    with pytest.raises(PipelineError, match=r"fold 0 has all 120 training images"):
+        preflight.check(config("tiny", lambda v: v["train"].update(probe_every=1)))
+    labelled = {"title": "x", "paper": None, "method": "given", "of": "baseline", "fold": 3, "share": 1.0}
+    with pytest.raises(PipelineError, match=r"fold 3 has all 120 training images"):
+        preflight.check(config("tiny", lambda v: v.update(labelled={"x": labelled})))
+
+
+def test_a_truth_that_is_none_is_told() -> None:
+    paths.TRUTH.write_text("index,class\n0,cat\n")
+    with pytest.raises(PipelineError, match=r"^data/truth.csv: column\(s\) original missing"):
+        preflight.check(config())
+
+
+def test_other_images_of_several_sizes() -> None:
+    def other(values: dict[str, Any], **changes: Any) -> None:
+        values["pools"] = ["unlabeled", "other"]
+        values["seeded"]["more"] = values["seeded"]["baseline"] | {"pool": "other"}
+        values["trained"]["more"] = values["trained"]["clustered"] | {"table": "more", "pool": "other"} | changes
+
+    audited()
+    audited(pool="other", height=[96, 64] * 50)
+    preflight.check(config("tiny", other), audited=True)
+    with pytest.raises(PipelineError, match=r"trained.more: mode: online needs .* of other are 64×96 and 96×96"):
+        preflight.check(config("tiny", lambda v: other(v, mode="online")), audited=True)
+    with pytest.raises(PipelineError, match=r"trained.more: cluster_features: true needs images of one size"):
+        preflight.check(config("tiny", lambda v: other(v, cluster_features=True)), audited=True)
+    audited(pool="other", problem=["cannot be read"] + [""] * 99)
+    with pytest.raises(PipelineError, match=r"of other 1 cannot: audit/other.csv names them"):
+        preflight.check(config("tiny", lambda v: other(v, cluster_features=True)), audited=True)
+
+
+def test_the_audit_counts_as_the_stage_seed_counts() -> None:
+    audited(flagged=40)
+    table = audit.read(paths.audit("unlabeled"))
+    assert audit.kept(table, ["duplicate"]).sum() == len(audit.usable(paths.audit("unlabeled"), ["duplicate"])) == 60
+    params = config("own").seeded["baseline"]
+    assert tables.seed_count(params, 60, ROOM) == 60
+
+
+# The side of images
+
+
+def of_side(side: int) -> None:
+    """Make the set one of images of a side."""
+    for name, count in {"unlabeled": ROOM, "train": 120, "test": 4}.items():
+        images.write_images(paths.DATA / f"{name}_X.bin", np.zeros((count, side, side, 3), np.uint8), side)
+    (paths.DATA / images.IMPORTED).write_text(json.dumps({"name": "mine", "side": side}))
+
+
+@pytest.mark.parametrize("side", [32, 64, 96, 128])
+def test_profile_own_goes_with_every_side(side: int) -> None:
+    of_side(side)
+    preflight.check(config("own"))
+
+
+@pytest.mark.parametrize("side", [48, 96, 128])
+@pytest.mark.parametrize(
+    ("section", "name", "key"),
+    [
+        ("trained", "baseline", "patch"),
+        ("controls", "raw_pixels", "side"),
+        ("controls", "kmeans", "side"),
+        ("audit", None, "smallest_side"),
+    ],
+)
+def test_more_pixels_than_images_have_are_refused_by_name(section: str, name: str | None, key: str, side: int) -> None:
+    def asking(pixels: int) -> Config:
+        return config("own", lambda v: (v[section][name] if name else v[section]).update({key: pixels}))
+
+    of_side(side)
+    preflight.check(asking(side))
+    full = ".".join(filter(None, (section, name, key)))
+    with pytest.raises(PipelineError, match=rf"images of {side}×{side} pixels, and {full} is {side + 1}; set {side}"):
+        preflight.check(asking(side + 1))
+
+
+def test_all_that_is_too_large_is_named_at_once() -> None:
+    of_side(32)
+    with pytest.raises(
+        PipelineError, match=r"and trained\.clustered\.patch is 64, controls\.kmeans\.side is 40; set 32"
+    ):
+        preflight.check(
+            config(
+                "own",
+                lambda v: v["trained"]["clustered"].update(patch=64),
+                lambda v: v["controls"]["kmeans"].update(side=40),
+            )
+        )
+
+
+def test_the_rule_of_a_derived_table_is_a_known_one(home: Path) -> None:
+    values = compose(CONF, "own")
+    values["derived"]["other"] = {"table": "clustered", "rule": "sorted"}
+    with pytest.raises(PipelineError, match=r"^derived.other.rule: no rule 'sorted'; .*regrouping.py has random, ungr"):
+        preflight.check(Config.model_validate(values))
+
+
+def test_the_first_stage_refuses_before_it_works(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["stage"])
+    monkeypatch.setattr(launcher, "use_threads", lambda threads: None)
+    values = compose(CONF, "own")
+    values["trained"]["baseline"]["patch"] = 40
+    (home / "params.yaml").write_text(yaml.safe_dump(values))
+    ran: list[str] = []
+    of_side(40)
+    launcher.main(lambda variant, config: ran.append(variant))
+    assert ran == [""]
+    of_side(39)
+    with pytest.raises(SystemExit, match=r"error: data: .*39×39 pixels, and trained\.baseline\.patch is 40"):
+        launcher.main(lambda variant, config: ran.append(variant))
+    assert ran == [""]

@@ -1,0 +1,95 @@
+"""Trained networks on disk."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from exemplarcnn.config import Network
+from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, initialise
+from exemplarcnn.networks.saved import ModelError, describe, load, pick_device, save_weights
+
+PARAMS = Network(widths=(4, 5, 6), dense=9, dropout_conv=0.25, dropout_dense=0.5)
+SUMMARY = {
+    "classes": 7,
+    "patch": 64,
+    "mean": [0.1, 0.2, 0.3],
+    "std": [0.4, 0.5, 0.6],
+    "train_patches": 12,
+    "sha256": "0",
+}
+
+
+def built(seed: int = 0, classes: int = 7) -> ExemplarCNN:
+    return initialise(PARAMS, classes, 64, seed, SUMMARY["mean"], SUMMARY["std"])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    describe(tmp_path / "network.json", PARAMS, SUMMARY)
+    save_weights(tmp_path / "weights.safetensors", built(0))
+    save_weights(tmp_path / "initial.safetensors", built(1))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("file", "seed"), [("weights.safetensors", 0), ("initial.safetensors", 1)])
+def test_what_is_saved_is_loaded(folder: Path, file: str, seed: int) -> None:
+    network = load(folder, file)
+    expected = built(seed).state_dict()
+    found = network.state_dict()
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert (network.patch, network.dropout_conv, network.dropout_dense) == (64, 0.25, 0.5)
+    assert not network.training
+
+
+def test_the_trained_weights_are_loaded_unless_told_otherwise(folder: Path) -> None:
+    assert torch.equal(load(folder).conv1.weight, built(0).conv1.weight)
+
+
+def test_a_channels_last_network_is_saved_alike(folder: Path, tmp_path: Path) -> None:
+    save_weights(tmp_path / "other.safetensors", built(0).to(memory_format=torch.channels_last))
+    assert (tmp_path / "other.safetensors").read_bytes() == (folder / "weights.safetensors").read_bytes()
+
+
+def test_network_json_holds_what_building_needs_and_no_more(folder: Path) -> None:
+    about = json.loads((folder / "network.json").read_text())
+    assert set(about) == {"network", "classes", "patch", "mean", "std"}
+    assert about["network"] == {"widths": [4, 5, 6], "dense": 9, "dropout_conv": 0.25, "dropout_dense": 0.5}
+
+
+def test_nothing_but_the_files_is_left(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == {"network.json", "weights.safetensors", "initial.safetensors"}
+
+
+def test_weights_of_another_network_are_refused_by_name(folder: Path) -> None:
+    save_weights(folder / "weights.safetensors", built(classes=8))
+    with pytest.raises(ModelError, match=r"(?s)weights\.safetensors does not fit .*network\.json.*dense2"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu", "expected"),
+    [
+        ("auto", True, "cuda"),
+        ("auto", False, "cpu"),
+        ("cpu", True, "cpu"),
+        ("cpu", False, "cpu"),
+        ("cuda", True, "cuda"),
+    ],
+)
+def test_device(name: str, gpu: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert pick_device(name).type == expected
+
+
+def test_a_missing_gpu_is_an_error_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ModelError, match=r"machine\.device.*auto or cpu"):
+        pick_device("cuda")
+
+
+def test_network_json_says_the_side_of_images_where_the_set_does(tmp_path: Path) -> None:
+    describe(tmp_path / "network.json", PARAMS, SUMMARY | {"side": 128})
+    assert json.loads((tmp_path / "network.json").read_text())["side"] == 128

@@ -1,0 +1,238 @@
+"""The page: everything on it, nothing from elsewhere, and a message where there is nothing to show."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from exemplarcnn import paths
+from exemplarcnn.config import Config, compose
+from exemplarcnn.reporting import page
+from exemplarcnn.reporting.page import PageError, class_sizes, code, curves, deviations, picture
+from exemplarcnn.reporting.report import ReportError
+from exemplarcnn.tracking import timings
+from tests.conftest import ROOT
+
+VOID = {"meta", "img", "br", "hr", "link", "input", "col"}
+
+
+class Reader(HTMLParser):
+    """Collects tags with their attributes, and checks that they close in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.opened: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.opened.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.opened.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+@pytest.fixture
+def run(folder: Path) -> Path:
+    """The committed results of the sample, as a fresh clone has them."""
+    for name in ("conf", "metrics", "reports"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("index.html"))
+    for name in ("params.yaml", "dvc.lock", "data.dvc"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "classes").mkdir()
+    (folder / "classes/clustered.csv").write_text("class_id,image_id,origin\n0,1,cluster\n0,2,cluster\n1,3,single\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small() -> dict[bytes, str]:
+    """Pictures that have been made small, by what was in their files: the sample's are the same in each test."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def made_small_once(small: dict[bytes, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def remembered(path: Path) -> str:
+        content = path.read_bytes()
+        if content not in small:
+            small[content] = picture(path)
+        return small[content]
+
+    monkeypatch.setattr(page, "picture", remembered)
+
+
+def written(run: Path) -> tuple[str, Reader]:
+    config = Config.model_validate(compose(Path("conf"), "sample"))
+    page.write(paths.PAGE, config, Path("conf"))
+    text = paths.PAGE.read_text()
+    reader = Reader()
+    reader.feed(text)
+    assert reader.opened == []
+    return text, reader
+
+
+def test_the_page_holds_all_there_is(run: Path, store: Any) -> None:
+    timings.note("train@baseline", 81.26)
+    _, reader = written(run)
+    said = " ".join(reader.text)
+    results = json.loads(paths.RESULTS_JSON.read_text())
+    for row in results["rows"]:
+        assert row["title"].replace("'", "'") in said
+        assert f"{row['accuracy_mean']:.2f}" in said
+    for heading in ("Results", "Learning", "Surrogate classes", "The images", "Clusters", "Features", "Mistakes"):
+        assert heading in said
+    assert "train@baseline" in said
+    assert "81.3" in said
+    assert results["dataset"]["hash"] in said
+    assert "Cutout" in said
+    # Every link inside leads somewhere.
+    places = {attributes.get("id") for _, attributes in reader.found}
+    links = [attributes["href"] for attributes in reader.all("a")]
+    assert links
+    assert all(link and link.startswith("#") and link[1:] in places for link in links)
+    shown = sum(1 for name in paths.REPORTS.rglob("*.png") if name.name != "results.png")
+    assert len(reader.all("img")) >= shown // 2
+
+
+def test_nothing_comes_from_elsewhere(run: Path, store: Any) -> None:
+    text, reader = written(run)
+    assert reader.all("script") == []
+    assert [link for link in reader.all("link") if link.get("rel") == "stylesheet"] == []
+    for tag, attributes in reader.found:
+        for name in ("src", "href", "xlink:href"):
+            address = attributes.get(name) or "#"
+            assert address.startswith(("#", "data:image/webp;base64,")), (tag, address[:60])
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text), "clip paths point inside"
+
+
+def test_every_picture_has_words(run: Path, store: Any) -> None:
+    _, reader = written(run)
+    for attributes in reader.all("img"):
+        assert len(attributes["alt"] or "") > 10
+    drawn = [attributes for tag, attributes in reader.found if attributes.get("role") == "img"]
+    assert len(drawn) >= 3
+    assert all(len(attributes["aria-label"] or "") > 10 for attributes in drawn)
+
+
+def test_names_are_text_not_markup(run: Path, store: Any) -> None:
+    results = json.loads(paths.RESULTS_JSON.read_text())
+    results["rows"][0]["title"] = "<b>Raw & co</b>"
+    paths.RESULTS_JSON.write_text(json.dumps(results))
+    text, _ = written(run)
+    assert "<b>Raw" not in text
+    assert "&lt;b&gt;Raw &amp; co&lt;/b&gt;" in text
+
+
+def test_a_fresh_clone_has_a_page_of_what_is_committed(run: Path, store: Any) -> None:
+    (run / "classes/clustered.csv").unlink()
+    _, reader = written(run)
+    said = " ".join(reader.text)
+    assert "all came from DVC's cache" in said
+    assert "images in a class" not in said
+
+
+def test_without_a_store(run: Path, no_server: None) -> None:
+    _, reader = written(run)
+    assert "cannot be reached" in " ".join(reader.text)
+
+
+def test_where_there_is_nothing_yet(run: Path) -> None:
+    config = Config.model_validate(compose(Path("conf"), "tiny"))
+    with pytest.raises(PageError, match=r"results\.json is of profile sample, params\.yaml of tiny: run `dvc repro`"):
+        page.write(paths.PAGE, config, Path("conf"))
+    paths.RESULTS_JSON.unlink()
+    with pytest.raises(ReportError, match="`dvc repro` makes it"):
+        page.write(paths.PAGE, config, Path("conf"))
+    assert not paths.PAGE.exists()
+
+
+# Parts
+
+
+def test_large_pictures_become_small(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 3200, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "p.png")
+    address = picture(tmp_path / "p.png")
+    assert address.startswith("data:image/webp;base64,")
+    assert len(address) < (tmp_path / "p.png").stat().st_size
+
+
+def test_code_and_nothing_else_is_marked() -> None:
+    assert code("set `a.b` <now> & `c`") == "set <code>a.b</code> &lt;now&gt; &amp; <code>c</code>"
+
+
+def test_deviations_from_the_paper() -> None:
+    config = Config.model_validate(compose(ROOT / "conf", "sample"))
+    found = {key: (here, there) for key, here, there in deviations(config, ROOT / "conf")}
+    assert found["train.epochs"] == ("10", "110")
+    assert found["seeded.baseline.classes"] == ("250", "16000")
+    assert not any(key.startswith("machine") for key in found)
+    assert "momentum" not in " ".join(found)
+    paper = Config.model_validate(compose(ROOT / "conf", "paper"))
+    assert deviations(paper, ROOT / "conf") == []
+
+
+def test_curves_and_sizes_are_drawn(tmp_path: Path) -> None:
+    table = tmp_path / "train.csv"
+    table.write_text("epoch,train_loss,valid_loss,valid_accuracy\n1,2.0,2.1,0.25\n2,1.0,1.5,0.5\n")
+    drawn = curves({"a": table, "none": tmp_path / "missing.csv"}, {"a": "First", "none": "Second"})
+    assert drawn.startswith("<svg")
+    assert ">First<" in drawn
+    assert ">Second<" not in drawn
+    assert ">_x<" in curves({"a": table}, {"a": "_x"}), "matplotlib leaves out a label that begins with _"
+    long = curves({"a": table}, {"a": "long " * 100})
+    assert "long long" in long
+    assert "long " * 20 not in long, "a long title leaves room for the curves"
+    (tmp_path / "classes.csv").write_text("class_id,image_id,origin\n0,1,x\n0,2,x\n1,3,x\n2,4,x\n")
+    bars = class_sizes(tmp_path / "classes.csv")
+    assert ">images in a class<" in bars
+
+
+def test_times_of_stages(folder: Path) -> None:
+    assert timings.read().empty
+    timings.note("audit", 3.0)
+    timings.note("train@a", 2.0)
+    timings.note("audit", 1.04)
+    found = timings.read()
+    assert sorted(found["stage"]) == ["audit", "train@a"]
+    assert found.set_index("stage").loc["audit", "seconds"] == 1.0
+    (folder / "work/timings.json").write_text("{")
+    assert timings.read().empty
+
+
+@pytest.mark.filterwarnings("error:Glyph")
+def test_names_are_text_on_the_page(run: Path, store: Any) -> None:
+    titles = ["</svg><script>alert(1)</script>", "$\\frac$", "_x", "a & b", "猫"]
+    results = json.loads(paths.RESULTS_JSON.read_text())
+    results["dataset"]["name"] = "<b>set</b>"
+    renamed = dict(zip([entry["title"] for entry in results["learned"]], titles, strict=False))
+    for entry in results["learned"] + results["rows"]:
+        entry["title"] = renamed.get(entry["title"], entry["title"])
+    for row in results["rows"]:
+        row["class_accuracies"] = dict(zip(titles, row["class_accuracies"].values(), strict=False))
+    paths.RESULTS_JSON.write_text(json.dumps(results))
+    text, reader = written(run)
+    assert "<script>alert" not in text
+    assert "<b>set" not in text
+    for title in titles:
+        assert title in reader.text
+    for title in renamed.values():
+        assert reader.text.count(title) >= 3, "in two tables, and in the legend of the curves"
