@@ -11,25 +11,25 @@ from exemplarcnn.tracking.runs import flatten
 ROOT = Path(__file__).parents[1]
 # Sections whose entries have names of a profile's choice, and what the documentation may call any of them.
 ANY = {
-    "seeded": "VARIANT",
-    "grouped": "VARIANT",
-    "derived": "VARIANT",
-    "trained": "VARIANT",
-    "described": "NAME",
-    "controls": "NAME",
-    "labelled": "NAME",
-    "evaluated": "ROW",
+    "seed": "VARIANT",
+    "group": "VARIANT",
+    "regroup": "VARIANT",
+    "train": "VARIANT",
+    "describe": "NAME",
+    "control": "NAME",
+    "label": "NAME",
+    "evaluate": "ROW",
 }
 # Tables that have the keys of another one, which are explained there.
-AGAIN = ("audit_features.features", "described.NAME.features", "trained.VARIANT.groups")
-PAPER = ("evaluated.ROW.paper", "labelled.NAME.paper")
+AGAIN = ("outliers.features", "variants.describe.NAME.features", "variants.train.VARIANT.groups")
+PAPER = ("variants.evaluate.ROW.paper", "variants.label.NAME.paper")
 
 
 def general(key: str) -> str:
     """Return a dotted key with what stands for any name in place of a name, and without a place in a list."""
     parts = re.sub(r"\[\d+\]$", "", key).split(".")
-    if len(parts) > 1 and parts[0] in ANY:
-        parts[1] = ANY[parts[0]]
+    if len(parts) > 2 and parts[0] == "variants":
+        parts[2] = ANY[parts[1]]
     for at, part in enumerate(parts[:-1]):
         if part == "groups":
             parts[at + 1] = "GROUP"

@@ -18,7 +18,7 @@ Layer = Literal["conv1", "conv2", "conv3", "dense1", "dense2"]
 PoolName = Literal["unlabeled", "train", "other"]
 Flag = Literal["border", "empty", "grey", "duplicate", "leak"]
 Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
@@ -53,7 +53,7 @@ class _Section(BaseModel):
 class Machine(_Section):
     """What the machine offers.
 
-    ``workers``, ``memory`` and ``checkpoint_minutes`` never change a result; the others can, in its last bits, and
+    ``workers``, ``memory_gib`` and ``checkpoint_minutes`` never change a result; the others can, in its last bits, and
     ``processes`` the pixels that dropout leaves out.
     """
 
@@ -61,7 +61,7 @@ class Machine(_Section):
     threads: Count
     processes: Count
     workers: Count
-    memory: Positive
+    memory_gib: Positive
     checkpoint_minutes: Positive
 
 
@@ -73,7 +73,7 @@ class Borders(_Section):
     """What counts as a black border (docs/method.md, section 1.1)."""
 
     level: Annotated[int, Field(ge=0, le=255)]
-    share: Annotated[float, Field(gt=0, le=1)]
+    fraction: Annotated[float, Field(gt=0, le=1)]
     width: Count
 
 
@@ -132,7 +132,7 @@ class Surrogate(_Section):
     scale: PositiveRange
     translate: Translate
     pca_factor: NotNegativeRange
-    flip: Share
+    flip: Fraction
     rotate: Annotated[float, Field(ge=0, le=180)]
     hsv: Hsv
     hue: Range
@@ -203,7 +203,7 @@ class Augment(_Section):
     """How images are changed each time they are shown (docs/method.md, section 6.2)."""
 
     scale: Annotated[tuple[Positive, Positive], AfterValidator(_ordered), AfterValidator(_at_most_one)]
-    flip: Share
+    flip: Fraction
     brightness: NotNegative
     contrast: NotNegative
     saturation: NotNegative
@@ -235,7 +235,7 @@ class Features(_Section):
     pool: Count
     dense_stride: Count
     normalise: bool
-    chunk: Count
+    batch_size: Count
 
 
 class ClusterFeatures(_Section):
@@ -275,7 +275,7 @@ class Evaluate(_Section):
         return self
 
 
-class AuditFeatures(_Section):
+class Outliers(_Section):
     """What is looked for in the features of variant ``of`` (docs/method.md, section 1.3)."""
 
     of: VariantName
@@ -309,7 +309,7 @@ class _FromFeatures(_Section):
     model_config = ConfigDict(populate_by_name=True)
 
     source: VariantName = Field(alias="from")
-    clustered_share: Share
+    clustered_fraction: Fraction
 
 
 class Grouped(_FromFeatures):
@@ -322,7 +322,7 @@ class Grouped(_FromFeatures):
     method: Literal["clusters"]
     classes: Annotated[int, Field(ge=2)]
     or_fewer: bool
-    merged_fraction: Share | None
+    merged_fraction: Fraction | None
     threshold: NotNegative | None
     neighbours: Annotated[int, Field(ge=0)]
     neighbour_order: Literal["query", "global"]
@@ -338,9 +338,9 @@ class Pruned(_FromFeatures):
     """Large clusters without the noisy ones, the similar ones merged (docs/method.md, section 5.7)."""
 
     method: Literal["pruned"]
-    size: Annotated[float, Field(ge=1)]
-    dropped: Share
-    merged_below: NotNegative
+    mean_cluster_size: Annotated[float, Field(ge=1)]
+    drop_fraction: Fraction
+    merge_distance: NotNegative
 
 
 class Derived(_Section):
@@ -358,15 +358,17 @@ class Trained(_Section):
     patch: Annotated[int, Field(ge=8)]
     patches_per_image: Count | None
     patches_per_class: Count | None
-    patches: Count | None
+    total_patches: Count | None
     mode: Mode | None
     groups: Groups | None
     cluster_features: bool
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
-        if [self.patches_per_image, self.patches_per_class, self.patches].count(None) != 2:
-            raise ValueError("give exactly one of patches_per_image, patches_per_class and patches, the others null")
+        if [self.patches_per_image, self.patches_per_class, self.total_patches].count(None) != 2:
+            raise ValueError(
+                "give exactly one of patches_per_image, patches_per_class and total_patches, the others null"
+            )
         return self
 
 
@@ -401,7 +403,7 @@ class KMeans(_Section):
         if images * self.patches_per_image < self.centres:
             raise ConfigError(
                 f"{images * self.patches_per_image} patches of {images} unlabelled images are too few for "
-                f"controls.kmeans.centres={self.centres}: lower that, or raise controls.kmeans.patches_per_image"
+                f"variants.control.kmeans.centres={self.centres}: lower that, or raise its patches_per_image"
             )
 
 
@@ -427,20 +429,20 @@ class Row(_Section):
     """One row of the results table."""
 
     title: str
-    paper: PaperFigure | None
+    paper: PaperFigure | None = None
 
 
 class Labelled(Row):
     """A table of labels, and the row of the network that learns from it (docs/method.md, section 6.2).
 
     ``pseudo``: what the classifier of ``fold`` on the features of variant ``of`` says of the unlabelled images, the
-    most confident ``share`` of them. ``given``: the labels of that fold alone.
+    most confident ``fraction`` of them. ``given``: the labels of that fold alone.
     """
 
     method: Literal["pseudo", "given"]
     of: VariantName
     fold: Annotated[int, Field(ge=0, lt=10)]
-    share: Annotated[float, Field(gt=0, le=1)]
+    fraction: Annotated[float, Field(gt=0, le=1)]
 
 
 class Published(_Section):
@@ -451,6 +453,112 @@ class Published(_Section):
     std: float | None
     labels: Literal["folds", "all"]
     source: str
+
+
+class Variants(_Section):
+    """What stage STAGE makes for NAME: ``variants.STAGE.NAME``."""
+
+    seed: dict[VariantName, Seeded]
+    group: dict[VariantName, Annotated[Grouped | Pruned, Field(discriminator="method")]]
+    regroup: dict[VariantName, Derived]
+    train: dict[VariantName, Trained]
+    control: dict[VariantName, Annotated[RawPixels | KMeans, Field(discriminator="method")]]
+    describe: dict[VariantName, Described]
+    label: dict[VariantName, Labelled]
+    evaluate: dict[VariantName, Row]
+
+    @property
+    def tables(self) -> list[str]:
+        """The names of all class tables."""
+        return [*self.seed, *self.group, *self.regroup]
+
+    @property
+    def features(self) -> list[str]:
+        """The names of all features that can be evaluated."""
+        return [*self.train, *self.describe, *self.control]
+
+    @property
+    def rows(self) -> dict[str, Row]:
+        """The rows of the report: features that are evaluated, then networks that learn from labels."""
+        return {**self.evaluate, **self.label}
+
+    def pool_of(self, table: str) -> PoolName:
+        """Name the pool whose images a class table lists."""
+        if table in self.regroup:
+            table = self.regroup[table].table
+        if table in self.group:
+            return self.train[self.group[table].source].pool
+        return self.seed[table].pool
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for what, names in (
+            ("seed, group and regroup", self.tables),
+            ("train, describe, control and label", [*self.features, *self.label]),
+        ):
+            if twice := {name for name in names if names.count(name) > 1}:
+                raise ValueError(f"{what} define more than once: {', '.join(sorted(twice))}")
+        titles = [row.title for row in self.rows.values()]
+        if same := {title for title in titles if titles.count(title) > 1}:
+            raise ValueError(f"evaluate and label: several rows have the title {', '.join(sorted(same))}")
+        return self
+
+    @model_validator(mode="after")
+    def _tables_resolve(self) -> Self:
+        for name, grouped in self.group.items():
+            self._check_source(name, grouped)
+        for name, derived in self.regroup.items():
+            if derived.table not in [*self.seed, *self.group]:
+                raise ValueError(f"regroup.{name}.table: {derived.table} is in neither seed nor group")
+        for name, trained in self.train.items():
+            if trained.table not in self.tables:
+                raise ValueError(
+                    f"train.{name}.table: no class table {trained.table} in seed, group or regroup "
+                    f"({', '.join(self.tables)})"
+                )
+            if trained.pool != (pool := self.pool_of(trained.table)):
+                raise ValueError(f"train.{name}.pool is {trained.pool}, but its classes are images of {pool}")
+        return self
+
+    def _check_source(self, name: str, grouped: Grouped | Pruned) -> None:
+        where, source = f"group.{name}.from", grouped.source
+        if (trained := self.train.get(source)) is None:
+            raise ValueError(f"{where}: {source} is not in train ({', '.join(self.train)})")
+        if not trained.cluster_features:
+            raise ValueError(f"{where}: {source} needs train.{source}.cluster_features: true")
+        if trained.table != source:
+            raise ValueError(
+                f"{where}: {source} is trained on {trained.table}; only a variant that is trained on the class table "
+                "of its own name can be clustered"
+            )
+        seen = [name]
+        while (table := seen[-1]) not in self.seed:
+            above = self.regroup[table].table if table in self.regroup else self.group[table].source
+            if above in seen:
+                raise ValueError(f"{where}: goes round in a circle ({' from '.join([*seen, above])})")
+            if above not in self.tables:
+                return  # told elsewhere
+            seen.append(above)
+
+    @model_validator(mode="after")
+    def _rows_resolve(self) -> Self:
+        for name, described in self.describe.items():
+            if described.of not in self.train:
+                raise ValueError(f"describe.{name}.of: {described.of} is not in train ({', '.join(self.train)})")
+        if not self.evaluate and (without := [key for key, row in self.train.items() if not row.cluster_features]):
+            raise ValueError(
+                f"train.{without[0]}.cluster_features must be true: nothing is evaluated, so that no other features "
+                "are computed"
+            )
+        for name, labelled in self.label.items():
+            if labelled.of not in self.train or labelled.of not in self.evaluate:
+                raise ValueError(f"label.{name}.of: {labelled.of} must be in train and in evaluate")
+        for name in self.evaluate:
+            if name not in self.features:
+                raise ValueError(
+                    f"evaluate.{name}: neither in train nor in describe nor in control ({', '.join(self.features)})"
+                )
+        return self
 
 
 class Config(_Section):
@@ -467,114 +575,33 @@ class Config(_Section):
     features: Features
     cluster: ClusterFeatures
     evaluate: Evaluate
-    seeded: dict[VariantName, Seeded]
-    grouped: dict[VariantName, Annotated[Grouped | Pruned, Field(discriminator="method")]]
-    derived: dict[VariantName, Derived]
-    trained: dict[VariantName, Trained]
-    controls: dict[VariantName, Annotated[RawPixels | KMeans, Field(discriminator="method")]]
-    described: dict[VariantName, Described]
-    audit_features: AuditFeatures
+    outliers: Outliers
     neighbours: Neighbours
     resnet: ResNet
-    labelled: dict[VariantName, Labelled]
     published: tuple[Published, ...]
-    evaluated: dict[VariantName, Row]
+    variants: Variants
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Self:
-        tables = [*self.seeded, *self.grouped, *self.derived]
-        if twice := {name for name in tables if tables.count(name) > 1}:
-            raise ValueError(f"seeded, grouped and derived define more than once: {', '.join(sorted(twice))}")
-        for name, grouped in self.grouped.items():
-            self._check_source(name, grouped)
-        for name, derived in self.derived.items():
-            if derived.table not in [*self.seeded, *self.grouped]:
-                raise ValueError(f"derived.{name}.table: {derived.table} is in neither seeded nor grouped")
-        for name, trained in self.trained.items():
-            if trained.table not in tables:
-                raise ValueError(
-                    f"trained.{name}.table: no class table {trained.table} in seeded, grouped or derived "
-                    f"({', '.join(tables)})"
-                )
-            if trained.pool != (pool := self.pool_of(trained.table)):
-                raise ValueError(f"trained.{name}.pool is {trained.pool}, but its classes are images of {pool}")
-            if pool not in self.pools:
-                raise ValueError(f"pools: {pool} is missing, the pool of trained.{name}")
-        audited = self.trained.get(self.audit_features.of)
-        if audited is None:
-            raise ValueError(
-                f"audit_features.of: {self.audit_features.of} is not in trained ({', '.join(self.trained)})"
-            )
+        variants = self.variants
+        for name, trained in variants.train.items():
+            if trained.pool not in self.pools:
+                raise ValueError(f"pools: {trained.pool} is missing, the pool of variants.train.{name}")
+        if (audited := variants.train.get(self.outliers.of)) is None:
+            raise ValueError(f"outliers.of: {self.outliers.of} is not in variants.train ({', '.join(variants.train)})")
         if audited.pool != "unlabeled" or not audited.cluster_features:
-            raise ValueError(
-                f"audit_features.of: {self.audit_features.of} needs pool: unlabeled and cluster_features: true"
-            )
-        for name, described in self.described.items():
-            if described.of not in self.trained:
-                raise ValueError(f"described.{name}.of: {described.of} is not in trained ({', '.join(self.trained)})")
-        if not self.evaluated and (without := [key for key, row in self.trained.items() if not row.cluster_features]):
-            raise ValueError(
-                f"trained.{without[0]}.cluster_features must be true: nothing is evaluated, so that no other features "
-                "are computed"
-            )
-        titles = [row.title for row in self.rows.values()]
-        if same := {title for title in titles if titles.count(title) > 1}:
-            raise ValueError(f"evaluated and labelled: several rows have the title {', '.join(sorted(same))}")
-        known = [*self.trained, *self.described, *self.controls]
-        everything = [*known, *self.labelled]
-        if twice := {name for name in everything if everything.count(name) > 1}:
-            raise ValueError(
-                f"trained, described, controls and labelled define more than once: {', '.join(sorted(twice))}"
-            )
-        shown = [*self.evaluated] or [key for key, row in self.trained.items() if row.cluster_features]
+            raise ValueError(f"outliers.of: {self.outliers.of} needs pool: unlabeled and cluster_features: true")
+        shown = [*variants.evaluate] or [key for key, row in variants.train.items() if row.cluster_features]
         for name in self.neighbours.of:
             if name not in shown:
-                where = "evaluated" if self.evaluated else "trained, with cluster_features: true"
-                raise ValueError(f"neighbours.of: {name} is not in {where} ({', '.join(shown)})")
-        for name, labelled in self.labelled.items():
-            if labelled.of not in self.trained or labelled.of not in self.evaluated:
-                raise ValueError(f"labelled.{name}.of: {labelled.of} must be in trained and in evaluated")
-        for name in self.evaluated:
-            if name not in known:
-                raise ValueError(
-                    f"evaluated.{name}: neither in trained nor in described nor a control ({', '.join(known)})"
-                )
+                where = "evaluate" if variants.evaluate else "train, with cluster_features: true"
+                raise ValueError(f"neighbours.of: {name} is not in variants.{where} ({', '.join(shown)})")
         return self
-
-    def _check_source(self, name: str, grouped: Grouped | Pruned) -> None:
-        source = self.trained.get(grouped.source)
-        if source is None:
-            raise ValueError(f"grouped.{name}.from: {grouped.source} is not in trained ({', '.join(self.trained)})")
-        if not source.cluster_features:
-            raise ValueError(
-                f"grouped.{name}.from: {grouped.source} needs trained.{grouped.source}.cluster_features: true"
-            )
-        if source.table != grouped.source:
-            raise ValueError(
-                f"grouped.{name}.from: {grouped.source} is trained on {source.table}; only a variant that is trained "
-                "on the class table of its own name can be clustered"
-            )
-        seen = [name]
-        while (table := seen[-1]) not in self.seeded:
-            above = self.derived[table].table if table in self.derived else self.grouped[table].source
-            if above in seen:
-                raise ValueError(f"grouped.{name}.from: goes round in a circle ({' from '.join([*seen, above])})")
-            if above not in [*self.seeded, *self.grouped, *self.derived]:
-                return  # told elsewhere
-            seen.append(above)
 
     @property
     def rows(self) -> dict[str, Row]:
-        """The rows of the report: features that are evaluated, then networks that learn from labels."""
-        return {**self.evaluated, **self.labelled}
-
-    def pool_of(self, table: str) -> PoolName:
-        """Name the pool whose images a class table lists."""
-        if table in self.derived:
-            table = self.derived[table].table
-        if table in self.grouped:
-            return self.trained[self.grouped[table].source].pool
-        return self.seeded[table].pool
+        """The rows of the report."""
+        return self.variants.rows
 
 
 def parse(values: dict[str, Any], origin: str) -> Config:
@@ -602,8 +629,8 @@ def _lines(error: ValidationError, origin: str) -> list[str]:
     lines = [f"{origin}: {error.error_count()} problem(s) with the parameters"]
     for problem in error.errors():
         # For entries of several kinds pydantic names the kind after the entry: no key of the file.
-        kinds = (("grouped", 2), ("controls", 2))
-        place = [part for at, part in enumerate(problem["loc"]) if (problem["loc"][0], at) not in kinds]
+        kinds = (("variants", "group"), ("variants", "control"))
+        place = [part for at, part in enumerate(problem["loc"]) if at != 3 or problem["loc"][:2] not in kinds]
         key = ".".join(str(part) for part in place)
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {key}: unknown parameter")
@@ -616,7 +643,8 @@ def _lines(error: ValidationError, origin: str) -> list[str]:
             lines.append(f"  {key}: missing")
         else:
             got = f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
-            lines.append(f"  {key + ': ' if key else ''}{problem['msg'].removeprefix('Value error, ')}{got}")
+            joint = "." if key == "variants" else ": "  # what `Variants` checks goes on with the stage's name
+            lines.append(f"  {key + joint if key else ''}{problem['msg'].removeprefix('Value error, ')}{got}")
     return lines
 
 

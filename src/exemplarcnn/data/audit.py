@@ -50,7 +50,7 @@ def borders(image: Pixels, params: Borders) -> list[int]:
     black = image.max(axis=2) <= params.level
     widths = []
     for axis in (1, 0):
-        lines = black.mean(axis=axis) >= params.share
+        lines = black.mean(axis=axis) >= params.fraction
         for ordered in (lines, lines[::-1]):
             width = 0 if lines.all() else int(ordered.argmin())
             widths.append(width if width >= params.width else 0)

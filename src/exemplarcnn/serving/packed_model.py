@@ -124,7 +124,7 @@ class Encoder:
         ndarray
             (n, size) float32.
         """
-        chunk, count = self.params.chunk, len(pixels)
+        chunk, count = self.params.batch_size, len(pixels)
         result = np.empty((count, self.size), np.float32)
         for start in range(0, count, chunk):
             stop = min(start + chunk, count)

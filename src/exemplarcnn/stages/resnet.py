@@ -88,7 +88,7 @@ def _trainer(name: str, config: Config) -> training.Trainer:
     table = pseudo_labels.read(paths.labels(name))
     pools = {pool: images.open_pool(paths.DATA, pool) for pool in ("unlabeled", "train")}
     train = resnet.Augmented(pools, table, device, params.augment, params.epoch_images, config.seed)
-    valid = resnet.Labelled(pools, _watched(config.labelled[name].fold), device)
+    valid = resnet.Labelled(pools, _watched(config.variants.label[name].fold), device)
     classes = len(images.read_class_names(paths.CLASS_NAMES))
     network = resnet.initialise(params, classes, config.seed, *resnet.channel_statistics(train))
     configuration = {

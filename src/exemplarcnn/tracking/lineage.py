@@ -20,20 +20,8 @@ LOCK = Path("dvc.lock")
 POINTER = paths.DATA.with_suffix(".dvc")
 PARAMS = Path("params.yaml")
 CODE = "src/"
-# Which part of params.yaml names the variants of a stage.
-VARIANTS = {
-    "seed": "seeded",
-    "group": "grouped",
-    "derive": "derived",
-    "surrogate": "trained",
-    "train": "trained",
-    "embed": "trained",
-    "control": "controls",
-    "describe": "described",
-    "evaluate": "evaluated",
-    "label": "labelled",
-    "resnet": "labelled",
-}
+# Stages of a variant that `variants` of params.yaml names for another one.
+VARIANTS_OF = {"surrogate": "train", "embed": "train", "resnet": "label"}
 
 
 class LineageError(PipelineError):
@@ -145,7 +133,8 @@ def entries(lock: Path = LOCK) -> dict[str, dict[str, Any]]:
 
 def _named(stage: str, values: dict[str, Any]) -> bool:
     kind, _, variant = stage.partition("@")
-    return kind not in VARIANTS or variant in values.get(VARIANTS[kind], {})
+    named = values.get("variants", {}).get(VARIANTS_OF.get(kind, kind))
+    return named is None or variant in named
 
 
 def _record(stage: str, entry: dict[str, Any]) -> Record:
