@@ -28,7 +28,7 @@ smoke: $(VENV)/ready  ## Every experiment at its smallest (profile tiny_bench), 
 	$(DATA) && exemplarcnn profile tiny_bench && dvc repro && exemplarcnn compare
 
 lint: $(VENV)/ready  ## Lint, format, types, which package imports which, and the code in deps of dvc.yaml
-	ruff check . && ruff format --check . && mypy && python -m exemplarcnn.launching.dependencies --check
+	ruff check . && ruff format --check . && mypy && lint-imports && python -m exemplarcnn.launching.dependencies --check
 
 dependencies: $(VENV)/ready  ## Write the code that stages import into deps of dvc.yaml
 	python -m exemplarcnn.launching.dependencies

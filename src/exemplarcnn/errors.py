@@ -1,5 +1,7 @@
 """The errors that a person can put right, and how they read."""
 
+INTERRUPTED = "interrupted; the same command goes on from what is done"
+
 
 class PipelineError(Exception):
     """Something is wrong with data, parameters or the machine; the message says what and what to do.

@@ -9,9 +9,8 @@ from safetensors import SafetensorError
 
 from exemplarcnn.config import Config, load
 from exemplarcnn.determinism import use_threads
-from exemplarcnn.errors import FailedElsewhereError, PipelineError, reason
+from exemplarcnn.errors import INTERRUPTED, FailedElsewhereError, PipelineError, reason
 from exemplarcnn.launching import preflight
-from exemplarcnn.stages import INTERRUPTED
 from exemplarcnn.tracking import timings
 
 Stage = Callable[[str, Config], None]

@@ -6,7 +6,7 @@
 import sys
 from types import TracebackType
 
-INTERRUPTED = "interrupted; the same command goes on from what is done"
+from exemplarcnn.errors import INTERRUPTED
 
 
 def _said_in_a_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
