@@ -58,8 +58,8 @@ def shorten(values: dict[str, Any]) -> None:
         if "classes" in table:
             table["classes"] = 60
     for trained in values["variants"]["train"].values():
-        if trained["patches"]:
-            trained["patches"] = 1200
+        if trained["total_patches"]:
+            trained["total_patches"] = 1200
 
 
 def summary(found: list[dict[str, Any]], epochs: int, batch: int) -> pd.DataFrame:

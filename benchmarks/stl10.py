@@ -120,7 +120,7 @@ def suit(values: dict[str, Any], pool_size: int) -> list[str]:
 
 
 def suffices(entry: dict[str, Any], pool_size: int) -> bool:
-    """Whether a pool can give the classes that an entry of `grouped` asks for."""
+    """Whether a pool can give the classes that an entry of `variants.group` asks for."""
     try:
         tables.check_grouped(config.Grouped.model_validate(entry), pool_size)
     except tables.ClassTableError:

@@ -142,7 +142,7 @@ WRONG = [
     ("surrogate.dosovitskiy.tries", 0),
     ("pools", ["unlabelled"]),
     ("audit.borders.level", 256),
-    ("audit.borders.share", 0),
+    ("audit.borders.fraction", 0),
     ("audit.borders.width", 0),
     ("audit.duplicates.spectrum", 1),
     ("audit.duplicates.structure", 0),
@@ -190,7 +190,7 @@ WRONG = [
     ("variants.label.semi_supervised.method", "guessed"),
     ("variants.label.semi_supervised.of", "Upper"),
     ("variants.label.semi_supervised.fold", 10),
-    ("variants.label.semi_supervised.share", 0),
+    ("variants.label.semi_supervised.fraction", 0),
     ("published", "none"),
     ("variants.train.baseline.mode", "both"),
     ("variants.train.baseline.groups", 0.1),
@@ -275,7 +275,7 @@ WRONG = [
     ("variants.train.baseline.patch", 7),
     ("variants.train.baseline.patches_per_image", 0),
     ("variants.train.baseline.patches_per_class", 0),
-    ("variants.train.baseline.patches", 0),
+    ("variants.train.baseline.total_patches", 0),
     ("variants.train.baseline.cluster_features", "perhaps"),
     ("variants.control.raw_pixels.side", 0),
     ("variants.control.raw_pixels.side", 257),
@@ -367,15 +367,16 @@ def test_exactly_one_way_to_cut(values: dict[str, Any]) -> None:
 
 def test_exactly_one_budget(values: dict[str, Any]) -> None:
     message = [
-        "variants.train.baseline: give exactly one of patches_per_image, patches_per_class and patches, the others null"
+        "variants.train.baseline: give exactly one of patches_per_image, patches_per_class and total_patches, "
+        "the others null"
     ]
     assert complaints(put(values, "variants.train.baseline.patches_per_class", 10)) == message
     put(values, "variants.train.baseline.patches_per_image", None)
     parse(values, "some.yaml")
-    assert complaints(put(values, "variants.train.baseline.patches", 100)) == message
+    assert complaints(put(values, "variants.train.baseline.total_patches", 100)) == message
     put(values, "variants.train.baseline.patches_per_class", None)
     parse(values, "some.yaml")
-    assert complaints(put(values, "variants.train.baseline.patches", None)) == message
+    assert complaints(put(values, "variants.train.baseline.total_patches", None)) == message
 
 
 def test_trained_needs_a_class_table(values: dict[str, Any]) -> None:
@@ -398,10 +399,10 @@ def test_derived_tables_come_from_others(values: dict[str, Any]) -> None:
 
 def test_pruned_clusters_have_parameters_of_their_own(values: dict[str, Any]) -> None:
     pruned = {"from": "baseline", "method": "pruned", "clustered_fraction": 0.5}
-    pruned |= {"size": 10.0, "dropped": 0.5, "merge_distance": 0.05}
+    pruned |= {"mean_cluster_size": 10.0, "drop_fraction": 0.5, "merge_distance": 0.05}
     put(values, "variants.group.clustered", pruned)
     parse(copy.deepcopy(values), "some.yaml")
-    for key, wrong in (("size", 0.5), ("dropped", 1.5), ("merge_distance", -1)):
+    for key, wrong in (("mean_cluster_size", 0.5), ("drop_fraction", 1.5), ("merge_distance", -1)):
         (problem,) = complaints(put(copy.deepcopy(values), f"variants.group.clustered.{key}", wrong))
         assert problem.startswith(f"variants.group.clustered.{key}: ")
     assert complaints(put(values, "variants.group.clustered.classes", 5)) == [
@@ -411,7 +412,7 @@ def test_pruned_clusters_have_parameters_of_their_own(values: dict[str, Any]) ->
 
 def test_a_class_table_has_one_origin(values: dict[str, Any]) -> None:
     put(values, "variants.seed.clustered", copy.deepcopy(values["variants"]["seed"]["baseline"]))
-    assert complaints(values) == ["seeded, grouped and derived define more than once: clustered"]
+    assert complaints(values) == ["variants.seed, group and regroup define more than once: clustered"]
 
 
 def test_grouping_needs_a_trained_source_with_features(values: dict[str, Any]) -> None:
@@ -465,7 +466,7 @@ def test_other_features_are_those_of_a_trained_variant(values: dict[str, Any]) -
     other = {"of": "baseline", "weights": "trained", "features": values["features"] | {"layers": ["conv1"]}}
     values["variants"]["describe"]["first"] = other
     values["variants"]["evaluate"]["first"] = {"title": "conv1", "paper": None}
-    described = parse(copy.deepcopy(values), "").described["first"]
+    described = parse(copy.deepcopy(values), "").variants.describe["first"]
     assert described.features is not None
     assert described.features.layers == ("conv1",)
     values["variants"]["describe"]["first"] = other | {"of": "nobody"}
@@ -475,7 +476,7 @@ def test_other_features_are_those_of_a_trained_variant(values: dict[str, Any]) -
 @pytest.mark.parametrize("name", ["baseline", "kmeans"])
 def test_no_two_features_have_one_name(values: dict[str, Any], name: str) -> None:
     values["variants"]["describe"][name] = {"of": "baseline", "weights": "trained", "features": None}
-    assert complaints(values) == [f"trained, described, controls and labelled define more than once: {name}"]
+    assert complaints(values) == [f"variants.train, describe, control and label define more than once: {name}"]
 
 
 def test_the_first_protocol_is_the_papers(values: dict[str, Any]) -> None:
@@ -528,7 +529,10 @@ def test_where_nothing_is_evaluated_clustering_features_are_all_there_is() -> No
     (problem,) = complaints(put(copy.deepcopy(values), "variants.train.clustered.cluster_features", False))
     assert "variants.train.clustered.cluster_features must be true: nothing is evaluated" in problem
     (problem,) = complaints(put(values, "neighbours.of", ["raw_pixels"]))
-    assert "neighbours.of: raw_pixels is not in trained, with cluster_features: true (baseline, clustered)" in problem
+    assert (
+        "neighbours.of: raw_pixels is not in variants.train, with cluster_features: true (baseline, clustered)"
+        in problem
+    )
 
 
 def test_parameters_cannot_be_changed_afterwards(values: dict[str, Any]) -> None:
@@ -583,10 +587,11 @@ def test_every_profile_composes_and_parses(profile: str) -> None:
     values = compose(CONF, profile)
     assert values["profile"] == profile
     parsed = parse(values, profile)
-    # A profile changes numbers of config.yaml but keeps its keys.
     base = yaml.safe_load((CONF / "config.yaml").read_text())
     base.pop("defaults")
-    assert {path[0] for path in leaves(base)} | set(FREE) | {"profile"} == set(values)
+    # A profile changes numbers of config.yaml but keeps its keys.
+    assert set(base) | {"profile"} == set(values)
+    assert set(base["variants"]) == set(FREE) == set(values["variants"])
     assert set(parsed.variants.evaluate) >= {"raw_pixels", "random_network"} or profile == "own_unlabelled"
 
 
@@ -613,7 +618,8 @@ def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
 def test_a_profile_that_is_not_valid_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "profile").mkdir()
     (tmp_path / "config.yaml").write_text((CONF / "config.yaml").read_text())
-    shutil.copytree(CONF / "rows", tmp_path / "rows")
+    for folder in ("rows", "entry"):
+        shutil.copytree(CONF / folder, tmp_path / folder)
     sample = (CONF / "profile" / "sample.yaml").read_text()
     (tmp_path / "profile" / "broken.yaml").write_text(sample.replace("dense: 256", "dense: 0"))
     (tmp_path / "profile" / "stray.yaml").write_text(sample + "surprise: 1\n")
@@ -635,7 +641,7 @@ def test_labels_come_from_a_variant_that_is_evaluated(values: dict[str, Any]) ->
     assert problem.endswith("variants.label.semi_supervised.of: nobody must be in train and in evaluate")
     put(values, "variants.label.baseline", values["variants"]["label"]["semi_supervised"] | {"title": "Other"})
     (problem,) = complaints(values)
-    assert problem == "trained, described, controls and labelled define more than once: baseline"
+    assert problem == "variants.train, describe, control and label define more than once: baseline"
 
 
 def test_rows_of_the_report_have_titles_of_their_own(values: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ OF_A_RUN = (
     "pools",
     "machine",
     "published",
-    *(f"variants.{s}" for s in ("evaluate", "label", "regroup", "describe")),
+    *(f"variants.{stage}" for stage in ("evaluate", "label", "regroup", "describe")),
 )
 
 
@@ -89,7 +89,7 @@ def test_profiles_differ_from_the_paper_in_what_the_documentation_lists() -> Non
         ),
         ("features", "core", ("evaluate.protocols",)),
         ("online", "core", ("variants.train.online",)),
-        ("own_unlabelled", "own", ("controls",)),
+        ("own_unlabelled", "own", ("variants.control",)),
     ],
 )
 def test_the_other_profiles_add_to_these(name: str, of: str, but: tuple[str, ...]) -> None:
@@ -110,7 +110,7 @@ def test_the_other_profiles_add_to_these(name: str, of: str, but: tuple[str, ...
     ],
 )
 def test_each_single_image_has_three_neighbours_where_that_is_possible(name: str, pool: int, count: int) -> None:
-    params = profile(name).grouped["clustered"]
+    params = profile(name).variants.group["clustered"]
     assert isinstance(params, Grouped)
     features = np.random.default_rng(0).normal(size=(pool, 12)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)

@@ -119,12 +119,14 @@ def values() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-@pytest.mark.parametrize("table", ["seed", "group", "regroup", "train", "describe", "label", "evaluate"])
-def test_a_variant_whose_name_could_lead_elsewhere_is_refused(values: dict[str, Any], table: str, name: str) -> None:
+@pytest.mark.parametrize("stage", ["seed", "group", "regroup", "train", "describe", "label", "evaluate"])
+def test_a_variant_whose_name_could_lead_elsewhere_is_refused(values: dict[str, Any], stage: str, name: str) -> None:
     changed = copy.deepcopy(values)
-    some = next((copy.deepcopy(each) for each in (changed.get(table) or {}).values()), {})
-    changed[table] = (changed.get(table) or {}) | {name: some}
-    with pytest.raises(ConfigError, match=rf"{table}\.{re.escape(name)}(\.\[key\])?: String should match pattern"):
+    entries = changed["variants"][stage]
+    entries[name] = copy.deepcopy(next(iter(entries.values())))
+    with pytest.raises(
+        ConfigError, match=rf"variants\.{stage}\.{re.escape(name)}(\.\[key\])?: String should match pattern"
+    ):
         parse(changed, "params.yaml")
 
 

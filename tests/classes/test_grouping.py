@@ -280,12 +280,12 @@ def test_exactly_as_many_classes_as_clusters() -> None:
 
 def pruned(**changes: Any) -> Pruned:
     values = {"source": "baseline", "method": "pruned", "clustered_fraction": 1.0}
-    values |= {"size": 5.0, "dropped": 0.25, "merge_distance": 0.0}
+    values |= {"mean_cluster_size": 5.0, "drop_fraction": 0.25, "merge_distance": 0.0}
     return Pruned(**(values | changes))
 
 
 def test_clusters_grow_to_the_size_asked_for() -> None:
-    table, statistics = group(unit(1, 200), pruned(dropped=0.0), 0)
+    table, statistics = group(unit(1, 200), pruned(drop_fraction=0.0), 0)
     tables.check(table, 200)
     Z = linkage(pdist(unit(1, 200).astype(float)), "complete")
     labels = fcluster(Z, statistics["threshold"], "distance")
@@ -297,8 +297,8 @@ def test_clusters_grow_to_the_size_asked_for() -> None:
 
 def test_noisy_clusters_are_dropped() -> None:
     features = unit(1, 200)
-    whole, _ = group(features, pruned(dropped=0.0), 0)
-    table, statistics = group(features, pruned(dropped=0.5), 0)
+    whole, _ = group(features, pruned(drop_fraction=0.0), 0)
+    table, statistics = group(features, pruned(drop_fraction=0.5), 0)
     noise = {
         tuple(rows["image_id"]): pdist(features[rows["image_id"]].astype(float)).mean()
         for _, rows in whole.groupby("class_id")
@@ -313,9 +313,9 @@ def test_similar_clusters_are_merged() -> None:
     rng = np.random.default_rng(0)
     angles = np.deg2rad(np.add.outer(np.arange(5) * 70, [0, 10]).ravel().repeat(4)) + rng.normal(size=40) * 0.002
     features = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    apart, _ = group(features, pruned(size=4.0, dropped=0.0), 0)
+    apart, _ = group(features, pruned(mean_cluster_size=4.0, drop_fraction=0.0), 0)
     assert set(tables.sizes(apart)) == {4}
-    table, statistics = group(features, pruned(size=4.0, dropped=0.0, merge_distance=0.02), 0)
+    table, statistics = group(features, pruned(mean_cluster_size=4.0, drop_fraction=0.0, merge_distance=0.02), 0)
     assert tables.sizes(table).tolist() == [8] * 5
     assert statistics["joined_clusters"] == 5
     assert [set(rows["image_id"]) for _, rows in table.groupby("class_id")] == [
@@ -324,10 +324,12 @@ def test_similar_clusters_are_merged() -> None:
 
 
 def test_nothing_is_left_of_the_clusters() -> None:
-    with pytest.raises(GroupingError, match=r"at least two classes are needed; lower size, dropped or merge_distance"):
+    with pytest.raises(
+        GroupingError, match=r"two classes are needed; lower mean_cluster_size, drop_fraction or merge_d"
+    ):
         group(unit(1, 60), pruned(merge_distance=2.0), 0)
     with pytest.raises(GroupingError, match=r"^0 clusters of two images or more"):
-        group(unit(1, 60), pruned(size=1.0), 0)
+        group(unit(1, 60), pruned(mean_cluster_size=1.0), 0)
 
 
 # Statistics

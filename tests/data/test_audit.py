@@ -17,13 +17,13 @@ from exemplarcnn.data.audit import AuditError, bordered, borders, flag, inspect,
 from exemplarcnn.data.images import ImageFile, ImageFolder, write_images
 from exemplarcnn.sample import generate
 
-BORDERS = Borders(level=16, share=0.9, width=2)
+BORDERS = Borders(level=16, fraction=0.9, width=2)
 NOBODY = pd.DataFrame(columns=["group", "pool", "image_id", "similarity", "exact"])
 
 
 def params(**changed: Any) -> Audit:
     values: dict[str, Any] = {
-        "borders": {"level": 16, "share": 0.98, "width": 2},
+        "borders": {"level": 16, "fraction": 0.98, "width": 2},
         "duplicates": {"spectrum": 0.75, "structure": 0.75, "shift": 8},
         "empty_below": 4.0,
         "grey_up_to": 2,
@@ -45,7 +45,7 @@ def slow_borders(image: np.ndarray, params: Borders) -> list[int]:
 
     def is_black(line: np.ndarray) -> bool:
         black = sum(all(int(value) <= params.level for value in pixel) for pixel in line)
-        return black / len(line) >= params.share
+        return black / len(line) >= params.fraction
 
     widths = []
     for turned in (image, image[::-1], image.transpose(1, 0, 2), image.transpose(1, 0, 2)[::-1]):

@@ -3,6 +3,8 @@
 import json
 import sys
 from collections.abc import Callable
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +91,7 @@ def test_where_the_data_is_not_nothing_is_said(home: Path) -> None:
             r"variants.group.clustered: 0 images to cluster and 100 held out make 0 .* 2 are needed",
         ),
         (
-            lambda v: v["variants"]["train"]["clustered"].update(patches_per_image=None, patches=29),
+            lambda v: v["variants"]["train"]["clustered"].update(patches_per_image=None, total_patches=29),
             "variants.train.clustered: 29 patches for 30 classes",
         ),
         (
@@ -156,9 +158,9 @@ def test_a_training_on_labels_is_watched_by_other_images() -> None:
     preflight.check(config("tiny"))
     with pytest.raises(PipelineError, match=r"fold 0 has all 120 training images"):
         preflight.check(config("tiny", lambda v: v["train"].update(probe_every=1)))
-    labelled = {"title": "x", "paper": None, "method": "given", "of": "baseline", "fold": 3, "share": 1.0}
+    labelled = {"title": "x", "paper": None, "method": "given", "of": "baseline", "fold": 3, "fraction": 1.0}
     with pytest.raises(PipelineError, match=r"fold 3 has all 120 training images"):
-        preflight.check(config("tiny", lambda v: v.update(labelled={"x": labelled})))
+        preflight.check(config("tiny", lambda v: v["variants"]["label"].update(x=labelled)))
 
 
 def test_a_truth_that_is_none_is_told() -> None:
@@ -191,7 +193,7 @@ def test_the_audit_counts_as_the_stage_seed_counts() -> None:
     audited(flagged=40)
     table = audit.read(paths.audit("unlabeled"))
     assert audit.kept(table, ["duplicate"]).sum() == len(audit.usable(paths.audit("unlabeled"), ["duplicate"])) == 60
-    params = config("own").seeded["baseline"]
+    params = config("own").variants.seed["baseline"]
     assert tables.seed_count(params, 60, ROOM) == 60
 
 
@@ -213,29 +215,30 @@ def test_profile_own_goes_with_every_side(side: int) -> None:
 
 @pytest.mark.parametrize("side", [48, 96, 128])
 @pytest.mark.parametrize(
-    ("section", "name", "key"),
+    ("section", "key"),
     [
-        ("trained", "baseline", "patch"),
-        ("controls", "raw_pixels", "side"),
-        ("controls", "kmeans", "side"),
-        ("audit", None, "smallest_side"),
+        ("variants.train.baseline", "patch"),
+        ("variants.control.raw_pixels", "side"),
+        ("variants.control.kmeans", "side"),
+        ("audit", "smallest_side"),
     ],
 )
-def test_more_pixels_than_images_have_are_refused_by_name(section: str, name: str | None, key: str, side: int) -> None:
+def test_more_pixels_than_images_have_are_refused_by_name(section: str, key: str, side: int) -> None:
     def asking(pixels: int) -> Config:
-        return config("own", lambda v: (v[section][name] if name else v[section]).update({key: pixels}))
+        return config("own", lambda v: reduce(getitem, section.split("."), v).update({key: pixels}))
 
     of_side(side)
     preflight.check(asking(side))
-    full = ".".join(filter(None, (section, name, key)))
-    with pytest.raises(PipelineError, match=rf"images of {side}×{side} pixels, and {full} is {side + 1}; set {side}"):
+    said = rf"images of {side}×{side} pixels, and {section}.{key} is {side + 1}; set {side}"
+    with pytest.raises(PipelineError, match=said):
         preflight.check(asking(side + 1))
 
 
 def test_all_that_is_too_large_is_named_at_once() -> None:
     of_side(32)
     with pytest.raises(
-        PipelineError, match=r"and trained\.clustered\.patch is 64, controls\.kmeans\.side is 40; set 32"
+        PipelineError,
+        match=r"and variants\.train\.clustered\.patch is 64, variants\.control\.kmeans\.side is 40; set 32",
     ):
         preflight.check(
             config(
@@ -266,6 +269,6 @@ def test_the_first_stage_refuses_before_it_works(home: Path, monkeypatch: pytest
     launcher.main(lambda variant, config: ran.append(variant))
     assert ran == [""]
     of_side(39)
-    with pytest.raises(SystemExit, match=r"error: data: .*39×39 pixels, and trained\.baseline\.patch is 40"):
+    with pytest.raises(SystemExit, match=r"error: data: .*39×39 pixels, and variants\.train\.baseline\.patch is 40"):
         launcher.main(lambda variant, config: ran.append(variant))
     assert ran == [""]

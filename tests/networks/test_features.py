@@ -32,7 +32,7 @@ def build(patch: int = 32) -> ExemplarCNN:
 
 
 def params(**changes: Any) -> Features:
-    values = {"layers": LAYERS, "pool": 2, "dense_stride": 7, "normalise": True, "chunk": 4}
+    values = {"layers": LAYERS, "pool": 2, "dense_stride": 7, "normalise": True, "batch_size": 4}
     return Features(**(values | changes))
 
 

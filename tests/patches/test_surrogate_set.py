@@ -60,7 +60,7 @@ def params(**changed: Any) -> Surrogate:
 
 def trained(**changed: Any) -> Trained:
     values = {"pool": "other", "patch": 16, "patches_per_image": 3, "patches_per_class": None}
-    values |= {"table": "table", "patches": None, "mode": None, "groups": None}
+    values |= {"table": "table", "total_patches": None, "mode": None, "groups": None}
     return Trained.model_validate(values | {"cluster_features": False} | changed)
 
 
@@ -140,7 +140,7 @@ def test_a_budget_for_all_is_dealt_to_the_classes_and_then_to_their_images(sizes
     budget += len(sizes) - 1
     ids = np.repeat(np.arange(len(sizes)), sizes)
     frame = pd.DataFrame({"class_id": ids, "image_id": np.arange(len(ids)), "origin": "x"})
-    plan = portions(frame, trained(patches_per_image=None, patches=budget), 1)
+    plan = portions(frame, trained(patches_per_image=None, total_patches=budget), 1)
     numbers = np.array([portion.train[1] - portion.train[0] for portion in plan])
     assert numbers.sum() == budget == plan[-1].train[1]
     of_class = np.bincount(ids, weights=numbers)
@@ -152,7 +152,7 @@ def test_a_budget_for_all_is_dealt_to_the_classes_and_then_to_their_images(sizes
 def test_fewer_patches_than_classes() -> None:
     classes = int(table()["class_id"].max()) + 1
     with pytest.raises(SurrogateError, match=f"{classes - 1} patches for {classes} classes: at least one each"):
-        portions(table(), trained(patches_per_image=None, patches=classes - 1), 1)
+        portions(table(), trained(patches_per_image=None, total_patches=classes - 1), 1)
 
 
 # Single images

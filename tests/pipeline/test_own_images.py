@@ -44,7 +44,7 @@ def shrink(values: dict[str, Any]) -> None:
 def networks_alone(values: dict[str, Any]) -> None:
     """Leave out the controls."""
     values["variants"]["evaluate"] = {name: values["variants"]["evaluate"][name] for name in TRAINED}
-    values |= {"controls": {}, "described": {}}
+    values["variants"] |= {"control": {}, "describe": {}}
 
 
 @pytest.fixture(scope="module")

@@ -82,11 +82,15 @@ def test_rivals_and_controls_are_entries_of_params(scratch: Project) -> None:
     def add(values: dict[str, Any]) -> None:
         clustered = values["variants"]["group"]["clustered"]
         pruned = {"from": "baseline", "method": "pruned", "clustered_fraction": 0.5}
-        values["variants"]["group"]["rival"] = pruned | {"size": 4.0, "dropped": 0.5, "merge_distance": 0.05}
+        values["variants"]["group"]["rival"] = pruned | {
+            "mean_cluster_size": 4.0,
+            "drop_fraction": 0.5,
+            "merge_distance": 0.05,
+        }
         values["variants"]["group"]["second"] = clustered | {"from": "clustered", "neighbour_order": "global"}
         values["variants"]["regroup"] = {"random": {"table": "clustered", "rule": "random"}}
         values["variants"]["train"]["clustered"]["cluster_features"] = True
-        budget = {"patches_per_image": None, "patches": 100}
+        budget = {"patches_per_image": None, "total_patches": 100}
         first = {"of": "baseline", "weights": "trained", "features": values["features"] | {"layers": ["conv1"]}}
         values["variants"]["describe"]["first"] = first
         values["variants"]["train"]["short"] = (
@@ -94,7 +98,7 @@ def test_rivals_and_controls_are_entries_of_params(scratch: Project) -> None:
         )
 
     scratch.change(add)
-    added = ["group@rival", "group@second", "derive@random", "surrogate@short", "describe@first"]
+    added = ["group@rival", "group@second", "regroup@random", "surrogate@short", "describe@first"]
     ran = scratch.repro(*added)
     assert set(added) <= set(ran)
     features = np.load(scratch.folder / "features/first/eval/test.npy", mmap_mode="r")

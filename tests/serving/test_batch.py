@@ -24,7 +24,7 @@ def opened(*_: Any) -> Iterator[Any]:
     def embed(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         return pixels[..., 0].mean(axis=(1, 2), dtype=np.float32)[:, None]
 
-    yield SimpleNamespace(embed=embed, params=SimpleNamespace(chunk=4), side=96, size=1)
+    yield SimpleNamespace(embed=embed, params=SimpleNamespace(batch_size=4), side=96, size=1)
 
 
 @pytest.mark.parametrize("out", ["features.csv", "features.npy"])

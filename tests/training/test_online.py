@@ -43,7 +43,7 @@ def trained(**changed: Any) -> Trained:
         "patch": SIDE,
         "patches_per_image": 37,
         "patches_per_class": None,
-        "patches": None,
+        "total_patches": None,
         "mode": None,
         "groups": None,
         "cluster_features": False,
@@ -74,7 +74,7 @@ def everything(online: Online, epoch: int) -> NDArray[np.uint8]:
 BUDGETS = [
     ({}, {}),
     ({"anchors_per_image": 3}, {"patches_per_image": None, "patches_per_class": 11}),
-    ({"range_policy": "clip"}, {"patches_per_image": None, "patches": 9}),
+    ({"range_policy": "clip"}, {"patches_per_image": None, "total_patches": 9}),
     ({"recipe": "dosovitskiy"}, {}),
 ]
 

@@ -1,4 +1,4 @@
-"""Stage ``derive``: a class table made of another one, as a control."""
+"""Stage ``regroup``: a class table made of another one, as a control."""
 
 from exemplarcnn import paths
 from exemplarcnn.classes import tables

@@ -87,7 +87,7 @@ def key(name: str) -> str:
 def params_of(record: Record, records: dict[str, Record]) -> dict[str, str]:
     """All parameters that a result depends on; those of its own variant as ``variant.``, to compare across variants."""
     variant = record.stage.partition("@")[2]
-    own = re.compile(rf"^(seeded|grouped|derived|trained|controls|described|labelled)\.{re.escape(variant)}\.")
+    own = re.compile(rf"^variants\.\w+\.{re.escape(variant)}\.")
     return {own.sub("variant.", key): value for key, value in flatten(lineage.params(record, records)).items()}
 
 
