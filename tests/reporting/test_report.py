@@ -254,7 +254,7 @@ def test_every_pair_is_compared_once(results: dict[str, Any], config: Config, pa
 
 def test_an_interval_that_ends_at_zero_is_not_above_it() -> None:
     """Of ten folds one row is right in some more, of one image, and in fewer, of another: nothing is gained."""
-    values = compose(CONF, "tiny") | {"labelled": {}}
+    values = compose(CONF, "tiny")
     values["variants"]["evaluate"] = {name: {"title": name, "paper": None} for name in ("raw_pixels", "baseline")}
     values["neighbours"]["of"] = ["baseline"]
     labels = np.zeros(12, np.int64)
