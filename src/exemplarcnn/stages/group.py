@@ -26,7 +26,7 @@ def run(variant: str, config: Config) -> None:
     truth = quality.read_truth(paths.TRUTH, len(pool)) if config.trained[params.source].pool == "unlabeled" else None
     before = tables.read(paths.class_table(params.source), len(pool)) if params.source not in config.seeded else None
     with distributed.processes():
-        device = distributed.own(saved.pick_device(config.machine.device))
+        device = distributed.local_device(saved.pick_device(config.machine.device))
         table, statistics = group(features, params, config.seed, config.machine.memory, device)
         if distributed.rank() > 0:
             return

@@ -38,7 +38,7 @@ def run(name: str, config: Config) -> None:
     folder = paths.WORK / "resnet" / name
     with distributed.processes(), training.alone(folder), ExitStack() as opened:
         trainer = _trainer(name, config)
-        after_epoch = distributed.by_the_first(lambda: opened.enter_context(_outs(name, config, trainer)))
+        after_epoch = distributed.on_rank_zero(lambda: opened.enter_context(_outs(name, config, trainer)))
         trainer.run(after_epoch or (lambda row: None))
 
 
@@ -84,7 +84,7 @@ def _test(name: str, network: resnet.ResNetClassifier, trainer: training.Trainer
 
 def _trainer(name: str, config: Config) -> training.Trainer:
     params = config.resnet
-    device = distributed.own(saved.pick_device(config.machine.device))
+    device = distributed.local_device(saved.pick_device(config.machine.device))
     table = pseudo_labels.read(paths.labels(name))
     pools = {pool: images.open_pool(paths.DATA, pool) for pool in ("unlabeled", "train")}
     train = resnet.Augmented(pools, table, device, params.augment, params.epoch_images, config.seed)

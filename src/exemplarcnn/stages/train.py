@@ -33,7 +33,7 @@ def run(variant: str, config: Config) -> None:
     """
     with distributed.processes(), training.alone(paths.WORK / "train" / variant), ExitStack() as opened:
         trainer = _trainer(variant, config)
-        after_epoch = distributed.by_the_first(lambda: opened.enter_context(_outs(variant, config, trainer)))
+        after_epoch = distributed.on_rank_zero(lambda: opened.enter_context(_outs(variant, config, trainer)))
         trainer.run(after_epoch or (lambda row: None))
 
 
@@ -60,7 +60,7 @@ def _outs(variant: str, config: Config, trainer: training.Trainer) -> Iterator[C
 def _trainer(variant: str, config: Config) -> training.Trainer:
     folder = paths.surrogate_set(variant)
     about = read_json(folder / "set.json")
-    device = distributed.own(saved.pick_device(config.machine.device))
+    device = distributed.local_device(saved.pick_device(config.machine.device))
     params = config.train
     if (groups := config.trained[variant].groups) is not None:
         params = params.model_copy(update={"groups": groups})

@@ -147,11 +147,11 @@ class Trainer:
         KeyboardInterrupt
             After Ctrl-C or SIGTERM, once all is saved.
         """
-        if distributed.agreed(float(self.path.exists())):
+        if distributed.broadcast_scalar(float(self.path.exists())):
             self._resume()
         for row in self.history:
-            distributed.by_the_first(partial(after_epoch, row))
-        distributed.share(self.network.parameters())
+            distributed.on_rank_zero(partial(after_epoch, row))
+        distributed.broadcast(self.network.parameters())
         epochs, size = self.params.epochs, len(self.train)
         done = len(self.history) * size + min(self._step * self.params.batch_size, size)
         bar = tqdm(total=epochs * size, initial=done, unit="patch", unit_scale=True, disable=self.rank > 0)
@@ -165,7 +165,7 @@ class Trainer:
                 self.history.append(self._probed(row))
                 self._begin_epoch()
                 self._save()
-                distributed.by_the_first(partial(after_epoch, self.history[-1]))
+                distributed.on_rank_zero(partial(after_epoch, self.history[-1]))
         return self.history
 
     def _epoch(self, epoch: int, bar: tqdm) -> Epoch:
@@ -188,7 +188,7 @@ class Trainer:
                 self._look(epoch, bar)
         self._look(epoch, bar)
         valid_loss, valid_accuracy = self._validate()
-        loss, right = distributed.summed(*self._sums.tolist())
+        loss, right = distributed.all_reduce_sum(*self._sums.tolist())
         rate = self.optimiser.param_groups[0]["lr"]
         return Epoch(epoch + 1, rate, loss / size, right / size, valid_loss, valid_accuracy)
 
@@ -222,7 +222,7 @@ class Trainer:
     def _validate(self) -> tuple[float, float]:
         """Return the mean loss of the validation patches, and the share that is classified right."""
         # Statistics of batches are each process's own, and have no part in training.
-        distributed.share(self.network.buffers())
+        distributed.broadcast(self.network.buffers())
         self.network.eval()
         size = len(self.valid)
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -234,19 +234,19 @@ class Trainer:
                 sums += _judge(logits, labels, F.cross_entropy(logits, labels, reduction="sum"))
                 if number % STEPS_BETWEEN_LOOKS == 0:
                     self._heed()
-        loss, right = distributed.summed(*sums.tolist())
+        loss, right = distributed.all_reduce_sum(*sums.tolist())
         return loss / size, right / size
 
     def _probed(self, row: Epoch) -> Epoch:
         if self.probe is None or not self.probe_every or row.epoch % self.probe_every:
             return row
-        accuracy = distributed.by_the_first(partial(self.probe, self.network))
+        accuracy = distributed.on_rank_zero(partial(self.probe, self.network))
         return replace(row, probe_accuracy=accuracy)
 
     def _look(self, epoch: int, bar: tqdm) -> None:
         """Look at the loss, the clock, and whether to stop."""
         loss, right = self._sums.tolist()
-        if any(distributed.anywhere(not math.isfinite(loss))):
+        if any(distributed.any_rank(not math.isfinite(loss))):
             raise TrainingError(self._diverged(epoch))
         seen, (seen_before, loss_before) = self._seen(), self._looked_at
         if seen > seen_before:
@@ -267,7 +267,7 @@ class Trainer:
         """Save if it is time to, or if asked to stop; then stop."""
         due = self.rank == 0 and time.monotonic() - self._saved_at >= 60 * self.minutes
         asked = self._asked_to_stop is not None or distributed.orphaned()
-        stop, due = distributed.anywhere(asked, due)
+        stop, due = distributed.any_rank(asked, due)
         if stop or due:
             self._save()
         if stop:
@@ -315,12 +315,12 @@ class Trainer:
     def _save(self) -> None:
         # The loss may be finite that led to the weights, and nothing has been computed with them yet.
         finite = all(bool(parameter.isfinite().all()) for parameter in self.network.parameters())
-        if any(distributed.anywhere(not finite)):
+        if any(distributed.any_rank(not finite)):
             raise TrainingError(self._diverged(len(self.history) - (self._step == 0)))
         loss, right = (np.array([number]) for number in self._sums.tolist())
-        sums = np.stack(distributed.gathered(loss, right), axis=1).tolist()
+        sums = np.stack(distributed.all_gather(loss, right), axis=1).tolist()
         progress = Progress(list(self.history), self._step, sums)
-        distributed.by_the_first(lambda: checkpoint.save(self.path, self._tensors(), progress, self.configuration))
+        distributed.on_rank_zero(lambda: checkpoint.save(self.path, self._tensors(), progress, self.configuration))
         self._kept, self._saved_at = progress, time.monotonic()
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -387,7 +387,7 @@ def alone(folder: Path) -> Iterator[None]:
                 "then the same command goes on from its last checkpoint"
             ) from None
 
-    distributed.by_the_first(acquire)
+    distributed.on_rank_zero(acquire)
     try:
         yield
     finally:
