@@ -51,7 +51,9 @@ from exemplarcnn.data import images
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.networks import exemplar_cnn, features, saved
 from exemplarcnn.patches import surrogate_set
-from exemplarcnn.training import batches, trainer
+from exemplarcnn.training.batches import Batches, TrainingData
+from exemplarcnn.training.checkpoint import Checkpoint
+from exemplarcnn.training.trainer import Trainer
 
 DIMENSIONS = 3440
 FRACTION = 0.1
@@ -188,9 +190,9 @@ def small_network(folder: Path, pool: images.Pool) -> Path:
     surrogate_set.write_set(patches, folder / "patches-work", pool, table, params.surrogate, trained, 0, 2)
     about = json.loads((patches / "set.json").read_text())
     net = exemplar_cnn.initialise(params.network, 300, 32, 0, about["mean"], about["std"])
-    cpu, checkpoint = torch.device("cpu"), folder / "checkpoint.safetensors"
-    sets = (batches.Batches(patches, name, cpu) for name in ("train", "valid"))
-    trainer.Trainer(net, *sets, train, 0, cpu, checkpoint, {"of": "benchmark"}).run()
+    cpu = torch.device("cpu")
+    data = TrainingData(*(Batches(patches, name, cpu) for name in ("train", "valid")))
+    Trainer(net, data, train, 0, cpu, Checkpoint(folder / "checkpoint.safetensors", {"of": "benchmark"})).run()
     model.mkdir(exist_ok=True)
     saved.describe(model / "network.json", params.network, about)
     saved.save_weights(model / "weights.safetensors", net)

@@ -52,7 +52,11 @@ KERNELS = (
     "patches/recipes/dosovitskiy",
     "patches/recipes/on_device",
     "rng",
+    "training/diagnosis",
+    "training/labelled_images",
     "training/online",
+    "training/running_loss",
+    "training/schedule",
     "training/trainer",
 )
 # Where the tests of a module do not lie in the file of its name alone.
@@ -77,7 +81,7 @@ NAMED = (
         "one dropout mask",
     ),
     (
-        "networks/resnet",
+        "training/labelled_images",
         "self._stream.at(epoch, row)",
         "self._stream.at(0, row)",
         "the same augmentation in every epoch",

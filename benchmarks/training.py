@@ -42,7 +42,8 @@ from exemplarcnn.importing import download
 from exemplarcnn.networks import exemplar_cnn
 from exemplarcnn.patches import surrogate_set
 from exemplarcnn.patches.online import OnlinePatches
-from exemplarcnn.training.batches import Batches, Source
+from exemplarcnn.training.batches import Batches, Source, TrainingData
+from exemplarcnn.training.checkpoint import Checkpoint
 from exemplarcnn.training.online import Online
 from exemplarcnn.training.trainer import Trainer
 
@@ -99,12 +100,12 @@ def textbook(net: exemplar_cnn.ExemplarCNN, params: config.Train, folder: Path, 
 
 def pipeline(net: exemplar_cnn.ExemplarCNN, params: config.Train, folder: Path, train: Source) -> Round:
     """Train as the pipeline does; an epoch is a round."""
-    valid = Batches(folder / "materialised", "valid", CPU)
+    data = TrainingData(train, Batches(folder / "materialised", "valid", CPU))
+    checkpoint = Checkpoint(folder / "checkpoint.safetensors", {}, minutes=1000)
 
     def run() -> float:
-        checkpoint = folder / "checkpoint.safetensors"
-        checkpoint.unlink(missing_ok=True)
-        trainer = Trainer(net, train, valid, params, 0, CPU, checkpoint, {}, minutes=1000)
+        checkpoint.path.unlink(missing_ok=True)
+        trainer = Trainer(net, data, params, 0, CPU, checkpoint)
         ends: list[float] = []
         step = trainer.step
 
@@ -121,7 +122,7 @@ def pipeline(net: exemplar_cnn.ExemplarCNN, params: config.Train, folder: Path, 
 
 def fixed(net: exemplar_cnn.ExemplarCNN, params: config.Train, folder: Path, train: Batches, steps: int) -> Round:
     """Repeat the pipeline's step on one batch."""
-    trainer = Trainer(net, train, train, params, 0, CPU, folder / "none", {})
+    trainer = Trainer(net, TrainingData(train, train), params, 0, CPU, Checkpoint(folder / "none", {}))
     patches, labels = train.get(np.arange(BATCH))
 
     def run() -> float:

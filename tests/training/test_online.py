@@ -15,13 +15,14 @@ from exemplarcnn.data.images import DataError, ImageFile, ImageFolder, Pool, wri
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, initialise
 from exemplarcnn.patches.online import OnlinePatches
 from exemplarcnn.patches.surrogate_set import write_set
-from exemplarcnn.training.batches import Batches
-from exemplarcnn.training.checkpoint import Epoch
+from exemplarcnn.training.batches import Batches, TrainingData
+from exemplarcnn.training.checkpoint import Checkpoint
+from exemplarcnn.training.learning_curve import Epoch
 from exemplarcnn.training.online import Online
 from exemplarcnn.training.trainer import Trainer
 from tests import defaults
 from tests.patches.recipes.test_arazo import photo
-from tests.training.test_trainer import Interruption, same, stop_after, train_params, weights
+from tests.small_training import Interruption, same, stop_after, train_params, weights
 
 CPU = torch.device("cpu")
 # Two classes, of two images and of one; the images of a class are not next to each other in the pool.
@@ -168,8 +169,8 @@ def network() -> ExemplarCNN:
 
 
 def trainer(folder: Path, train: Any, checkpoint: Path) -> Trainer:
-    valid = Batches(folder, "valid", CPU)
-    return Trainer(network(), train, valid, train_params(), 5, CPU, checkpoint, {}, minutes=0)
+    data = TrainingData(train, Batches(folder, "valid", CPU))
+    return Trainer(network(), data, train_params(), 5, CPU, Checkpoint(checkpoint, {}, minutes=0))
 
 
 def test_training_online_differs_after_the_first_epoch(tmp_path: Path, pool: Pool) -> None:
