@@ -50,7 +50,7 @@ from exemplarcnn.clustering.linkage import flat_clusters
 from exemplarcnn.data import images
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.networks import exemplar_cnn, features, saved
-from exemplarcnn.patches import surrogate_set
+from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
 from exemplarcnn.training.batches import Batches, TrainingData
 from exemplarcnn.training.checkpoint import Checkpoint
 from exemplarcnn.training.trainer import Trainer
@@ -187,7 +187,8 @@ def small_network(folder: Path, pool: images.Pool) -> Path:
     trained = params.trained["baseline"].model_copy(update={"patches_per_image": 80})
     patches = folder / "patches"
     table = tables.seed_table(len(pool), 300, 0)
-    surrogate_set.write_set(patches, folder / "patches-work", pool, table, params.surrogate, trained, 0, 2)
+    definition = SetDefinition(pool, table, params.surrogate, trained, seed=0)
+    write_set(definition, DrawingJob(patches, folder / "patches-work", workers=2))
     about = json.loads((patches / "set.json").read_text())
     net = exemplar_cnn.initialise(params.network, 300, 32, 0, about["mean"], about["std"])
     cpu = torch.device("cpu")

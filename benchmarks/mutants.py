@@ -49,8 +49,12 @@ KERNELS = (
     "patches/allocation",
     "patches/anchors",
     "patches/recipes/arazo",
+    "patches/recipes/colours",
     "patches/recipes/dosovitskiy",
+    "patches/recipes/geometry",
     "patches/recipes/on_device",
+    "patches/recipes/transform",
+    "patches/statistics",
     "rng",
     "training/diagnosis",
     "training/labelled_images",
@@ -64,8 +68,7 @@ TESTS = {
     "stages/describe": "stages/test_stages",
     "stages/evaluate": "stages/test_stages",
     "stages/train": "stages/test_stages",
-    "data/colour_axes": "patches/recipes/test_dosovitskiy",
-    "patches/allocation": "patches/test_surrogate_set",
+    "patches/recipes/transform": "patches/recipes/test_arazo",
 }
 LONGEST = 120.0  # seconds
 COMPARED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}

@@ -40,8 +40,8 @@ from exemplarcnn import config
 from exemplarcnn.data import images
 from exemplarcnn.importing import download
 from exemplarcnn.networks import exemplar_cnn
-from exemplarcnn.patches import surrogate_set
 from exemplarcnn.patches.online import OnlinePatches
+from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
 from exemplarcnn.training.batches import Batches, Source, TrainingData
 from exemplarcnn.training.checkpoint import Checkpoint
 from exemplarcnn.training.online import Online
@@ -62,8 +62,9 @@ def write_sets(pool: images.Pool, classes: int, folder: Path, steps: int) -> dic
     table = pd.DataFrame({"class_id": everything, "image_id": everything, "origin": "seed"})
     recipe = params.surrogate.model_copy(update={"valid_patches_per_image": 1})
     for mode in ("online", "materialised"):
-        place, work, workers = folder / mode, folder / "work", os.cpu_count() or 1
-        about = surrogate_set.write_set(place, work, pool, table, recipe, trained, 0, workers, mode=mode)
+        place = folder / mode
+        job = DrawingJob(place, folder / "work", os.cpu_count() or 1)
+        about = write_set(SetDefinition(pool, table, recipe, trained, 0, mode), job)
     patches, labels = (
         np.load(place / "train.npy", allow_pickle=False),
         np.load(place / "train_y.npy", allow_pickle=False),
