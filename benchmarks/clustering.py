@@ -50,8 +50,10 @@ from exemplarcnn.clustering.linkage import flat_clusters
 from exemplarcnn.data import images
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.networks import exemplar_cnn, features, saved
-from exemplarcnn.patches import surrogate_set
-from exemplarcnn.training import batches, trainer
+from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
+from exemplarcnn.training.batches import Batches, TrainingData
+from exemplarcnn.training.checkpoint import Checkpoint
+from exemplarcnn.training.trainer import Trainer
 
 DIMENSIONS = 3440
 FRACTION = 0.1
@@ -185,12 +187,13 @@ def small_network(folder: Path, pool: images.Pool) -> Path:
     trained = params.variants.train["baseline"].model_copy(update={"patches_per_image": 80})
     patches = folder / "patches"
     table = tables.seed_table(len(pool), 300, 0)
-    surrogate_set.write_set(patches, folder / "patches-work", pool, table, params.surrogate, trained, 0, 2)
+    definition = SetDefinition(pool, table, params.surrogate, trained, seed=0)
+    write_set(definition, DrawingJob(patches, folder / "patches-work", workers=2))
     about = json.loads((patches / "set.json").read_text())
     net = exemplar_cnn.initialise(params.network, 300, 32, 0, about["mean"], about["std"])
-    cpu, checkpoint = torch.device("cpu"), folder / "checkpoint.safetensors"
-    sets = (batches.Batches(patches, name, cpu) for name in ("train", "valid"))
-    trainer.Trainer(net, *sets, train, 0, cpu, checkpoint, {"of": "benchmark"}).run()
+    cpu = torch.device("cpu")
+    data = TrainingData(*(Batches(patches, name, cpu) for name in ("train", "valid")))
+    Trainer(net, data, train, 0, cpu, Checkpoint(folder / "checkpoint.safetensors", {"of": "benchmark"})).run()
     model.mkdir(exist_ok=True)
     saved.describe(model / "network.json", params.network, about)
     saved.save_weights(model / "weights.safetensors", net)

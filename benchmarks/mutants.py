@@ -49,10 +49,18 @@ KERNELS = (
     "patches/allocation",
     "patches/anchors",
     "patches/recipes/arazo",
+    "patches/recipes/colours",
     "patches/recipes/dosovitskiy",
+    "patches/recipes/geometry",
     "patches/recipes/on_device",
+    "patches/recipes/transform",
+    "patches/statistics",
     "rng",
+    "training/diagnosis",
+    "training/labelled_images",
     "training/online",
+    "training/running_loss",
+    "training/schedule",
     "training/trainer",
 )
 # Where the tests of a module do not lie in the file of its name alone.
@@ -60,8 +68,7 @@ TESTS = {
     "stages/describe": "stages/test_stages",
     "stages/evaluate": "stages/test_stages",
     "stages/train": "stages/test_stages",
-    "data/colour_axes": "patches/recipes/test_dosovitskiy",
-    "patches/allocation": "patches/test_surrogate_set",
+    "patches/recipes/transform": "patches/recipes/test_arazo",
 }
 LONGEST = 120.0  # seconds
 COMPARED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
@@ -77,7 +84,7 @@ NAMED = (
         "one dropout mask",
     ),
     (
-        "networks/resnet",
+        "training/labelled_images",
         "self._stream.at(epoch, row)",
         "self._stream.at(0, row)",
         "the same augmentation in every epoch",

@@ -32,9 +32,11 @@ from _common import ROOT, finish, watched
 from exemplarcnn import config, rng
 from exemplarcnn.data import images
 from exemplarcnn.importing import download
-from exemplarcnn.patches import surrogate_set
 from exemplarcnn.patches.anchors import draw_anchors
 from exemplarcnn.patches.recipes import arazo
+from exemplarcnn.patches.recipes.transform import bind, to_uint8
+from exemplarcnn.patches.sampler import PatchSampler
+from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
 
 TRAIN, VALID = 100, 10
 ROUNDS = 5
@@ -92,21 +94,21 @@ def by_scikit(pool: images.Pool, chosen: list[int], number: int, params: config.
 def by_albumentations(pool: images.Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
     """Draw patches of some images by calling the recipe."""
     compose, stream = arazo.build(params, 32), rng.Stream(0, rng.Purpose.TRAIN_PATCH)
-    arazo.bind(compose, stream.generator)
+    bind(compose, stream.generator)
     for index in chosen:
         anchor = draw_anchors(pool[index], 1, np.random.default_rng(0))[0]
         image = pool[index].astype(np.float32) / np.float32(255)
         for patch in range(number):
             stream.at(index, patch)
-            arazo.to_uint8(compose(image=image, anchor=(int(anchor[0]), int(anchor[1])))["image"])
+            to_uint8(compose(image=image, anchor=(int(anchor[0]), int(anchor[1])))["image"])
 
 
 def by_pipeline(pool: images.Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
     """Draw patches of some images as the pipeline does."""
-    painter = surrogate_set.Painter(pool, params, 32, 0)
+    sampler = PatchSampler(pool, params, 32, 0)
     for index in chosen:
-        painter.patches(index, number - VALID, rng.Purpose.TRAIN_PATCH)
-        painter.patches(index, VALID, rng.Purpose.VALID_PATCH)
+        sampler.patches(index, number - VALID, rng.Purpose.TRAIN_PATCH)
+        sampler.patches(index, VALID, rng.Purpose.VALID_PATCH)
 
 
 WAYS = {"scikit-image chain": by_scikit, "albumentations": by_albumentations, "pipeline": by_pipeline}
@@ -139,9 +141,8 @@ def child(pool_file: Path, folder: Path) -> None:
     everything = np.arange(len(pool))
     table = pd.DataFrame({"class_id": everything, "image_id": everything, "origin": "seed"})
     begin = time.perf_counter()
-    surrogate_set.write_set(
-        folder, folder.with_name("work"), pool, table, params.surrogate, trained, 0, os.cpu_count() or 1
-    )
+    job = DrawingJob(folder, folder.with_name("work"), os.cpu_count() or 1)
+    write_set(SetDefinition(pool, table, params.surrogate, trained, seed=0), job)
     print(json.dumps({"seconds": time.perf_counter() - begin}))
 
 

@@ -40,9 +40,10 @@ from exemplarcnn import config
 from exemplarcnn.data import images
 from exemplarcnn.importing import download
 from exemplarcnn.networks import exemplar_cnn
-from exemplarcnn.patches import surrogate_set
 from exemplarcnn.patches.online import OnlinePatches
-from exemplarcnn.training.batches import Batches, Source
+from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
+from exemplarcnn.training.batches import Batches, Source, TrainingData
+from exemplarcnn.training.checkpoint import Checkpoint
 from exemplarcnn.training.online import Online
 from exemplarcnn.training.trainer import Trainer
 
@@ -61,8 +62,9 @@ def write_sets(pool: images.Pool, classes: int, folder: Path, steps: int) -> dic
     table = pd.DataFrame({"class_id": everything, "image_id": everything, "origin": "seed"})
     recipe = params.surrogate.model_copy(update={"valid_patches_per_image": 1})
     for mode in ("online", "materialised"):
-        place, work, workers = folder / mode, folder / "work", os.cpu_count() or 1
-        about = surrogate_set.write_set(place, work, pool, table, recipe, trained, 0, workers, mode=mode)
+        place = folder / mode
+        job = DrawingJob(place, folder / "work", os.cpu_count() or 1)
+        about = write_set(SetDefinition(pool, table, recipe, trained, 0, mode), job)
     patches, labels = (
         np.load(place / "train.npy", allow_pickle=False),
         np.load(place / "train_y.npy", allow_pickle=False),
@@ -99,12 +101,12 @@ def textbook(net: exemplar_cnn.ExemplarCNN, params: config.Train, folder: Path, 
 
 def pipeline(net: exemplar_cnn.ExemplarCNN, params: config.Train, folder: Path, train: Source) -> Round:
     """Train as the pipeline does; an epoch is a round."""
-    valid = Batches(folder / "materialised", "valid", CPU)
+    data = TrainingData(train, Batches(folder / "materialised", "valid", CPU))
+    checkpoint = Checkpoint(folder / "checkpoint.safetensors", {}, minutes=1000)
 
     def run() -> float:
-        checkpoint = folder / "checkpoint.safetensors"
-        checkpoint.unlink(missing_ok=True)
-        trainer = Trainer(net, train, valid, params, 0, CPU, checkpoint, {}, minutes=1000)
+        checkpoint.path.unlink(missing_ok=True)
+        trainer = Trainer(net, data, params, 0, CPU, checkpoint)
         ends: list[float] = []
         step = trainer.step
 
@@ -121,7 +123,7 @@ def pipeline(net: exemplar_cnn.ExemplarCNN, params: config.Train, folder: Path, 
 
 def fixed(net: exemplar_cnn.ExemplarCNN, params: config.Train, folder: Path, train: Batches, steps: int) -> Round:
     """Repeat the pipeline's step on one batch."""
-    trainer = Trainer(net, train, train, params, 0, CPU, folder / "none", {})
+    trainer = Trainer(net, TrainingData(train, train), params, 0, CPU, Checkpoint(folder / "none", {}))
     patches, labels = train.get(np.arange(BATCH))
 
     def run() -> float:

@@ -19,7 +19,7 @@ from exemplarcnn.data.images import md5_of
 from exemplarcnn.files import write_json
 from exemplarcnn.tracking import lineage
 from exemplarcnn.tracking.lineage import Record
-from exemplarcnn.training.trainer import Epoch
+from exemplarcnn.training.learning_curve import Epoch
 
 DATA_MD5 = "90d23bc2d7e3159cfa83604dd862094f.dir"  # 36 characters, as many as MLflow takes for a digest
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ from exemplarcnn import config, files
 from exemplarcnn.config import ConfigError, compose, parse
 from exemplarcnn.files import read_array
 from exemplarcnn.networks import saved
-from exemplarcnn.training import checkpoint
+from exemplarcnn.training.checkpoint import Checkpoint, CheckpointError
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py")) + sorted((ROOT / "benchmarks").glob("*.py"))
@@ -94,8 +94,8 @@ def test_weights_that_are_a_pickle_are_refused(tmp_path: Path) -> None:
     (tmp_path / "weights.safetensors").write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
     with pytest.raises(SafetensorError):
         saved.load(tmp_path)
-    with pytest.raises(checkpoint.CheckpointError):
-        checkpoint.load(tmp_path / "weights.safetensors", {})
+    with pytest.raises(CheckpointError):
+        Checkpoint(tmp_path / "weights.safetensors", {}).load()
     assert not (tmp_path / "exploded").exists()
 
 

@@ -1,4 +1,7 @@
-"""Several processes that share one piece of work, as ``torchrun`` starts them; a single process needs none of it."""
+"""Several processes that share one piece of work, as ``torchrun`` starts them; a single process needs none of it.
+
+Functions have the names of the operations in torch.distributed that they are made of.
+"""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -48,15 +51,15 @@ def orphaned() -> bool:
     return world() > 1 and os.getppid() != PARENT
 
 
-def own(device: torch.device) -> torch.device:
+def local_device(device: torch.device) -> torch.device:
     """Return this process's share of a device: the processes of one machine divide its GPUs among themselves."""
     if device.type != "cuda" or world() == 1:
         return device
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
 
 
-def agreed(value: float) -> float:
-    """Return what the first process says, in all: processors of different kinds differ in last digits."""
+def broadcast_scalar(value: float) -> float:
+    """Return rank 0's number on all ranks: processors of different kinds differ in last digits."""
     if world() == 1:
         return value
     box = torch.tensor([value], dtype=torch.float64)
@@ -64,18 +67,18 @@ def agreed(value: float) -> float:
     return float(box)
 
 
-def by_the_first(work: Callable[[], Result]) -> Result | None:
-    """Let the first process do something while the others wait; if it fails there, all fail.
+def on_rank_zero(work: Callable[[], Result]) -> Result | None:
+    """Do something on rank 0 while the other ranks wait; if it fails there, all fail.
 
     Returns
     -------
     object
-        What the work returns; None in the other processes.
+        What the work returns; None on the other ranks.
 
     Raises
     ------
     FailedElsewhereError
-        In the other processes. In the first it is the error of the work.
+        On the other ranks. On rank 0 it is the error of the work.
     """
     if world() == 1:
         return work()
@@ -86,13 +89,13 @@ def by_the_first(work: Callable[[], Result]) -> Result | None:
             result = work()
         except Exception as caught:
             error = caught
-    if any(anywhere(error is not None)):
+    if any(any_rank(error is not None)):
         raise error or FailedElsewhereError("the first process failed")
     return result
 
 
-def share(tensors: Iterable[Tensor]) -> None:
-    """Give all processes the first one's tensors."""
+def broadcast(tensors: Iterable[Tensor]) -> None:
+    """Overwrite the tensors of all ranks with those of rank 0."""
     if world() == 1:
         return
     for tensor in tensors:
@@ -102,7 +105,7 @@ def share(tensors: Iterable[Tensor]) -> None:
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Sum the gradients of all processes.
+    """Sum the gradients over all ranks.
 
     In one piece and always the same order: what sums them bucket by bucket as they come may change the order after the
     first step, and a training that is resumed would differ in last bits.
@@ -116,8 +119,8 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def summed(*numbers: float) -> list[float]:
-    """Sum each number over all processes; whole numbers exactly to 2**53."""
+def all_reduce_sum(*numbers: float) -> list[float]:
+    """Sum each number over all ranks; whole numbers exactly to 2**53."""
     box = torch.tensor(numbers, dtype=torch.float64)
     if world() > 1:
         dist.all_reduce(box)
@@ -125,18 +128,18 @@ def summed(*numbers: float) -> list[float]:
     return sums
 
 
-def anywhere(*flags: bool) -> list[bool]:
-    """Say of each flag whether it is set in any process."""
-    return [total > 0 for total in summed(*flags)]
+def any_rank(*flags: bool) -> list[bool]:
+    """Say of each flag whether it is set on any rank."""
+    return [total > 0 for total in all_reduce_sum(*flags)]
 
 
-def gathered(*columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """Join columns of all processes, in the order of the processes; every process gets all.
+def all_gather(*columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Join columns of all ranks, in the order of the ranks; every rank gets all.
 
     Parameters
     ----------
     columns
-        Arrays of one length, which can differ between processes.
+        Arrays of one length, which can differ between ranks.
     """
     if world() == 1:
         return columns

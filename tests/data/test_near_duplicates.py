@@ -9,7 +9,7 @@ import pytest
 from exemplarcnn.config import Duplicates
 from exemplarcnn.data.images import ImageFile, ImageFolder, Pixels, Pool, write_images
 from exemplarcnn.data.near_duplicates import WINDOW, find, fine, grey, similarity, spectrum
-from tests.patches.recipes.test_arazo import photo
+from tests.recipe_references import photo
 
 PARAMS = Duplicates(spectrum=0.75, structure=0.75, shift=8)
 SIDE = 96

@@ -1,4 +1,4 @@
-"""The sharing out of patches, and whole surrogate sets."""
+"""Whole surrogate sets."""
 
 import contextlib
 import errno
@@ -21,63 +21,21 @@ import pandas as pd
 import psutil
 import pytest
 from filelock import FileLock
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
-from scipy import ndimage
 
-from exemplarcnn.config import Surrogate, Trained
 from exemplarcnn.data.images import ImageFolder, write_images
 from exemplarcnn.files import digest
 from exemplarcnn.patches import partial_set, surrogate_set
-from exemplarcnn.patches.allocation import SurrogateError, portions
-from exemplarcnn.patches.partial_set import Drawn, Unfinished
-from exemplarcnn.patches.recipes import arazo
-from exemplarcnn.patches.surrogate_set import Painter, channel_histogram, channel_statistics, write_set
+from exemplarcnn.patches.errors import SurrogateError
+from exemplarcnn.patches.partial_set import PartialSet, TaskResult
+from exemplarcnn.patches.recipes.transform import bind
+from exemplarcnn.patches.sampler import PatchSampler
+from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
 from exemplarcnn.rng import Purpose
-from tests import defaults
 from tests.conftest import CONF
+from tests.small_set import SIZES, TABLE, params, pool, table, trained
 
-# Height and width: larger than a patch of 16, narrower, smaller, as large as one, a single pixel. The sixth is flat.
-SIZES = [(40, 31), (50, 12), (7, 9), (16, 16), (1, 1), (24, 24), (33, 60), (96, 96)]
-FLAT = 5
-TABLE = [
-    (0, 6, "seed"),
-    (0, 2, "neighbour"),
-    (1, 5, "seed"),
-    (2, 0, "cluster"),
-    (2, 4, "cluster"),
-    (2, 1, "cluster"),
-    (3, 3, "seed"),
-    (4, 7, "seed"),
-]
-
-
-def params(**changed: Any) -> Surrogate:
-    return defaults.surrogate(**({"valid_patches_per_image": 2} | changed))
-
-
-def trained(**changed: Any) -> Trained:
-    values = {"pool": "other", "patch": 16, "patches_per_image": 3, "patches_per_class": None}
-    values |= {"table": "table", "total_patches": None, "mode": None, "groups": None}
-    return Trained.model_validate(values | {"cluster_features": False} | changed)
-
-
-def table(rows: list[tuple[int, int, str]] = TABLE) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["class_id", "image_id", "origin"])
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> ImageFolder:
-    folder = tmp_path_factory.mktemp("pool")
-    draw = np.random.default_rng(0)
-    for number, size in enumerate(SIZES):
-        pixels = ndimage.gaussian_filter(draw.uniform(0, 255, (*size, 3)), (1, 1, 0)).astype(np.uint8)
-        if number == FLAT:
-            pixels[:] = (90, 140, 30)
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-    return ImageFolder(folder)
+__all__ = ["pool"]  # a fixture
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -85,8 +43,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def written(folder: Path, pool: ImageFolder, **options: Any) -> dict[str, Any]:
-    values = {"table": table(), "params": params(), "trained": trained(), "seed": 0, "workers": 1}
-    return write_set(folder, folder.with_name(f"{folder.name}-work"), pool, **(values | options))
+    job = {name: options.pop(name) for name in ("workers", "identity") if name in options}
+    values = {"table": table(), "params": params(), "trained": trained(), "seed": 0} | options
+    work = folder.with_name(f"{folder.name}-work")
+    return write_set(SetDefinition(pool, **values), DrawingJob(folder, work, **job))
 
 
 @pytest.fixture(scope="module")
@@ -100,136 +60,6 @@ def test_a_set_says_the_side_of_the_data_sets_images_where_it_is_not_stl10s(pool
     assert "side" not in written(tmp_path / "stl10", pool, side=96)
     assert written(tmp_path / "mine", pool, side=128)["side"] == 128
     assert json.loads((tmp_path / "mine/set.json").read_text())["side"] == 128
-
-
-# Sharing out
-
-
-def test_portions_with_patches_per_image_lie_one_after_the_other() -> None:
-    plan = portions(table(), trained(patches_per_image=3), 2)
-    assert [portion.image for portion in plan] == [6, 2, 5, 0, 4, 1, 3, 7]
-    assert [portion.train for portion in plan] == [(3 * i, 3 * i + 3) for i in range(8)]
-    assert [portion.valid for portion in plan] == [(2 * i, 2 * i + 2) for i in range(8)]
-
-
-def test_portions_with_patches_per_class_are_dealt_in_turn() -> None:
-    plan = portions(table(), trained(patches_per_image=None, patches_per_class=7), 1)
-    assert [last - first for first, last in (portion.train for portion in plan)] == [4, 3, 7, 3, 2, 2, 7, 7]
-    assert [portion.train[0] for portion in plan[1:]] == [portion.train[1] for portion in plan[:-1]]
-    assert plan[0].train[0] == 0
-
-
-@settings(deadline=None)
-@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=8), budget=st.integers(1, 30))
-def test_every_class_gets_its_budget_and_its_images_the_same_up_to_one(sizes: list[int], budget: int) -> None:
-    ids = np.repeat(np.arange(len(sizes)), sizes)
-    frame = pd.DataFrame({"class_id": ids, "image_id": np.arange(len(ids))[::-1], "origin": "x"})
-    plan = portions(frame, trained(patches_per_image=None, patches_per_class=budget), 1)
-    numbers = np.array([portion.train[1] - portion.train[0] for portion in plan])
-    for class_id in range(len(sizes)):
-        share = numbers[ids == class_id]
-        assert share.sum() == budget
-        assert share.max() - share.min() <= 1
-        assert (np.diff(share) <= 0).all()  # the first images get the rest
-    assert plan[-1].train[1] == numbers.sum()
-
-
-@settings(deadline=None)
-@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=8), budget=st.integers(1, 60))
-def test_a_budget_for_all_is_dealt_to_the_classes_and_then_to_their_images(sizes: list[int], budget: int) -> None:
-    budget += len(sizes) - 1
-    ids = np.repeat(np.arange(len(sizes)), sizes)
-    frame = pd.DataFrame({"class_id": ids, "image_id": np.arange(len(ids)), "origin": "x"})
-    plan = portions(frame, trained(patches_per_image=None, total_patches=budget), 1)
-    numbers = np.array([portion.train[1] - portion.train[0] for portion in plan])
-    assert numbers.sum() == budget == plan[-1].train[1]
-    of_class = np.bincount(ids, weights=numbers)
-    assert of_class.max() - of_class.min() <= 1
-    for class_id in range(len(sizes)):
-        assert np.ptp(numbers[ids == class_id]) <= 1
-
-
-def test_fewer_patches_than_classes() -> None:
-    classes = int(table()["class_id"].max()) + 1
-    with pytest.raises(SurrogateError, match=f"{classes - 1} patches for {classes} classes: at least one each"):
-        portions(table(), trained(patches_per_image=None, total_patches=classes - 1), 1)
-
-
-# Single images
-
-
-def test_a_patch_does_not_depend_on_what_was_drawn_before(pool: ImageFolder) -> None:
-    fresh = Painter(pool, params(), 16, 0).patches(6, 5, Purpose.TRAIN_PATCH)
-    used = Painter(pool, params(), 16, 0)
-    used.anchors(1)
-    used.patches(0, 3, Purpose.VALID_PATCH)
-    used.patches(6, 2, Purpose.TRAIN_PATCH)
-    used.anchors(6)
-    assert np.array_equal(used.patches(6, 5, Purpose.TRAIN_PATCH), fresh)
-    assert np.array_equal(used.patches(6, 2, Purpose.TRAIN_PATCH), fresh[:2])
-
-
-def test_patches_follow_the_seed_the_image_and_the_purpose(pool: ImageFolder) -> None:
-    def patches(seed: int, image: int, purpose: Purpose) -> NDArray[np.uint8]:
-        return Painter(pool, params(), 16, seed).patches(image, 4, purpose)
-
-    base = patches(0, 6, Purpose.TRAIN_PATCH)
-    others = [
-        patches(1, 6, Purpose.TRAIN_PATCH),
-        patches(0, 0, Purpose.TRAIN_PATCH),
-        patches(0, 6, Purpose.VALID_PATCH),
-    ]
-    for one in (*base, *others[0], *others[1], *others[2]):
-        same = sum(np.array_equal(one, two) for two in (*base, *others[0], *others[1], *others[2]))
-        assert same == 1
-
-
-def test_image_is_given_to_the_recipe_in_0_to_1_and_rounded_once(pool: ImageFolder) -> None:
-    painter = Painter(pool, params(), 16, 3)
-    found = painter.patches(6, 2, Purpose.TRAIN_PATCH)
-    anchor = tuple(int(value) for value in painter.anchors(6)[0])
-    alone = arazo.build(params(), 16)
-    bits = np.random.Philox(key=3 | (int(Purpose.TRAIN_PATCH) << 64), counter=(6 << 192) | (1 << 128))
-    arazo.bind(alone, np.random.Generator(bits))
-    patch = alone(image=np.asarray(pool[6], np.float32) / np.float32(255), anchor=anchor)["image"]
-    # A value halfway between two grey levels may go either way.
-    assert np.abs(found[1] - np.clip(patch, 0, 1) * 255).max() < 0.51
-
-
-def test_one_anchor_is_kept_for_all_patches_and_several_are_dealt_in_turn(pool: ImageFolder) -> None:
-    # Nothing but the cut is left of the recipe, so that a patch shows where its anchor is.
-    still = {
-        "scale": [1, 1],
-        "translate": {"distribution": "uniform", "amount": 0},
-        "pca_factor": [1, 1],
-        "flip": 0,
-        "rotate": 0,
-        "hsv": {"power": [1, 1], "factor": [1, 1], "shift": [0, 0]},
-        "hue": [0, 0],
-        "range_policy": "clip",
-    }
-    for count in (1, 3):
-        painter = Painter(pool, params(anchors_per_image=count, **still), 8, 0)
-        anchors = painter.anchors(7)
-        assert anchors.shape == (count, 2)
-        assert len(np.unique(anchors, axis=0)) == count
-        found = painter.patches(7, 7, Purpose.TRAIN_PATCH).astype(int)
-        for index, patch in enumerate(found):
-            row, column = anchors[index % count]
-            # Half a pixel from the centre of an even patch: either neighbour will do.
-            near = [
-                pool[7].astype(int)[top : top + 8, left : left + 8]
-                for top in {min(max(row - up, 0), 88) for up in (3, 4)}
-                for left in {min(max(column - back, 0), 88) for back in (3, 4)}
-            ]
-            assert min(np.abs(patch - cut).max() for cut in near) <= 1
-
-
-def test_more_anchors_keep_the_first(pool: ImageFolder) -> None:
-    one = Painter(pool, params(anchors_per_image=1), 16, 0).anchors(7)
-    four = Painter(pool, params(anchors_per_image=4), 16, 0).anchors(7)
-    assert np.array_equal(four[:1], one)
-    assert not np.array_equal(Painter(pool, params(), 16, 1).anchors(7), one)
 
 
 # Whole sets
@@ -265,11 +95,11 @@ def test_set_is_ordered_by_class_image_and_patch(pool: ImageFolder, made: Path) 
     assert valid.shape == (16, 16, 16, 3)
     assert train_y.tolist() == [class_id for class_id, _, _ in TABLE for _ in range(3)]
     assert valid_y.tolist() == [class_id for class_id, _, _ in TABLE for _ in range(2)]
-    painter = Painter(pool, params(), 16, 0)
+    sampler = PatchSampler(pool, params(), 16, 0)
     # Backwards, one by one.
     for place, (_, image, _) in reversed(list(enumerate(TABLE))):
-        assert np.array_equal(train[3 * place : 3 * place + 3], painter.patches(image, 3, Purpose.TRAIN_PATCH))
-        assert np.array_equal(valid[2 * place : 2 * place + 2], painter.patches(image, 2, Purpose.VALID_PATCH))
+        assert np.array_equal(train[3 * place : 3 * place + 3], sampler.patches(image, 3, Purpose.TRAIN_PATCH))
+        assert np.array_equal(valid[2 * place : 2 * place + 2], sampler.patches(image, 2, Purpose.VALID_PATCH))
 
 
 def test_validation_patches_are_none_of_the_training_patches(made: Path) -> None:
@@ -289,16 +119,16 @@ def test_files_beside_the_patches(pool: ImageFolder, made: Path) -> None:
     anchors = pd.read_csv(made / "anchors.csv")
     assert list(anchors.columns) == ["image_id", "anchor", "row", "column"]
     assert anchors["image_id"].tolist() == [image for _, image, _ in TABLE]
-    painter = Painter(pool, params(), 16, 0)
+    sampler = PatchSampler(pool, params(), 16, 0)
     for image, anchor, row, column in anchors.itertuples(index=False):
-        assert painter.anchors(image)[anchor].tolist() == [row, column]
+        assert sampler.anchors(image)[anchor].tolist() == [row, column]
         assert 0 <= row < SIZES[image][0]
         assert 0 <= column < SIZES[image][1]
 
     saved = json.loads((made / "recipe.json").read_text())
     image, patches = np.asarray(pool[7], np.float32) / np.float32(255), []
-    for compose in (A.from_dict(saved), painter.recipe):
-        arazo.bind(compose, np.random.default_rng(4))
+    for compose in (A.from_dict(saved), sampler.recipe):
+        bind(compose, np.random.default_rng(4))
         patches.append(compose(image=image, anchor=(3, 90))["image"])
     assert np.array_equal(*patches)
 
@@ -325,10 +155,10 @@ def test_set_with_a_budget_for_each_class_and_several_anchors(pool: ImageFolder,
     assert summary["valid_patches"] == 16  # the third image of class 2 has no training patch, but these
     labels = np.load(tmp_path / "set" / "train_y.npy")
     assert labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
-    painter = Painter(pool, params(anchors_per_image=2), 16, 0)
+    sampler = PatchSampler(pool, params(anchors_per_image=2), 16, 0)
     train = np.load(tmp_path / "set" / "train.npy")
     expected = [
-        painter.patches(image, n, Purpose.TRAIN_PATCH)
+        sampler.patches(image, n, Purpose.TRAIN_PATCH)
         for image, n in [(6, 1), (2, 1), (5, 2), (0, 1), (4, 1), (1, 0), (3, 2), (7, 2)]
     ]
     assert np.array_equal(train, np.concatenate(expected))
@@ -362,23 +192,23 @@ def test_what_is_drawn_is_not_drawn_again(
     workers: int, pool: ImageFolder, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partial_set, "IMAGES_A_TASK", 2)
-    finish, finished, again = Unfinished.finish, [], []
+    finish, finished, again = PartialSet.finish, [], []
 
-    def die(self: Unfinished, drawn: Drawn) -> None:
+    def die(self: PartialSet, result: TaskResult) -> None:
         if len(finished) == 2:
             raise Killed
-        finished.append(drawn.task.number)
-        finish(self, drawn)
+        finished.append(result.task.number)
+        finish(self, result)
 
-    def go_on(self: Unfinished, drawn: Drawn) -> None:
-        again.append(drawn.task.number)
-        finish(self, drawn)
+    def go_on(self: PartialSet, result: TaskResult) -> None:
+        again.append(result.task.number)
+        finish(self, result)
 
-    monkeypatch.setattr(Unfinished, "finish", die)
+    monkeypatch.setattr(PartialSet, "finish", die)
     with pytest.raises(Killed):
         written(tmp_path / "set", pool, workers=workers)
     assert not (tmp_path / "set").exists()
-    monkeypatch.setattr(Unfinished, "finish", go_on)
+    monkeypatch.setattr(PartialSet, "finish", go_on)
     written(tmp_path / "set", pool, workers=workers)
     assert finished == [0, 1]
     assert again == [2, 3]
@@ -390,7 +220,7 @@ def test_set_of_another_identity_is_begun_anew(
     pool: ImageFolder, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(surrogate_set, "_complete", Dying(None, 1, after=False))
+        patch.setattr(surrogate_set, "_write_tables", Dying(None, 1, after=False))
         with pytest.raises(Killed):
             written(tmp_path / "set", pool, seed=7, identity="seed 7")
     assert np.load(tmp_path / "set-work" / "done.npy").all()
@@ -403,7 +233,7 @@ POINTS = [
     (os, "posix_fallocate"),
     (partial_set, "write_array"),
     (surrogate_set, "write_rows"),
-    (Unfinished, "finish"),
+    (PartialSet, "finish"),
     (surrogate_set, "write_array"),
     (surrogate_set, "write_json"),
     (shutil, "move"),
@@ -456,16 +286,19 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import numpy as np, pandas as pd
-from exemplarcnn import config, surrogate, unfinished
+from exemplarcnn import config
 from exemplarcnn.data.images import ImageFile
+from exemplarcnn.patches import partial_set
+from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
 if __name__ == "__main__":
-    unfinished.IMAGES_A_TASK = 4
+    partial_set.IMAGES_A_TASK = 4
     here = Path(sys.argv[1])
     values = config.parse(config.compose(Path(sys.argv[2]), "sample"), "test")
     budget = values.variants.train["baseline"].model_copy(update={"patches_per_image": 40})
     table = pd.DataFrame({"class_id": np.arange(60), "image_id": np.arange(60), "origin": "seed"})
     pool = ImageFile(here.parent / "pool.bin")
-    surrogate.write_set(here / "set", here / "work", pool, table, values.surrogate, budget, 0, 2)
+    definition = SetDefinition(pool, table, values.surrogate, budget, seed=0)
+    write_set(definition, DrawingJob(here / "set", here / "work", workers=2))
 """
 
 
@@ -548,25 +381,3 @@ def test_one_process_at_a_time(pool: ImageFolder, tmp_path: Path) -> None:
     with FileLock(tmp_path / "set-work.lock"), pytest.raises(SurrogateError, match="another process is drawing"):
         written(tmp_path / "set", pool)
     written(tmp_path / "set", pool)
-
-
-# Statistics
-
-
-def test_channel_statistics_against_float64() -> None:
-    draw = np.random.default_rng(0)
-    # Channels that differ.
-    patches = (draw.integers(0, 256, (4096 + 77, 4, 4, 3)) * [1.0, 0.5, 0.1]).astype(np.uint8)
-    mean, std = channel_statistics(channel_histogram(patches))
-    values = patches.reshape(-1, 3).astype(float) / 255
-    assert mean == pytest.approx(values.mean(axis=0), rel=1e-12)
-    assert std == pytest.approx(values.std(axis=0), rel=1e-12)
-    shuffled = channel_histogram(patches[draw.permutation(len(patches))])
-    assert channel_statistics(shuffled) == (mean, std)
-
-
-@pytest.mark.parametrize("value", [0, 1, 128, 255])
-def test_statistics_of_one_value(value: int) -> None:
-    mean, std = channel_statistics(channel_histogram(np.full((5, 8, 8, 3), value, np.uint8)))
-    assert mean == pytest.approx([value / 255] * 3)
-    assert std == [0, 0, 0]

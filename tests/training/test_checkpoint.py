@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from exemplarcnn.config import Train
-from exemplarcnn.training import checkpoint
-from exemplarcnn.training.checkpoint import CheckpointError, Epoch, Progress
+from exemplarcnn.training.checkpoint import Checkpoint, CheckpointError, Progress
+from exemplarcnn.training.learning_curve import Epoch
 from tests.conftest import ROOT
-from tests.training.test_trainer import (
+from tests.small_training import (
     Interruption,
     built,
     same,
@@ -44,8 +44,8 @@ CONFIGURATION = {"train": {"epochs": 20, "groups": {"conv1": {"lr": 0.1}}}, "see
 
 def test_a_checkpoint_holds_what_it_was_given(tmp_path: Path) -> None:
     path = tmp_path / "work" / "checkpoint.safetensors"
-    checkpoint.save(path, TENSORS, PROGRESS, CONFIGURATION)
-    tensors, progress = checkpoint.load(path, CONFIGURATION)
+    Checkpoint(path, CONFIGURATION).save(TENSORS, PROGRESS)
+    tensors, progress = Checkpoint(path, CONFIGURATION).load()
     assert same(dict(sorted(tensors.items())), dict(sorted(TENSORS.items())))
     assert progress == PROGRESS
     assert [file.name for file in path.parent.iterdir()] == [path.name]
@@ -73,12 +73,12 @@ def test_another_configuration_is_refused_with_the_keys_that_differ(
     tmp_path: Path, change: Any, named: list[str]
 ) -> None:
     path = tmp_path / "c"
-    checkpoint.save(path, TENSORS, PROGRESS, CONFIGURATION)
+    Checkpoint(path, CONFIGURATION).save(TENSORS, PROGRESS)
     written = path.read_bytes()
     other = json.loads(json.dumps(CONFIGURATION))
     change(other)
     with pytest.raises(CheckpointError) as refusal:
-        checkpoint.load(path, other)
+        Checkpoint(path, other).load()
     text = str(refusal.value)
     assert f"with another configuration: {', '.join(named)}. Set this back" in text
     assert f"remove {path} to start anew" in text
@@ -98,11 +98,11 @@ def test_a_trainer_refuses_a_foreign_checkpoint_and_leaves_it_alone(surrogate_se
 @pytest.mark.parametrize("kept", [0, 3, 50, 0.5, 0.999])
 def test_a_checkpoint_that_is_cut_off(tmp_path: Path, kept: float) -> None:
     path = tmp_path / "c"
-    checkpoint.save(path, TENSORS, PROGRESS, CONFIGURATION)
+    Checkpoint(path, CONFIGURATION).save(TENSORS, PROGRESS)
     content = path.read_bytes()
     path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
     with pytest.raises(CheckpointError, match=r"c is no whole checkpoint of a training .* remove .* to start anew"):
-        checkpoint.load(path, CONFIGURATION)
+        Checkpoint(path, CONFIGURATION).load()
 
 
 def test_other_files(tmp_path: Path) -> None:
@@ -110,16 +110,16 @@ def test_other_files(tmp_path: Path) -> None:
     for about in (None, {"progress": "[]"}, {"progress": "{}", "configuration": "{}"}, {"progress": "{", "x": "y"}):
         save_file({"weight": torch.ones(3)}, path, about)
         with pytest.raises(CheckpointError, match="is no whole checkpoint"):
-            checkpoint.load(path, {})
+            Checkpoint(path, {}).load()
     path.write_text("weights: none\n" * 100)
     with pytest.raises(CheckpointError, match="is no whole checkpoint"):
-        checkpoint.load(path, {})
+        Checkpoint(path, {}).load()
 
 
 def test_a_checkpoint_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     with pytest.raises(CheckpointError, match=r"c cannot be read \("):
-        checkpoint.load(tmp_path / "c", {})
+        Checkpoint(tmp_path / "c", {}).load()
 
 
 # No room, no right
@@ -129,7 +129,7 @@ import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import torch
-from tests import test_training as t
+from tests import small_training as t
 torch.set_num_threads(1)
 folder, room = Path(sys.argv[2]), int(sys.argv[3])
 # The system refuses to let files grow beyond this, as a quota does.
@@ -256,7 +256,7 @@ def train_in_child(folder: Path, minutes: float) -> None:
 
 
 def progress_of(path: Path) -> Progress:
-    return checkpoint.load(path, {"of": "mine"})[1]
+    return Checkpoint(path, {"of": "mine"}).load()[1]
 
 
 def whole_training(surrogate_set: Path, tmp_path: Path) -> tuple[list[Epoch], dict[str, Tensor]]:
@@ -266,7 +266,7 @@ def whole_training(surrogate_set: Path, tmp_path: Path) -> tuple[list[Epoch], di
 
 def start(tmp_path: Path, minutes: float) -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.test_checkpoint"])
+    context.set_forkserver_preload(["tests.training.test_checkpoint"])
     process = context.Process(target=train_in_child, args=(tmp_path, minutes))
     process.start()
     return process
@@ -316,58 +316,3 @@ def test_ctrl_c_saves_first(surrogate_set: Path, tmp_path: Path, number: signal.
     last = trainer(surrogate_set, path, long_params(), built(seed=8, dropout=0.5))
     assert last.run() == expected
     assert same(weights(last.network), tensors)
-
-
-def test_a_second_ctrl_c_is_obeyed_at_once(
-    surrogate_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = trainer(surrogate_set, tmp_path / "c")
-    now = iter([0.0, 10.0, 11.5, 12.5])
-    reached: list[float] = []
-
-    def step(*batch: Any) -> None:
-        monkeypatch.setattr("exemplarcnn.training.trainer.time.monotonic", lambda: next(now))
-        for number in range(4):
-            reached.append(number)
-            # To this thread, which then acts on it at once; `os.kill` leaves it to the system which thread is told.
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(run, "step", step)
-    with pytest.raises(KeyboardInterrupt):
-        run.run()
-    monkeypatch.undo()
-    # The first is at 0, and the one at 10 is no longer the same one.
-    assert reached == [0, 1]
-    assert not (tmp_path / "c").exists()
-
-
-@pytest.mark.parametrize("at", [0, 1, 2, 3])
-def test_stopped_between_two_steps_of_an_epoch(
-    surrogate_set: Path, tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After each number of steps of the second epoch, the whole epoch before its validation included."""
-    handler = signal.getsignal(signal.SIGINT)  # whoever starts tests in the background has it ignored
-    params = train_params()
-    whole = trainer(surrogate_set, tmp_path / "whole", params, built(dropout=0.5))
-    expected = whole.run()
-    run = trainer(surrogate_set, tmp_path / "c", params, built(dropout=0.5))
-    steps: list[int] = []
-    inner = run.step
-
-    def step(*batch: Any) -> None:
-        inner(*batch)
-        steps.append(1)
-        if len(steps) == 3 + at:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(run, "step", step)
-    with pytest.raises(KeyboardInterrupt):
-        run.run()
-    assert signal.getsignal(signal.SIGINT) is handler
-    done = progress_of(tmp_path / "c")
-    assert (len(done.history), done.step) == ((0, 3) if at == 0 else (1, at))
-    resumed = trainer(surrogate_set, tmp_path / "c", params, built(seed=8, dropout=0.5))
-    rows: list[Epoch] = []
-    assert resumed.run(rows.append) == expected
-    assert rows == expected
-    assert same(weights(resumed.network), weights(whole.network))

@@ -14,14 +14,15 @@ from exemplarcnn.data import colour_axes
 from exemplarcnn.data.images import DataError, ImageFile, ImageFolder, Pool, write_images
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, initialise
 from exemplarcnn.patches.online import OnlinePatches
-from exemplarcnn.patches.surrogate_set import write_set
-from exemplarcnn.training.batches import Batches
-from exemplarcnn.training.checkpoint import Epoch
+from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
+from exemplarcnn.training.batches import Batches, TrainingData
+from exemplarcnn.training.checkpoint import Checkpoint
+from exemplarcnn.training.learning_curve import Epoch
 from exemplarcnn.training.online import Online
 from exemplarcnn.training.trainer import Trainer
 from tests import defaults
-from tests.patches.recipes.test_arazo import photo
-from tests.training.test_trainer import Interruption, same, stop_after, train_params, weights
+from tests.recipe_references import photo
+from tests.small_training import Interruption, same, stop_after, train_params, weights
 
 CPU = torch.device("cpu")
 # Two classes, of two images and of one; the images of a class are not next to each other in the pool.
@@ -58,7 +59,7 @@ def params(**changed: Any) -> Any:
 def drawn(folder: Path, pool: Pool, mode: Any, recipe: Any, budget: Trained, seed: int = 3) -> dict[str, Any]:
     axes = colour_axes.measure(pool)
     work = folder.with_name(f"work-{mode}")
-    return write_set(folder, work, pool, TABLE, recipe, budget, seed, 1, mode=mode, axes=axes)
+    return write_set(SetDefinition(pool, TABLE, recipe, budget, seed, mode, axes), DrawingJob(folder, work))
 
 
 def opened(folder: Path, pool: Pool, seed: int = 3) -> Online:
@@ -141,7 +142,7 @@ def test_in_torch_the_same_patches_up_to_rounding(tmp_path: Path, pool: Pool, ch
     online.patches.in_torch = True  # as on an accelerator
     apart = np.abs(everything(online, 1) - expected)
     # Sums in another order: a value halfway between two grey levels can go either way, and near black powers below 1
-    # magnify that (tests/test_painting.py has each step, and grey images, where hues jump).
+    # magnify that (tests/patches/recipes/test_on_device.py has each step, and grey images, where hues jump).
     assert apart.mean() < 1e-3
     assert apart.max() <= 3
 
@@ -168,8 +169,8 @@ def network() -> ExemplarCNN:
 
 
 def trainer(folder: Path, train: Any, checkpoint: Path) -> Trainer:
-    valid = Batches(folder, "valid", CPU)
-    return Trainer(network(), train, valid, train_params(), 5, CPU, checkpoint, {}, minutes=0)
+    data = TrainingData(train, Batches(folder, "valid", CPU))
+    return Trainer(network(), data, train_params(), 5, CPU, Checkpoint(checkpoint, {}, minutes=0))
 
 
 def test_training_online_differs_after_the_first_epoch(tmp_path: Path, pool: Pool) -> None:

@@ -148,7 +148,7 @@ def _grown(
     # half as many more are enough is only likely; if not, the radius grows.
     radius = sample.nearest_within(1.5 * merged + 4 / len(sample.distances))
     while True:
-        radius = distributed.agreed(min(radius, most))
+        radius = distributed.broadcast_scalar(min(radius, most))
         Z = complete_linkage(neighbour_graph(points, radius, memory, device=device, sample=sample))
         if (threshold := choose(Z)) is not None:
             return Z, threshold

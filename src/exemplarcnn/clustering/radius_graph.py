@@ -281,7 +281,7 @@ def neighbour_graph(
         return csr_array((count, count), dtype=np.float64)
     sample = sample or Sample.draw(points)
     most = most_pairs(memory)
-    if (expected := distributed.agreed(sample.pairs_within(radius))) > 1.5 * most:
+    if (expected := distributed.broadcast_scalar(sample.pairs_within(radius))) > 1.5 * most:
         raise _too_dense(expected, radius, sample, memory)
     device = device or torch.device("cpu")
     sketch = _sketch(points, radius, width, _precision(device), device)
@@ -300,11 +300,11 @@ def neighbour_graph(
         total += int(near.sum())
         if total > most:
             break
-    total = int(distributed.summed(total)[0])
+    total = int(distributed.all_reduce_sum(total)[0])
     if total > most:
         raise _too_dense(max(expected, total), radius, sample, memory)
     first, second, distances = (np.concatenate(column) for column in zip(*found, strict=True))
-    first, second, distances = distributed.gathered(first, second, distances)
+    first, second, distances = distributed.all_gather(first, second, distances)
     return coo_array((distances, (first, second)), shape=(count, count)).tocsr()
 
 

@@ -6,11 +6,7 @@ import pandas as pd
 
 from exemplarcnn.classes.tables import sizes
 from exemplarcnn.config import Trained
-from exemplarcnn.errors import PipelineError
-
-
-class SurrogateError(PipelineError):
-    """A surrogate set cannot be made as asked."""
+from exemplarcnn.patches.errors import SurrogateError
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplarcnn.patches.recipes.arazo import FLAT
+from exemplarcnn.patches.recipes.transform import FLAT
 
 
 def edge_strength(image: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from exemplarcnn import rng
 from exemplarcnn.data import images
 from exemplarcnn.data.images import Pool
 from exemplarcnn.files import read_array, read_json, read_table
-from exemplarcnn.patches.recipes import arazo, on_device
+from exemplarcnn.patches.recipes import on_device, transform
 
 
 class OnlinePatches:
@@ -62,7 +62,7 @@ class OnlinePatches:
     def draw(self, rows: NDArray[np.int64], epoch: int) -> Tensor:
         """Return the patches of some rows, (n, side, side, 3) uint8."""
         # An accelerator draws a batch at once, a core as many as its cache takes.
-        some = max(1, len(rows)) if self.in_torch else arazo.PATCHES_AT_A_TIME
+        some = max(1, len(rows)) if self.in_torch else transform.PATCHES_AT_A_TIME
         patches = [self._drawn(rows[i : i + some], epoch) for i in range(0, len(rows), some)]
         empty = torch.empty((0, self.patch, self.patch, 3), dtype=torch.uint8, device=self.device)
         return torch.cat(patches or [empty])
@@ -73,10 +73,11 @@ class OnlinePatches:
         streams = (self._stream.at(image, number, epoch) for image, number in which)
         pixels = self._pixels(places)
         anchors = self.anchors[places, numbers % self.anchors.shape[1]]
-        draws = arazo.draw(self.recipe, streams, tuple(pixels.shape[1:]), anchors)
+        parameters = transform.draw_parameters(self.recipe, streams, tuple(pixels.shape[1:]), anchors)
         if self.in_torch:
-            return on_device.paint(self.recipe, pixels, draws)
-        return torch.from_numpy(arazo.paint(self.recipe, pixels.numpy().astype(np.float32) / np.float32(255), draws))
+            return on_device.apply(self.recipe, pixels, parameters)
+        stack = pixels.numpy().astype(np.float32) / np.float32(255)
+        return torch.from_numpy(transform.apply(self.recipe, stack, parameters))
 
     def _pixels(self, places: NDArray[np.int64]) -> Tensor:
         if self._held is not None:

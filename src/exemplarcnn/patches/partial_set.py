@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exemplarcnn.files import whole_folder, write_array
-from exemplarcnn.patches.allocation import Portion, SurrogateError
+from exemplarcnn.patches.allocation import Portion
+from exemplarcnn.patches.errors import SurrogateError
 
 IMAGES_A_TASK = 32
 
@@ -33,7 +34,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class TaskResult:
     """What a task leaves beside the patches: anchors (images, anchors_per_image, 2), histogram (3, 256), both int64."""
 
     task: Task
@@ -41,7 +42,7 @@ class Drawn:
     histogram: NDArray[np.int64]
 
 
-class Unfinished:
+class PartialSet:
     """The set in the making.
 
     Parameters
@@ -113,16 +114,16 @@ class Unfinished:
                 with path.open("r+b") as file:
                     os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
-    def finish(self, drawn: Drawn) -> None:
+    def finish(self, result: TaskResult) -> None:
         """Take note of a task whose patches are on disk."""
-        number, first = drawn.task.number, drawn.task.number * IMAGES_A_TASK
-        self.anchors[first : first + len(drawn.anchors)] = drawn.anchors
-        self.histogram[number] = drawn.histogram
+        number, first = result.task.number, result.task.number * IMAGES_A_TASK
+        self.anchors[first : first + len(result.anchors)] = result.anchors
+        self.histogram[number] = result.histogram
         _flush(self.anchors, self.histogram)
         self.done[number] = True
         _flush(self.done)
 
-    def hand_over(self, folder: Path) -> None:
+    def move_to(self, folder: Path) -> None:
         """Move the set to its place, and remove what is left."""
         (self.folder / "identity").unlink()
         with whole_folder(folder) as partial:

@@ -19,6 +19,7 @@ A set is a folder. In mode ``online`` it has no ``train.npy``: its patches are d
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,168 +28,85 @@ import cv2
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from exemplarcnn import rng
 from exemplarcnn.classes.tables import count
 from exemplarcnn.config import Mode, Surrogate, Trained
 from exemplarcnn.data.colour_axes import Axes
-from exemplarcnn.data.images import SIDE, Pixels, Pool, side_entry
+from exemplarcnn.data.images import SIDE, Pool, side_entry
 from exemplarcnn.errors import reason
 from exemplarcnn.files import digest, write_array, write_json, write_rows, write_table
-from exemplarcnn.patches.allocation import Portion, SurrogateError, portions
-from exemplarcnn.patches.anchors import draw_anchors
-from exemplarcnn.patches.partial_set import Drawn, Task, Unfinished
-from exemplarcnn.patches.recipes import arazo, dosovitskiy
+from exemplarcnn.patches.allocation import Portion, portions
+from exemplarcnn.patches.errors import SurrogateError
+from exemplarcnn.patches.partial_set import PartialSet, Task, TaskResult
+from exemplarcnn.patches.sampler import PatchSampler
+from exemplarcnn.patches.statistics import channel_histogram, channel_statistics
 from exemplarcnn.progress import tqdm
 from exemplarcnn.workers import in_order
 
 
-class Painter:
-    """Draws the anchors and patches of single images.
+@dataclass(frozen=True)
+class SetDefinition:
+    """What is drawn: the bytes of a set depend on this, on the code, and on nothing else.
 
     Parameters
     ----------
-    pool
-        The images.
-    params, patch, seed
-        The recipe's parameters, the side of a patch, the experiment's seed.
+    pool, table
+        The images and the class table over them.
+    params, trained, seed
+        The recipe, the budget and patch side, the experiment's seed.
+    mode
+        ``online`` keeps the validation patches alone; the training patches are drawn once for their statistics.
     axes
-        Of the pool's colours, for the recipe `dosovitskiy`.
+        Of the pool's colours, for a recipe that needs them.
+    side
+        Of the data set's images, which the network is going to describe; those of the pool `other` have any.
     """
 
-    def __init__(self, pool: Pool, params: Surrogate, patch: int, seed: int, axes: Axes | None = None):
-        self.pool, self.params, self.patch = pool, params, patch
-        self._anchors = rng.Stream(seed, rng.Purpose.ANCHOR)
-        self._seen: tuple[int, Pixels, NDArray[np.int64]] | None = None
-        self._streams = {p: rng.Stream(seed, p) for p in (rng.Purpose.TRAIN_PATCH, rng.Purpose.VALID_PATCH)}
-        self.recipe = build_recipe(params, patch, axes)
+    pool: Pool
+    table: pd.DataFrame
+    params: Surrogate
+    trained: Trained
+    seed: int
+    mode: Mode = "materialised"
+    axes: Axes | None = None
+    side: int = SIDE
 
-    def anchors(self, image: int) -> NDArray[np.int64]:
-        """Return the image's anchors, (anchors_per_image, 2) int64, row and column."""
-        return self._look_at(image)[1]
+    def portions(self) -> list[Portion]:
+        """Return what is drawn of each image, and the rows that it takes."""
+        return portions(self.table, self.trained, self.params.valid_patches_per_image)
 
-    def patches(self, image: int, number: int, purpose: rng.Purpose) -> NDArray[np.uint8]:
-        """Return the first ``number`` patches of an image, (number, patch, patch, 3) uint8."""
-        pixels, anchors = self._look_at(image)
-        source = pixels[None].astype(np.float32) / np.float32(255)
-        stream = self._streams[purpose]
-        result = np.empty((number, self.patch, self.patch, 3), np.uint8)
-        for start in range(0, number, arazo.PATCHES_AT_A_TIME):
-            numbers = np.arange(start, min(start + arazo.PATCHES_AT_A_TIME, number))
-            streams = (stream.at(image, index) for index in numbers.tolist())
-            draws = arazo.draw(self.recipe, streams, pixels.shape, anchors[numbers % len(anchors)])
-            result[start : start + len(numbers)] = arazo.paint(self.recipe, source, draws)
-        return result
-
-    def _look_at(self, image: int) -> tuple[Pixels, NDArray[np.int64]]:
-        """Return an image's pixels and its anchors; the last image looked at is kept."""
-        if self._seen is None or self._seen[0] != image:
-            pixels = self.pool[image]
-            anchors = draw_anchors(pixels, self.params.anchors_per_image, self._anchors.at(image))
-            self._seen = image, pixels, anchors
-        return self._seen[1:]
+    def sampler(self) -> PatchSampler:
+        """Return what draws it."""
+        return PatchSampler(self.pool, self.params, self.trained.patch, self.seed, self.axes)
 
 
-def build_recipe(params: Surrogate, patch: int, axes: Axes | None = None) -> A.Compose:
-    """Build the recipe that the parameters name; `dosovitskiy` needs the axes of the pool's colours."""
-    if params.recipe == "arazo":
-        return arazo.build(params, patch)
-    if axes is None:
-        raise SurrogateError("the recipe dosovitskiy needs the axes of the pool's colours")
-    return dosovitskiy.build(params, patch, axes)
-
-
-def _draw(painter: Painter, task: Task) -> Drawn:
-    """Draw the patches of some images and write them, to each of the two files in one piece."""
-    # One thread each: neither the number of processes nor that of cores may change a bit.
-    with _one_thread():
-        parts = []
-        for portion in task.portions:
-            image, (start, stop), (first, last) = portion.image, portion.train, portion.valid
-            train = painter.patches(image, stop - start, rng.Purpose.TRAIN_PATCH)
-            valid = painter.patches(image, last - first, rng.Purpose.VALID_PATCH)
-            parts.append((train, valid, painter.anchors(image)[None]))
-    train, valid, anchors = (np.concatenate(column) for column in zip(*parts, strict=True))
-    for name, patches in (("train", train), ("valid", valid)):
-        if name in task.kept:
-            write_rows(task.folder / f"{name}.npy", getattr(task.portions[0], name)[0], patches)
-    return Drawn(task, anchors, channel_histogram(train))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        cv2.setNumThreads(before)
-
-
-def channel_histogram(patches: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Count the values of each channel, (3, 256) int64, in patches (n, side, side, 3)."""
-    total = np.zeros((3, 256), np.int64)
-    # OpenCV counts in float32, which is exact to 2**24.
-    step = max(1, 2**23 // (patches.shape[1] * patches.shape[2]))
-    for start in range(0, len(patches), step):
-        block = patches[start : start + step].reshape(1, -1, 3)
-        for channel in range(3):
-            total[channel] += cv2.calcHist([block], [channel], None, [256], [0, 256]).ravel().astype(np.int64)
-    return total
-
-
-def channel_statistics(histogram: NDArray[np.int64]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel in 0–1, from how often each value occurs, (3, 256) int64.
-
-    Sums are integers, so that no order of patches can change them.
-    """
-    values, total = np.arange(256), int(histogram[0].sum())
-    first, second = histogram @ values, histogram @ (values**2)
-    mean = [int(s) / total / 255 for s in first]
-    std = [((total * int(q) - int(s) ** 2) ** 0.5) / total / 255 for s, q in zip(first, second, strict=True)]
-    return mean, std
-
-
-def write_set(
-    folder: Path,
-    work: Path,
-    pool: Pool,
-    table: pd.DataFrame,
-    params: Surrogate,
-    trained: Trained,
-    seed: int,
-    workers: int,
-    identity: str = "",
-    mode: Mode = "materialised",
-    axes: Axes | None = None,
-    side: int = SIDE,
-) -> dict[str, Any]:
-    """Draw a surrogate set (docs/method.md, section 2).
+@dataclass(frozen=True)
+class DrawingJob:
+    """How it is drawn.
 
     Parameters
     ----------
     folder
         The set; replaced if it exists.
     work
-        Folder for the unfinished set, gone at the end. One that an interrupted call with the same identity left is
+        Folder for the unfinished set, gone at the end. One that an interrupted job with the same identity left is
         continued in.
-    pool, table
-        The images and the class table over them.
-    params, trained, seed
-        The recipe, the budget and patch side, the experiment's seed.
     workers
         Processes. The bytes do not depend on it.
     identity
-        What all of the above amounts to, and the code with it.
-    mode
-        ``online`` keeps the validation patches alone; the training patches are drawn once for their statistics.
-    axes
-        Of the pool's colours, for the recipe `dosovitskiy`.
-    side
-        Of the data set's images, which the network is going to describe; those of the pool `other` have any.
+        What the definition amounts to, and the code with it.
+    """
+
+    folder: Path
+    work: Path
+    workers: int = 1
+    identity: str = ""
+
+
+def write_set(definition: SetDefinition, job: DrawingJob) -> dict[str, Any]:
+    """Draw a surrogate set (docs/method.md, section 2).
 
     Returns
     -------
@@ -201,21 +119,17 @@ def write_set(
         If there are fewer patches than classes, no room for them or no right to write, if a worker process is ended
         by the system, or another process draws this set.
     """
-    plan = portions(table, trained, params.valid_patches_per_image)
+    plan, work = definition.portions(), job.work
     try:
         work.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(work.with_name(f"{work.name}.lock"), timeout=0):
-            kept = ("train", "valid") if mode == "materialised" else ("valid",)
-            unfinished = Unfinished(work, plan, kept, trained.patch, params.anchors_per_image, identity)
-            painter = Painter(pool, params, trained.patch, seed, axes)
-            left = [task for task in unfinished.tasks if not unfinished.done[task.number]]
-            begun = len(plan) - sum(len(task.portions) for task in left)
-            with tqdm(total=len(plan), initial=begun, desc="drawing patches", unit="image") as bar:
-                for drawn in in_order(_draw, painter, left, workers if len(left) > 1 else 1):
-                    unfinished.finish(drawn)
-                    bar.update(len(drawn.task.portions))
-            summary = _complete(unfinished, plan, table, trained, params, painter, mode, side)
-            unfinished.hand_over(folder)
+            sampler = definition.sampler()
+            partial = _draw_all(definition, job, plan, sampler)
+            _write_tables(partial, definition, plan)
+            write_json(partial.made / "recipe.json", A.to_dict(sampler.recipe))
+            summary = _summary(partial, definition, plan)
+            write_json(partial.made / "set.json", summary)
+            partial.move_to(job.folder)
     except Timeout:
         raise SurrogateError(f"another process is drawing the set of {work.absolute()}; wait for it") from None
     except BrokenProcessPool:
@@ -231,41 +145,75 @@ def write_set(
     return summary
 
 
-def _complete(
-    unfinished: Unfinished,
-    plan: list[Portion],
-    table: pd.DataFrame,
-    trained: Trained,
-    params: Surrogate,
-    painter: Painter,
-    mode: Mode,
-    side: int,
-) -> dict[str, Any]:
-    """Write all that a set has beside the patches; return its summary."""
-    made = unfinished.made
+def _draw_all(definition: SetDefinition, job: DrawingJob, plan: list[Portion], sampler: PatchSampler) -> PartialSet:
+    """Draw what is not drawn yet."""
+    kept = ("train", "valid") if definition.mode == "materialised" else ("valid",)
+    anchors = definition.params.anchors_per_image
+    partial = PartialSet(job.work, plan, kept, definition.trained.patch, anchors, job.identity)
+    left = [task for task in partial.tasks if not partial.done[task.number]]
+    begun = len(plan) - sum(len(task.portions) for task in left)
+    with tqdm(total=len(plan), initial=begun, desc="drawing patches", unit="image") as bar:
+        for result in in_order(_draw, sampler, left, job.workers if len(left) > 1 else 1):
+            partial.finish(result)
+            bar.update(len(result.task.portions))
+    return partial
+
+
+def _draw(sampler: PatchSampler, task: Task) -> TaskResult:
+    """Draw the patches of some images and write them, to each of the two files in one piece."""
+    # One thread each: neither the number of processes nor that of cores may change a bit.
+    with _one_thread():
+        parts = []
+        for portion in task.portions:
+            image, (start, stop), (first, last) = portion.image, portion.train, portion.valid
+            train = sampler.patches(image, stop - start, rng.Purpose.TRAIN_PATCH)
+            valid = sampler.patches(image, last - first, rng.Purpose.VALID_PATCH)
+            parts.append((train, valid, sampler.anchors(image)[None]))
+    train, valid, anchors = (np.concatenate(column) for column in zip(*parts, strict=True))
+    for name, patches in (("train", train), ("valid", valid)):
+        if name in task.kept:
+            write_rows(task.folder / f"{name}.npy", getattr(task.portions[0], name)[0], patches)
+    return TaskResult(task, anchors, channel_histogram(train))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _write_tables(partial: PartialSet, definition: SetDefinition, plan: list[Portion]) -> None:
+    """Write labels, anchors and the rows of each image."""
     for name in ("train", "valid"):
         spans = [getattr(portion, name) for portion in plan]
-        labels = np.repeat(table["class_id"].to_numpy(np.int32), [last - first for first, last in spans])
-        write_array(made / f"{name}_y.npy", labels)
-    images = np.repeat([portion.image for portion in plan], params.anchors_per_image)
-    numbers = np.tile(np.arange(params.anchors_per_image), len(plan))
-    columns = np.column_stack([images, numbers, unfinished.anchors.reshape(-1, 2)])
-    write_table(made / "anchors.csv", pd.DataFrame(columns, columns=["image_id", "anchor", "row", "column"]))
+        labels = np.repeat(definition.table["class_id"].to_numpy(np.int32), [last - first for first, last in spans])
+        write_array(partial.made / f"{name}_y.npy", labels)
+    per_image = definition.params.anchors_per_image
+    images = np.repeat([portion.image for portion in plan], per_image)
+    numbers = np.tile(np.arange(per_image), len(plan))
+    columns = np.column_stack([images, numbers, partial.anchors.reshape(-1, 2)])
+    write_table(partial.made / "anchors.csv", pd.DataFrame(columns, columns=["image_id", "anchor", "row", "column"]))
     spans = [[portion.image, *portion.train] for portion in plan]
-    write_table(made / "portions.csv", pd.DataFrame(spans, columns=["image_id", "start", "stop"]))
-    mean, std = channel_statistics(unfinished.histogram.sum(axis=0))
-    summary = {
-        "mode": mode,
-        "classes": count(table),
-        "images": len(table),
-        "patch": trained.patch,
-        **side_entry(side),
+    write_table(partial.made / "portions.csv", pd.DataFrame(spans, columns=["image_id", "start", "stop"]))
+
+
+def _summary(partial: PartialSet, definition: SetDefinition, plan: list[Portion]) -> dict[str, Any]:
+    """Return what ``set.json`` holds."""
+    mean, std = channel_statistics(partial.histogram.sum(axis=0))
+    return {
+        "mode": definition.mode,
+        "classes": count(definition.table),
+        "images": len(definition.table),
+        "patch": definition.trained.patch,
+        **side_entry(definition.side),
         "train_patches": plan[-1].train[1],
         "valid_patches": plan[-1].valid[1],
         "mean": mean,
         "std": std,
-        "sha256": digest(*sorted(made.glob("*.npy"))),
+        "sha256": digest(*sorted(partial.made.glob("*.npy"))),
     }
-    write_json(made / "recipe.json", A.to_dict(painter.recipe))
-    write_json(made / "set.json", summary)
-    return summary

@@ -1,15 +1,17 @@
-"""Stage ``colours``: the principal axes of a pool's colours, where the recipe wants them."""
+"""Stage ``colours``: the principal axes of a pool's colours, where the recipe needs them."""
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config
 from exemplarcnn.data import audit, colour_axes, images
 from exemplarcnn.data.colour_axes import Axes
 from exemplarcnn.launching.launcher import main
+from exemplarcnn.patches.recipes.registry import RECIPES
 
 
 def run(pool: str, config: Config) -> None:
-    """Write ``colours/POOL.json``: null, and no image is read, unless the recipe is `dosovitskiy`."""
-    colour_axes.write(paths.colours(pool), _measured(pool) if config.surrogate.recipe == "dosovitskiy" else None)
+    """Write ``colours/POOL.json``: null, and no image is read, unless the recipe needs them."""
+    needed = RECIPES[config.surrogate.recipe].needs_colour_axes
+    colour_axes.write(paths.colours(pool), _measured(pool) if needed else None)
 
 
 def _measured(pool: str) -> Axes:

@@ -1,12 +1,13 @@
 """Stage ``resnet``: a residual network that learns from labels, and is tested directly."""
 
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from exemplarcnn import distributed, paths
 from exemplarcnn.config import Config
@@ -24,8 +25,11 @@ from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import resnet, saved
 from exemplarcnn.reporting import figures
 from exemplarcnn.tracking import runs
-from exemplarcnn.training import trainer as training
-from exemplarcnn.training.checkpoint import Epoch
+from exemplarcnn.training import session
+from exemplarcnn.training.batches import TrainingData
+from exemplarcnn.training.labelled_images import AugmentedImages, LabelledImages, channel_statistics
+from exemplarcnn.training.learning_curve import LearningCurve
+from exemplarcnn.training.trainer import Trainer
 
 MISTAKES = 40
 
@@ -36,39 +40,28 @@ def run(name: str, config: Config) -> None:
     Goes on from a checkpoint in ``work/resnet/NAME/``.
     """
     folder = paths.WORK / "resnet" / name
-    with distributed.processes(), training.alone(folder), ExitStack() as opened:
-        trainer = _trainer(name, config)
-        after_epoch = distributed.by_the_first(lambda: opened.enter_context(_outs(name, config, trainer)))
-        trainer.run(after_epoch or (lambda row: None))
+    session.train(folder, partial(_trainer, name, config, folder), partial(_outs, name, config))
 
 
 @contextmanager
-def _outs(name: str, config: Config, trainer: training.Trainer) -> Iterator[Callable[[Epoch], None]]:
+def _outs(name: str, config: Config, trainer: Trainer) -> Iterator[session.AfterEpoch]:
     """Write and log what comes of a training; gives what is to be called after each epoch."""
     network = trainer.network
     assert isinstance(network, resnet.ResNetClassifier)
     with runs.run("resnet", name, config) as tracked:
-        with whole_folder(paths.model(name)) as partial:
-            curve: list[Epoch] = []
-
-            def after_epoch(row: Epoch) -> None:
-                curve.append(row)
-                write_table(paths.learning_curve(name), rounded(pd.DataFrame([asdict(each) for each in curve])))
-                tracked.epoch(row)
-
-            yield after_epoch
-            saved.save_weights(partial / "weights.safetensors", network)
+        with whole_folder(paths.model(name)) as model:
+            yield LearningCurve(paths.learning_curve(name), tracked.epoch).add
+            saved.save_weights(model / "weights.safetensors", network)
             about = {"resnet": config.resnet.model_dump(mode="json"), "classes": network.classes}
-            write_json(partial / "network.json", about)
-        _test(name, network, trainer)
-    shutil.rmtree(trainer.path.parent, ignore_errors=True)
+            write_json(model / "network.json", about)
+        _test(name, network, trainer.device)
 
 
-def _test(name: str, network: resnet.ResNetClassifier, trainer: training.Trainer) -> None:
+def _test(name: str, network: resnet.ResNetClassifier, device: torch.device) -> None:
     pool = images.open_pool(paths.DATA, "test")
     labels = images.read_labels(paths.TEST_LABELS, len(pool))
     names = images.read_class_names(paths.CLASS_NAMES)
-    logits = resnet.predict(network, pool, trainer.device)
+    logits = resnet.predict(network, pool, device)
     predictions = logits.argmax(axis=1).astype(np.uint8)[None]
     summary = summarise_one(predictions[0], labels, names)
     summary["predictions"] = digest_of(predictions.tolist())
@@ -82,32 +75,27 @@ def _test(name: str, network: resnet.ResNetClassifier, trainer: training.Trainer
     figures.mistakes(paths.mistakes_picture(name), pool, mistakes, labels, names)
 
 
-def _trainer(name: str, config: Config) -> training.Trainer:
+def _trainer(name: str, config: Config, folder: Path) -> Trainer:
     params = config.resnet
-    device = distributed.own(saved.pick_device(config.machine.device))
+    device = distributed.local_device(saved.pick_device(config.machine.device))
     table = pseudo_labels.read(paths.labels(name))
     pools = {pool: images.open_pool(paths.DATA, pool) for pool in ("unlabeled", "train")}
-    train = resnet.Augmented(pools, table, device, params.augment, params.epoch_images, config.seed)
-    valid = resnet.Labelled(pools, _watched(config.variants.label[name].fold), device)
+    train = AugmentedImages(pools, table, device, params.augment, params.epoch_images, config.seed)
+    valid = LabelledImages(pools, _validation_images(config.variants.label[name].fold), device)
     classes = len(images.read_class_names(paths.CLASS_NAMES))
-    network = resnet.initialise(params, classes, config.seed, *resnet.channel_statistics(train))
+    network = resnet.initialise(params, classes, config.seed, *channel_statistics(train))
     configuration = {
         "labels": digest(paths.labels(name)),
         "data": images.data_digest(paths.DATA),
         "resnet": params.model_dump(mode="json"),
-        "seed": config.seed,
-        "threads": config.machine.threads,
-        "processes": distributed.world(),
-        "device": device.type,
         "code": code("stages.resnet"),
         "packages": packages("albumentations", "numpy", "opencv-python-headless", "torch", "torchvision"),
     }
-    path = paths.WORK / "resnet" / name / "checkpoint.safetensors"
-    minutes = config.machine.checkpoint_minutes
-    return training.Trainer(network, train, valid, params, config.seed, device, path, configuration, minutes)
+    checkpoint = session.checkpoint_in(folder, config, device, configuration)
+    return Trainer(network, TrainingData(train, valid), params, config.seed, device, checkpoint)
 
 
-def _watched(fold: int) -> pd.DataFrame:
+def _validation_images(fold: int) -> pd.DataFrame:
     """Training images outside the fold: nothing is chosen by them, but a person sees how it goes."""
     pool = images.open_pool(paths.DATA, "train")
     others = folds.outside(images.read_folds(paths.FOLDS, len(pool)), fold, len(pool))

@@ -6,7 +6,7 @@ from exemplarcnn.config import Config
 from exemplarcnn.data import colour_axes, images
 from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main
-from exemplarcnn.patches import surrogate_set
+from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
 from exemplarcnn.reporting import figures
 
 PACKAGES = ("albumentations", "numpy", "opencv-python-headless", "torch")
@@ -27,7 +27,16 @@ def run(variant: str, config: Config) -> None:
         "trained": params.model_dump(mode="json", exclude={"table", "mode", "cluster_features"}),
         "seed": config.seed,
     }
-    axes = colour_axes.read(paths.colours(params.pool))
+    definition = SetDefinition(
+        pool,
+        table,
+        config.surrogate,
+        params,
+        config.seed,
+        mode,
+        colour_axes.read(paths.colours(params.pool)),
+        images.side_of(paths.DATA),
+    )
     identity = files.digest_of(
         {
             "drawing": drawing,
@@ -37,22 +46,8 @@ def run(variant: str, config: Config) -> None:
             "mode": mode,
         }
     )
-    folder, work = paths.surrogate_set(variant), paths.WORK / "surrogate" / variant
-    workers = config.machine.workers
-    surrogate_set.write_set(
-        folder,
-        work,
-        pool,
-        table,
-        config.surrogate,
-        params,
-        config.seed,
-        workers,
-        identity,
-        mode,
-        axes,
-        images.side_of(paths.DATA),
-    )
+    folder = paths.surrogate_set(variant)
+    write_set(definition, DrawingJob(folder, paths.WORK / "surrogate" / variant, config.machine.workers, identity))
     if mode == "online":
         # Training draws from the data by this code: with this in the set, it is repeated when they change. Imported
         # here, as processes that draw import this module, and need no torch.

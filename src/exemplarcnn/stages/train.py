@@ -4,26 +4,26 @@
 ``torchrun ... -m exemplarcnn.stages.train VARIANT``.
 """
 
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
-
-import pandas as pd
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 from exemplarcnn import distributed, paths
 from exemplarcnn.config import Config
-from exemplarcnn.evaluation import probe
-from exemplarcnn.files import read_json, rounded, whole_folder, write_table
+from exemplarcnn.evaluation.probe import Probe
+from exemplarcnn.files import read_json, whole_folder
 from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import exemplar_cnn, saved
 from exemplarcnn.patches.online import OnlinePatches
 from exemplarcnn.reporting import figures
 from exemplarcnn.tracking import runs
-from exemplarcnn.training import batches, online
-from exemplarcnn.training import trainer as training
-from exemplarcnn.training.checkpoint import Epoch
+from exemplarcnn.training import session
+from exemplarcnn.training.batches import Batches, Source, TrainingData
+from exemplarcnn.training.learning_curve import LearningCurve
+from exemplarcnn.training.online import Online
+from exemplarcnn.training.trainer import PeriodicProbe, Trainer
 
 
 def run(variant: str, config: Config) -> None:
@@ -31,36 +31,26 @@ def run(variant: str, config: Config) -> None:
 
     Goes on from a checkpoint in ``work/train/VARIANT/``.
     """
-    with distributed.processes(), training.alone(paths.WORK / "train" / variant), ExitStack() as opened:
-        trainer = _trainer(variant, config)
-        after_epoch = distributed.by_the_first(lambda: opened.enter_context(_outs(variant, config, trainer)))
-        trainer.run(after_epoch or (lambda row: None))
+    folder = paths.WORK / "train" / variant
+    session.train(folder, partial(_trainer, variant, config, folder), partial(_outs, variant, config))
 
 
 @contextmanager
-def _outs(variant: str, config: Config, trainer: training.Trainer) -> Iterator[Callable[[Epoch], None]]:
+def _outs(variant: str, config: Config, trainer: Trainer) -> Iterator[session.AfterEpoch]:
     """Write and log what comes of a training; gives what is to be called after each epoch."""
     about = read_json(paths.surrogate_set(variant) / "set.json")
-    with runs.run("train", variant, config) as tracked, whole_folder(paths.model(variant)) as partial:
-        saved.describe(partial / "network.json", config.network, about)
-        saved.save_weights(partial / "initial.safetensors", trainer.network)
-        curve: list[Epoch] = []
-
-        def after_epoch(row: Epoch) -> None:
-            curve.append(row)
-            write_table(paths.learning_curve(variant), rounded(pd.DataFrame([asdict(each) for each in curve])))
-            tracked.epoch(row)
-
-        yield after_epoch
-        saved.save_weights(partial / "weights.safetensors", trainer.network)
+    with runs.run("train", variant, config) as tracked, whole_folder(paths.model(variant)) as model:
+        saved.describe(model / "network.json", config.network, about)
+        saved.save_weights(model / "initial.safetensors", trainer.network)
+        yield LearningCurve(paths.learning_curve(variant), tracked.epoch).add
+        saved.save_weights(model / "weights.safetensors", trainer.network)
         figures.filters(paths.filters_picture(variant), trainer.network.tensors()["conv1.weight"].numpy())
-    shutil.rmtree(trainer.path.parent, ignore_errors=True)
 
 
-def _trainer(variant: str, config: Config) -> training.Trainer:
-    folder = paths.surrogate_set(variant)
-    about = read_json(folder / "set.json")
-    device = distributed.own(saved.pick_device(config.machine.device))
+def _trainer(variant: str, config: Config, folder: Path) -> Trainer:
+    patches = paths.surrogate_set(variant)
+    about = read_json(patches / "set.json")
+    device = distributed.local_device(saved.pick_device(config.machine.device))
     params = config.train
     if (groups := config.variants.train[variant].groups) is not None:
         params = params.model_copy(update={"groups": groups})
@@ -69,31 +59,23 @@ def _trainer(variant: str, config: Config) -> training.Trainer:
         "network": config.network.model_dump(mode="json"),
         # Without the probe: it looks, and has no part in the weights.
         "train": params.model_dump(mode="json", exclude={"probe_every"}),
-        "seed": config.seed,
-        "threads": config.machine.threads,
-        "processes": distributed.world(),
-        "device": device.type,
         "code": code("stages.train"),
         "packages": packages("numpy", "torch"),
     }
     net = exemplar_cnn.initialise(
         config.network, about["classes"], about["patch"], config.seed, about["mean"], about["std"]
     )
-    train: batches.Source
+    train: Source
     if about["mode"] == "online":
-        configuration["drawing"] = read_json(folder / "drawing.json")
+        configuration["drawing"] = read_json(patches / "drawing.json")
         pool = config.variants.train[variant].pool
-        patches = OnlinePatches.open(folder, paths.DATA, pool, about["patch"], config.seed, device)
-        train = online.Online(patches)
+        train = Online(OnlinePatches.open(patches, paths.DATA, pool, about["patch"], config.seed, device))
     else:
-        train = batches.Batches(folder, "train", device)
-    valid = batches.Batches(folder, "valid", device)
-    path = paths.WORK / "train" / variant / "checkpoint.safetensors"
-    minutes = config.machine.checkpoint_minutes
-    look = probe.Probe(paths.DATA, device) if params.probe_every else None
-    return training.Trainer(
-        net, train, valid, params, config.seed, device, path, configuration, minutes, look, params.probe_every
-    )
+        train = Batches(patches, "train", device)
+    checkpoint = session.checkpoint_in(folder, config, device, configuration)
+    probe = PeriodicProbe(Probe(paths.DATA, device), params.probe_every) if params.probe_every else None
+    data = TrainingData(train, Batches(patches, "valid", device))
+    return Trainer(net, data, params, config.seed, device, checkpoint, probe)
 
 
 if __name__ == "__main__":

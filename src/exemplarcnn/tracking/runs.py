@@ -31,7 +31,7 @@ from exemplarcnn.tracking import lineage, repository, store
 from exemplarcnn.tracking.lineage import Record
 
 if TYPE_CHECKING:  # importing torch takes seconds
-    from exemplarcnn.training.checkpoint import Epoch
+    from exemplarcnn.training.learning_curve import Epoch
 
 LONGEST_PARAM = 500
 LONGEST_NAME = 200

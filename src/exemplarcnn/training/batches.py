@@ -5,6 +5,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -34,6 +35,14 @@ class Source(Protocol):
 
     def each(self, rows: Iterable[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
         """Yield the batch of each of several groups of rows of an epoch, on the device that trains."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The images that a network is trained on, and those that it is validated on after each epoch."""
+
+    train: Source
+    valid: Source
 
 
 class Batches:

@@ -10,13 +10,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from exemplarcnn.patches.recipes import arazo, on_device
-from exemplarcnn.patches.recipes.dosovitskiy import SeparateHSVContrast
-from exemplarcnn.patches.recipes.on_device import paint
-from exemplarcnn.patches.surrogate_set import build_recipe
+from exemplarcnn.patches.recipes import arazo, on_device, registry
+from exemplarcnn.patches.recipes.colours import HSVContrast, SeparateHSVContrast
+from exemplarcnn.patches.recipes.registry import RECIPES
+from exemplarcnn.patches.recipes.transform import Parameters, apply, draw_parameters
 from tests.defaults import surrogate as params
-from tests.patches.recipes.test_arazo import COLOURS, POLICIES, photo
-from tests.patches.recipes.test_dosovitskiy import AXES
+from tests.recipe_references import AXES, COLOURS, POLICIES, photo
 
 Pixels = NDArray[np.uint8]
 
@@ -25,21 +24,21 @@ def picture(height: int, width: int, seed: int = 0) -> Pixels:
     return np.rint(photo(height, width, seed) * 255).astype(np.uint8)
 
 
-def drawn(compose: A.Compose, shape: tuple[int, ...], anchor: tuple[int, int], number: int) -> list[arazo.Columns]:
+def drawn(compose: A.Compose, shape: tuple[int, ...], anchor: tuple[int, int], number: int) -> list[Parameters]:
     generators = (np.random.default_rng(index) for index in range(number))
-    return arazo.draw(compose, generators, shape, np.tile(anchor, (number, 1)))
+    return draw_parameters(compose, generators, shape, np.tile(anchor, (number, 1)))
 
 
-def part(draws: list[arazo.Columns], start: int, stop: int) -> list[arazo.Columns]:
+def part(draws: list[Parameters], start: int, stop: int) -> list[Parameters]:
     return [{key: column[start:stop] for key, column in columns.items()} for columns in draws]
 
 
-def by_recipe(compose: A.Compose, image: Pixels, draws: list[arazo.Columns]) -> Pixels:
-    return arazo.paint(compose, image[None].astype(np.float32) / np.float32(255), draws)
+def by_recipe(compose: A.Compose, image: Pixels, draws: list[Parameters]) -> Pixels:
+    return apply(compose, image[None].astype(np.float32) / np.float32(255), draws)
 
 
-def batch(compose: A.Compose, image: Pixels, draws: list[arazo.Columns]) -> Pixels:
-    found: Pixels = paint(compose, torch.from_numpy(image)[None], draws).numpy()
+def batch(compose: A.Compose, image: Pixels, draws: list[Parameters]) -> Pixels:
+    found: Pixels = on_device.apply(compose, torch.from_numpy(image)[None], draws).numpy()
     return found
 
 
@@ -70,7 +69,7 @@ def test_batch_is_what_the_recipe_makes_of_the_same_draws(size: tuple[int, int],
 
 
 def test_batch_of_the_other_recipe() -> None:
-    compose = build_recipe(params(recipe="dosovitskiy"), 32, AXES)
+    compose = registry.build(params(recipe="dosovitskiy"), 32, AXES)
     for seed in range(4):
         image = picture(96, 96, seed)
         draws = drawn(compose, (96, 96), (40, 50 + seed), 60)
@@ -116,7 +115,7 @@ def test_grey_and_almost_grey_images(policy: str) -> None:
     seed=st.integers(0, 10**6),
     side=st.integers(8, 40),
     policy=st.sampled_from(POLICIES),
-    name=st.sampled_from(["arazo", "dosovitskiy"]),
+    name=st.sampled_from(sorted(RECIPES)),
 )
 @example(seed=0, side=32, policy="rescale", name="arazo")
 @example(seed=0, side=32, policy="rescale", name="dosovitskiy")
@@ -124,16 +123,16 @@ def test_each_step_is_its_transform(seed: int, side: int, policy: str, name: str
     draw = np.random.default_rng(seed)
     height, width = (int(x) for x in draw.integers(1, 120, 2))
     image = photo(height, width, seed)
-    compose = build_recipe(params(recipe=name, range_policy=policy, rotate=180.0), side, AXES)
+    compose = registry.build(params(recipe=name, range_policy=policy, rotate=180.0), side, AXES)
     draws = drawn(compose, (height, width), (int(draw.integers(height)), int(draw.integers(width))), 5)
     planes = torch.from_numpy(image).permute(2, 0, 1)[None]
     stack = image[None]
     for transform, columns in zip(compose.transforms, draws, strict=True):
-        found = on_device.STEPS[type(transform)](planes, transform, columns)
-        expected = transform.many(stack, columns)
+        found = on_device.TRANSFORMS[type(transform)](planes, transform, columns)
+        expected = transform.apply_batch(stack, columns)
         apart = np.abs(found.permute(0, 2, 3, 1).numpy() - expected)
         # A power of 1/4 makes 1e-7 near black to 0.02.
-        steep = isinstance(transform, arazo.HSVContrast | SeparateHSVContrast)
+        steep = isinstance(transform, HSVContrast | SeparateHSVContrast)
         assert apart.max() < (0.03 if steep else 1e-3)
         assert apart.mean() < 1e-5
         # From here on with what the transform makes of it, so that differences do not add up.
@@ -142,18 +141,18 @@ def test_each_step_is_its_transform(seed: int, side: int, policy: str, name: str
 
 
 def test_each_step_has_its_transform() -> None:
-    both = (build_recipe(params(recipe=name), 32, AXES) for name in ("arazo", "dosovitskiy"))
-    assert {type(one) for compose in both for one in compose.transforms} == set(on_device.STEPS)
+    recipes = (registry.build(params(recipe=name), 32, AXES) for name in RECIPES)
+    assert {type(one) for compose in recipes for one in compose.transforms} == set(on_device.TRANSFORMS)
 
 
 # Patches put together
 
 
-def floats(compose: A.Compose, image: Pixels, draws: list[arazo.Columns]) -> list[NDArray[np.float32]]:
+def floats(compose: A.Compose, image: Pixels, draws: list[Parameters]) -> list[NDArray[np.float32]]:
     """Patches after each step, unrounded."""
     planes, result = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255, []
     for transform, columns in zip(compose.transforms, draws, strict=True):
-        planes = on_device.STEPS[type(transform)](planes, transform, columns)
+        planes = on_device.TRANSFORMS[type(transform)](planes, transform, columns)
         result.append(planes.numpy().copy())
     return result
 
@@ -170,7 +169,7 @@ def test_patches_are_the_same_alone_together_and_among_those_of_other_images(sid
             assert all(np.array_equal(some, one[start:stop]) for some, one in zip(parts, together, strict=True))
     whole = [batch(compose, image, draws) for image in images]
     which = np.random.default_rng(0).integers(0, 3, 40).tolist()
-    mixed = paint(compose, torch.from_numpy(np.stack(images)[which]), draws).numpy()
+    mixed = on_device.apply(compose, torch.from_numpy(np.stack(images)[which]), draws).numpy()
     for index, (image, patch) in enumerate(zip(which, mixed, strict=True)):
         assert np.array_equal(patch, whole[image][index])
 

@@ -1,7 +1,7 @@
-"""The recipe in torch, on the device where the images lie (tried on CPUs alone).
+"""The recipes in torch, on the device where the images lie (tried on CPUs alone).
 
-``arazo.py`` says what a patch is; here the same draws give the same patches up to rounding (docs/method.md, section
-2.5). Patches are planes, (n, 3, side, side) float32 in 0–1, until :func:`paint` rounds them.
+Their own code says what a patch is; here the same draws give the same patches up to rounding (docs/method.md, section
+2.5). Patches are planes, (n, 3, side, side) float32 in 0–1, until :func:`apply` rounds them.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from exemplarcnn.patches.recipes import arazo
-from exemplarcnn.patches.recipes.arazo import FLAT, RangePolicy
-from exemplarcnn.patches.recipes.dosovitskiy import PoolPCAContrast, RotatedCrop, SeparateHSVContrast
+from exemplarcnn.patches.recipes import colours, geometry
+from exemplarcnn.patches.recipes.colours import RangePolicy
+from exemplarcnn.patches.recipes.transform import FLAT, Parameters
 
 # A number a patch for saturation, and one for value.
 Pair = tuple[Tensor, Tensor] | Tensor
@@ -24,16 +24,16 @@ Pair = tuple[Tensor, Tensor] | Tensor
 EPSILON = torch.finfo(torch.float32).eps
 
 
-def paint(compose: A.Compose, images: Tensor, draws: list[arazo.Columns]) -> Tensor:
-    """Paint patches from what :func:`arazo.draw` drew, as :func:`arazo.paint` does.
+def apply(recipe: A.Compose, images: Tensor, parameters: list[Parameters]) -> Tensor:
+    """Return the patches that :func:`exemplarcnn.patches.recipes.transform.apply` does, up to rounding.
 
     Parameters
     ----------
-    compose
-        The recipe.
+    recipe
+        What to apply.
     images
-        (1 or n, height, width, 3) uint8, on the device that is to paint: one image for all patches, or one for each.
-    draws
+        (1 or n, height, width, 3) uint8, on the device that is to compute: one image for all patches, or one for each.
+    parameters
         What each transform drew.
 
     Returns
@@ -43,13 +43,13 @@ def paint(compose: A.Compose, images: Tensor, draws: list[arazo.Columns]) -> Ten
     """
     with torch.inference_mode():
         planes = images.permute(0, 3, 1, 2).float().div_(255)
-        for transform, columns in zip(compose.transforms, draws, strict=True):
-            planes = STEPS[type(transform)](planes, transform, columns)
+        for transform, drawn in zip(recipe.transforms, parameters, strict=True):
+            planes = TRANSFORMS[type(transform)](planes, transform, drawn)
         return planes.permute(0, 2, 3, 1).clamp(0, 1).mul_(255).round_().to(torch.uint8)
 
 
 def into_range(patches: Tensor, policy: RangePolicy) -> Tensor:
-    """Bring patches back to 0–1 after a colour step, as :func:`arazo.into_range` does with one."""
+    """Bring patches back to 0–1 after a change of colours, as ``colours.into_range`` does."""
     clipped = patches.clamp(0, 1)
     if policy == "clip":
         return clipped
@@ -57,7 +57,7 @@ def into_range(patches: Tensor, policy: RangePolicy) -> Tensor:
     return torch.where(high - low > FLAT, (patches - low) * (1 / (high - low)), clipped)
 
 
-def anchored_crop(images: Tensor, transform: arazo.AnchoredCrop, drawn: arazo.Columns) -> Tensor:
+def anchored_crop(images: Tensor, transform: geometry.AnchoredCrop, drawn: Parameters) -> Tensor:
     """Sample the pixels of the patch alone, where the resized image would have them.
 
     ``images`` is one for all patches, or one for each.
@@ -77,7 +77,7 @@ def anchored_crop(images: Tensor, transform: arazo.AnchoredCrop, drawn: arazo.Co
     return sampled
 
 
-def rotated_crop(images: Tensor, transform: RotatedCrop, drawn: arazo.Columns) -> Tensor:
+def rotated_crop(images: Tensor, transform: geometry.RotatedCrop, drawn: Parameters) -> Tensor:
     """Sample the pixels of a scaled and turned square."""
     side = transform.patch
     angle = np.deg2rad(drawn["angle"])[:, None, None]
@@ -92,14 +92,14 @@ def rotated_crop(images: Tensor, transform: RotatedCrop, drawn: arazo.Columns) -
     return F.grid_sample(images, grid, "bilinear", "border", align_corners=False)
 
 
-def pool_pca_contrast(patches: Tensor, transform: PoolPCAContrast, drawn: arazo.Columns) -> Tensor:
+def pool_pca_contrast(patches: Tensor, transform: colours.PoolPCAContrast, drawn: Parameters) -> Tensor:
     """Stretch each patch along the pool's axes."""
     matrices = _to(patches, transform.matrices(drawn["factors"]))
     stretched = torch.baddbmm(matrices[:, :, 3:], matrices[:, :, :3], patches.flatten(2))
     return into_range(stretched.reshape(patches.shape), "clip")
 
 
-def pca_contrast(patches: Tensor, transform: arazo.PCAContrast, drawn: arazo.Columns) -> Tensor:
+def pca_contrast(patches: Tensor, transform: colours.PCAContrast, drawn: Parameters) -> Tensor:
     """Stretch each patch along its own axes."""
     pixels = patches.flatten(2)
     mean = pixels.mean(dim=2, keepdim=True, dtype=torch.float64).float()
@@ -115,7 +115,7 @@ def pca_contrast(patches: Tensor, transform: arazo.PCAContrast, drawn: arazo.Col
     return into_range(stretched.reshape(patches.shape), transform.range_policy)
 
 
-def flip_rotate(patches: Tensor, transform: arazo.FlipRotate, drawn: arazo.Columns) -> Tensor:
+def flip_rotate(patches: Tensor, transform: geometry.FlipRotate, drawn: Parameters) -> Tensor:
     """Mirror, then turn about the centre."""
     height, width = patches.shape[2:]
     angle = np.deg2rad(drawn["angle"])[:, None, None]
@@ -128,13 +128,13 @@ def flip_rotate(patches: Tensor, transform: arazo.FlipRotate, drawn: arazo.Colum
     return F.grid_sample(patches, _to(patches, grid), "bilinear", "reflection", align_corners=True)
 
 
-def hsv_contrast(patches: Tensor, transform: arazo.HSVContrast, drawn: arazo.Columns) -> Tensor:
+def hsv_contrast(patches: Tensor, transform: colours.HSVContrast, drawn: Parameters) -> Tensor:
     """Change saturation and value alike."""
     power, factor, shift = _to(patches, drawn["drawn"]).T[:, :, None, None]
     return _hsv_contrast(patches, (power, power), (factor, factor), (shift, shift), transform.range_policy)
 
 
-def separate_hsv_contrast(patches: Tensor, transform: SeparateHSVContrast, drawn: arazo.Columns) -> Tensor:
+def separate_hsv_contrast(patches: Tensor, transform: colours.SeparateHSVContrast, drawn: Parameters) -> Tensor:
     """Change saturation and value, each by numbers of its own."""
     powers = _to(patches, drawn["powers"]).T[:, :, None, None]
     factors = _to(patches, drawn["factors"]).T[:, :, None, None]
@@ -152,7 +152,7 @@ def _hsv_contrast(patches: Tensor, power: Pair, factor: Pair, shift: Pair, polic
     return into_range(_to_rgb(hue, saturation, value), policy)
 
 
-def hue_shift(patches: Tensor, transform: arazo.HueShift, drawn: arazo.Columns) -> Tensor:
+def hue_shift(patches: Tensor, transform: colours.HueShift, drawn: Parameters) -> Tensor:
     """Turn the hue."""
     hue, saturation, value = _to_hsv(patches)
     hue = hue.add_(_to(patches, 6 * drawn["turn"])[:, None, None]).remainder_(6)
@@ -185,14 +185,14 @@ def _to(like: Tensor, array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(like.device)
 
 
-Step = Callable[[Tensor, Any, arazo.Columns], Tensor]
-STEPS: dict[type[A.BasicTransform], Step] = {
-    arazo.AnchoredCrop: anchored_crop,
-    arazo.PCAContrast: pca_contrast,
-    arazo.FlipRotate: flip_rotate,
-    arazo.HSVContrast: hsv_contrast,
-    arazo.HueShift: hue_shift,
-    RotatedCrop: rotated_crop,
-    PoolPCAContrast: pool_pca_contrast,
-    SeparateHSVContrast: separate_hsv_contrast,
+Transform = Callable[[Tensor, Any, Parameters], Tensor]
+TRANSFORMS: dict[type[A.BasicTransform], Transform] = {
+    geometry.AnchoredCrop: anchored_crop,
+    colours.PCAContrast: pca_contrast,
+    geometry.FlipRotate: flip_rotate,
+    colours.HSVContrast: hsv_contrast,
+    colours.HueShift: hue_shift,
+    geometry.RotatedCrop: rotated_crop,
+    colours.PoolPCAContrast: pool_pca_contrast,
+    colours.SeparateHSVContrast: separate_hsv_contrast,
 }

@@ -1,0 +1,64 @@
+"""A training as a stage runs it: kept from others, by several processes if need be, gone on with after a stop."""
+
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from exemplarcnn import distributed
+from exemplarcnn.config import Config
+from exemplarcnn.training.checkpoint import Checkpoint, exclusive_lock
+from exemplarcnn.training.learning_curve import Epoch
+from exemplarcnn.training.trainer import Trainer
+
+AfterEpoch = Callable[[Epoch], None]
+
+
+def train(
+    folder: Path, prepare: Callable[[], Trainer], outs: Callable[[Trainer], AbstractContextManager[AfterEpoch]]
+) -> None:
+    """Train to the end, then remove the checkpoint.
+
+    Parameters
+    ----------
+    folder
+        Of the checkpoint.
+    prepare
+        Builds the trainer, in each process.
+    outs
+        Entered by the first process around the training: gives what is to be called after each epoch, and writes what
+        comes of the training.
+    """
+    with distributed.processes(), exclusive_lock(folder):
+        trainer = prepare()
+        with ExitStack() as opened:
+            after_epoch = distributed.on_rank_zero(lambda: opened.enter_context(outs(trainer)))
+            trainer.run(after_epoch or (lambda row: None))
+        if distributed.rank() == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def checkpoint_in(folder: Path, config: Config, device: torch.device, inputs: dict[str, Any]) -> Checkpoint:
+    """Return the checkpoint of a stage's training.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    config
+        Of the experiment: its seed, and of the machine what has a part in the weights' last bits.
+    device
+        Where the network trains.
+    inputs
+        What else the weights depend on.
+    """
+    configuration = inputs | {
+        "seed": config.seed,
+        "threads": config.machine.threads,
+        "processes": distributed.world(),
+        "device": device.type,
+    }
+    return Checkpoint(folder / "checkpoint.safetensors", configuration, config.machine.checkpoint_minutes)

@@ -1,0 +1,115 @@
+"""Training by several processes: as one does it, after a scheduler stopped them, and without their launcher."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from exemplarcnn.config import Schedule, Train
+from exemplarcnn.training.checkpoint import Checkpoint
+from tests.conftest import ROOT
+from tests.small_training import same, train_params, trainer, weights, write_set
+
+TOGETHER = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import torch
+from exemplarcnn import distributed
+from exemplarcnn.training import trainer as training
+from tests import small_training as t
+from tests.training.test_several_processes import fifty_steps
+torch.set_num_threads(1)
+folder, epochs, dropout, stop = Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5])
+training.STEPS_BETWEEN_LOOKS = 1
+with distributed.processes():
+    params = fifty_steps().model_copy(update={"epochs": epochs})
+    run = t.trainer(folder / "set", folder / "together", params, t.built(dropout=dropout))
+    (folder / f"process-{distributed.rank()}").write_text(str(os.getpid()))
+    steps, inner = [], run.step
+    def step(*batch):
+        inner(*batch)
+        steps.append(1)
+        if len(steps) == stop:  # as a scheduler does it, with the launcher passing it on once more
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+    run.step = step
+    history = run.run()
+    if distributed.rank() == 0:
+        torch.save((t.weights(run.network), [vars(row) for row in history]), folder / "together.pt")
+"""
+
+
+def fifty_steps() -> Train:
+    # 49 patches in batches of 16: of the last batch, of one patch, all processes but one have nothing.
+    return train_params(epochs=13, schedule=Schedule(epochs=13, drops=((8, 0.5),)))
+
+
+def start_together(folder: Path, processes: int, dropout: float, stop: int = 0, epochs: int = 13) -> Any:
+    (folder / "together.py").write_text(TOGETHER)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    words = [ROOT, folder, epochs, dropout, stop]
+    command = [*launch, str(folder / "together.py"), *map(str, words)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def together(folder: Path, processes: int, dropout: float, stop: int = 0) -> int:
+    process = start_together(folder, processes, dropout, stop)
+    _, said = process.communicate(timeout=240)
+    assert stop or not process.returncode, said
+    return int(process.returncode)
+
+
+@pytest.mark.slow
+def test_several_processes_train_as_one_does(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "set", count=49, valid=11)
+    one = trainer(folder, tmp_path / "one", fifty_steps())
+    expected = one.run()
+    together(tmp_path, 3, 0.0)
+    found, history = torch.load(tmp_path / "together.pt")
+    for name, tensor in weights(one.network).items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-4)
+    assert [list(row.values()) for row in history] == [
+        pytest.approx(list(vars(row).values()), abs=1e-4) for row in expected
+    ]
+
+
+@pytest.mark.slow
+def test_several_processes_go_on_after_a_scheduler_stopped_them(tmp_path: Path) -> None:
+    write_set(tmp_path / "set", count=49, valid=11)
+    together(tmp_path, 2, 0.5)
+    expected, rows = torch.load(tmp_path / "together.pt")
+    (tmp_path / "together").unlink()
+    assert together(tmp_path, 2, 0.5, stop=18) != 0
+    _, progress = Checkpoint(tmp_path / "together", {"of": "mine"}).load()
+    assert (len(progress.history), progress.step) == (4, 2)
+    together(tmp_path, 2, 0.5)
+    found, history = torch.load(tmp_path / "together.pt")
+    assert same(found, expected)
+    assert history == rows
+
+
+@pytest.mark.slow
+def test_processes_whose_launcher_was_killed_save_and_end(tmp_path: Path) -> None:
+    write_set(tmp_path / "set", count=49, valid=11)
+    launcher = start_together(tmp_path, 2, 0.5, epochs=10**6)
+    path, deadline = tmp_path / "together", time.monotonic() + 120
+    while not path.exists():
+        assert launcher.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = [psutil.Process(int((tmp_path / f"process-{rank}").read_text())) for rank in range(2)]
+    launcher.kill()
+    launcher.wait()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    for worker in alive:
+        worker.kill()
+    assert not alive
+    # Saved when they noticed it, wherever that was in an epoch: they had no other reason to.
+    _, progress = Checkpoint(path, {"of": "mine"}).load()
+    assert progress.step > 0
