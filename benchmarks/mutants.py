@@ -43,6 +43,7 @@ KERNELS = (
     "evaluation/protocols",
     "evaluation/pseudo_labels",
     "evaluation/svm",
+    "networks/chunks",
     "networks/exemplar_cnn",
     "networks/features",
     "networks/resnet",

@@ -11,7 +11,16 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.svm import LinearSVC
 
 from exemplarcnn.data.images import ImageFile, Pool, write_images
-from exemplarcnn.evaluation.outliers import Classes, agreement, closest_pairs, count, described, marks, mirrored, score
+from exemplarcnn.evaluation.outliers import (
+    Classes,
+    agreement,
+    closest_pairs,
+    count,
+    extract_all,
+    marks,
+    mirrored,
+    score,
+)
 
 CHUNK, COUNT = 16, 42
 
@@ -28,7 +37,7 @@ def pool(tmp_path: Path) -> Pool:
     return ImageFile(tmp_path / "pool")
 
 
-def describe(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def extract(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Means of eight columns of blocks and, so that places in a chunk matter if they do, nothing else."""
     assert len(images) == CHUNK
     blocks = images.reshape(len(images), 96, 8, 12, 3).mean(axis=(1, 3)).reshape(len(images), -1)
@@ -36,31 +45,31 @@ def describe(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def test_features_come_in_full_chunks(pool: Pool) -> None:
-    found = described(pool, describe, CHUNK, mirror=False)
+    found = extract_all(pool, extract, CHUNK, mirror=False)
     assert found.shape == (COUNT, 24)
-    turned = described(pool, describe, CHUNK, mirror=True)
+    turned = extract_all(pool, extract, CHUNK, mirror=True)
     np.testing.assert_allclose(turned.reshape(COUNT, 8, 3), found.reshape(COUNT, 8, 3)[:, ::-1], rtol=1e-6)
     assert np.array_equal(mirrored(pool.batch([3]))[0, :, 0], pool[3][:, -1])
 
 
 def test_scores_are_those_of_sklearns_svm_on_images_and_mirror_images(pool: Pool) -> None:
     labels = np.arange(COUNT) % 3
-    classes = Classes.learn(pool, labels, describe, CHUNK, C=0.7)
-    plain, turned = (described(pool, describe, CHUNK, mirror) for mirror in (False, True))
+    classes = Classes.learn(pool, labels, extract, CHUNK, C=0.7)
+    plain, turned = (extract_all(pool, extract, CHUNK, mirror) for mirror in (False, True))
     peer = LinearSVC(C=0.7, tol=1e-10, max_iter=100_000).fit(np.concatenate([plain, turned]), np.tile(labels, 2))
     both = (peer.decision_function(plain) + peer.decision_function(turned)) / 2
-    found = score(pool, classes, describe, CHUNK)
+    found = score(pool, classes, extract, CHUNK)
     np.testing.assert_allclose(found["score"], -both.max(axis=1), atol=1e-3)
     assert found["nearest"].tolist() == both.argmax(axis=1).tolist() == labels.tolist()
     assert found["image_id"].tolist() == list(range(COUNT))
 
 
 def test_what_is_like_no_class_scores_highest(pool: Pool, tmp_path: Path) -> None:
-    classes = Classes.learn(pool, np.arange(COUNT) % 3, describe, CHUNK, C=1.0)
+    classes = Classes.learn(pool, np.arange(COUNT) % 3, extract, CHUNK, C=1.0)
     pixels = pool.batch(range(20))
     strange = np.random.default_rng(1).integers(0, 120, (4, 96, 96, 3)).astype(np.uint8)
     write_images(tmp_path / "mixed", np.concatenate([pixels, strange]))
-    found = score(ImageFile(tmp_path / "mixed"), classes, describe, CHUNK)
+    found = score(ImageFile(tmp_path / "mixed"), classes, extract, CHUNK)
     assert set(found.nlargest(4, "score")["image_id"]) == {20, 21, 22, 23}
 
 

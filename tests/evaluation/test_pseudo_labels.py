@@ -36,7 +36,7 @@ def pool(tmp_path: Path) -> Pool:
     return ImageFile(tmp_path / "pool")
 
 
-def describe(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def extract(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     assert len(images) == CHUNK
     return images[:, ::24, ::24].reshape(len(images), -1).astype(np.float32)
 
@@ -45,7 +45,7 @@ def test_guesses_are_those_of_the_classifier(pool: Pool) -> None:
     generator = np.random.default_rng(1)
     weights, intercepts = generator.normal(size=(4, 48)), generator.normal(size=4)
     indices = np.array([0, 2, 3, 5, 7, 11, 12, 13, 14, 20])
-    labels, margins = guess(pool, indices, describe, CHUNK, weights, intercepts)
+    labels, margins = guess(pool, indices, extract, CHUNK, weights, intercepts)
     for place, image in enumerate(indices):
         features = pool[int(image)][::24, ::24].reshape(-1).astype(float)
         scores = [float(features @ row + bias) for row, bias in zip(weights, intercepts, strict=True)]

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from exemplarcnn import rng
 from exemplarcnn.config import KMeans
 from exemplarcnn.data.images import Pool
-from exemplarcnn.networks.features import Describe
+from exemplarcnn.networks.features import FeatureExtractor
 from exemplarcnn.progress import tqdm
 
 # Added to the variance of a patch (of pixels 0–255), of a whitened direction, of a feature, as these authors do.
@@ -135,7 +135,7 @@ def _halves(half: int) -> tuple[slice, slice]:
     return slice(None, half), slice(half, None)
 
 
-def kmeans_features(pool: Pool, params: KMeans, seed: int) -> Describe:
+def kmeans_features(pool: Pool, params: KMeans, seed: int) -> FeatureExtractor:
     """Make the function from images to features, learned from a pool of unlabelled images.
 
     Features are standardised by mean and standard deviation over the images that patches were taken of, then divided
@@ -171,8 +171,8 @@ def kmeans_features(pool: Pool, params: KMeans, seed: int) -> Describe:
     mean = known.mean(axis=0, dtype=np.float64)
     scale = np.sqrt((known.var(axis=0, dtype=np.float64) + FEATURE_NOISE) * known.shape[1])
 
-    def describe(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def extract(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         standardised: NDArray[np.float32] = ((raw(images) - mean) / scale).astype(np.float32)
         return standardised
 
-    return describe
+    return extract

@@ -15,7 +15,8 @@ from exemplarcnn.clustering.radius_graph import Sample, neighbour_graph
 from exemplarcnn.data.images import Pixels, Pool
 from exemplarcnn.evaluation import svm
 from exemplarcnn.files import read_table
-from exemplarcnn.networks.features import Describe
+from exemplarcnn.networks.chunks import padded_chunks
+from exemplarcnn.networks.features import FeatureExtractor
 from exemplarcnn.progress import tqdm
 
 
@@ -37,7 +38,7 @@ class Classes:
         cls,
         pool: Pool,
         labels: NDArray[np.int64],
-        describe: Describe,
+        extract: FeatureExtractor,
         chunk: int,
         C: float,
     ) -> "Classes":
@@ -49,12 +50,12 @@ class Classes:
         ----------
         pool, labels
             The labelled images; labels from 0.
-        describe, chunk
+        extract, chunk
             The function to features, and how many images it is given at a time.
         C
             The SVM's penalty.
         """
-        features = np.concatenate([described(pool, describe, chunk, mirror) for mirror in (False, True)])
+        features = np.concatenate([extract_all(pool, extract, chunk, mirror) for mirror in (False, True)])
         targets = np.tile(labels, 2)
         classes = np.arange(labels.max() + 1)
         signs = np.where(targets[:, None] == classes, 1.0, -1.0)
@@ -76,18 +77,16 @@ def mirrored(images: Pixels) -> Pixels:
     return np.ascontiguousarray(images[:, :, ::-1])
 
 
-def described(pool: Pool, describe: Describe, chunk: int, mirror: bool) -> NDArray[np.float32]:
+def extract_all(pool: Pool, extract: FeatureExtractor, chunk: int, mirror: bool) -> NDArray[np.float32]:
     """Return the features of all images of a pool, or of their mirror images, (n, features)."""
     blocks = []
-    for start in range(0, len(pool), chunk):
-        # Chunks of one size, so that the number of images cannot change a feature.
-        rows = np.minimum(np.arange(start, start + chunk), len(pool) - 1)
+    for rows, counting in padded_chunks(len(pool), chunk):
         images = pool.batch(rows)
-        blocks.append(describe(mirrored(images) if mirror else images)[: len(pool) - start])
+        blocks.append(extract(mirrored(images) if mirror else images)[:counting])
     return np.concatenate(blocks)
 
 
-def score(pool: Pool, classes: Classes, describe: Describe, chunk: int) -> pd.DataFrame:
+def score(pool: Pool, classes: Classes, extract: FeatureExtractor, chunk: int) -> pd.DataFrame:
     """Score how far each image of a pool is from all classes.
 
     Returns
@@ -97,11 +96,10 @@ def score(pool: Pool, classes: Classes, describe: Describe, chunk: int) -> pd.Da
         its mirror image's distance to the inside of that class: the higher, the farther from everything labelled.
     """
     found = []
-    for start in tqdm(range(0, len(pool), chunk), desc="out of distribution", unit="chunk"):
-        rows = np.minimum(np.arange(start, start + chunk), len(pool) - 1)
+    for rows, counting in tqdm(padded_chunks(len(pool), chunk), desc="out of distribution", unit="chunk"):
         images = pool.batch(rows)
-        both = classes.distances(describe(images)) + classes.distances(describe(mirrored(images)))
-        found.append(both[: len(pool) - start] / 2)
+        both = classes.distances(extract(images)) + classes.distances(extract(mirrored(images)))
+        found.append(both[:counting] / 2)
     distances = np.concatenate(found)
     nearest = distances.argmax(axis=1)
     return pd.DataFrame({"image_id": np.arange(len(pool)), "nearest": nearest, "score": -distances.max(axis=1)})

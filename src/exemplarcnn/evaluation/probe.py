@@ -44,10 +44,10 @@ class Probe:
 
     def __call__(self, network: ExemplarCNN) -> float:
         """Return the share of images, 0–1, that are classified right by a network's features."""
-        # A copy: describing images lays weights out anew.
-        describe = eval_features(copy.deepcopy(network), PARAMS, self.device)
+        # A copy: extracting features lays weights out anew.
+        extract = eval_features(copy.deepcopy(network), PARAMS, self.device)
         chunks = np.array_split(self.rows, -(-len(self.rows) // PARAMS.chunk))
-        features = np.concatenate([describe(self.pool.batch(chunk)) for chunk in chunks]).astype(np.float64)
+        features = np.concatenate([extract(self.pool.batch(chunk)) for chunk in chunks]).astype(np.float64)
         products = features @ features[: self.inside].T
         classes, targets = np.unique(self.labels[self.rows], return_inverse=True)
         signs = np.where(targets[: self.inside, None] == np.arange(len(classes)), 1.0, -1.0)

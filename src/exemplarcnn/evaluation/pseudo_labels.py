@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 from exemplarcnn.data.images import Pool
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_table
-from exemplarcnn.networks.features import Describe
+from exemplarcnn.networks.chunks import padded_chunks
+from exemplarcnn.networks.features import FeatureExtractor
 from exemplarcnn.progress import tqdm
 
 
@@ -34,7 +35,7 @@ def load_classifier(folder: Path, fold: int) -> tuple[NDArray[np.float64], NDArr
 def guess(
     pool: Pool,
     indices: NDArray[np.int64],
-    describe: Describe,
+    extract: FeatureExtractor,
     chunk: int,
     weights: NDArray[np.float64],
     intercepts: NDArray[np.float64],
@@ -45,7 +46,7 @@ def guess(
     ----------
     pool, indices
         The images.
-    describe, chunk
+    extract, chunk
         The function to features, and how many images it is given at a time.
     weights, intercepts
         Of the classifier.
@@ -56,12 +57,9 @@ def guess(
         (n,) int64 from 0, and (n,) float64: how far the best class is above the second best.
     """
     scores = np.empty((len(indices), len(weights)))
-    for start in tqdm(range(0, len(indices), chunk), desc="labels", unit="chunk"):
-        # Chunks of one size, so that the number of images cannot change a feature.
-        rows = np.minimum(np.arange(start, start + chunk), len(indices) - 1)
-        features = describe(pool.batch(indices[rows])).astype(np.float64)
-        stop = min(start + chunk, len(indices))
-        scores[start:stop] = (features @ weights.T + intercepts)[: stop - start]
+    for rows, counting in tqdm(padded_chunks(len(indices), chunk), desc="labels", unit="chunk"):
+        features = extract(pool.batch(indices[rows])).astype(np.float64)
+        scores[rows[:counting]] = (features @ weights.T + intercepts)[:counting]
     ordered = np.sort(scores, axis=1)
     return scores.argmax(axis=1), ordered[:, -1] - ordered[:, -2]
 

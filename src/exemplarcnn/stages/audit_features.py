@@ -61,10 +61,10 @@ def _scores(pool: Pool, config: Config) -> tuple[pd.DataFrame, dict[str, Any]]:
     labels = images.read_labels(paths.TRAIN_LABELS, len(labelled))
     names = images.read_class_names(paths.CLASS_NAMES)
     network = saved.load(paths.model(params.of))
-    describe = eval_features(network, params.features, saved.pick_device(config.machine.device))
-    classes = outliers.Classes.learn(labelled, labels, describe, params.features.chunk, params.C)
+    extract = eval_features(network, params.features, saved.pick_device(config.machine.device))
+    classes = outliers.Classes.learn(labelled, labels, extract, params.features.chunk, params.C)
     scores, known = (
-        outliers.score(each, classes, describe, params.features.chunk)
+        outliers.score(each, classes, extract, params.features.chunk)
         for each in (pool, images.open_pool(paths.DATA, "test"))
     )
     counted = outliers.count(scores["score"].to_numpy(), known["score"].to_numpy(), params.false_alarms)

@@ -5,18 +5,18 @@ from exemplarcnn.config import Config, RawPixels
 from exemplarcnn.data import images
 from exemplarcnn.evaluation.kmeans import kmeans_features
 from exemplarcnn.launching.launcher import main
-from exemplarcnn.networks.features import Describe, pixel_features, write_features
+from exemplarcnn.networks.features import FeatureExtractor, pixel_features, write_features
 
 
 def run(name: str, config: Config) -> None:
     """Write ``features/NAME/eval/``."""
-    describe = _describe(name, config)
+    extract = _extractor(name, config)
     for split in ("train", "test"):
         pool = images.open_pool(paths.DATA, split)
-        write_features(paths.eval_features(name, split), pool, describe, config.features.chunk)
+        write_features(paths.eval_features(name, split), pool, extract, config.features.chunk)
 
 
-def _describe(name: str, config: Config) -> Describe:
+def _extractor(name: str, config: Config) -> FeatureExtractor:
     params = config.controls[name]
     if isinstance(params, RawPixels):
         return pixel_features(params.side)

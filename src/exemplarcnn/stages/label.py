@@ -53,11 +53,11 @@ def _guessed(params: Labelled, config: Config) -> pd.DataFrame:
     """Take what the classifier of a fold says of the unlabelled images."""
     pool = images.open_pool(paths.DATA, "unlabeled")
     usable = audit.usable(paths.audit("unlabeled"))
-    describe = eval_features(
+    extract = eval_features(
         saved.load(paths.model(params.of)), config.features, saved.pick_device(config.machine.device)
     )
     weights, intercepts = pseudo_labels.load_classifier(paths.classifiers(params.of), params.fold)
-    labels, margins = pseudo_labels.guess(pool, usable, describe, config.features.chunk, weights, intercepts)
+    labels, margins = pseudo_labels.guess(pool, usable, extract, config.features.chunk, weights, intercepts)
     table = pd.DataFrame({"pool": "unlabeled", "image_id": usable, "label": labels, "margin": margins})
     return pseudo_labels.most_confident(table, params.share)
 
