@@ -38,7 +38,10 @@ KERNELS = (
     "clustering/radius_graph",
     "data/colour_axes",
     "data/near_duplicates",
+    "evaluation/classifiers",
+    "evaluation/intervals",
     "evaluation/kmeans",
+    "evaluation/metrics",
     "evaluation/outliers",
     "evaluation/protocols",
     "evaluation/pseudo_labels",
@@ -58,6 +61,7 @@ KERNELS = (
 )
 # Where the tests of a module do not lie in the file of its name alone.
 TESTS = {
+    "evaluation/classifiers": "evaluation/test_protocols",
     "stages/describe": "stages/test_stages",
     "stages/evaluate": "stages/test_stages",
     "stages/train": "stages/test_stages",
