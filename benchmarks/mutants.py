@@ -29,16 +29,19 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path("src/exemplarcnn")
 KERNELS = (
+    "classes/capacity",
     "classes/expansion",
     "classes/grouping",
     "classes/quality",
     "classes/regrouping",
+    "classes/seeding",
     "clustering/dendrogram",
     "clustering/linkage",
     "clustering/radius_graph",
     "data/colour_axes",
     "data/near_duplicates",
     "evaluation/classifiers",
+    "evaluation/controls",
     "evaluation/intervals",
     "evaluation/kmeans",
     "evaluation/metrics",

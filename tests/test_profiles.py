@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from exemplarcnn.classes import tables
-from exemplarcnn.classes.grouping import GroupingError, assemble, group, halves
+from exemplarcnn.classes import capacity, seeding, tables
+from exemplarcnn.classes.grouping import GroupingError, Split, fill_up, group
 from exemplarcnn.clustering.dendrogram import Cut
 from exemplarcnn.config import Config, Grouped, compose
 from exemplarcnn.networks.exemplar_cnn import initialise
@@ -104,7 +104,7 @@ def test_each_single_image_has_three_neighbours_where_that_is_possible(name: str
     assert isinstance(params, Grouped)
     features = np.random.default_rng(0).normal(size=(pool, 12)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    table, statistics = group(features, params, seed=0)
+    table, statistics, _ = group(features, params, seed=0)
     assert tables.count(table) == (count if name != "own" or pool > 500 else count + statistics["clusters"])
     origins = table["origin"].value_counts()
     assert origins["neighbour"] == params.neighbours * origins["single"]
@@ -134,7 +134,7 @@ def test_the_benchmark_changes_what_a_stand_in_pool_is_too_small_for(
     ]
     before["grouped"]["clustered"] |= {"clustered_share": 0.5, "neighbours": 1}
     assert values == before
-    tables.check_grouped(Grouped.model_validate(values["grouped"]["clustered"]), pool)
+    capacity.check_clusters(Grouped.model_validate(values["grouped"]["clustered"]), pool)
 
 
 @pytest.mark.parametrize("name", ["paper", "code"])
@@ -161,14 +161,14 @@ def test_network_and_optimiser_at_full_size(name: str) -> None:
 def test_the_class_tables_at_full_size() -> None:
     config, code = profile("paper"), profile("code")
     assert (code.seeded, code.grouped, code.seed) == (config.seeded, config.grouped, config.seed)
-    table = tables.seed_table(POOL, config.seeded["baseline"].classes, config.seed)
+    table = seeding.seed_table(POOL, config.seeded["baseline"].classes, config.seed)
     tables.check(table, POOL)
     assert tables.count(table) == len(table) == 16_000
 
     # The clusters are made up, as many and as large as the paper's; what comes after them is the real thing. Finding
     # them among 50,000 images is not done here.
     params = config.grouped["clustered"]
-    clustered, held_out = halves(POOL, params.clustered_share, config.seed)
+    clustered, held_out = capacity.split_pool(POOL, params.clustered_share, config.seed)
     assert len(clustered) == len(held_out) == 50_000
     sizes = np.full(CLUSTERS, 2)
     sizes[: CLUSTERED_IMAGES - 2 * CLUSTERS] += 1
@@ -178,7 +178,7 @@ def test_the_class_tables_at_full_size() -> None:
     features = np.random.default_rng(1).normal(size=(POOL, 4)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     found = Cut(labels=labels, heights=np.zeros(0), threshold=0.5, diameters=np.zeros(CLUSTERS + alone))
-    table, statistics = assemble(features, clustered, held_out, found, params, config.seed)
+    table, statistics, _ = fill_up(Split(features, clustered, held_out, config.seed), found, params)
     tables.check(table, POOL)
     assert tables.count(table) == 16_000
     assert statistics["single_classes"] == 13_751

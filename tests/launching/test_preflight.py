@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from exemplarcnn import paths
-from exemplarcnn.classes import tables
-from exemplarcnn.classes.grouping import halves
+from exemplarcnn.classes import seeding
+from exemplarcnn.classes.capacity import split_pool
 from exemplarcnn.config import Config, compose
 from exemplarcnn.data import audit, images
 from exemplarcnn.errors import PipelineError
@@ -123,7 +123,7 @@ def test_images_that_are_all_the_same_are_refused_before_a_network_is_trained(pr
 
 def test_copies_alone_are_not_clustered() -> None:
     """One image that differs makes two seeds; clustering finds it only in its own half."""
-    clustered, held_out = halves(ROOM, 0.5, 0)
+    clustered, held_out = split_pool(ROOM, 0.5, 0)
     for different, refused in ((int(held_out[0]), True), (int(clustered[0]), False)):
         audited(flagged=98, same=tuple(i for i in range(ROOM) if i != different))
         if refused:
@@ -185,7 +185,7 @@ def test_the_audit_counts_as_the_stage_seed_counts() -> None:
     table = audit.read(paths.audit("unlabeled"))
     assert audit.kept(table, ["duplicate"]).sum() == len(audit.usable(paths.audit("unlabeled"), ["duplicate"])) == 60
     params = config("own").seeded["baseline"]
-    assert tables.seed_count(params, 60, ROOM) == 60
+    assert seeding.seed_count(params, 60, ROOM) == 60
 
 
 # The side of images

@@ -1,4 +1,4 @@
-"""Features against slow references, and their independence of what else is described."""
+"""Features against slow references, and their independence of what else goes through the network."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,7 +15,6 @@ from exemplarcnn.networks.features import (
     FeatureExtractor,
     cluster_features,
     eval_features,
-    pixel_features,
     write_features,
 )
 from tests.pools import Images
@@ -47,14 +46,12 @@ def network() -> ExemplarCNN:
     return build()
 
 
-@pytest.fixture(params=["eval", "cluster", "pixels"])
+@pytest.fixture(params=["eval", "cluster"])
 def extract(request: pytest.FixtureRequest) -> Iterator[FeatureExtractor]:
     if request.param == "eval":
         yield eval_features(build(), params(), CPU)
-    elif request.param == "cluster":
-        yield cluster_features(build(), ClusterFeatures(layers=LAYERS, before_relu=True, pool=2), 7, CPU)
     else:
-        yield pixel_features(24)
+        yield cluster_features(build(), ClusterFeatures(layers=LAYERS, before_relu=True, pool=2), 7, CPU)
 
 
 def slow_pool(map_: np.ndarray, size: int) -> list[float]:
@@ -192,26 +189,6 @@ def test_full_cluster_features_have_3440_numbers_of_unit_length() -> None:
     found = cluster_features(initialise(full, 2, 32, 0), wanted, 7, CPU)(pixels(1))
     assert found.shape == (1, 3_440)
     np.testing.assert_allclose(np.linalg.norm(found), 1, rtol=1e-5)
-
-
-# Pixels
-
-
-def test_pixel_features_are_means_of_squares() -> None:
-    images = pixels(2)
-    found = pixel_features(24)(images)
-    assert found.dtype == np.float32
-    expected = np.empty((2, 24, 24, 3))
-    for row in range(24):
-        for column in range(24):
-            expected[:, row, column] = images[:, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4].mean(axis=(1, 2))
-    np.testing.assert_allclose(found * 255 * (24 * 24 * 3) ** 0.5, expected.reshape(2, -1), atol=0.501)
-
-
-def test_pixel_features_of_full_size_are_the_image() -> None:
-    images = pixels(2)
-    expected = images.reshape(2, -1) / 255 / (96 * 96 * 3) ** 0.5
-    np.testing.assert_allclose(pixel_features(96)(images), expected, rtol=1e-6)
 
 
 # Independence

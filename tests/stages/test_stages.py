@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from exemplarcnn import paths, stages
-from exemplarcnn.classes import tables
+from exemplarcnn.classes import seeding, tables
 from exemplarcnn.config import Config, Labelled, compose
 from exemplarcnn.data import colour_axes, images
 from exemplarcnn.evaluation.classifiers import FeatureSet
@@ -305,7 +305,7 @@ def test_a_surrogate_set_says_the_side_of_the_data_set(
     images.write_images(paths.DATA / "unlabeled_X.bin", pixels, 64)
     (paths.DATA / images.IMPORTED).write_text('{"name": "mine", "side": 64}')
     table = config.trained["baseline"].table
-    tables.write(paths.class_table(table), tables.seed_table(4, 4, 0, np.arange(4)))
+    tables.write(paths.class_table(table), seeding.seed_table(4, 4, 0, np.arange(4)))
     colour_axes.write(paths.colours("unlabeled"), None)
     surrogate.run("baseline", config)
     assert json.loads((paths.surrogate_set("baseline") / "set.json").read_text())["side"] == 64

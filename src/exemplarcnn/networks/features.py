@@ -7,7 +7,6 @@ other ones can change a feature; another place in the order can change its last 
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -86,21 +85,6 @@ def _through(
             batch = network.normalise(torch.from_numpy(images).to(device))
             result: NDArray[np.float32] = pooled(network.maps(batch, dense_stride)).cpu().numpy()
             return result
-
-    return run
-
-
-def pixel_features(side: int) -> FeatureExtractor:
-    """Make the function from images to shrunk RGB pixels, the control (docs/method.md, section 4.2).
-
-    They are in 0–1, divided by the root of their number, so that a value of C means about what it means for features
-    of unit length.
-    """
-
-    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        small = [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images]
-        pixels = np.stack(small).reshape(len(images), -1).astype(np.float32)
-        return pixels / np.float32(255 * pixels.shape[1] ** 0.5)
 
     return run
 
