@@ -24,15 +24,15 @@ def run(name: str, config: Config) -> None:
     names = images.read_class_names(paths.CLASS_NAMES)
     table = _predicted(params, config) if params.method == "pseudo" else _given(params)
     write_table(paths.labels(name), table.round({"margin": 5}))
-    judged = None
+    compared = None
     if params.method == "pseudo" and (known := pseudo_labels.true_labels(paths.TRUTH, names)) is not None:
         groups = audit.read_groups(paths.DUPLICATES)
         seen = groups.loc[groups["pool"] == "train", "group"]
         alike = groups[(groups["pool"] == "unlabeled") & groups["group"].isin(seen)]
-        judged = pseudo_labels.compare_with_truth(table, known, set(alike["image_id"]))
+        compared = pseudo_labels.compare_with_truth(table, known, set(alike["image_id"]))
     counts = table["label"].value_counts().sort_index()
     by_class = {names[int(label)]: int(count) for label, count in zip(counts.index, counts, strict=True)}
-    summary = {"method": params.method, "labelled": len(table), "by_class": by_class, "judged": judged}
+    summary = {"method": params.method, "labelled": len(table), "by_class": by_class, "judged": compared}
     write_json(paths.label_statistics(name), rounded(summary))
     pools = {pool: images.open_pool(paths.DATA, pool) for pool in table["pool"].unique()}
     rows = []
