@@ -1,7 +1,7 @@
 """From the features of a pool to a class table, by one of several methods (docs/method.md, section 5).
 
 A method is a function from a `Split` and its entry in ``params.yaml`` to a `GroupedTable`; `GROUPINGS` has its name,
-which ``grouped.VARIANT.method`` asks for.
+which ``variants.group.VARIANT.method`` asks for.
 """
 
 import math
@@ -97,7 +97,7 @@ def group(
     GroupingError
         If the pool cannot give the classes asked for.
     """
-    clustered, held_out = split_pool(len(features), params.clustered_share, seed)
+    clustered, held_out = split_pool(len(features), params.clustered_fraction, seed)
     return GROUPINGS[params.method](Split(features, clustered, held_out, seed, memory, device), params)
 
 
@@ -158,22 +158,22 @@ def pruned(split: Split, params: Pruned) -> GroupedTable:
         If fewer than two classes are left.
     """
     features = split.features
-    found = cut(np.asarray(features[split.clustered]), None, None, split.memory, split.device, params.size)
+    found = cut(np.asarray(features[split.clustered]), None, None, split.memory, split.device, params.mean_cluster_size)
     large = [images for images in split.members(found) if len(images) > 1]
     noise = np.array([pdist(features[images].astype(np.float64)).mean() for images in large])
-    kept = [large[i] for i in np.flatnonzero(noise <= np.quantile(noise, 1 - params.dropped))] if large else []
+    kept = [large[i] for i in np.flatnonzero(noise <= np.quantile(noise, 1 - params.drop_fraction))] if large else []
     means = np.array([features[images].mean(axis=0, dtype=np.float64) for images in kept]).reshape(
         -1, features.shape[1]
     )
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     # A cosine distance of c is a distance of √(2c) between unit vectors.
-    radius = math.sqrt(2 * params.merged_below)
+    radius = math.sqrt(2 * params.merge_distance)
     similar = cut(means.astype(np.float32), radius, None, split.memory, split.device).labels
     merged = [np.concatenate([kept[i] for i in np.flatnonzero(similar == label)]) for label in np.unique(similar)]
     if len(merged) < 2:
         raise GroupingError(
             f"{len(large)} clusters of two images or more, {len(kept)} of them kept and merged into {len(merged)}: "
-            "at least two classes are needed; lower size, dropped or merged_below"
+            "at least two classes are needed; lower mean_cluster_size, drop_fraction or merge_distance"
         )
     sizes = np.array([len(images) for images in merged])
     class_ids = np.repeat(np.arange(len(merged)), sizes)

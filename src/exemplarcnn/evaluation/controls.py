@@ -1,7 +1,7 @@
 """Features that no network learned: what a learned network has to beat (docs/method.md, section 4.2).
 
 A control is a function from its entry in ``params.yaml``, the image set and the experiment's seed to the function that
-extracts its features; `CONTROLS` has its name, which ``controls.NAME.method`` asks for.
+extracts its features; `CONTROLS` has its name, which ``variants.control.NAME.method`` asks for.
 """
 
 from collections.abc import Callable

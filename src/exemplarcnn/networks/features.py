@@ -17,7 +17,7 @@ from exemplarcnn.config import LAYERS, ClusterFeatures, Features
 from exemplarcnn.data.images import Pool
 from exemplarcnn.files import whole
 from exemplarcnn.networks.chunks import padded_chunks
-from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, place
+from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, to_device
 from exemplarcnn.progress import tqdm
 
 # From (n, height, width, 3) images to (n, features).
@@ -78,7 +78,7 @@ def _through(
     device: torch.device,
     pooled: Callable[[dict[str, tuple[Tensor, Tensor]]], Tensor],
 ) -> FeatureExtractor:
-    network = place(network, device, torch.channels_last).eval()
+    network = to_device(network, device, torch.channels_last).eval()
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():

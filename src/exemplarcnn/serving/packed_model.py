@@ -126,7 +126,7 @@ class Encoder:
             (n, size) float32.
         """
         result = np.empty((len(pixels), self.size), np.float32)
-        for rows, counting in padded_chunks(len(pixels), self.params.chunk):
+        for rows, counting in padded_chunks(len(pixels), self.params.batch_size):
             kept = rows[:counting]
             result[kept] = self._extract(pixels[rows if padded else kept])[:counting]
         return result

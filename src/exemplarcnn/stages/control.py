@@ -10,11 +10,11 @@ from exemplarcnn.networks.features import write_features
 
 def run(name: str, config: Config) -> None:
     """Write ``features/NAME/eval/``."""
-    params = config.controls[name]
+    params = config.variants.control[name]
     extract = CONTROLS[params.method](params, paths.DATA, config.seed)
     for split in ("train", "test"):
         pool = images.open_pool(paths.DATA, split)
-        write_features(paths.eval_features(name, split), pool, extract, config.features.chunk)
+        write_features(paths.eval_features(name, split), pool, extract, config.features.batch_size)
 
 
 if __name__ == "__main__":

@@ -21,21 +21,25 @@ log = logging.getLogger(__name__)
 
 def run(variant: str, config: Config) -> None:
     """Write ``classes/VARIANT.csv``, ``metrics/VARIANT/clusters.json`` and a gallery."""
-    params = config.grouped[variant]
-    pool = images.open_pool(paths.DATA, config.trained[params.source].pool)
+    params = config.variants.group[variant]
+    pool = images.open_pool(paths.DATA, config.variants.train[params.source].pool)
     features = read_array(paths.cluster_features(params.source))
-    truth = quality.read_truth(paths.TRUTH, len(pool)) if config.trained[params.source].pool == "unlabeled" else None
-    before = tables.read(paths.class_table(params.source), len(pool)) if params.source not in config.seeded else None
+    truth = (
+        quality.read_truth(paths.TRUTH, len(pool)) if config.variants.train[params.source].pool == "unlabeled" else None
+    )
+    before = (
+        tables.read(paths.class_table(params.source), len(pool)) if params.source not in config.variants.seed else None
+    )
     with distributed.processes():
-        device = distributed.own(saved.pick_device(config.machine.device))
-        table, statistics, warnings = group(features, params, config.seed, config.machine.memory, device)
+        device = distributed.local_device(saved.pick_device(config.machine.device))
+        table, statistics, warnings = group(features, params, config.seed, config.machine.memory_gib, device)
         if distributed.rank() > 0:
             return
     for warning in warnings:
         log.warning("%s: %s", variant, warning)
     tables.check(table, len(pool))
     tables.write(paths.class_table(variant), table)
-    clustered, _ = split_pool(len(pool), params.clustered_share, config.seed)
+    clustered, _ = split_pool(len(pool), params.clustered_fraction, config.seed)
     measured = quality.measure(table, truth, clustered, before)
     write_json(paths.cluster_statistics(variant), rounded(statistics | measured))
     figures.clusters(paths.clusters_picture(variant), pool, table, features)
