@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from exemplarcnn import config, paths
 from exemplarcnn.data import images
-from exemplarcnn.evaluation.protocols import bootstrap, correct, gain
+from exemplarcnn.evaluation.intervals import bootstrap, gain
+from exemplarcnn.evaluation.metrics import correct
 from exemplarcnn.files import digest, whole
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -259,7 +260,7 @@ def bootstrap_seeds(gains: NDArray[np.float64], seed: int, rounds: int = 10_000)
     Parameters
     ----------
     gains
-        (seeds, test images), as `exemplarcnn.evaluation.protocols.gain` gives them for each.
+        (seeds, test images), as `exemplarcnn.evaluation.intervals.gain` gives them for each.
     seed, rounds
         Of the bootstrap.
     """

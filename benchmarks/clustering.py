@@ -44,7 +44,7 @@ from scipy.spatial.distance import pdist
 
 from _common import ROOT, anonymous, finish, peak_anonymous
 from exemplarcnn import config
-from exemplarcnn.classes import tables
+from exemplarcnn.classes import seeding
 from exemplarcnn.clustering import dendrogram
 from exemplarcnn.clustering.linkage import flat_clusters
 from exemplarcnn.data import images
@@ -186,7 +186,7 @@ def small_network(folder: Path, pool: images.Pool) -> Path:
     train = params.train.model_copy(update={"epochs": 2})
     trained = params.variants.train["baseline"].model_copy(update={"patches_per_image": 80})
     patches = folder / "patches"
-    table = tables.seed_table(len(pool), 300, 0)
+    table = seeding.seed_table(len(pool), 300, 0)
     definition = SetDefinition(pool, table, params.surrogate, trained, seed=0)
     write_set(definition, DrawingJob(patches, folder / "patches-work", workers=2))
     about = json.loads((patches / "set.json").read_text())

@@ -19,7 +19,7 @@ import pandas as pd
 from _common import ROOT, Workspace, bootstrap_seeds, evaluated, finish
 from exemplarcnn import config
 from exemplarcnn.data import images
-from exemplarcnn.evaluation.protocols import gain
+from exemplarcnn.evaluation.intervals import gain
 from exemplarcnn.importing import download
 from stl10 import fill, suit
 

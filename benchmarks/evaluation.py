@@ -36,6 +36,7 @@ from exemplarcnn import config
 from exemplarcnn.data import images
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.evaluation import protocols
+from exemplarcnn.evaluation.classifiers import FeatureSet
 from exemplarcnn.importing import download
 from exemplarcnn.networks import exemplar_cnn, features
 
@@ -86,8 +87,9 @@ def child(folder: Path, source: Path) -> None:
     use_threads(os.cpu_count() or 1)
     labels, folds = labels_and_folds(source)
     train, test = (np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False) for split in ("train", "test"))
+    features_of_all = FeatureSet(train, labels, folds, test, images.CLASSES)
     begin = time.perf_counter()
-    results = protocols.evaluate(train, labels, folds, test, images.CLASSES, protocol(), 0, WORKERS)["folds"]
+    results = protocols.evaluate(features_of_all, protocol(), 0, WORKERS)["folds"]
     seconds = time.perf_counter() - begin
     truth = images.read_labels(source / "test_y.bin", len(test))
     names = images.read_class_names(source / "class_names.txt")
@@ -130,7 +132,7 @@ def agree(
         params = protocol(C=(C,), inner_folds=2)
         block, its_labels = np.asarray(train[folds[0]]), labels[folds[0]]
         every = [np.arange(len(block))]
-        mine = protocols.evaluate(block, its_labels, every, test, images.CLASSES, params, 0, 1)["folds"][0]
+        mine = protocols.evaluate(FeatureSet(block, its_labels, every, test, images.CLASSES), params, 0, 1)["folds"][0]
         assert mine.linear is not None
         theirs = LinearSVC(C=C, dual=False, tol=1e-9, max_iter=100_000).fit(block.astype(np.float64), its_labels)
         scores = np.concatenate(

@@ -29,20 +29,27 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path("src/exemplarcnn")
 KERNELS = (
+    "classes/capacity",
     "classes/expansion",
     "classes/grouping",
     "classes/quality",
     "classes/regrouping",
+    "classes/seeding",
     "clustering/dendrogram",
     "clustering/linkage",
     "clustering/radius_graph",
     "data/colour_axes",
     "data/near_duplicates",
+    "evaluation/classifiers",
+    "evaluation/controls",
+    "evaluation/intervals",
     "evaluation/kmeans",
+    "evaluation/metrics",
     "evaluation/outliers",
     "evaluation/protocols",
     "evaluation/pseudo_labels",
     "evaluation/svm",
+    "networks/chunks",
     "networks/exemplar_cnn",
     "networks/features",
     "networks/resnet",
@@ -65,6 +72,7 @@ KERNELS = (
 )
 # Where the tests of a module do not lie in the file of its name alone.
 TESTS = {
+    "evaluation/classifiers": "evaluation/test_protocols",
     "stages/describe": "stages/test_stages",
     "stages/evaluate": "stages/test_stages",
     "stages/train": "stages/test_stages",

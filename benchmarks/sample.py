@@ -18,7 +18,7 @@ import pandas as pd
 from _common import ROOT, Workspace, bootstrap_difference, finish
 from exemplarcnn import paths
 from exemplarcnn.data import images
-from exemplarcnn.evaluation.protocols import correct
+from exemplarcnn.evaluation.metrics import correct
 
 CONTROLS = ("raw_pixels", "random_network")
 

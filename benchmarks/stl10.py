@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from _common import ROOT, Watcher, Workspace, finish
 from exemplarcnn import config, paths
-from exemplarcnn.classes import tables
+from exemplarcnn.classes import capacity, tables
 from exemplarcnn.data import images
 from exemplarcnn.importing import download
 
@@ -122,7 +122,7 @@ def suit(values: dict[str, Any], pool_size: int) -> list[str]:
 def suffices(entry: dict[str, Any], pool_size: int) -> bool:
     """Whether a pool can give the classes that an entry of `variants.group` asks for."""
     try:
-        tables.check_grouped(config.Grouped.model_validate(entry), pool_size)
+        capacity.check_clusters(config.Grouped.model_validate(entry), pool_size)
     except tables.ClassTableError:
         return False
     return True

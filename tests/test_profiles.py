@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from exemplarcnn.classes import tables
-from exemplarcnn.classes.grouping import GroupingError, assemble, group, halves
+from exemplarcnn.classes import capacity, seeding, tables
+from exemplarcnn.classes.grouping import GroupingError, Split, fill_up, group
 from exemplarcnn.clustering.dendrogram import Cut
 from exemplarcnn.config import Config, Grouped, compose
 from exemplarcnn.networks.exemplar_cnn import initialise
@@ -89,7 +89,7 @@ def test_profiles_differ_from_the_paper_in_what_the_documentation_lists() -> Non
         ),
         ("features", "core", ("evaluate.protocols",)),
         ("online", "core", ("variants.train.online",)),
-        ("own_unlabelled", "own", ("variants.control",)),
+        ("own_unlabelled", "own", ("controls",)),
     ],
 )
 def test_the_other_profiles_add_to_these(name: str, of: str, but: tuple[str, ...]) -> None:
@@ -114,7 +114,7 @@ def test_each_single_image_has_three_neighbours_where_that_is_possible(name: str
     assert isinstance(params, Grouped)
     features = np.random.default_rng(0).normal(size=(pool, 12)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    table, statistics = group(features, params, seed=0)
+    table, statistics, _ = group(features, params, seed=0)
     assert tables.count(table) == (count if name != "own" or pool > 500 else count + statistics["clusters"])
     origins = table["origin"].value_counts()
     assert origins["neighbour"] == params.neighbours * origins["single"]
@@ -144,7 +144,7 @@ def test_the_benchmark_changes_what_a_stand_in_pool_is_too_small_for(
     ]
     before["variants"]["group"]["clustered"] |= {"clustered_fraction": 0.5, "neighbours": 1}
     assert values == before
-    tables.check_grouped(Grouped.model_validate(values["variants"]["group"]["clustered"]), pool)
+    capacity.check_clusters(Grouped.model_validate(values["variants"]["group"]["clustered"]), pool)
 
 
 @pytest.mark.parametrize("name", ["paper", "code"])
@@ -175,14 +175,14 @@ def test_the_class_tables_at_full_size() -> None:
         config.variants.group,
         config.seed,
     )
-    table = tables.seed_table(POOL, config.variants.seed["baseline"].classes, config.seed)
+    table = seeding.seed_table(POOL, config.variants.seed["baseline"].classes, config.seed)
     tables.check(table, POOL)
     assert tables.count(table) == len(table) == 16_000
 
     # The clusters are made up, as many and as large as the paper's; what comes after them is the real thing. Finding
     # them among 50,000 images is not done here.
     params = config.variants.group["clustered"]
-    clustered, held_out = halves(POOL, params.clustered_fraction, config.seed)
+    clustered, held_out = capacity.split_pool(POOL, params.clustered_fraction, config.seed)
     assert len(clustered) == len(held_out) == 50_000
     sizes = np.full(CLUSTERS, 2)
     sizes[: CLUSTERED_IMAGES - 2 * CLUSTERS] += 1
@@ -192,7 +192,7 @@ def test_the_class_tables_at_full_size() -> None:
     features = np.random.default_rng(1).normal(size=(POOL, 4)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     found = Cut(labels=labels, heights=np.zeros(0), threshold=0.5, diameters=np.zeros(CLUSTERS + alone))
-    table, statistics = assemble(features, clustered, held_out, found, params, config.seed)
+    table, statistics, _ = fill_up(Split(features, clustered, held_out, config.seed), found, params)
     tables.check(table, POOL)
     assert tables.count(table) == 16_000
     assert statistics["single_classes"] == 13_751

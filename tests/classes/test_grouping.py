@@ -1,7 +1,7 @@
 """Class tables from clusters: who joins which class, and how many classes a pool can give."""
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -12,9 +12,10 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
 
 from exemplarcnn.classes import tables
-from exemplarcnn.classes.grouping import GroupingError, group, halves, shortfall
+from exemplarcnn.classes.capacity import CHECKS, most_grouped, split_pool
+from exemplarcnn.classes.grouping import GROUPINGS, GroupingError, group
 from exemplarcnn.clustering.dendrogram import cut
-from exemplarcnn.config import Grouped, Pruned
+from exemplarcnn.config import Config, Grouped, Pruned
 from tests.classes.test_expansion import distance, slow_expand
 
 
@@ -38,23 +39,10 @@ def params(**changes: Any) -> Grouped:
     return Grouped(**(values | changes))
 
 
-# Halves
-
-
-@settings(max_examples=50, deadline=None)
-@given(size=st.integers(0, 60), share=st.floats(0, 1), seed=st.integers(0, 100))
-def test_halves_share_the_pool(size: int, share: float, seed: int) -> None:
-    first, second = halves(size, share, seed)
-    assert len(first) == round(share * size)
-    assert sorted([*first, *second]) == list(range(size))
-    assert (np.diff(first) > 0).all()
-    assert (np.diff(second) > 0).all()
-
-
-def test_halves_are_drawn_by_the_seed() -> None:
-    first, again, other = (halves(100, 0.5, seed)[0].tolist() for seed in (0, 0, 1))
-    assert first == again != other
-    assert first != list(range(50))
+def test_every_method_of_the_parameters_has_its_function() -> None:
+    union, _ = get_args(get_args(Config.model_fields["grouped"].annotation)[1])
+    methods: set[Any] = {get_args(kind.model_fields["method"].annotation)[0] for kind in get_args(union)}
+    assert set(GROUPINGS) == methods >= set(CHECKS)
 
 
 # Class tables
@@ -75,13 +63,13 @@ def test_every_image_is_in_one_class_at_most(
     features = unit(seed, size)
     asked = params(classes=wanted, clustered_fraction=share, merged_fraction=fraction, neighbours=neighbours)
     try:
-        table, statistics = group(features, asked, seed)
+        table, statistics, *_ = group(features, asked, seed)
     except GroupingError:
         return
     tables.check(table, size)
     assert tables.count(table) == wanted
     assert statistics["clusters"] + statistics["single_classes"] == wanted
-    clustered, held_out = (set(half.tolist()) for half in halves(size, share, seed))
+    clustered, held_out = (set(half.tolist()) for half in split_pool(size, share, seed))
     origins = {name: set(rows["image_id"]) for name, rows in table.groupby("origin")}
     assert origins.get("cluster", set()) | origins.get("single", set()) <= clustered
     assert origins.get("neighbour", set()) <= held_out
@@ -92,8 +80,8 @@ def test_every_image_is_in_one_class_at_most(
 
 def test_a_table_piece_by_piece() -> None:
     features, asked = unit(3, 40), params()
-    table, _ = group(features, asked, seed=1)
-    clustered, held_out = halves(40, 0.5, seed=1)
+    table, *_ = group(features, asked, seed=1)
+    clustered, held_out = split_pool(40, 0.5, seed=1)
     labels = cut(features[clustered], None, 0.3).labels
     sets = [clustered[labels == label].tolist() for label in range(labels.max() + 1)]
     clusters = [members for members in sets if len(members) > 1]
@@ -117,23 +105,23 @@ def test_the_table_depends_on_the_seed_alone() -> None:
 
 def test_singles_are_drawn_at_random() -> None:
     features = unit(3, 80)
-    table, _ = group(features, params(classes=20), seed=1)
+    table, *_ = group(features, params(classes=20), seed=1)
     singles = table.loc[table["origin"] == "single", "image_id"].tolist()
     assert singles != sorted(singles)
 
 
 def test_a_given_threshold_is_used() -> None:
     features = unit(3, 40)
-    _, statistics = group(features, params(merged_fraction=None, threshold=0.5), seed=1)
+    _, statistics, _ = group(features, params(merged_fraction=None, threshold=0.5), seed=1)
     assert statistics["threshold"] == 0.5
-    labels = cut(features[halves(40, 0.5, 1)[0]], 0.5, None).labels
+    labels = cut(features[split_pool(40, 0.5, 1)[0]], 0.5, None).labels
     assert statistics["clusters"] == int((np.bincount(labels) > 1).sum())
 
 
 def test_clusters_alone_can_fill_the_table() -> None:
     features = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
     asked = params(classes=4, clustered_fraction=1.0, merged_fraction=None, threshold=0.5)
-    table, statistics = group(features + unit(0, 20) * 0.01, asked, seed=0)
+    table, statistics, *_ = group(features + unit(0, 20) * 0.01, asked, seed=0)
     assert statistics["clusters"] == 4
     assert set(table["origin"]) == {"cluster"}
     assert statistics["neighbour_ranks"] is None
@@ -172,19 +160,8 @@ def test_the_largest_possible_number_is_named_and_right(
             group(features, any_number, seed)
     else:
         assert tables.count(group(features, any_number, seed)[0]) == largest
-    clustered, held_out = halves(size, share, seed)
-    assert largest <= tables.most_grouped(len(clustered), len(held_out), neighbours)
-
-
-@pytest.mark.parametrize("neighbours", [0, 1, 2, 3])
-@pytest.mark.parametrize(("clustered", "held_out"), [(0, 9), (1, 0), (7, 4), (8, 8), (9, 2)])
-def test_the_bound_is_the_best_of_all_clusterings(clustered: int, held_out: int, neighbours: int) -> None:
-    """Of pairs and single images: larger clusters only make fewer classes."""
-    possible = [
-        pairs + tables.single_classes(clustered - 2 * pairs, held_out, neighbours)
-        for pairs in range(clustered // 2 + 1)
-    ]
-    assert tables.most_grouped(clustered, held_out, neighbours) == max(possible)
+    clustered, held_out = split_pool(size, share, seed)
+    assert largest <= most_grouped(len(clustered), len(held_out), neighbours)
 
 
 @pytest.mark.parametrize(
@@ -198,14 +175,11 @@ def test_the_bound_is_the_best_of_all_clusterings(clustered: int, held_out: int,
 def test_fewer_classes_than_wanted_are_told_with_the_reason(neighbours: int, why: str) -> None:
     """Each single image has all its neighbours: where they are too few there are fewer classes."""
     asked = params(classes=50, or_fewer=True, neighbours=neighbours)
-    table, statistics = group(unit(0, 60), asked, seed=0)
+    table, _, warnings = group(unit(0, 60), asked, seed=0)
     count = tables.count(table)
     assert (table["origin"] == "neighbour").sum() == neighbours * (table["origin"] == "single").sum()
-    assert shortfall(statistics, asked) == (
-        f"{count} classes where up to 50 are wanted: of the images that no cluster took, {why}"
-    )
-    enough = asked.model_copy(update={"classes": count})
-    assert shortfall(group(unit(0, 60), enough, seed=0)[1], enough) == ""
+    assert warnings == (f"{count} classes where up to 50 are wanted: of the images that no cluster took, {why}",)
+    assert group(unit(0, 60), asked.model_copy(update={"classes": count}), seed=0).warnings == ()
 
 
 def test_more_clusters_than_classes() -> None:
@@ -240,7 +214,7 @@ def test_of_too_many_clusters_the_largest_are_kept_where_fewer_classes_are_allow
     asked = params(
         classes=wanted, or_fewer=True, clustered_fraction=1.0, merged_fraction=None, threshold=0.5, neighbours=0
     )
-    table, statistics = group(clumps(*sizes), asked, seed=0)
+    table, statistics, warnings = group(clumps(*sizes), asked, seed=0)
     assert table.groupby("class_id")["image_id"].apply(list).tolist() == [
         list(range(ends[k] - sizes[k], ends[k])) for k in kept
     ]
@@ -249,6 +223,8 @@ def test_of_too_many_clusters_the_largest_are_kept_where_fewer_classes_are_allow
     assert statistics["single_classes"] == 0
     left = {"clusters_left_out": 5 - len(kept), "images_left_out": 18 - len(table)}
     assert {key: value for key, value in statistics.items() if "left_out" in key} == (left if len(kept) < 5 else {})
+    told = f"more clusters than classes: the largest are kept, {5 - len(kept)}, of {18 - len(table)} images, left out"
+    assert (told in warnings) == (len(kept) < 5)
     if wanted < 5:
         with pytest.raises(GroupingError, match=rf"gives 5 clusters, more than the {wanted} .*or_fewer: true"):
             group(clumps(*sizes), asked.model_copy(update={"or_fewer": False}), seed=0)
@@ -270,7 +246,7 @@ def test_images_that_are_all_the_same_are_refused(fraction: float) -> None:
 
 def test_exactly_as_many_classes_as_clusters() -> None:
     clusters = group(unit(0, 60), params(classes=16), seed=0)[1]["clusters"]
-    table, statistics = group(unit(0, 60), params(classes=clusters), seed=0)
+    table, statistics, *_ = group(unit(0, 60), params(classes=clusters), seed=0)
     assert statistics["single_classes"] == 0
     assert tables.count(table) == clusters
 
@@ -280,12 +256,12 @@ def test_exactly_as_many_classes_as_clusters() -> None:
 
 def pruned(**changes: Any) -> Pruned:
     values = {"source": "baseline", "method": "pruned", "clustered_fraction": 1.0}
-    values |= {"mean_cluster_size": 5.0, "drop_fraction": 0.25, "merge_distance": 0.0}
+    values |= {"size": 5.0, "dropped": 0.25, "merge_distance": 0.0}
     return Pruned(**(values | changes))
 
 
 def test_clusters_grow_to_the_size_asked_for() -> None:
-    table, statistics = group(unit(1, 200), pruned(drop_fraction=0.0), 0)
+    table, statistics, *_ = group(unit(1, 200), pruned(dropped=0.0), 0)
     tables.check(table, 200)
     Z = linkage(pdist(unit(1, 200).astype(float)), "complete")
     labels = fcluster(Z, statistics["threshold"], "distance")
@@ -297,8 +273,8 @@ def test_clusters_grow_to_the_size_asked_for() -> None:
 
 def test_noisy_clusters_are_dropped() -> None:
     features = unit(1, 200)
-    whole, _ = group(features, pruned(drop_fraction=0.0), 0)
-    table, statistics = group(features, pruned(drop_fraction=0.5), 0)
+    whole, *_ = group(features, pruned(dropped=0.0), 0)
+    table, statistics, *_ = group(features, pruned(dropped=0.5), 0)
     noise = {
         tuple(rows["image_id"]): pdist(features[rows["image_id"]].astype(float)).mean()
         for _, rows in whole.groupby("class_id")
@@ -313,9 +289,9 @@ def test_similar_clusters_are_merged() -> None:
     rng = np.random.default_rng(0)
     angles = np.deg2rad(np.add.outer(np.arange(5) * 70, [0, 10]).ravel().repeat(4)) + rng.normal(size=40) * 0.002
     features = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    apart, _ = group(features, pruned(mean_cluster_size=4.0, drop_fraction=0.0), 0)
+    apart, *_ = group(features, pruned(size=4.0, dropped=0.0), 0)
     assert set(tables.sizes(apart)) == {4}
-    table, statistics = group(features, pruned(mean_cluster_size=4.0, drop_fraction=0.0, merge_distance=0.02), 0)
+    table, statistics, *_ = group(features, pruned(size=4.0, dropped=0.0, merge_distance=0.02), 0)
     assert tables.sizes(table).tolist() == [8] * 5
     assert statistics["joined_clusters"] == 5
     assert [set(rows["image_id"]) for _, rows in table.groupby("class_id")] == [
@@ -325,7 +301,8 @@ def test_similar_clusters_are_merged() -> None:
 
 def test_nothing_is_left_of_the_clusters() -> None:
     with pytest.raises(
-        GroupingError, match=r"two classes are needed; lower mean_cluster_size, drop_fraction or merge_d"
+        GroupingError,
+        match=r"at least two classes are needed; lower mean_cluster_size, drop_fraction or merge_distance",
     ):
         group(unit(1, 60), pruned(merge_distance=2.0), 0)
     with pytest.raises(GroupingError, match=r"^0 clusters of two images or more"):
@@ -337,8 +314,8 @@ def test_nothing_is_left_of_the_clusters() -> None:
 
 def test_statistics_against_the_table() -> None:
     features = unit(3, 41)
-    table, statistics = group(features, params(merged_fraction=0.6), seed=1)
-    clustered, held_out = halves(41, 0.5, seed=1)
+    table, statistics, *_ = group(features, params(merged_fraction=0.6), seed=1)
+    clustered, held_out = split_pool(41, 0.5, seed=1)
     in_clusters = table[table["origin"] == "cluster"]
     assert statistics["clustered_images"] == len(clustered) == 20
     assert statistics["held_out_images"] == len(held_out) == 21
@@ -368,7 +345,7 @@ def test_statistics_against_the_table() -> None:
 
 
 def test_statistics_without_clusters_and_neighbours() -> None:
-    _, statistics = group(unit(0, 20), params(classes=5, merged_fraction=0.0, neighbours=0), seed=0)
+    _, statistics, _ = group(unit(0, 20), params(classes=5, merged_fraction=0.0, neighbours=0), seed=0)
     assert statistics["clusters"] == statistics["images_in_clusters"] == 0
     assert statistics["cluster_sizes"] == {}
     assert statistics["merge_heights"] is None

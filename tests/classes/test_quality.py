@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exemplarcnn.classes.quality import TruthError, duplicates_together, judge, mutual_information, purity, read_truth
+from exemplarcnn.classes.quality import TruthError, duplicates_together, measure, mutual_information, purity, read_truth
 from exemplarcnn.files import write_table
 
 
@@ -84,12 +84,12 @@ def test_a_judgement_of_a_table_with_neighbours() -> None:
     clusters, singles = table_of([0, 1]), table_of([2, 3], origin="single").assign(class_id=1)
     table = pd.concat([clusters, singles], ignore_index=True)
     truth = pd.DataFrame({"class": ["a", "a", "a", "b"], "original": [np.nan, 0, np.nan, np.nan]})
-    found = judge(table, truth, np.arange(3), table)
+    found = measure(table, truth, np.arange(3), table)
     assert found["cluster_purity"]["purity"] == 1
     assert found["purity"]["purity"] == 0.75
     assert found["duplicates"] == {"pairs": 1, "together": 1.0}
     assert found["round"]["nmi"] == pytest.approx(1.0)
-    assert set(judge(table, None, np.arange(3), None).values()) == {None}
+    assert set(measure(table, None, np.arange(3), None).values()) == {None}
 
 
 def test_truth_of_a_pool(tmp_path: Path) -> None:

@@ -82,8 +82,8 @@ def test_whitened_patches_are_uncorrelated_and_centres_lie_among_them() -> None:
 
 def test_features_are_standardised_over_the_pool() -> None:
     images = pool(40)
-    describe = kmeans_features(images, params(images=40), seed=1)
-    found = describe(images.images)
+    extract = kmeans_features(images, params(images=40), seed=1)
+    found = extract(images.images)
     assert found.shape == (40, 28)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-5)
@@ -98,10 +98,10 @@ def test_the_seed_decides_and_more_images_than_there_are_mean_all() -> None:
 
 
 def test_an_image_is_described_alike_in_any_company(monkeypatch: pytest.MonkeyPatch) -> None:
-    describe = kmeans_features(pool(20), params(), seed=0)
+    extract = kmeans_features(pool(20), params(), seed=0)
     images = pool(kmeans.IMAGES_AT_ONCE + 3, seed=5).images
-    together = describe(images)
-    np.testing.assert_allclose(together[-1:], describe(images[-1:]), atol=1e-5)
+    together = extract(images)
+    np.testing.assert_allclose(together[-1:], extract(images[-1:]), atol=1e-5)
 
 
 def test_too_few_patches_are_an_error_that_says_what_to_do() -> None:

@@ -11,7 +11,16 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.svm import LinearSVC
 
 from exemplarcnn.data.images import ImageFile, Pool, write_images
-from exemplarcnn.evaluation.outliers import Classes, agreement, closest_pairs, count, described, marks, mirrored, score
+from exemplarcnn.evaluation.outliers import (
+    Hyperplanes,
+    agreement,
+    closest_pairs,
+    count_outliers,
+    detection_metrics,
+    extract_all,
+    mirrored,
+    score,
+)
 
 CHUNK, COUNT = 16, 42
 
@@ -28,7 +37,7 @@ def pool(tmp_path: Path) -> Pool:
     return ImageFile(tmp_path / "pool")
 
 
-def describe(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def extract(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Means of eight columns of blocks and, so that places in a chunk matter if they do, nothing else."""
     assert len(images) == CHUNK
     blocks = images.reshape(len(images), 96, 8, 12, 3).mean(axis=(1, 3)).reshape(len(images), -1)
@@ -36,31 +45,31 @@ def describe(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def test_features_come_in_full_chunks(pool: Pool) -> None:
-    found = described(pool, describe, CHUNK, mirror=False)
+    found = extract_all(pool, extract, CHUNK, mirror=False)
     assert found.shape == (COUNT, 24)
-    turned = described(pool, describe, CHUNK, mirror=True)
+    turned = extract_all(pool, extract, CHUNK, mirror=True)
     np.testing.assert_allclose(turned.reshape(COUNT, 8, 3), found.reshape(COUNT, 8, 3)[:, ::-1], rtol=1e-6)
     assert np.array_equal(mirrored(pool.batch([3]))[0, :, 0], pool[3][:, -1])
 
 
 def test_scores_are_those_of_sklearns_svm_on_images_and_mirror_images(pool: Pool) -> None:
     labels = np.arange(COUNT) % 3
-    classes = Classes.learn(pool, labels, describe, CHUNK, C=0.7)
-    plain, turned = (described(pool, describe, CHUNK, mirror) for mirror in (False, True))
+    hyperplanes = Hyperplanes.learn(pool, labels, extract, CHUNK, C=0.7)
+    plain, turned = (extract_all(pool, extract, CHUNK, mirror) for mirror in (False, True))
     peer = LinearSVC(C=0.7, tol=1e-10, max_iter=100_000).fit(np.concatenate([plain, turned]), np.tile(labels, 2))
     both = (peer.decision_function(plain) + peer.decision_function(turned)) / 2
-    found = score(pool, classes, describe, CHUNK)
+    found = score(pool, hyperplanes, extract, CHUNK)
     np.testing.assert_allclose(found["score"], -both.max(axis=1), atol=1e-3)
     assert found["nearest"].tolist() == both.argmax(axis=1).tolist() == labels.tolist()
     assert found["image_id"].tolist() == list(range(COUNT))
 
 
 def test_what_is_like_no_class_scores_highest(pool: Pool, tmp_path: Path) -> None:
-    classes = Classes.learn(pool, np.arange(COUNT) % 3, describe, CHUNK, C=1.0)
+    hyperplanes = Hyperplanes.learn(pool, np.arange(COUNT) % 3, extract, CHUNK, C=1.0)
     pixels = pool.batch(range(20))
     strange = np.random.default_rng(1).integers(0, 120, (4, 96, 96, 3)).astype(np.uint8)
     write_images(tmp_path / "mixed", np.concatenate([pixels, strange]))
-    found = score(ImageFile(tmp_path / "mixed"), classes, describe, CHUNK)
+    found = score(ImageFile(tmp_path / "mixed"), hyperplanes, extract, CHUNK)
     assert set(found.nlargest(4, "score")["image_id"]) == {20, 21, 22, 23}
 
 
@@ -83,18 +92,18 @@ def test_agreement_with_the_pixels() -> None:
     assert agreement(pairs, {(1, 4), (5, 6), (7, 8)}) == {"closest_pairs": 3, "known_among_them": 2, "known": 3}
 
 
-def test_marks_on_known_outliers(tmp_path: Path) -> None:
+def test_detection_metrics_on_known_outliers(tmp_path: Path) -> None:
     truth = tmp_path / "truth.csv"
     scores = pd.DataFrame({"score": [0.1, 0.9, 0.4, 0.3]})
-    assert marks(scores, 0.35, truth) is None
+    assert detection_metrics(scores, 0.35, truth) is None
     pd.DataFrame({"index": range(4), "class": "a"}).to_csv(truth, index=False)
-    assert marks(scores, 0.35, truth) is None
+    assert detection_metrics(scores, 0.35, truth) is None
     kinds = ["ordinary", "out_of_distribution", "ordinary", "out_of_distribution"]
     pd.DataFrame({"index": range(4), "kind": kinds}).to_csv(truth, index=False)
     found = {"images": 2, "auroc": 0.75}
-    assert marks(scores, 0.35, truth) == found | {"precision": 0.5, "recall": 0.5}
-    assert marks(scores, 0.4, truth) == found | {"precision": 1.0, "recall": 0.5}
-    assert marks(scores, 0.9, truth) == found | {"precision": None, "recall": 0.0}
+    assert detection_metrics(scores, 0.35, truth) == found | {"precision": 0.5, "recall": 0.5}
+    assert detection_metrics(scores, 0.4, truth) == found | {"precision": 1.0, "recall": 0.5}
+    assert detection_metrics(scores, 0.9, truth) == found | {"precision": None, "recall": 0.0}
 
 
 # How many are too far
@@ -102,15 +111,15 @@ def test_marks_on_known_outliers(tmp_path: Path) -> None:
 
 def test_images_above_what_a_share_of_the_known_ones_exceed_are_counted() -> None:
     known = np.random.default_rng(0).permutation(np.arange(1.0, 101))
-    found = count(np.array([95.0, 95.5, 300.0, -7.0]), known, 0.05)
+    found = count_outliers(np.array([95.0, 95.5, 300.0, -7.0]), known, 0.05)
     assert (found["threshold"], found["inside"], found["inside_above"]) == (95, 100, 5)
     assert (found["images"], found["share"]) == (2, 0.5)
-    assert count(np.zeros(1), known, 0.29)["inside_above"] == 29, "0.29 × 100 is 28.999999999999996"
-    assert count(np.zeros(1), known, 0.059)["inside_above"] == 5, "never more than the share"
+    assert count_outliers(np.zeros(1), known, 0.29)["inside_above"] == 29, "0.29 × 100 is 28.999999999999996"
+    assert count_outliers(np.zeros(1), known, 0.059)["inside_above"] == 5, "never more than the share"
 
 
 def test_equal_scores_are_not_above() -> None:
-    found = count(np.array([2.0, 3.0]), np.array([1.0, 2, 2, 2]), 0.5)
+    found = count_outliers(np.array([2.0, 3.0]), np.array([1.0, 2, 2, 2]), 0.5)
     assert (found["threshold"], found["inside_above"], found["images"]) == (2, 0, 1)
 
 
@@ -121,14 +130,14 @@ def test_what_is_expected_is_what_all_orders_give(inside: int, most: int) -> Non
     counts = []
     for places in itertools.combinations(range(inside + new), inside):
         others = [float(place) for place in range(inside + new) if place not in places]
-        counts.append(count(np.array(others), np.array(places, float), most / inside)["images"])
-    expected = count(np.zeros(new), np.arange(float(inside)), most / inside)["expected"]
+        counts.append(count_outliers(np.array(others), np.array(places, float), most / inside)["images"])
+    expected = count_outliers(np.zeros(new), np.arange(float(inside)), most / inside)["expected"]
     assert expected["mean"] == pytest.approx(np.mean(counts))
     shares = np.cumsum(np.bincount(counts, minlength=new + 1)) / len(counts)
     assert (expected["low"], expected["high"]) == tuple(np.argmax(shares >= share) for share in (0.025, 0.975))
 
 
 def test_a_few_test_images_bear_no_certainty() -> None:
-    found = count(np.arange(50.0), np.arange(3.0), 0.05)
+    found = count_outliers(np.arange(50.0), np.arange(3.0), 0.05)
     assert (found["threshold"], found["inside_above"], found["images"]) == (2, 0, 47)
     assert found["expected"] == {"mean": 12.5, "low": 0, "high": 36}

@@ -37,8 +37,8 @@ def network() -> ExemplarCNN:
 
 
 def test_accuracy_is_that_of_a_linear_svm_on_the_first_fold(data: Path) -> None:
-    describe = eval_features(network(), PARAMS, CPU)
-    features = describe(ImageFile(data / "train_X.bin").batch(range(TRAIN)))
+    extract = eval_features(network(), PARAMS, CPU)
+    features = extract(ImageFile(data / "train_X.bin").batch(range(TRAIN)))
     labels = np.arange(TRAIN) % CLASSES
     reference = LinearSVC(C=1.0, tol=1e-6, max_iter=100_000).fit(features[:30], labels[:30])
     expected = (reference.predict(features[30:]) == labels[30:]).mean()

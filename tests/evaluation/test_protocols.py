@@ -4,8 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
@@ -13,21 +11,10 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from exemplarcnn import rng
 from exemplarcnn.config import Evaluate
-from exemplarcnn.evaluation.protocols import (
-    EvaluationError,
-    Result,
-    bootstrap,
-    choose,
-    confident_mistakes,
-    confusion,
-    correct,
-    evaluate,
-    gain,
-    grid,
-    summarise,
-    summarise_one,
-    svm,
-)
+from exemplarcnn.data.folds import EvaluationError
+from exemplarcnn.evaluation import svm
+from exemplarcnn.evaluation.classifiers import FeatureSet, Result
+from exemplarcnn.evaluation.protocols import choose, evaluate, grid, summarise
 
 FOLDS_SVM = {"name": "folds", "labels": "folds", "classifier": "svm"}
 FULL = {"name": "full", "labels": "all", "classifier": "svm"}
@@ -82,7 +69,7 @@ def test_every_fold_is_what_liblinear_makes_of_raw_features(width: int) -> None:
     labels[labels == 3] = 2
     test, _ = toy(1_100, width, seed=1, noise=3.0)
     test += 1
-    results = evaluate(train, labels, FOLDS, test, 3, params(), seed=5, workers=1)["folds"]
+    results = evaluate(FeatureSet(train, labels, FOLDS, test, 3), params(), seed=5, workers=1)["folds"]
     assert len(results) == 3
     for index, (fold, result) in enumerate(zip(FOLDS, results, strict=True)):
         inner = []
@@ -119,20 +106,20 @@ def test_every_fold_is_what_liblinear_makes_of_raw_features(width: int) -> None:
 def test_all_labels_at_once() -> None:
     train, labels = toy(80, 30, noise=3.0)
     test, _ = toy(200, 30, seed=1, noise=3.0)
-    found = evaluate(train, labels, FOLDS, test, CLASSES, params(FULL), seed=5, workers=2)
+    found = evaluate(FeatureSet(train, labels, FOLDS, test, CLASSES), params(FULL), seed=5, workers=2)
     assert list(found) == ["folds", "full"]
     (result,) = found["full"]
     plain = liblinear(train, labels, result.choice)
     assert result.linear is not None
     np.testing.assert_allclose(result.linear.scores, plain.decision_function(test), rtol=1e-4, atol=1e-5)
-    alone = evaluate(train, labels, [np.arange(80)], test, CLASSES, params(), seed=5, workers=1)["folds"][0]
+    alone = evaluate(FeatureSet(train, labels, [np.arange(80)], test, CLASSES), params(), seed=5, workers=1)["folds"][0]
     assert alone.inner_accuracies != result.inner_accuracies, "inner folds of their own"
 
 
 def test_two_classes_alone_are_told_apart() -> None:
     train, labels = toy(40, 20, classes=2, noise=0.1)
     test, truth = toy(30, 20, classes=2, seed=1, noise=0.1)
-    (result,) = evaluate(train, labels, FOLDS[:1], test, 2, params(), seed=0, workers=1)["folds"]
+    (result,) = evaluate(FeatureSet(train, labels, FOLDS[:1], test, 2), params(), seed=0, workers=1)["folds"]
     np.testing.assert_array_equal(result.predictions, truth)
     assert result.linear is not None
     assert result.linear.weights.shape == (2, 20)
@@ -144,7 +131,7 @@ def test_two_classes_alone_are_told_apart() -> None:
 def test_neighbours_are_those_of_raw_features() -> None:
     train, labels = toy(80, 15, noise=2.0)
     test, _ = toy(150, 15, seed=1, noise=2.0)
-    found = evaluate(train, labels, FOLDS, test, CLASSES, params(KNN), seed=2, workers=1)["knn"]
+    found = evaluate(FeatureSet(train, labels, FOLDS, test, CLASSES), params(KNN), seed=2, workers=1)["knn"]
     for index, (fold, result) in enumerate(zip(FOLDS, found, strict=True)):
         inner = []
         for place, k in enumerate((1, 5, 20)):
@@ -164,9 +151,11 @@ def test_neighbours_are_those_of_raw_features() -> None:
 def test_more_neighbours_than_images_are_refused() -> None:
     train, labels = toy(80)
     with pytest.raises(EvaluationError, match=r"evaluate.k has 27, but in cross-validation only 26 images of fold 0"):
-        evaluate(train, labels, FOLDS, train, CLASSES, params(KNN, k=(1, 27)), 0, 1)
-    assert evaluate(train, labels, FOLDS, train, CLASSES, params(KNN, k=(26,)), 0, 1)
-    assert evaluate(train, labels, FOLDS, train, CLASSES, params(k=(27,)), 0, 1), "nobody asked for neighbours"
+        evaluate(FeatureSet(train, labels, FOLDS, train, CLASSES), params(KNN, k=(1, 27)), 0, 1)
+    assert evaluate(FeatureSet(train, labels, FOLDS, train, CLASSES), params(KNN, k=(26,)), 0, 1)
+    assert evaluate(FeatureSet(train, labels, FOLDS, train, CLASSES), params(k=(27,)), 0, 1), (
+        "nobody asked for neighbours"
+    )
 
 
 # The choice
@@ -183,7 +172,7 @@ def test_equally_good_values_are_told_by_counts() -> None:
     train, labels = toy(120, 4, noise=6.0)
     grid_of = tuple(float(x) for x in np.geomspace(1e-4, 1, 30))
     folds = [np.arange(90), np.arange(30, 120)]
-    for result in evaluate(train, labels, folds, train[:1], CLASSES, params(C=grid_of), 3, 1)["folds"]:
+    for result in evaluate(FeatureSet(train, labels, folds, train[:1], CLASSES), params(C=grid_of), 3, 1)["folds"]:
         counts = np.rint(90 * np.array(result.inner_accuracies)).astype(int)
         assert result.choice == grid_of[int(np.flatnonzero(counts == counts.max())[0])]
         np.testing.assert_array_equal(result.inner_accuracies, counts / 90)
@@ -198,8 +187,8 @@ def test_c_is_chosen_before_anything_of_the_test_set_is_seen() -> None:
     train, labels = toy(80, 30, noise=2.0)
     test, truth = toy(60, 30, seed=1, noise=2.0)
     every = params(FULL, KNN)
-    first = evaluate(train, labels, FOLDS, test, CLASSES, every, seed=0, workers=1)
-    other = evaluate(train, labels, FOLDS, test[::-1] * 7, CLASSES, every, seed=0, workers=1)
+    first = evaluate(FeatureSet(train, labels, FOLDS, test, CLASSES), every, seed=0, workers=1)
+    other = evaluate(FeatureSet(train, labels, FOLDS, test[::-1] * 7, CLASSES), every, seed=0, workers=1)
     for name in first:
         for one, two in zip(first[name], other[name], strict=True):
             assert (one.choice, one.inner_accuracies) == (two.choice, two.inner_accuracies)
@@ -216,14 +205,18 @@ def test_c_is_chosen_before_anything_of_the_test_set_is_seen() -> None:
 def test_training_labels_outside_a_fold_do_not_matter() -> None:
     train, labels = toy(80, 30, noise=2.0)
     test, _ = toy(60, 30, seed=1, noise=2.0)
-    first = evaluate(train, labels, FOLDS[:1], test, CLASSES, params(), seed=0, workers=1)["folds"][0]
+    first = evaluate(FeatureSet(train, labels, FOLDS[:1], test, CLASSES), params(), seed=0, workers=1)["folds"][0]
     labels[40:], train[40:] = 0, 1
-    assert same(first, evaluate(train, labels, FOLDS[:1], test, CLASSES, params(), seed=0, workers=1)["folds"][0])
+    assert same(
+        first, evaluate(FeatureSet(train, labels, FOLDS[:1], test, CLASSES), params(), seed=0, workers=1)["folds"][0]
+    )
 
 
 def test_inner_folds_depend_on_the_seed() -> None:
     train, labels = toy(80, 30, noise=3.0)
-    runs = [evaluate(train, labels, FOLDS, train[:1], CLASSES, params(), seed, 1)["folds"] for seed in (0, 0, 1)]
+    runs = [
+        evaluate(FeatureSet(train, labels, FOLDS, train[:1], CLASSES), params(), seed, 1)["folds"] for seed in (0, 0, 1)
+    ]
     inner = [[result.inner_accuracies for result in run] for run in runs]
     assert inner[0] == inner[1] != inner[2]
 
@@ -237,7 +230,7 @@ def test_neither_workers_nor_threads_matter(monkeypatch: pytest.MonkeyPatch) -> 
     found = []
     for workers, threads in ((1, 1), (3, 1), (1, 2)):
         with threadpool_limits(threads):
-            found.append(evaluate(train, labels, folds, test, CLASSES, params(FULL, KNN), 0, workers))
+            found.append(evaluate(FeatureSet(train, labels, folds, test, CLASSES), params(FULL, KNN), 0, workers))
     for other in found[1:]:
         for name, results in found[0].items():
             assert all(same(one, two) for one, two in zip(results, other[name], strict=True))
@@ -254,7 +247,7 @@ def test_everything_is_trained_on_one_thread(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(svm, "fit", watched)
     train, labels = toy(80)
-    evaluate(train, labels, FOLDS, train, CLASSES, params(), 0, 2)
+    evaluate(FeatureSet(train, labels, FOLDS, train, CLASSES), params(), 0, 2)
     assert set(seen) == {1}
 
 
@@ -264,15 +257,15 @@ def test_everything_is_trained_on_one_thread(monkeypatch: pytest.MonkeyPatch) ->
 def test_counts_must_match() -> None:
     train, labels = toy(80)
     with pytest.raises(EvaluationError, match="80 training images have features, but 79 have labels"):
-        evaluate(train, labels[:-1], FOLDS, train, CLASSES, params(), 0, 1)
+        evaluate(FeatureSet(train, labels[:-1], FOLDS, train, CLASSES), params(), 0, 1)
     with pytest.raises(EvaluationError, match="training images have 20 features, test images 19"):
-        evaluate(train, labels, FOLDS, train[:, 1:], CLASSES, params(), 0, 1)
+        evaluate(FeatureSet(train, labels, FOLDS, train[:, 1:], CLASSES), params(), 0, 1)
 
 
 def test_more_training_images_than_can_be_held_are_refused() -> None:
     train = np.zeros((10_001, 1), np.float32)
     with pytest.raises(EvaluationError, match=r"10001 training images: .* 10000 are the most; keep fewer"):
-        evaluate(train, np.zeros(10_001, np.int64), FOLDS, train, CLASSES, params(), 0, 1)
+        evaluate(FeatureSet(train, np.zeros(10_001, np.int64), FOLDS, train, CLASSES), params(), 0, 1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -282,7 +275,7 @@ def test_features_that_are_not_finite_are_named(value: float, place: str, index:
     test, _ = toy(1_600, seed=1)
     {"training": train, "test": test}[place][index, 3] = value
     with pytest.raises(EvaluationError, match=f"{place} image {index} has features that are not finite"):
-        evaluate(train, labels, FOLDS, test, CLASSES, params(), 0, 1)
+        evaluate(FeatureSet(train, labels, FOLDS, test, CLASSES), params(), 0, 1)
 
 
 @pytest.mark.parametrize("left", [0, 2])
@@ -291,20 +284,20 @@ def test_a_fold_with_too_few_of_a_class_is_named(left: int) -> None:
     members = np.flatnonzero(labels == 2)
     short = np.setdiff1d(np.arange(80), members[left:])
     with pytest.raises(EvaluationError, match=f"fold 1 has {left} image.s. of class 2; .*inner_folds=3"):
-        evaluate(train, labels, [FOLDS[0], short], train, CLASSES, params(), 0, 1)
+        evaluate(FeatureSet(train, labels, [FOLDS[0], short], train, CLASSES), params(), 0, 1)
 
 
 def test_a_class_without_any_image_is_named() -> None:
     train, labels = toy(80)
     with pytest.raises(EvaluationError, match=r"fold 0 has 0 image.s. of class 4; "):
-        evaluate(train, labels, FOLDS, train, 5, params(), 0, 1)
+        evaluate(FeatureSet(train, labels, FOLDS, train, 5), params(), 0, 1)
 
 
 def test_a_fold_with_just_enough_of_a_class_is_fine() -> None:
     train, labels = toy(80)
     members = np.flatnonzero(labels == 3)
     fold = np.setdiff1d(np.arange(80), members[3:])
-    assert len(evaluate(train, labels, [fold], train, CLASSES, params(C=(1.0,)), 0, 1)) == 1
+    assert len(evaluate(FeatureSet(train, labels, [fold], train, CLASSES), params(C=(1.0,)), 0, 1)) == 1
 
 
 # Summaries
@@ -329,94 +322,3 @@ def test_summary_by_hand() -> None:
     assert summary["chosen"] == [1.0, 10.0, 0.1]
     assert summary["leaky"] == {"accuracy_mean": pytest.approx(80), "accuracy_std": pytest.approx(0), "value": 7.0}
     assert summary["class_accuracies"] == pytest.approx({"cat": 50, "dog": 200 / 3, "owl": 200 / 3})
-
-
-def test_mistakes_are_those_of_the_widest_margin() -> None:
-    labels = np.array([0, 1, 2, 1])
-    scores = np.zeros((2, 4, 3), np.float32)
-    scores[:, 0] = [[1, 0, 0], [5, 1, 0]]  # right
-    scores[:, 1] = [[3, 0, 0], [1, 2, 0]]  # one fold right, together wrong by 1
-    scores[:, 2] = [[0, 4, -1], [0, 4, 1]]  # wrong by 4
-    scores[:, 3] = [[0, 0, 2], [0, 0, 2]]  # wrong by 2
-    assert confident_mistakes(scores, labels, 10) == [(2, 1, 4.0), (3, 2, 2.0), (1, 0, 1.0)]
-    assert confident_mistakes(scores, labels, 2) == [(2, 1, 4.0), (3, 2, 2.0)]
-
-
-def test_correct_by_hand() -> None:
-    found = correct(np.array([[0, 1, 2], [2, 1, 0]], np.uint8), np.array([0, 1, 1]))
-    np.testing.assert_array_equal(found, [[True, True, False], [False, True, False]])
-
-
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 1000), classes=st.integers(1, 5), folds=st.integers(1, 4))
-def test_confusion_against_a_slow_reference(seed: int, classes: int, folds: int) -> None:
-    generator = np.random.default_rng(seed)
-    labels = np.concatenate([np.arange(classes), generator.integers(0, classes, 20)])
-    predictions = generator.integers(0, classes, (folds, len(labels))).astype(np.uint8)
-    found = confusion(predictions, labels, classes)
-    for row in range(classes):
-        for column in range(classes):
-            hits = sum(int(p == column) for fold in predictions for p, y in zip(fold, labels, strict=True) if y == row)
-            assert found[row, column] == pytest.approx(hits / (folds * sum(labels == row)))
-    np.testing.assert_allclose(found.sum(axis=1), 1)
-
-
-def bootstrap_difference(
-    first: np.ndarray, second: np.ndarray, seed: int, rounds: int, level: float = 0.95
-) -> tuple[float, float, float]:
-    gains = gain(first, second)[None]
-    low, high = bootstrap(gains, seed, rounds, level)
-    return float(gains.mean()), float(low[0]), float(high[0])
-
-
-def test_several_pairs_see_the_same_draws() -> None:
-    gains = np.random.default_rng(3).normal(size=(4, 60))
-    together = bootstrap(gains, seed=1, rounds=1_234)
-    for row, (low, high) in zip(gains, zip(*together, strict=True), strict=True):
-        alone = bootstrap(row[None], seed=1, rounds=1_234)
-        assert (low, high) == pytest.approx((alone[0][0], alone[1][0]))
-
-
-def test_bootstrap_against_a_slow_reference() -> None:
-    generator = np.random.default_rng(0)
-    first, second = generator.random((3, 50)) < 0.8, generator.random((3, 50)) < 0.6
-    found = bootstrap_difference(first, second, seed=4, rounds=200, level=0.9)
-    stream = rng.generator(4, rng.Purpose.BOOTSTRAP)
-    means = []
-    for _ in range(200):
-        rows = stream.integers(50, size=50)
-        means.append(100 * (first[:, rows].mean() - second[:, rows].mean()))
-    means.sort()
-    assert found[0] == pytest.approx(100 * (first.mean() - second.mean()))
-    assert found[1] == pytest.approx(np.percentile(means, 5))
-    assert found[2] == pytest.approx(np.percentile(means, 95))
-
-
-def test_bootstrap_has_about_the_spread_of_theory() -> None:
-    generator = np.random.default_rng(1)
-    first, second = generator.random((1, 400)) < 0.8, generator.random((1, 400)) < 0.6
-    difference, low, high = bootstrap_difference(first, second, seed=0, rounds=2_000)
-    error = 100 * (first[0].astype(float) - second[0]).std() / 400**0.5
-    assert low == pytest.approx(difference - 1.96 * error, abs=0.4 * error)
-    assert high == pytest.approx(difference + 1.96 * error, abs=0.4 * error)
-
-
-def test_bootstrap_of_equal_variants_is_zero() -> None:
-    right = np.random.default_rng(0).random((3, 50)) < 0.5
-    assert bootstrap_difference(right, right, seed=0, rounds=50) == (0.0, 0.0, 0.0)
-
-
-def test_bootstrap_turns_its_sign_with_the_order() -> None:
-    generator = np.random.default_rng(2)
-    first, second = generator.random((2, 30)) < 0.7, generator.random((2, 30)) < 0.5
-    there, back = bootstrap_difference(first, second, 0, 100), bootstrap_difference(second, first, 0, 100)
-    assert there == pytest.approx((-back[0], -back[2], -back[1]))
-
-
-def test_figures_of_a_classifier_that_is_tested_once() -> None:
-    labels = np.array([0, 0, 1, 1, 1])
-    found = summarise_one(np.array([0, 1, 1, 1, 1], np.uint8), labels, ["cat", "dog", "none"])
-    assert found["accuracy_mean"] == pytest.approx(80)
-    assert found["fold_accuracies"] == [found["accuracy_mean"]]
-    assert (found["accuracy_std"], found["chosen"], found["leaky"], found["others"]) == (0, [], None, {})
-    assert found["class_accuracies"] == {"cat": 50.0, "dog": 100.0}

@@ -14,12 +14,12 @@ from exemplarcnn.data import images
 from exemplarcnn.data.images import ImageFile, Pool, write_images
 from exemplarcnn.evaluation.pseudo_labels import (
     LabelError,
-    guess,
-    judge,
-    known_classes,
+    compare_with_truth,
     load_classifier,
     most_confident,
+    predict,
     read,
+    true_labels,
 )
 from exemplarcnn.files import read_json
 from exemplarcnn.reporting import figures
@@ -36,7 +36,7 @@ def pool(tmp_path: Path) -> Pool:
     return ImageFile(tmp_path / "pool")
 
 
-def describe(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def extract(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     assert len(images) == CHUNK
     return images[:, ::24, ::24].reshape(len(images), -1).astype(np.float32)
 
@@ -45,7 +45,7 @@ def test_guesses_are_those_of_the_classifier(pool: Pool) -> None:
     generator = np.random.default_rng(1)
     weights, intercepts = generator.normal(size=(4, 48)), generator.normal(size=4)
     indices = np.array([0, 2, 3, 5, 7, 11, 12, 13, 14, 20])
-    labels, margins = guess(pool, indices, describe, CHUNK, weights, intercepts)
+    labels, margins = predict(pool, indices, extract, CHUNK, weights, intercepts)
     for place, image in enumerate(indices):
         features = pool[int(image)][::24, ::24].reshape(-1).astype(float)
         scores = [float(features @ row + bias) for row, bias in zip(weights, intercepts, strict=True)]
@@ -64,16 +64,16 @@ def test_the_most_confident_share_in_the_order_of_the_table() -> None:
 
 def test_labels_against_what_is_known(tmp_path: Path) -> None:
     truth = tmp_path / "truth.csv"
-    assert known_classes(truth, ["cat", "dog"]) is None
+    assert true_labels(truth, ["cat", "dog"]) is None
     # Images 0 and 4 are of none of the classes.
     pd.DataFrame({"index": range(6), "class": ["", "cat", "dog", "dog", "", "cat"]}).to_csv(truth, index=False)
-    known = known_classes(truth, ["cat", "dog"])
+    known = true_labels(truth, ["cat", "dog"])
     assert known is not None
     assert known.tolist() == [-1, 0, 1, 1, -1, 0]
     table = pd.DataFrame({"image_id": [0, 1, 2, 3, 5], "label": [1, 0, 0, 1, 0]})
-    assert judge(table, known, set()) == {"images": 4, "accuracy": 0.75, "outside": 1, "left_out": 0}
-    assert judge(table, known, {2, 4}) == {"images": 3, "accuracy": 1.0, "outside": 1, "left_out": 1}
-    assert judge(table, known, {1, 2, 3, 5})["accuracy"] is None
+    assert compare_with_truth(table, known, set()) == {"images": 4, "accuracy": 0.75, "outside": 1, "left_out": 0}
+    assert compare_with_truth(table, known, {2, 4}) == {"images": 3, "accuracy": 1.0, "outside": 1, "left_out": 1}
+    assert compare_with_truth(table, known, {1, 2, 3, 5})["accuracy"] is None
 
 
 def test_the_classifier_of_a_fold(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from sklearn.svm import LinearSVC
 
 from exemplarcnn.evaluation import svm
-from exemplarcnn.evaluation.svm import SvmError, fit, gram, span
+from exemplarcnn.evaluation.svm import LinearSVM, SvmError, fit, gram, span
 
 
 def points(count: int, width: int, seed: int = 0, classes: int = 3, noise: float = 1.0) -> tuple[Any, Any]:
@@ -193,3 +193,38 @@ def test_what_is_not_a_number_is_never_done() -> None:
     coordinates = np.full((4, 2), np.nan)
     with pytest.raises(SvmError, match="1 of 1 linear SVMs"):
         fit(coordinates, np.array([[1.0], [-1.0], [1.0], [-1.0]]), np.array([1.0]), 1e-4)
+
+
+# The estimator
+
+
+def test_the_estimator_is_sklearns_on_the_features() -> None:
+    """For one C and for several, on all images of the span and on some."""
+    train, labels = points(60, 15, noise=2.0)
+    test, _ = points(50, 15, seed=1, noise=2.0)
+    space, products = span(gram(train, train, 1)), gram(test, train, 1)
+    values = (0.01, 1.0, 30.0)
+    several = LinearSVM(values, tol=1e-8).fit(space, labels, 3)
+    some = np.arange(40)
+    fewer = LinearSVM(values, tol=1e-8).fit(space, labels[some], 3, some)
+    assert several.decision_function(products).shape == (50, 3, 3)
+    for place, C in enumerate(values):
+        plain = LinearSVC(C=C, dual=False, tol=1e-10, max_iter=1_000_000).fit(train.astype(float), labels)
+        one = LinearSVM(C, tol=1e-8).fit(space, labels, 3)
+        for decisions in (one.decision_function(products), several.decision_function(products)[:, place]):
+            np.testing.assert_allclose(decisions, plain.decision_function(test), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(one.dual_coef_.T @ train, plain.coef_, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(one.intercept_, plain.intercept_, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(several.dual_coef_[:, place], one.dual_coef_, atol=1e-6)
+        plain.fit(train[:40].astype(float), labels[:40])
+        expected = plain.decision_function(train)
+        out = np.array([41, 59])
+        np.testing.assert_allclose(fewer.decision_in_span(out)[:, place], expected[out], rtol=1e-6, atol=1e-6)
+        found = fewer.decision_function(gram(train, train, 1))[:, place]
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_class_without_an_image_is_far_from_all() -> None:
+    train, labels = points(12, 4)
+    trained = LinearSVM(1.0).fit(span(gram(train, train, 1)), labels, 4)
+    assert (trained.decision_function(gram(train, train, 1))[:, 3] < 0).all()

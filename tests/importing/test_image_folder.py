@@ -298,7 +298,7 @@ def test_h_names_stay_text_and_one_class_is_one_class(tmp_path: Path, config: Co
     files = train["file"].str.split("/").str[0].str.replace("e\u0301", "\u00e9").str.replace(r"\n", " ", regex=False)
     assert [names[label] for label in labels] == files.tolist()
     assert found.said[-1].endswith("caf\u00e9 14 + 6, null 7 + 3")
-    known = pseudo_labels.known_classes(tmp_path / "data/truth.csv", names)
+    known = pseudo_labels.true_labels(tmp_path / "data/truth.csv", names)
     assert known is not None
     pool = table[table["pool_index"] >= 0].sort_values("pool_index")
     assert [names[label] for label in known] == pool["label"].tolist()

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from exemplarcnn import paths
-from exemplarcnn.classes import tables
-from exemplarcnn.classes.grouping import halves
+from exemplarcnn.classes import seeding
+from exemplarcnn.classes.capacity import split_pool
 from exemplarcnn.config import Config, compose
 from exemplarcnn.data import audit, images
 from exemplarcnn.errors import PipelineError
@@ -91,7 +91,7 @@ def test_where_the_data_is_not_nothing_is_said(home: Path) -> None:
             r"variants.group.clustered: 0 images to cluster and 100 held out make 0 .* 2 are needed",
         ),
         (
-            lambda v: v["variants"]["train"]["clustered"].update(patches_per_image=None, total_patches=29),
+            lambda v: v["variants"]["train"]["clustered"].update(patches_per_image=None, patches=29),
             "variants.train.clustered: 29 patches for 30 classes",
         ),
         (
@@ -130,7 +130,7 @@ def test_images_that_are_all_the_same_are_refused_before_a_network_is_trained(pr
 
 def test_copies_alone_are_not_clustered() -> None:
     """One image that differs makes two seeds; clustering finds it only in its own half."""
-    clustered, held_out = halves(ROOM, 0.5, 0)
+    clustered, held_out = split_pool(ROOM, 0.5, 0)
     for different, refused in ((int(held_out[0]), True), (int(clustered[0]), False)):
         audited(flagged=98, same=tuple(i for i in range(ROOM) if i != different))
         if refused:
@@ -193,8 +193,8 @@ def test_the_audit_counts_as_the_stage_seed_counts() -> None:
     audited(flagged=40)
     table = audit.read(paths.audit("unlabeled"))
     assert audit.kept(table, ["duplicate"]).sum() == len(audit.usable(paths.audit("unlabeled"), ["duplicate"])) == 60
-    params = config("own").variants.seed["baseline"]
-    assert tables.seed_count(params, 60, ROOM) == 60
+    params = config("own").seeded["baseline"]
+    assert seeding.seed_count(params, 60, ROOM) == 60
 
 
 # The side of images

@@ -1,4 +1,4 @@
-"""Features against slow references, and their independence of what else is described."""
+"""Features against slow references, and their independence of what else goes through the network."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -11,7 +11,12 @@ import torch
 
 from exemplarcnn.config import ClusterFeatures, Features, Network
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, initialise
-from exemplarcnn.networks.features import Describe, cluster_features, eval_features, pixel_features, write_features
+from exemplarcnn.networks.features import (
+    FeatureExtractor,
+    cluster_features,
+    eval_features,
+    write_features,
+)
 from tests.pools import Images
 
 CPU = torch.device("cpu")
@@ -41,14 +46,12 @@ def network() -> ExemplarCNN:
     return build()
 
 
-@pytest.fixture(params=["eval", "cluster", "pixels"])
-def describe(request: pytest.FixtureRequest) -> Iterator[Describe]:
+@pytest.fixture(params=["eval", "cluster"])
+def extract(request: pytest.FixtureRequest) -> Iterator[FeatureExtractor]:
     if request.param == "eval":
         yield eval_features(build(), params(), CPU)
-    elif request.param == "cluster":
-        yield cluster_features(build(), ClusterFeatures(layers=LAYERS, before_relu=True, pool=2), 7, CPU)
     else:
-        yield pixel_features(24)
+        yield cluster_features(build(), ClusterFeatures(layers=LAYERS, before_relu=True, pool=2), 7, CPU)
 
 
 def slow_pool(map_: np.ndarray, size: int) -> list[float]:
@@ -188,83 +191,65 @@ def test_full_cluster_features_have_3440_numbers_of_unit_length() -> None:
     np.testing.assert_allclose(np.linalg.norm(found), 1, rtol=1e-5)
 
 
-# Pixels
-
-
-def test_pixel_features_are_means_of_squares() -> None:
-    images = pixels(2)
-    found = pixel_features(24)(images)
-    assert found.dtype == np.float32
-    expected = np.empty((2, 24, 24, 3))
-    for row in range(24):
-        for column in range(24):
-            expected[:, row, column] = images[:, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4].mean(axis=(1, 2))
-    np.testing.assert_allclose(found * 255 * (24 * 24 * 3) ** 0.5, expected.reshape(2, -1), atol=0.501)
-
-
-def test_pixel_features_of_full_size_are_the_image() -> None:
-    images = pixels(2)
-    expected = images.reshape(2, -1) / 255 / (96 * 96 * 3) ** 0.5
-    np.testing.assert_allclose(pixel_features(96)(images), expected, rtol=1e-6)
-
-
 # Independence
 
 
-def test_features_do_not_depend_on_the_rest_of_the_batch(describe: Describe) -> None:
+def test_features_do_not_depend_on_the_rest_of_the_batch(extract: FeatureExtractor) -> None:
     images = pixels(6)
-    together = describe(images)
+    together = extract(images)
     for place in range(6):
-        np.testing.assert_allclose(describe(images[place : place + 1])[0], together[place], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(extract(images[place : place + 1])[0], together[place], rtol=0, atol=1e-5)
     order = np.array([3, 0, 3, 5, 1])
-    np.testing.assert_allclose(describe(images[order]), together[order], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(extract(images[order]), together[order], rtol=0, atol=1e-5)
 
 
-def written(path: Path, images: np.ndarray, describe: Describe, chunk: int = 4) -> np.ndarray:
-    write_features(path, Images(images), describe, chunk)
+def written(path: Path, images: np.ndarray, extract: FeatureExtractor, chunk: int = 4) -> np.ndarray:
+    write_features(path, Images(images), extract, chunk)
     return np.load(path)
 
 
 @pytest.mark.parametrize(("count", "chunk"), [(1, 4), (4, 4), (10, 4), (3, 1), (3, 64)])
-def test_written_features_are_the_described_ones(tmp_path: Path, describe: Describe, count: int, chunk: int) -> None:
+def test_written_features_are_the_extracted_ones(
+    tmp_path: Path, extract: FeatureExtractor, count: int, chunk: int
+) -> None:
     images = pixels(count)
-    found = written(tmp_path / "train.npy", images, describe, chunk)
+    found = written(tmp_path / "train.npy", images, extract, chunk)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, describe(images), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found, extract(images), rtol=0, atol=1e-5)
     assert [path.name for path in tmp_path.iterdir()] == ["train.npy"]
 
 
-def test_written_bytes_depend_on_the_image_and_its_place_alone(tmp_path: Path, describe: Describe) -> None:
+def test_written_bytes_depend_on_the_image_and_its_place_alone(tmp_path: Path, extract: FeatureExtractor) -> None:
     images = pixels(10)
-    found = written(tmp_path / "a.npy", images, describe)
+    found = written(tmp_path / "a.npy", images, extract)
 
     others = pixels(10, seed=1)
     others[[3, 9]] = images[[3, 9]]
-    np.testing.assert_array_equal(written(tmp_path / "b.npy", others, describe)[[3, 9]], found[[3, 9]])
+    np.testing.assert_array_equal(written(tmp_path / "b.npy", others, extract)[[3, 9]], found[[3, 9]])
 
-    np.testing.assert_array_equal(written(tmp_path / "d.npy", images[:5], describe), found[:5])
+    np.testing.assert_array_equal(written(tmp_path / "d.npy", images[:5], extract), found[:5])
     # A matrix product may sum the first and the last rows of a chunk in different orders.
     order = np.random.default_rng(0).permutation(10)
-    np.testing.assert_allclose(written(tmp_path / "c.npy", images[order], describe), found[order], rtol=0, atol=1e-7)
+    np.testing.assert_allclose(written(tmp_path / "c.npy", images[order], extract), found[order], rtol=0, atol=1e-7)
 
-    write_features(tmp_path / "e.npy", Images(images), describe, 4)
+    write_features(tmp_path / "e.npy", Images(images), extract, 4)
     assert (tmp_path / "e.npy").read_bytes() == (tmp_path / "a.npy").read_bytes()
 
 
 def test_every_chunk_has_the_same_size(tmp_path: Path) -> None:
     seen = []
 
-    def describe(images: np.ndarray) -> np.ndarray:
+    def extract(images: np.ndarray) -> np.ndarray:
         seen.append(images.shape)
         return images[:, 0, 0].astype(np.float32)
 
     images = pixels(9)
-    np.testing.assert_array_equal(written(tmp_path / "f.npy", images, describe), images[:, 0, 0])
+    np.testing.assert_array_equal(written(tmp_path / "f.npy", images, extract), images[:, 0, 0])
     assert seen == [(4, 96, 96, 3)] * 3
 
 
 def test_nothing_is_left_of_a_failed_run(tmp_path: Path) -> None:
-    def describe(images: np.ndarray) -> np.ndarray:
+    def extract(images: np.ndarray) -> np.ndarray:
         if images[0, 0, 0, 0] != first:
             raise RuntimeError("out of memory")
         return images[:, 0, 0].astype(np.float32)
@@ -273,5 +258,5 @@ def test_nothing_is_left_of_a_failed_run(tmp_path: Path) -> None:
     images[4] = images[0] + 1
     first = images[0, 0, 0, 0]
     with pytest.raises(RuntimeError, match="out of memory"):
-        written(tmp_path / "f.npy", images, describe)
+        written(tmp_path / "f.npy", images, extract)
     assert list(tmp_path.iterdir()) == []

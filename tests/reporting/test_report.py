@@ -10,7 +10,8 @@ import pytest
 from exemplarcnn import paths
 from exemplarcnn.config import Config, compose
 from exemplarcnn.data.images import Summary, data_digest
-from exemplarcnn.evaluation.protocols import bootstrap, correct, gain
+from exemplarcnn.evaluation.intervals import bootstrap, gain
+from exemplarcnn.evaluation.metrics import correct
 from exemplarcnn.files import digest_of, write_json
 from exemplarcnn.reporting import report
 from exemplarcnn.reporting.report import (

@@ -19,9 +19,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from exemplarcnn import paths, stages
-from exemplarcnn.classes import tables
+from exemplarcnn.classes import seeding, tables
 from exemplarcnn.config import Config, Labelled, compose
 from exemplarcnn.data import colour_axes, images
+from exemplarcnn.evaluation.classifiers import FeatureSet
 from exemplarcnn.evaluation.protocols import evaluate
 from exemplarcnn.networks import resnet, saved
 from exemplarcnn.networks.features import eval_features
@@ -213,7 +214,7 @@ def test_each_fold_has_a_classifier_of_its_own_images(project: Path, config: Con
     weights = load_file(paths.classifiers(variant) / "svm.safetensors")["weights"]
     for number, fold in enumerate(folds):
         # With one C to choose from, a fold's classifier depends on its images alone.
-        alone = evaluate(train, labels, [fold], test, len(CLASSES), config.evaluate, config.seed, 1)
+        alone = evaluate(FeatureSet(train, labels, [fold], test, len(CLASSES)), config.evaluate, config.seed, 1)
         (result,) = alone[config.evaluate.protocols[0].name]
         np.testing.assert_array_equal(predictions[number], result.predictions)
         assert result.linear is not None
@@ -305,7 +306,7 @@ def test_a_surrogate_set_says_the_side_of_the_data_set(
     images.write_images(paths.DATA / "unlabeled_X.bin", pixels, 64)
     (paths.DATA / images.IMPORTED).write_text('{"name": "mine", "side": 64}')
     table = config.variants.train["baseline"].table
-    tables.write(paths.class_table(table), tables.seed_table(4, 4, 0, np.arange(4)))
+    tables.write(paths.class_table(table), seeding.seed_table(4, 4, 0, np.arange(4)))
     colour_axes.write(paths.colours("unlabeled"), None)
     surrogate.run("baseline", config)
     assert json.loads((paths.surrogate_set("baseline") / "set.json").read_text())["side"] == 64

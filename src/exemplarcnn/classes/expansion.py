@@ -31,7 +31,7 @@ class ExpansionError(PipelineError):
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Expansion:
     """The held-out images that joined single images.
 
     Attributes
@@ -50,7 +50,7 @@ class Neighbours:
     distances: NDArray[np.float64]
 
 
-def expand(singles: Points, held_out: Points, k: int, order: Order = "query") -> Neighbours:
+def expand(singles: Points, held_out: Points, k: int, order: Order = "query") -> Expansion:
     """Give each single image its k nearest held-out images, no image twice.
 
     Parameters
@@ -74,13 +74,13 @@ def expand(singles: Points, held_out: Points, k: int, order: Order = "query") ->
         raise ExpansionError(f"{len(singles)} images with {k} neighbours each, but only {len(held_out)} are held out")
     if k == 0 or len(singles) == 0:
         images = np.empty((len(singles), k), np.int64)
-        return Neighbours(images, images.copy(), np.empty(images.shape))
+        return Expansion(images, images.copy(), np.empty(images.shape))
     for part in (singles, held_out):
         centre(part)  # for its errors
     products = _Products(singles, held_out)
     images = _in_turn(products, k) if order == "query" else _closest_first(products, k)
     ranks, distances = _ranked(products, images)
-    return Neighbours(images, ranks, distances)
+    return Expansion(images, ranks, distances)
 
 
 class _Products:

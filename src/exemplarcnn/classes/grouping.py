@@ -1,10 +1,13 @@
-"""From clusters to a class table: clusters first, then single images with their nearest held-out images.
+"""From the features of a pool to a class table, by one of several methods (docs/method.md, section 5).
 
-docs/method.md, section 5.
+A method is a function from a `Split` and its entry in ``params.yaml`` to a `GroupedTable`; `GROUPINGS` has its name,
+which ``variants.group.VARIANT.method`` asks for.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
 from exemplarcnn import rng
-from exemplarcnn.classes.expansion import Neighbours, expand
-from exemplarcnn.classes.tables import clustered_part, single_classes
+from exemplarcnn.classes.capacity import single_classes, split_pool
+from exemplarcnn.classes.expansion import Expansion, expand
 from exemplarcnn.clustering.dendrogram import Cut, cut
 from exemplarcnn.config import Grouped, Pruned
 from exemplarcnn.errors import PipelineError
@@ -24,11 +27,51 @@ class GroupingError(PipelineError):
     """The pool is too small for the classes asked for."""
 
 
-def halves(pool_size: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split a pool at random into the part that is clustered and the part held out, each in ascending order."""
-    order = rng.generator(seed, rng.Purpose.HALVES).permutation(pool_size)
-    size = clustered_part(pool_size, share)
-    return np.sort(order[:size]), np.sort(order[size:])
+class GroupedTable(NamedTuple):
+    """What a grouping makes.
+
+    Attributes
+    ----------
+    table
+        The class table.
+    statistics
+        What ``clusters.json`` holds.
+    warnings
+        What a person is to be told.
+    """
+
+    table: pd.DataFrame
+    statistics: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Split:
+    """What a grouping is given: a pool's features in two parts, of which one is clustered.
+
+    Attributes
+    ----------
+    features
+        (images, d) float32 of unit length, image ids in order.
+    clustered, held_out
+        Image ids of the two parts, as `capacity.split_pool` gives them.
+    seed
+        The experiment's seed.
+    memory, device
+        As for `dendrogram.cut`.
+    """
+
+    features: NDArray[np.float32]
+    clustered: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    seed: int
+    memory: float = 2.0
+    device: torch.device | None = None
+
+    def members(self, found: Cut) -> list[NDArray[np.int64]]:
+        """Return the image ids of each cluster of the first part."""
+        ends = np.cumsum(np.bincount(found.labels))[:-1]
+        return np.split(self.clustered[np.argsort(found.labels, kind="stable")], ends)
 
 
 def group(
@@ -37,7 +80,7 @@ def group(
     seed: int,
     memory: float = 2.0,
     device: torch.device | None = None,
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+) -> GroupedTable:
     """Make a class table from the features of a pool (docs/method.md, section 5).
 
     Parameters
@@ -47,12 +90,19 @@ def group(
     params, seed
         What is asked for, and the experiment's seed.
     memory, device
-        As for `clustering.cut`.
+        As for `dendrogram.cut`.
 
-    Returns
-    -------
-    table, statistics
-        The class table, clusters first, and what ``clusters.json`` holds.
+    Raises
+    ------
+    GroupingError
+        If the pool cannot give the classes asked for.
+    """
+    clustered, held_out = split_pool(len(features), params.clustered_fraction, seed)
+    return GROUPINGS[params.method](Split(features, clustered, held_out, seed, memory, device), params)
+
+
+def clusters(split: Split, params: Grouped) -> GroupedTable:
+    """Make clusters, filled up with single images and their nearest held-out images (sections 5.2 and 5.3).
 
     Raises
     ------
@@ -60,109 +110,80 @@ def group(
         If there are more clusters than classes, or too few images for the rest, the largest possible number of
         classes being named, unless ``or_fewer`` allows it; or if there are fewer than two classes.
     """
-    clustered, held_out = halves(len(features), params.clustered_fraction, seed)
-    if isinstance(params, Pruned):
-        found = cut(np.asarray(features[clustered]), None, None, memory, device, params.mean_cluster_size)
-        return prune(features, clustered, held_out, found, params, memory, device)
-    found = cut(np.asarray(features[clustered]), params.threshold, params.merged_fraction, memory, device)
-    return assemble(features, clustered, held_out, found, params, seed)
+    points = np.asarray(split.features[split.clustered])
+    return fill_up(split, cut(points, params.threshold, params.merged_fraction, split.memory, split.device), params)
 
 
-def assemble(
-    features: NDArray[np.float32],
-    clustered: NDArray[np.int64],
-    held_out: NDArray[np.int64],
-    found: Cut,
-    params: Grouped,
-    seed: int,
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Make a class table of clusters that have been found already.
+def fill_up(split: Split, found: Cut, params: Grouped) -> GroupedTable:
+    """Make a class table of clusters that have been found: clusters first, then single images with those that join.
 
-    Parameters
-    ----------
-    features
-        (images, d) float32 of unit length, image ids in order.
-    clustered, held_out
-        Image ids of the two parts, as `halves` gives them.
-    found
-        The clusters of the first part.
-    params, seed
-        As for `group`, which also says what is returned and raised.
+    Parameters as for `clusters`, which says what is raised, too.
     """
     sizes = np.bincount(found.labels)
-    clusters = _chosen(found, sizes, params)
-    alone = clustered[sizes[found.labels] == 1]
-    wanted = _single_classes(params, len(clusters), len(alone), len(held_out))
-    picks = rng.generator(seed, rng.Purpose.SINGLES).permutation(len(alone))[:wanted]
+    kept = _kept(found, sizes, params)
+    alone = split.clustered[sizes[found.labels] == 1]
+    wanted = _count_singles(params, len(kept), len(alone), len(split.held_out))
+    picks = rng.generator(split.seed, rng.Purpose.SINGLES).permutation(len(alone))[:wanted]
     singles = alone[picks]
-    near = expand(
-        np.asarray(features[singles]), np.asarray(features[held_out]), params.neighbours, params.neighbour_order
-    )
+    held_out = np.asarray(split.features[split.held_out])
+    joined = expand(np.asarray(split.features[singles]), held_out, params.neighbours, params.neighbour_order)
 
-    members = np.split(clustered[np.argsort(found.labels, kind="stable")], np.cumsum(sizes)[:-1])
+    members = split.members(found)
     rows: list[tuple[int, int, str]] = []
-    for class_id, cluster in enumerate(clusters):
+    for class_id, cluster in enumerate(kept):
         rows += [(class_id, int(image), "cluster") for image in members[cluster]]
-    for class_id, (single, joined) in enumerate(zip(singles, near.images, strict=True), len(clusters)):
+    for class_id, (single, places) in enumerate(zip(singles, joined.images, strict=True), len(kept)):
         rows.append((class_id, int(single), "single"))
-        rows += [(class_id, int(image), "neighbour") for image in held_out[joined]]
+        rows += [(class_id, int(image), "neighbour") for image in split.held_out[places]]
     table = pd.DataFrame(rows, columns=["class_id", "image_id", "origin"])
-    statistics = _statistics(found, sizes[clusters], len(clustered), len(held_out), near)
-    if left_out := np.count_nonzero(sizes > 1) - len(clusters):
-        images = int(sizes[sizes > 1].sum() - sizes[clusters].sum())
-        statistics |= {"clusters_left_out": int(left_out), "images_left_out": images}
-    return table, statistics
+    statistics = _statistics(split, found, sizes[kept], joined)
+    warnings = []
+    if left_out := int(np.count_nonzero(sizes > 1)) - len(kept):
+        images = int(sizes[sizes > 1].sum() - sizes[kept].sum())
+        statistics |= {"clusters_left_out": left_out, "images_left_out": images}
+        warnings.append(f"more clusters than classes: the largest are kept, {left_out}, of {images} images, left out")
+    if said := _shortfall(statistics, params):
+        warnings.append(said)
+    return GroupedTable(table, statistics, tuple(warnings))
 
 
-def prune(
-    features: NDArray[np.float32],
-    clustered: NDArray[np.int64],
-    held_out: NDArray[np.int64],
-    found: Cut,
-    params: Pruned,
-    memory: float = 2.0,
-    device: torch.device | None = None,
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Drop the noisy clusters and merge the similar ones (docs/method.md, section 5.7).
+def pruned(split: Split, params: Pruned) -> GroupedTable:
+    """Make large clusters, drop the noisy ones and merge the similar ones (docs/method.md, section 5.7).
 
-    Parameters and results as for `assemble`; held-out images are not used. ``memory`` and ``device`` are those of
-    `clustering.cut`.
+    Held-out images are not used.
 
     Raises
     ------
     GroupingError
         If fewer than two classes are left.
     """
-    members = np.split(clustered[np.argsort(found.labels, kind="stable")], np.cumsum(np.bincount(found.labels))[:-1])
-    clusters = [images for images in members if len(images) > 1]
-    noise = np.array([pdist(features[images].astype(np.float64)).mean() for images in clusters])
-    kept = (
-        [clusters[i] for i in np.flatnonzero(noise <= np.quantile(noise, 1 - params.drop_fraction))] if clusters else []
-    )
+    features = split.features
+    found = cut(np.asarray(features[split.clustered]), None, None, split.memory, split.device, params.mean_cluster_size)
+    large = [images for images in split.members(found) if len(images) > 1]
+    noise = np.array([pdist(features[images].astype(np.float64)).mean() for images in large])
+    kept = [large[i] for i in np.flatnonzero(noise <= np.quantile(noise, 1 - params.drop_fraction))] if large else []
     means = np.array([features[images].mean(axis=0, dtype=np.float64) for images in kept]).reshape(
         -1, features.shape[1]
     )
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     # A cosine distance of c is a distance of √(2c) between unit vectors.
-    similar = cut(means.astype(np.float32), math.sqrt(2 * params.merge_distance), None, memory, device).labels
-    joined = [np.concatenate([kept[i] for i in np.flatnonzero(similar == label)]) for label in np.unique(similar)]
-    if len(joined) < 2:
+    radius = math.sqrt(2 * params.merge_distance)
+    similar = cut(means.astype(np.float32), radius, None, split.memory, split.device).labels
+    merged = [np.concatenate([kept[i] for i in np.flatnonzero(similar == label)]) for label in np.unique(similar)]
+    if len(merged) < 2:
         raise GroupingError(
-            f"{len(clusters)} clusters of two images or more, {len(kept)} of them kept and merged into {len(joined)}: "
+            f"{len(large)} clusters of two images or more, {len(kept)} of them kept and merged into {len(merged)}: "
             "at least two classes are needed; lower mean_cluster_size, drop_fraction or merge_distance"
         )
-    sizes = np.array([len(images) for images in joined])
-    class_ids = np.repeat(np.arange(len(joined)), sizes)
-    table = pd.DataFrame({"class_id": class_ids, "image_id": np.concatenate(joined), "origin": "cluster"})
-    none = expand(features[:0], features[:0], 0)
-    statistics = _statistics(found, sizes, len(clustered), len(held_out), none)
-    return table, statistics | {
-        "dropped_clusters": len(clusters) - len(kept),
-        "joined_clusters": len(kept) - len(joined),
-    }
+    sizes = np.array([len(images) for images in merged])
+    class_ids = np.repeat(np.arange(len(merged)), sizes)
+    table = pd.DataFrame({"class_id": class_ids, "image_id": np.concatenate(merged), "origin": "cluster"})
+    statistics = _statistics(split, found, sizes, expand(features[:0], features[:0], 0))
+    statistics |= {"dropped_clusters": len(large) - len(kept), "joined_clusters": len(kept) - len(merged)}
+    return GroupedTable(table, statistics)
 
 
-def _chosen(found: Cut, sizes: NDArray[np.int64], params: Grouped) -> NDArray[np.int64]:
+def _kept(found: Cut, sizes: NDArray[np.int64], params: Grouped) -> NDArray[np.int64]:
     """Return the clusters of two images or more that become classes, ascending (docs/method.md, section 5.3)."""
     clusters = np.flatnonzero(sizes > 1)
     if len(clusters) <= params.classes:
@@ -177,7 +198,7 @@ def _chosen(found: Cut, sizes: NDArray[np.int64], params: Grouped) -> NDArray[np
     return np.sort(clusters[order[: params.classes]])
 
 
-def _single_classes(params: Grouped, clusters: int, alone: int, held_out: int) -> int:
+def _count_singles(params: Grouped, clusters: int, alone: int, held_out: int) -> int:
     """Return how many classes of a single image and its neighbours there are to be beside the clusters."""
     wanted = params.classes - clusters
     possible = single_classes(alone, held_out, params.neighbours)
@@ -195,7 +216,7 @@ def _single_classes(params: Grouped, clusters: int, alone: int, held_out: int) -
     return min(wanted, possible)
 
 
-def shortfall(statistics: dict[str, Any], params: Grouped) -> str:
+def _shortfall(statistics: dict[str, Any], params: Grouped) -> str:
     """Say how many classes there are and why no more, where ``or_fewer`` let there be fewer than wanted; or nothing."""
     singles, held_out, k = statistics["single_classes"], statistics["held_out_images"], params.neighbours
     count = statistics["clusters"] + singles
@@ -216,19 +237,23 @@ def _summary(values: NDArray[Any]) -> dict[str, float] | None:
     return {name: float(x) for name, x in zip(names, np.quantile(values, [0, 0.25, 0.5, 0.75, 1]), strict=True)}
 
 
-def _statistics(
-    found: Cut, sizes: NDArray[np.int64], clustered: int, held_out: int, near: Neighbours
-) -> dict[str, Any]:
+def _statistics(split: Split, found: Cut, sizes: NDArray[np.int64], joined: Expansion) -> dict[str, Any]:
+    """Gather figures of the clusters of two images or more that became classes, and of what joined single images."""
+    clustered = len(split.clustered)
     return {
         "clustered_images": clustered,
-        "held_out_images": held_out,
+        "held_out_images": len(split.held_out),
         "threshold": found.threshold,
         "clusters": len(sizes),
         "images_in_clusters": int(sizes.sum()),
         "merged_fraction": float(sizes.sum() / clustered) if clustered else 0.0,
         "cluster_sizes": {str(size): int(number) for size, number in enumerate(np.bincount(sizes)) if number},
         "merge_heights": _summary(found.heights),
-        "single_classes": len(near.images),
-        "neighbour_ranks": _summary(near.ranks),
-        "neighbour_distances": _summary(near.distances),
+        "single_classes": len(joined.images),
+        "neighbour_ranks": _summary(joined.ranks),
+        "neighbour_distances": _summary(joined.distances),
     }
+
+
+Grouping = Callable[[Split, Any], GroupedTable]
+GROUPINGS: dict[str, Grouping] = {"clusters": clusters, "pruned": pruned}

@@ -15,10 +15,10 @@ class TruthError(PipelineError):
     """A truth table does not fit its pool."""
 
 
-def judge(
+def measure(
     table: pd.DataFrame, truth: pd.DataFrame | None, clustered: NDArray[np.int64], before: pd.DataFrame | None
 ) -> dict[str, Any]:
-    """Put together what can be said about a class table.
+    """Measure all that can be known about a class table.
 
     Parameters
     ----------

@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from exemplarcnn import rng
-from exemplarcnn.config import Grouped, Seeded
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_table, write_table
 
@@ -20,59 +18,6 @@ COLUMNS = ["class_id", "image_id", "origin"]
 
 class ClassTableError(PipelineError):
     """A class table is not one, or does not fit the pool."""
-
-
-def seed_table(pool_size: int, classes: int, seed: int, usable: NDArray[np.int64] | None = None) -> pd.DataFrame:
-    """Draw single images at random, one surrogate class each (docs/method.md, section 2).
-
-    The first k classes are the same whatever the number of classes; leaving images out leaves the order of the others.
-
-    Parameters
-    ----------
-    pool_size
-        Images of the pool.
-    classes, seed
-        How many to draw; the experiment's seed.
-    usable
-        The images that may be drawn; all by default.
-
-    Raises
-    ------
-    ClassTableError
-        If there are fewer images than classes are asked for.
-    """
-    order = rng.generator(seed, rng.Purpose.SEED_IMAGES).permutation(pool_size)
-    if usable is not None:
-        order = order[np.isin(order, usable)]
-    _check_enough(classes, len(order), pool_size)
-    images = order[:classes]
-    return pd.DataFrame({"class_id": np.arange(classes), "image_id": images, "origin": "seed"})
-
-
-def seed_count(params: Seeded, usable: int, pool_size: int) -> int:
-    """Return how many classes of single images there are to be, by how many images of a pool can be used.
-
-    Raises
-    ------
-    ClassTableError
-        If there are fewer than are asked for, or than two.
-    """
-    count = min(params.classes, usable) if params.or_fewer else params.classes
-    _check_enough(count, usable, pool_size)
-    if count < 2:
-        raise ClassTableError(
-            f"{usable} of the pool's {pool_size} images can be used, and a network needs two classes to tell apart; "
-            "add images, or leave out less (leave_out)"
-        )
-    return count
-
-
-def _check_enough(classes: int, usable: int, pool_size: int) -> None:
-    if classes > usable:
-        raise ClassTableError(
-            f"{classes} classes of one image each, but {usable} of the pool's {pool_size} images can be used; "
-            "ask for at most that"
-        )
 
 
 def check(table: pd.DataFrame, pool_size: int, origin: str = "class table") -> None:
@@ -129,38 +74,3 @@ def count(table: pd.DataFrame) -> int:
 def sizes(table: pd.DataFrame) -> NDArray[np.int64]:
     """Return images a class, shape (classes,)."""
     return np.bincount(table["class_id"])
-
-
-def clustered_part(pool_size: int, share: float) -> int:
-    """Return how many images of a pool are clustered; the others are held out."""
-    return round(share * pool_size)
-
-
-def single_classes(alone: int, held_out: int, neighbours: int) -> int:
-    """Return how many classes of a single image and held-out neighbours, no image in two, there can be."""
-    return min(alone, held_out // neighbours) if neighbours else alone
-
-
-def most_grouped(clustered: int, held_out: int, neighbours: int) -> int:
-    """Return how many classes there can be at most, by the images of the two parts, however they cluster."""
-    singles = single_classes(clustered, held_out, neighbours)
-    return singles + (clustered - singles) // 2
-
-
-def check_grouped(params: Grouped, pool_size: int) -> None:
-    """Refuse what no clustering of a pool can give.
-
-    Raises
-    ------
-    ClassTableError
-        If more classes are asked for than there can be, or there cannot be two.
-    """
-    clustered = clustered_part(pool_size, params.clustered_fraction)
-    most = most_grouped(clustered, pool_size - clustered, params.neighbours)
-    least = 2 if params.or_fewer else params.classes
-    if most < least:
-        raise ClassTableError(
-            f"{clustered} images to cluster and {pool_size - clustered} held out make {most} classes at most, with "
-            f"{params.neighbours} neighbour(s) of each single image; {least} are needed: ask for fewer classes "
-            "or neighbours, set another clustered_fraction, or add images"
-        )

@@ -1,7 +1,7 @@
 """Exact complete-linkage clustering in little memory, and where to cut it (docs/method.md, section 5.2).
 
 A cut needs the merges below it and no others, and these come from the few pairs that are near enough
-(`neighbours`, `linkage`): the n × n distances are never computed in full nor held.
+(`radius_graph`, `linkage`): the n × n distances are never computed in full nor held.
 """
 
 from collections.abc import Callable

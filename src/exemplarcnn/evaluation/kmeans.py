@@ -1,7 +1,7 @@
 """Control: single-layer features of k-means, by those who introduced STL-10 (docs/method.md, section 4.2).
 
 Coates, Ng and Lee, *An Analysis of Single-Layer Networks in Unsupervised Feature Learning*, AISTATS 2011: small
-whitened patches are clustered, and an image is described by how close its patches are to each centre, summed over the
+whitened patches are clustered, and an image's features are how close its patches are to each centre, summed over the
 four quadrants. No labels, no gradient, minutes on a CPU: what a learned network has to beat.
 """
 
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from exemplarcnn import rng
 from exemplarcnn.config import KMeans
 from exemplarcnn.data.images import Pool
-from exemplarcnn.networks.features import Describe
+from exemplarcnn.networks.features import FeatureExtractor
 from exemplarcnn.progress import tqdm
 
 # Added to the variance of a patch (of pixels 0–255), of a whitened direction, of a feature, as these authors do.
@@ -103,7 +103,7 @@ def _patches(images: NDArray[np.uint8], side: int, patch: int) -> Tensor:
 
 
 def activations(images: NDArray[np.uint8], dictionary: Dictionary) -> Tensor:
-    """Describe images by the triangle activation of each centre, summed over each quadrant.
+    """Take the triangle activation of each centre, summed over each quadrant of the images.
 
     Parameters
     ----------
@@ -126,16 +126,13 @@ def activations(images: NDArray[np.uint8], dictionary: Dictionary) -> Tensor:
     active = (distances.mean(dim=2, keepdim=True) - distances).clamp_(min=0)
     across = dictionary.side - dictionary.patch + 1
     maps = active.reshape(len(images), across, across, len(centres))
-    half = (across + 1) // 2
-    quadrants = [maps[:, rows, columns].sum(dim=(1, 2)) for rows in _halves(half) for columns in _halves(half)]
+    middle = (across + 1) // 2
+    sides = slice(None, middle), slice(middle, None)
+    quadrants = [maps[:, rows, columns].sum(dim=(1, 2)) for rows in sides for columns in sides]
     return torch.cat(quadrants, dim=1)
 
 
-def _halves(half: int) -> tuple[slice, slice]:
-    return slice(None, half), slice(half, None)
-
-
-def kmeans_features(pool: Pool, params: KMeans, seed: int) -> Describe:
+def kmeans_features(pool: Pool, params: KMeans, seed: int) -> FeatureExtractor:
     """Make the function from images to features, learned from a pool of unlabelled images.
 
     Features are standardised by mean and standard deviation over the images that patches were taken of, then divided
@@ -171,8 +168,8 @@ def kmeans_features(pool: Pool, params: KMeans, seed: int) -> Describe:
     mean = known.mean(axis=0, dtype=np.float64)
     scale = np.sqrt((known.var(axis=0, dtype=np.float64) + FEATURE_NOISE) * known.shape[1])
 
-    def describe(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def extract(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         standardised: NDArray[np.float32] = ((raw(images) - mean) / scale).astype(np.float32)
         return standardised
 
-    return describe
+    return extract

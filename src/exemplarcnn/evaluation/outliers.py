@@ -15,32 +15,28 @@ from exemplarcnn.clustering.radius_graph import Sample, neighbour_graph
 from exemplarcnn.data.images import Pixels, Pool
 from exemplarcnn.evaluation import svm
 from exemplarcnn.files import read_table
-from exemplarcnn.networks.features import Describe
+from exemplarcnn.networks.chunks import padded_chunks
+from exemplarcnn.networks.features import FeatureExtractor
 from exemplarcnn.progress import tqdm
 
 
 @dataclass(frozen=True)
-class Classes:
+class Hyperplanes:
     """One hyperplane a class, between its images and all others.
 
     Attributes
     ----------
-    weights
-        (features, classes) float64; the intercepts are in ``biases``, (classes,).
+    weights, intercept
+        (features, classes) and (classes,), float64.
     """
 
     weights: NDArray[np.float64]
-    biases: NDArray[np.float64]
+    intercept: NDArray[np.float64]
 
     @classmethod
     def learn(
-        cls,
-        pool: Pool,
-        labels: NDArray[np.int64],
-        describe: Describe,
-        chunk: int,
-        C: float,
-    ) -> "Classes":
+        cls, pool: Pool, labels: NDArray[np.int64], extract: FeatureExtractor, chunk: int, C: float
+    ) -> "Hyperplanes":
         """Train a linear SVM on images and their mirror images.
 
         A mirror image is of the same class: with few labels that is worth as much as twice as many.
@@ -49,26 +45,23 @@ class Classes:
         ----------
         pool, labels
             The labelled images; labels from 0.
-        describe, chunk
+        extract, chunk
             The function to features, and how many images it is given at a time.
         C
             The SVM's penalty.
         """
-        features = np.concatenate([described(pool, describe, chunk, mirror) for mirror in (False, True)])
-        targets = np.tile(labels, 2)
-        classes = np.arange(labels.max() + 1)
-        signs = np.where(targets[:, None] == classes, 1.0, -1.0)
-        # The intercept as a feature that is always 1.
-        inside = svm.span(svm.gram(features, features, workers=1, what="labelled images"))
-        dual = inside.dual(svm.fit(inside.coordinates, signs, np.full(len(classes), C), tol=1e-4))
+        features = np.concatenate([extract_all(pool, extract, chunk, mirror) for mirror in (False, True)])
+        space = svm.span(svm.gram(features, features, workers=1, what="labelled images"))
+        trained = svm.LinearSVM(C, tol=1e-4).fit(space, np.tile(labels, 2), int(labels.max()) + 1)
+        dual = trained.dual_coef_
         # Block by block: all features in float64 would take twice their room once more.
         blocks = range(0, len(features), svm.ROWS)
         parts = (features[i : i + svm.ROWS].T.astype(np.float64) @ dual[i : i + svm.ROWS] for i in blocks)
-        return cls(np.asarray(sum(parts)), dual.sum(axis=0))
+        return cls(np.asarray(sum(parts)), trained.intercept_)
 
-    def distances(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+    def decision_function(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return how far images lie on the inner side of each class, (n, classes); negative outside."""
-        return features.astype(np.float64) @ self.weights + self.biases
+        return features.astype(np.float64) @ self.weights + self.intercept
 
 
 def mirrored(images: Pixels) -> Pixels:
@@ -76,18 +69,16 @@ def mirrored(images: Pixels) -> Pixels:
     return np.ascontiguousarray(images[:, :, ::-1])
 
 
-def described(pool: Pool, describe: Describe, chunk: int, mirror: bool) -> NDArray[np.float32]:
+def extract_all(pool: Pool, extract: FeatureExtractor, chunk: int, mirror: bool) -> NDArray[np.float32]:
     """Return the features of all images of a pool, or of their mirror images, (n, features)."""
     blocks = []
-    for start in range(0, len(pool), chunk):
-        # Chunks of one size, so that the number of images cannot change a feature.
-        rows = np.minimum(np.arange(start, start + chunk), len(pool) - 1)
+    for rows, counting in padded_chunks(len(pool), chunk):
         images = pool.batch(rows)
-        blocks.append(describe(mirrored(images) if mirror else images)[: len(pool) - start])
+        blocks.append(extract(mirrored(images) if mirror else images)[:counting])
     return np.concatenate(blocks)
 
 
-def score(pool: Pool, classes: Classes, describe: Describe, chunk: int) -> pd.DataFrame:
+def score(pool: Pool, hyperplanes: Hyperplanes, extract: FeatureExtractor, chunk: int) -> pd.DataFrame:
     """Score how far each image of a pool is from all classes.
 
     Returns
@@ -97,11 +88,11 @@ def score(pool: Pool, classes: Classes, describe: Describe, chunk: int) -> pd.Da
         its mirror image's distance to the inside of that class: the higher, the farther from everything labelled.
     """
     found = []
-    for start in tqdm(range(0, len(pool), chunk), desc="out of distribution", unit="chunk"):
-        rows = np.minimum(np.arange(start, start + chunk), len(pool) - 1)
+    for rows, counting in tqdm(padded_chunks(len(pool), chunk), desc="out of distribution", unit="chunk"):
         images = pool.batch(rows)
-        both = classes.distances(describe(images)) + classes.distances(describe(mirrored(images)))
-        found.append(both[: len(pool) - start] / 2)
+        both = hyperplanes.decision_function(extract(images))
+        both += hyperplanes.decision_function(extract(mirrored(images)))
+        found.append(both[:counting] / 2)
     distances = np.concatenate(found)
     nearest = distances.argmax(axis=1)
     return pd.DataFrame({"image_id": np.arange(len(pool)), "nearest": nearest, "score": -distances.max(axis=1)})
@@ -139,7 +130,7 @@ def agreement(pairs: pd.DataFrame, known: set[tuple[int, int]]) -> dict[str, int
     return {"closest_pairs": len(found), "known_among_them": len(found & known), "known": len(known)}
 
 
-def count(scores: NDArray[np.float64], inside: NDArray[np.float64], false_alarms: float) -> dict[str, Any]:
+def count_outliers(scores: NDArray[np.float64], inside: NDArray[np.float64], false_alarms: float) -> dict[str, Any]:
     """Count images that score higher than all but a share of images that are known to be of the classes.
 
     Parameters
@@ -173,7 +164,7 @@ def count(scores: NDArray[np.float64], inside: NDArray[np.float64], false_alarms
     }
 
 
-def marks(scores: pd.DataFrame, threshold: float, truth: Path) -> dict[str, float | None] | None:
+def detection_metrics(scores: pd.DataFrame, threshold: float, truth: Path) -> dict[str, float | None] | None:
     """Compare scores with what is known of the unlabelled images.
 
     Returns

@@ -20,11 +20,11 @@ PARAMS = Features(
     layers=("conv1", "conv2", "conv3", "dense1", "dense2"), pool=1, dense_stride=7, normalise=True, batch_size=64
 )
 C, TOL = 1.0, 1e-3
-JUDGED = 1000
+HELD_OUT = 1000
 
 
 class Probe:
-    """Trains on the labels of the first fold, and judges by other training images; test images are not read.
+    """Trains on the labels of the first fold, and is tested on other training images; test images are not read.
 
     Parameters
     ----------
@@ -39,19 +39,18 @@ class Probe:
         self.labels = images.read_labels(data / "train_y.bin", len(self.pool))
         known = images.read_folds(data / "fold_indices.txt", len(self.pool))
         fold, others = known[0], folds.outside(known, 0, len(self.pool))
-        self.rows = np.concatenate([fold, others[:JUDGED]])
+        self.rows = np.concatenate([fold, others[:HELD_OUT]])
         self.inside = len(fold)
 
     def __call__(self, network: ExemplarCNN) -> float:
         """Return the share of images, 0–1, that are classified right by a network's features."""
-        # A copy: describing images lays weights out anew.
-        describe = eval_features(copy.deepcopy(network), PARAMS, self.device)
+        # A copy: extracting features lays weights out anew.
+        extract = eval_features(copy.deepcopy(network), PARAMS, self.device)
         chunks = np.array_split(self.rows, -(-len(self.rows) // PARAMS.batch_size))
-        features = np.concatenate([describe(self.pool.batch(chunk)) for chunk in chunks]).astype(np.float64)
+        features = np.concatenate([extract(self.pool.batch(chunk)) for chunk in chunks]).astype(np.float64)
         products = features @ features[: self.inside].T
         classes, targets = np.unique(self.labels[self.rows], return_inverse=True)
-        signs = np.where(targets[: self.inside, None] == np.arange(len(classes)), 1.0, -1.0)
-        span = svm.span(products[: self.inside])
-        dual = span.dual(svm.fit(span.coordinates, signs, np.full(len(classes), C), TOL))
-        best = (products[self.inside :] @ dual + dual.sum(axis=0)).argmax(axis=1)
+        space = svm.span(products[: self.inside])
+        trained = svm.LinearSVM(C, TOL).fit(space, targets[: self.inside], len(classes))
+        best = trained.decision_function(products[self.inside :]).argmax(axis=1)
         return float((best == targets[self.inside :]).mean())

@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 from exemplarcnn.data.images import Pool
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_table
-from exemplarcnn.networks.features import Describe
+from exemplarcnn.networks.chunks import padded_chunks
+from exemplarcnn.networks.features import FeatureExtractor
 from exemplarcnn.progress import tqdm
 
 
@@ -31,10 +32,10 @@ def load_classifier(folder: Path, fold: int) -> tuple[NDArray[np.float64], NDArr
     return tensors["weights"][fold].astype(np.float64), tensors["intercept"][fold].astype(np.float64)
 
 
-def guess(
+def predict(
     pool: Pool,
     indices: NDArray[np.int64],
-    describe: Describe,
+    extract: FeatureExtractor,
     chunk: int,
     weights: NDArray[np.float64],
     intercepts: NDArray[np.float64],
@@ -45,7 +46,7 @@ def guess(
     ----------
     pool, indices
         The images.
-    describe, chunk
+    extract, chunk
         The function to features, and how many images it is given at a time.
     weights, intercepts
         Of the classifier.
@@ -56,12 +57,9 @@ def guess(
         (n,) int64 from 0, and (n,) float64: how far the best class is above the second best.
     """
     scores = np.empty((len(indices), len(weights)))
-    for start in tqdm(range(0, len(indices), chunk), desc="labels", unit="chunk"):
-        # Chunks of one size, so that the number of images cannot change a feature.
-        rows = np.minimum(np.arange(start, start + chunk), len(indices) - 1)
-        features = describe(pool.batch(indices[rows])).astype(np.float64)
-        stop = min(start + chunk, len(indices))
-        scores[start:stop] = (features @ weights.T + intercepts)[: stop - start]
+    for rows, counting in tqdm(padded_chunks(len(indices), chunk), desc="labels", unit="chunk"):
+        features = extract(pool.batch(indices[rows])).astype(np.float64)
+        scores[rows[:counting]] = (features @ weights.T + intercepts)[:counting]
     ordered = np.sort(scores, axis=1)
     return scores.argmax(axis=1), ordered[:, -1] - ordered[:, -2]
 
@@ -73,7 +71,7 @@ def most_confident(table: pd.DataFrame, share: float) -> pd.DataFrame:
     return table.loc[kept.sort_values()].reset_index(drop=True)
 
 
-def known_classes(truth: Path, names: list[str]) -> "pd.Series[int] | None":
+def true_labels(truth: Path, names: list[str]) -> "pd.Series[int] | None":
     """Return the true labels of unlabelled images, from 0, as far as they are known; −1 for none of the classes."""
     if not truth.exists():
         return None
@@ -82,7 +80,7 @@ def known_classes(truth: Path, names: list[str]) -> "pd.Series[int] | None":
     return table.map(places).fillna(-1).astype(int)
 
 
-def judge(table: pd.DataFrame, known: "pd.Series[int]", left_out: set[int]) -> dict[str, Any]:
+def compare_with_truth(table: pd.DataFrame, known: "pd.Series[int]", left_out: set[int]) -> dict[str, Any]:
     """Compare labels of unlabelled images with what is known of these.
 
     Parameters
@@ -90,25 +88,25 @@ def judge(table: pd.DataFrame, known: "pd.Series[int]", left_out: set[int]) -> d
     table
         The label table.
     known
-        See :func:`known_classes`.
+        See :func:`true_labels`.
     left_out
         Images that do not count: near duplicates of training images, whose labels the classifier was told.
 
     Returns
     -------
     dict
-        ``images`` judged; ``accuracy``, the share 0–1 of those of the classes that are labelled right; ``outside``, how
-        many images of none of the classes were labelled; ``left_out``.
+        ``images`` of the classes; ``accuracy``, the share 0–1 of these that are labelled right; ``outside``, how many
+        images of none of the classes were labelled; ``left_out``.
     """
-    judged = table[~table["image_id"].isin(left_out)]
-    true = known.reindex(judged["image_id"]).to_numpy()
+    counted = table[~table["image_id"].isin(left_out)]
+    true = known.reindex(counted["image_id"]).to_numpy()
     inside = true >= 0
-    right = judged["label"].to_numpy()[inside] == true[inside]
+    right = counted["label"].to_numpy()[inside] == true[inside]
     return {
         "images": int(inside.sum()),
         "accuracy": float(right.mean()) if inside.any() else None,
         "outside": int((true == -1).sum()),
-        "left_out": int(len(table) - len(judged)),
+        "left_out": int(len(table) - len(counted)),
     }
 
 

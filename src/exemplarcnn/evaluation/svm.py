@@ -9,6 +9,7 @@ the same, not an approximation.
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +121,89 @@ def span(products: NDArray[np.float64]) -> Span:
     lengths = np.sqrt(values[keep][::-1])
     vectors = vectors[:, keep][:, ::-1]
     return Span(np.ascontiguousarray(vectors * lengths), np.ascontiguousarray(vectors / lengths))
+
+
+class LinearSVM:
+    """Linear SVMs with an intercept, one a class, its images against all others; for one value of C or several at once.
+
+    As scikit-learn's `LinearSVC`, but it is trained in the span of its images and asked by inner products with them.
+
+    Parameters
+    ----------
+    C
+        The penalty of errors; of several values each has its classifiers.
+    tol
+        How exact weights are, see :func:`fit`.
+
+    Attributes
+    ----------
+    dual_coef_
+        (n, classes), or (n, values, classes) if C has several values: classifiers as sums of the n images. The
+        features' transpose times them are weights on features.
+    intercept_
+        (classes,) or (values, classes).
+
+    Examples
+    --------
+    >>> svm = LinearSVM(C=1.0).fit(span(train @ train.T), labels, classes=10)  # doctest: +SKIP
+    >>> svm.decision_function(test @ train.T).argmax(axis=1)  # doctest: +SKIP
+    """
+
+    def __init__(self, C: float | tuple[float, ...], tol: float = 1e-4):
+        self.C, self.tol = C, tol
+
+    def fit(
+        self, space: Span, labels: NDArray[np.int64], classes: int, rows: NDArray[np.int64] | slice = slice(None)
+    ) -> Self:
+        """Train on images.
+
+        Parameters
+        ----------
+        space
+            The span of the images.
+        labels
+            Of those images that it is trained on, from 0.
+        classes
+            How many there are; some may have no image.
+        rows
+            Which images of the span it is trained on.
+
+        Raises
+        ------
+        SvmError
+            See :func:`fit`.
+        """
+        values = np.atleast_1d(self.C)
+        signs = np.where(labels[:, None] == np.arange(classes), 1.0, -1.0)
+        self._coordinates, self._shape = space.coordinates, (*np.shape(self.C), classes)
+        self._weights = fit(self._coordinates[rows], np.tile(signs, len(values)), np.repeat(values, classes), self.tol)
+        self._dual = space.dual(self._weights)
+        self.dual_coef_ = self._by_value(self._dual)
+        self.intercept_: NDArray[np.float64] = self._dual.sum(axis=0).reshape(self._shape)
+        return self
+
+    def decision_function(self, products: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return decision values of images by their inner products with all images of the span.
+
+        Parameters
+        ----------
+        products
+            (images, n).
+
+        Returns
+        -------
+        ndarray
+            (images, classes); (images, values, classes) if C has several values.
+        """
+        return self._by_value(products @ self._dual) + self.intercept_
+
+    def decision_in_span(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return decision values of images of the span, as `decision_function` does."""
+        return self._by_value(self._coordinates[rows] @ self._weights)
+
+    def _by_value(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
+        result: NDArray[np.float64] = columns.reshape(len(columns), *self._shape)
+        return result
 
 
 def fit(

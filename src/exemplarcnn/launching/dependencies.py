@@ -50,7 +50,9 @@ def modules(module: str) -> list[str]:
     while ahead:
         if (name := ahead.pop()) not in reached:
             reached.add(name)
-            ahead += [each for each in _imported(name) if not _exempt(each)]
+            # Of a package on the way to a module only what runs when it is imported counts.
+            on_the_way = name.endswith("__init__")
+            ahead += [each for each in _imported(name, in_functions=not on_the_way) if not _exempt(each)]
     return sorted(reached)
 
 
@@ -79,29 +81,49 @@ def _file(module: str) -> Path:
 
 
 @cache
-def _imported(module: str) -> list[str]:
-    """Return the modules that a module imports anywhere, and the packages on the way to them that run code."""
+def _imported(module: str, in_functions: bool) -> list[str]:
+    """Return the modules that a module imports, and the packages on the way to them that run code.
+
+    With ``in_functions`` anywhere, otherwise when it is imported itself.
+    """
     tree = ast.parse(_file(module).read_text(encoding="utf-8"))
     found: list[str] = []
-    for name in _names(tree):
+    for name in _names(tree, in_functions):
         parts = name.split(".")
         packages = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
         found += [f"{package}.__init__" for package in packages if _runs(package)]
         if not _is_package(name):
             found.append(name)
+        elif len(_body(name)) > 1 and module != f"{name}.__init__":
+            # Something that the package itself gives, perhaps by a function.
+            found += [f"{name}.__init__", *_imported(f"{name}.__init__", in_functions=True)]
     return found
 
 
-def _names(tree: ast.Module) -> Iterator[str]:
+def _names(tree: ast.Module, in_functions: bool) -> Iterator[str]:
     """Yield the names of modules of this package in import statements."""
-    for node in ast.walk(tree):
+    for node in _imports(tree, in_functions):
         if isinstance(node, ast.Import):
             yield from (alias.name.removeprefix(f"{PACKAGE}.") for alias in node.names if _ours(alias.name))
-        elif isinstance(node, ast.ImportFrom) and node.module and (node.module == PACKAGE or _ours(node.module)):
+        elif node.module and (node.module == PACKAGE or _ours(node.module)):
             above = node.module.removeprefix(PACKAGE).removeprefix(".")
             for alias in node.names:
                 inside = f"{above}.{alias.name}".removeprefix(".")
                 yield inside if _file(inside).is_file() or _is_package(inside) else above
+
+
+def _imports(node: ast.AST, in_functions: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yield the import statements in a syntax tree that can run; those for type checkers alone cannot."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield node
+    elif in_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        children = node.orelse if isinstance(node, ast.If) and _for_types(node) else ast.iter_child_nodes(node)
+        for child in children:
+            yield from _imports(child, in_functions)
+
+
+def _for_types(node: ast.If) -> bool:
+    return ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
 
 def _ours(name: str) -> bool:
@@ -114,8 +136,23 @@ def _is_package(name: str) -> bool:
 
 @cache
 def _runs(name: str) -> bool:
-    """Say whether this is a package whose own file has more than a docstring."""
-    return _is_package(name) and len(ast.parse(_file(f"{name}.__init__").read_text(encoding="utf-8")).body) > 1
+    """Say whether this is a package whose own file does something when it is imported."""
+    return _is_package(name) and any(_acts(statement) for statement in _body(name))
+
+
+def _body(package: str) -> list[ast.stmt]:
+    return ast.parse(_file(f"{package}.__init__").read_text(encoding="utf-8")).body
+
+
+def _acts(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.Expr(ast.Constant()) | ast.FunctionDef(decorator_list=[]) | ast.ImportFrom("typing"):
+            return False
+        case ast.Assign([ast.Name("__all__")]):
+            return False
+        case ast.If() if _for_types(statement):
+            return any(_acts(each) for each in statement.orelse)
+    return True
 
 
 def written(pipeline: str) -> str:

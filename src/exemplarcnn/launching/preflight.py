@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 
 from exemplarcnn import paths
-from exemplarcnn.classes import quality
-from exemplarcnn.classes import tables as classes
+from exemplarcnn.classes import capacity, quality, seeding
 from exemplarcnn.classes.regrouping import RULES
-from exemplarcnn.config import Config, Grouped, KMeans, PoolName, Trained
+from exemplarcnn.config import Config, Grouped, KMeans, PoolName, Pruned, Trained
 from exemplarcnn.data import audit, folds, images
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.patches import allocation
@@ -127,30 +126,28 @@ def _check_tables(config: Config, tables: Tables, sizes: dict[PoolName, int]) ->
             table = tables.get(seeded.pool)
             usable = size if table is None else int(audit.kept(table, seeded.leave_out).sum())
             with _named(f"variants.seed.{name}"):
-                count = classes.seed_count(seeded, usable, size)
+                count = seeding.seed_count(seeded, usable, size)
             known[name] = 2 if seeded.or_fewer and table is None else count
     for name, grouped in config.variants.group.items():
         pool = config.variants.train[grouped.source].pool
-        if (size := sizes.get(pool)) is not None and isinstance(grouped, Grouped):
+        if (size := sizes.get(pool)) is not None:
             with _named(f"variants.group.{name}"):
-                classes.check_grouped(grouped, size)
+                if (least_classes := capacity.CHECKS.get(grouped.method)) is not None:
+                    known[name] = least_classes(grouped, size)
                 if tables:
                     _check_alike(config, grouped, pool, size)
-            known[name] = 2 if grouped.or_fewer else grouped.classes
     for name, derived in config.variants.regroup.items():
         known[name] = known.get(derived.table, 1)
     return known
 
 
-def _check_alike(config: Config, grouped: Grouped, pool: PoolName, size: int) -> None:
+def _check_alike(config: Config, grouped: Grouped | Pruned, pool: PoolName, size: int) -> None:
     """Refuse to cluster images of the very same pixels alone, which are one cluster by any features."""
     groups = audit.read_groups(paths.DUPLICATES)
     same = groups[(groups["pool"] == pool) & (groups["exact"] == 1)].set_index("image_id")["group"]
-    if same.value_counts().max() < classes.clustered_part(size, grouped.clustered_fraction) or same.empty:
+    if same.value_counts().max() < capacity.clustered_part(size, grouped.clustered_fraction) or same.empty:
         return
-    from exemplarcnn.classes.grouping import halves  # imports torch, which no sound set of images has to wait for
-
-    clustered, _ = halves(size, grouped.clustered_fraction, config.seed)
+    clustered, _ = capacity.split_pool(size, grouped.clustered_fraction, config.seed)
     of = same.reindex(clustered)
     if of.nunique() + of.isna().sum() < 2:
         raise PreflightError(

@@ -1,13 +1,12 @@
-"""Images become features: pooled maps of a network, or plain pixels (docs/method.md, sections 4 and 5.1).
+"""Images become features: pooled maps of a network (docs/method.md, sections 4 and 5.1).
 
-Images go through the network in chunks of one fixed size, the last one padded, so that neither the number of images
-nor the other ones can change a feature; another place in the order can change its last bits.
+Images go through the network in chunks of one fixed size (`chunks.padded_chunks`): neither the number of images nor the
+other ones can change a feature; another place in the order can change its last bits.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,10 +16,12 @@ from torch.nn import functional as F
 from exemplarcnn.config import LAYERS, ClusterFeatures, Features
 from exemplarcnn.data.images import Pool
 from exemplarcnn.files import whole
+from exemplarcnn.networks.chunks import padded_chunks
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, to_device
 from exemplarcnn.progress import tqdm
 
-Describe = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+# From (n, height, width, 3) images to (n, features).
+FeatureExtractor = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def _unit(block: Tensor) -> Tensor:
@@ -35,7 +36,7 @@ def _pooled(map_: Tensor, size: int) -> Tensor:
     return map_.flatten(1)
 
 
-def eval_features(network: ExemplarCNN, params: Features, device: torch.device) -> Describe:
+def eval_features(network: ExemplarCNN, params: Features, device: torch.device) -> FeatureExtractor:
     """Make the function from images to features for the classifier (docs/method.md, section 4).
 
     Returns
@@ -45,16 +46,16 @@ def eval_features(network: ExemplarCNN, params: Features, device: torch.device) 
         ``pool`` by ``pool``, per image of unit length if ``normalise``; layers in the network's order.
     """
 
-    def describe(maps: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
+    def pooled(maps: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
         blocks = [_pooled(maps[layer][1], params.pool) for layer in LAYERS if layer in params.layers]
         return torch.cat([_unit(block) for block in blocks] if params.normalise else blocks, dim=1)
 
-    return _through(network, params.dense_stride, device, describe)
+    return _through(network, params.dense_stride, device, pooled)
 
 
 def cluster_features(
     network: ExemplarCNN, params: ClusterFeatures, dense_stride: int, device: torch.device
-) -> Describe:
+) -> FeatureExtractor:
     """Make the function from images to the features that are clustered (docs/method.md, section 5.1).
 
     Returns
@@ -64,47 +65,32 @@ def cluster_features(
     """
     side = 0 if params.before_relu else 1
 
-    def describe(maps: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
+    def pooled(maps: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
         blocks = [_pooled(maps[layer][side], params.pool) for layer in LAYERS if layer in params.layers]
         return _unit(torch.cat(blocks, dim=1))
 
-    return _through(network, dense_stride, device, describe)
+    return _through(network, dense_stride, device, pooled)
 
 
 def _through(
     network: ExemplarCNN,
     dense_stride: int,
     device: torch.device,
-    describe: Callable[[dict[str, tuple[Tensor, Tensor]]], Tensor],
-) -> Describe:
+    pooled: Callable[[dict[str, tuple[Tensor, Tensor]]], Tensor],
+) -> FeatureExtractor:
     network = to_device(network, device, torch.channels_last).eval()
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
             batch = network.normalise(torch.from_numpy(images).to(device))
-            result: NDArray[np.float32] = describe(network.maps(batch, dense_stride)).cpu().numpy()
+            result: NDArray[np.float32] = pooled(network.maps(batch, dense_stride)).cpu().numpy()
             return result
 
     return run
 
 
-def pixel_features(side: int) -> Describe:
-    """Make the function from images to shrunk RGB pixels, the control (docs/method.md, section 4.2).
-
-    They are in 0–1, divided by the root of their number, so that a value of C means about what it means for features
-    of unit length.
-    """
-
-    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        small = [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images]
-        pixels = np.stack(small).reshape(len(images), -1).astype(np.float32)
-        return pixels / np.float32(255 * pixels.shape[1] ** 0.5)
-
-    return run
-
-
-def write_features(path: Path, pool: Pool, describe: Describe, chunk: int) -> None:
-    """Describe all images of a pool, in chunks, into one ``.npy`` file.
+def write_features(path: Path, pool: Pool, extract: FeatureExtractor, chunk: int) -> None:
+    """Write the features of all images of a pool, in chunks, into one ``.npy`` file.
 
     Parameters
     ----------
@@ -112,8 +98,8 @@ def write_features(path: Path, pool: Pool, describe: Describe, chunk: int) -> No
         The file: (images, features) float32.
     pool
         Images of one size.
-    describe
-        One of the functions above.
+    extract
+        The function from images to features.
     chunk
         Images at a time. The last chunk is filled up with its last image.
     """
@@ -123,12 +109,10 @@ def write_features(path: Path, pool: Pool, describe: Describe, chunk: int) -> No
         partial.open("wb") as file,
         tqdm(total=len(pool), desc=f"{path.parent.name}/{path.stem}", unit="image") as bar,
     ):
-        for start in range(0, len(pool), chunk):
-            rows = np.minimum(np.arange(start, start + chunk), len(pool) - 1)
-            block = np.ascontiguousarray(describe(pool.batch(rows)), "<f4")
-            if start == 0:
+        for rows, counting in padded_chunks(len(pool), chunk):
+            block = np.ascontiguousarray(extract(pool.batch(rows)), "<f4")
+            if file.tell() == 0:
                 header = {"descr": "<f4", "fortran_order": False, "shape": (len(pool), block.shape[1])}
                 np.lib.format.write_array_header_1_0(file, header)
-            stop = min(start + chunk, len(pool))
-            file.write(block[: stop - start].data)
-            bar.update(stop - start)
+            file.write(block[:counting].data)
+            bar.update(counting)

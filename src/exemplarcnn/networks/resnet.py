@@ -12,6 +12,7 @@ from torchvision.models.resnet import ResNet as TorchvisionResNet
 from exemplarcnn import rng
 from exemplarcnn.config import ResNet, ResNetGroups
 from exemplarcnn.data.images import Pool
+from exemplarcnn.networks.chunks import padded_chunks
 from exemplarcnn.networks.exemplar_cnn import Classifier, with_rates
 
 LAYERS: dict[int, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
@@ -72,8 +73,7 @@ def predict(network: ResNetClassifier, pool: Pool, device: torch.device) -> NDAr
     network.eval()
     found = []
     with torch.inference_mode():
-        for start in range(0, len(pool), CHUNK):
-            rows = np.minimum(np.arange(start, start + CHUNK), len(pool) - 1)
+        for rows, counting in padded_chunks(len(pool), CHUNK):
             images = network.normalise(torch.from_numpy(pool.batch(rows)).to(device))
-            found.append(network(images).float().cpu().numpy()[: len(pool) - start])
+            found.append(network(images).float().cpu().numpy()[:counting])
     return np.concatenate(found)

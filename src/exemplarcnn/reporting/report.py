@@ -10,7 +10,8 @@ from exemplarcnn import paths, text
 from exemplarcnn.config import Config
 from exemplarcnn.data.images import Summary, side_entry
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.evaluation.protocols import bootstrap, correct, gain
+from exemplarcnn.evaluation.intervals import bootstrap, gain
+from exemplarcnn.evaluation.metrics import correct
 from exemplarcnn.files import read_json
 
 # Of results.json: the next number whenever keys come, go or change their meaning.

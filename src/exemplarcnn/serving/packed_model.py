@@ -21,6 +21,7 @@ from exemplarcnn.data.images import Indices, Pixels, Pool
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_json, write_json
 from exemplarcnn.networks import saved
+from exemplarcnn.networks.chunks import padded_chunks
 from exemplarcnn.networks.features import eval_features
 
 NETWORK = ("network.json", "weights.safetensors")
@@ -95,8 +96,8 @@ class Encoder:
                 raise EncoderError(f"{folder} is no packed model: it lacks {name}")
         self.params = Features(**read_json(folder / FEATURES))
         self.side = images.said_side(read_json(folder / NETWORK[0]), str(folder / NETWORK[0]))
-        self._describe = eval_features(saved.load(folder), self.params, saved.pick_device(device))
-        self.size = self._describe(np.zeros((1, self.side, self.side, 3), np.uint8)).shape[1]
+        self._extract = eval_features(saved.load(folder), self.params, saved.pick_device(device))
+        self.size = self._extract(np.zeros((1, self.side, self.side, 3), np.uint8)).shape[1]
         self.classes: list[str] = []
         if (folder / SVM).is_file():
             svm = load_file(folder / SVM)
@@ -124,12 +125,10 @@ class Encoder:
         ndarray
             (n, size) float32.
         """
-        chunk, count = self.params.batch_size, len(pixels)
-        result = np.empty((count, self.size), np.float32)
-        for start in range(0, count, chunk):
-            stop = min(start + chunk, count)
-            rows = np.minimum(np.arange(start, start + chunk if padded else stop), count - 1)
-            result[start:stop] = self._describe(pixels[rows])[: stop - start]
+        result = np.empty((len(pixels), self.size), np.float32)
+        for rows, counting in padded_chunks(len(pixels), self.params.batch_size):
+            kept = rows[:counting]
+            result[kept] = self._extract(pixels[rows if padded else kept])[:counting]
         return result
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,26 +1,20 @@
 """Stage ``control``: features that no network learned."""
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config, RawPixels
+from exemplarcnn.config import Config
 from exemplarcnn.data import images
-from exemplarcnn.evaluation.kmeans import kmeans_features
+from exemplarcnn.evaluation.controls import CONTROLS
 from exemplarcnn.launching.launcher import main
-from exemplarcnn.networks.features import Describe, pixel_features, write_features
+from exemplarcnn.networks.features import write_features
 
 
 def run(name: str, config: Config) -> None:
     """Write ``features/NAME/eval/``."""
-    describe = _describe(name, config)
+    params = config.variants.control[name]
+    extract = CONTROLS[params.method](params, paths.DATA, config.seed)
     for split in ("train", "test"):
         pool = images.open_pool(paths.DATA, split)
-        write_features(paths.eval_features(name, split), pool, describe, config.features.batch_size)
-
-
-def _describe(name: str, config: Config) -> Describe:
-    params = config.variants.control[name]
-    if isinstance(params, RawPixels):
-        return pixel_features(params.side)
-    return kmeans_features(images.open_pool(paths.DATA, "unlabeled"), params, config.seed)
+        write_features(paths.eval_features(name, split), pool, extract, config.features.batch_size)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ def run(name: str, config: Config) -> None:
     features = params.features or config.features
     weights = "weights.safetensors" if params.weights == "trained" else "initial.safetensors"
     network = saved.load(paths.model(params.of), weights)
-    describe = eval_features(network, features, saved.pick_device(config.machine.device))
+    extract = eval_features(network, features, saved.pick_device(config.machine.device))
     for split in ("train", "test"):
         pool = images.open_pool(paths.DATA, split)
-        write_features(paths.eval_features(name, split), pool, describe, features.batch_size)
+        write_features(paths.eval_features(name, split), pool, extract, features.batch_size)
 
 
 if __name__ == "__main__":

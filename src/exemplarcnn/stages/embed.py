@@ -13,14 +13,14 @@ def run(variant: str, config: Config) -> None:
     params = config.variants.train[variant]
     network = saved.load(paths.model(variant))
     device = saved.pick_device(config.machine.device)
-    describe = eval_features(network, config.features, device)
+    extract = eval_features(network, config.features, device)
     for split in ("train", "test") if images.has_labels(paths.DATA) else ():
         pool = images.open_pool(paths.DATA, split)
-        write_features(paths.eval_features(variant, split), pool, describe, config.features.batch_size)
+        write_features(paths.eval_features(variant, split), pool, extract, config.features.batch_size)
     if params.cluster_features:
-        describe = cluster_features(network, config.cluster, config.features.dense_stride, device)
+        extract = cluster_features(network, config.cluster, config.features.dense_stride, device)
         pool = images.open_pool(paths.DATA, params.pool)
-        write_features(paths.cluster_features(variant), pool, describe, config.features.batch_size)
+        write_features(paths.cluster_features(variant), pool, extract, config.features.batch_size)
 
 
 if __name__ == "__main__":

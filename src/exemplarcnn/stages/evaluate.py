@@ -9,15 +9,9 @@ from safetensors.numpy import save_file
 from exemplarcnn import paths
 from exemplarcnn.config import Config
 from exemplarcnn.data import images
-from exemplarcnn.evaluation.protocols import (
-    Result,
-    confident_mistakes,
-    confusion,
-    confusion_table,
-    evaluate,
-    grid,
-    summarise,
-)
+from exemplarcnn.evaluation.classifiers import FeatureSet, Result
+from exemplarcnn.evaluation.metrics import confident_mistakes, confusion_matrix, confusion_table
+from exemplarcnn.evaluation.protocols import evaluate, grid, summarise
 from exemplarcnn.files import digest_of, read_array, rounded, whole_folder, write_array, write_json, write_table
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.reporting import figures
@@ -34,8 +28,9 @@ def run(variant: str, config: Config) -> None:
     names = images.read_class_names(paths.CLASS_NAMES)
     folds = images.read_folds(paths.FOLDS, len(train))
     params = config.evaluate
+    features = FeatureSet(train, train_labels, folds, test, len(names))
     with runs.run("evaluate", variant, config):
-        results = evaluate(train, train_labels, folds, test, len(names), params, config.seed, config.machine.workers)
+        results = evaluate(features, params, config.seed, config.machine.workers)
         summaries = {
             protocol.name: summarise(results[protocol.name], grid(protocol, params), test_labels, names)
             for protocol in params.protocols
@@ -48,7 +43,7 @@ def run(variant: str, config: Config) -> None:
         whole = [results[each.name][0] for each in params.protocols if each.labels == "all"]
         single = next((each for each in whole if each.linear), None)
         _write_classifiers(variant, results[main], predictions, single, params.C)
-        matrix = confusion(predictions, test_labels, len(names))
+        matrix = confusion_matrix(predictions, test_labels, len(names))
         write_table(paths.confusion(variant), rounded(confusion_table(matrix, names)))
         figures.confusion(paths.confusion_picture(variant), matrix, names, variant)
         scores = np.stack([result.linear.scores for result in results[main] if result.linear])

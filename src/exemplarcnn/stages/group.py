@@ -7,8 +7,9 @@ import logging
 
 from exemplarcnn import distributed, paths
 from exemplarcnn.classes import quality, tables
-from exemplarcnn.classes.grouping import group, halves, shortfall
-from exemplarcnn.config import Config, Grouped
+from exemplarcnn.classes.capacity import split_pool
+from exemplarcnn.classes.grouping import group
+from exemplarcnn.config import Config
 from exemplarcnn.data import images
 from exemplarcnn.files import read_array, rounded, write_json
 from exemplarcnn.launching.launcher import main
@@ -31,19 +32,16 @@ def run(variant: str, config: Config) -> None:
     )
     with distributed.processes():
         device = distributed.local_device(saved.pick_device(config.machine.device))
-        table, statistics = group(features, params, config.seed, config.machine.memory_gib, device)
+        table, statistics, warnings = group(features, params, config.seed, config.machine.memory_gib, device)
         if distributed.rank() > 0:
             return
-    if left_out := statistics.get("clusters_left_out"):
-        said = "%s: more clusters than variants.group.%s.classes; the largest are kept, %d, of %d images, left out"
-        log.warning(said, variant, variant, left_out, statistics["images_left_out"])
-    if isinstance(params, Grouped) and (said := shortfall(statistics, params)):
-        log.warning("%s: %s", variant, said)
+    for warning in warnings:
+        log.warning("%s: %s", variant, warning)
     tables.check(table, len(pool))
     tables.write(paths.class_table(variant), table)
-    clustered, _ = halves(len(pool), params.clustered_fraction, config.seed)
-    judged = quality.judge(table, truth, clustered, before)
-    write_json(paths.cluster_statistics(variant), rounded(statistics | judged))
+    clustered, _ = split_pool(len(pool), params.clustered_fraction, config.seed)
+    measured = quality.measure(table, truth, clustered, before)
+    write_json(paths.cluster_statistics(variant), rounded(statistics | measured))
     figures.clusters(paths.clusters_picture(variant), pool, table, features)
 
 

@@ -22,17 +22,17 @@ def run(name: str, config: Config) -> None:
     """Write ``labels/NAME.csv``, ``metrics/NAME/labels.json`` and a picture of some of the images."""
     params = config.variants.label[name]
     names = images.read_class_names(paths.CLASS_NAMES)
-    table = _guessed(params, config) if params.method == "pseudo" else _given(params)
+    table = _predicted(params, config) if params.method == "pseudo" else _given(params)
     write_table(paths.labels(name), table.round({"margin": 5}))
-    judged = None
-    if params.method == "pseudo" and (known := pseudo_labels.known_classes(paths.TRUTH, names)) is not None:
+    compared = None
+    if params.method == "pseudo" and (known := pseudo_labels.true_labels(paths.TRUTH, names)) is not None:
         groups = audit.read_groups(paths.DUPLICATES)
         seen = groups.loc[groups["pool"] == "train", "group"]
         alike = groups[(groups["pool"] == "unlabeled") & groups["group"].isin(seen)]
-        judged = pseudo_labels.judge(table, known, set(alike["image_id"]))
+        compared = pseudo_labels.compare_with_truth(table, known, set(alike["image_id"]))
     counts = table["label"].value_counts().sort_index()
     by_class = {names[int(label)]: int(count) for label, count in zip(counts.index, counts, strict=True)}
-    summary = {"method": params.method, "labelled": len(table), "by_class": by_class, "judged": judged}
+    summary = {"method": params.method, "labelled": len(table), "by_class": by_class, "judged": compared}
     write_json(paths.label_statistics(name), rounded(summary))
     pools = {pool: images.open_pool(paths.DATA, pool) for pool in table["pool"].unique()}
     rows = []
@@ -49,15 +49,15 @@ def _caption(title: str, image: int, margin: float) -> str:
     return f"{plain(title, figures.IN_A_TILE)}: image {image}" + ("" if np.isnan(margin) else f"\nby {margin:.2f}")
 
 
-def _guessed(params: Labelled, config: Config) -> pd.DataFrame:
+def _predicted(params: Labelled, config: Config) -> pd.DataFrame:
     """Take what the classifier of a fold says of the unlabelled images."""
     pool = images.open_pool(paths.DATA, "unlabeled")
     usable = audit.usable(paths.audit("unlabeled"))
-    describe = eval_features(
+    extract = eval_features(
         saved.load(paths.model(params.of)), config.features, saved.pick_device(config.machine.device)
     )
     weights, intercepts = pseudo_labels.load_classifier(paths.classifiers(params.of), params.fold)
-    labels, margins = pseudo_labels.guess(pool, usable, describe, config.features.batch_size, weights, intercepts)
+    labels, margins = pseudo_labels.predict(pool, usable, extract, config.features.batch_size, weights, intercepts)
     table = pd.DataFrame({"pool": "unlabeled", "image_id": usable, "label": labels, "margin": margins})
     return pseudo_labels.most_confident(table, params.fraction)
 

@@ -47,7 +47,7 @@ def run(_: str, config: Config) -> None:
         "counted": counted,
         "out_of_distribution": None
         if scores is None or counted is None
-        else outliers.marks(scores, counted["threshold"], paths.TRUTH),
+        else outliers.detection_metrics(scores, counted["threshold"], paths.TRUTH),
         "near_duplicates": outliers.agreement(pairs, known),
     }
     write_json(paths.OUTLIERS_JSON, rounded(summary))
@@ -61,13 +61,13 @@ def _scores(pool: Pool, config: Config) -> tuple[pd.DataFrame, dict[str, Any]]:
     labels = images.read_labels(paths.TRAIN_LABELS, len(labelled))
     names = images.read_class_names(paths.CLASS_NAMES)
     network = saved.load(paths.model(params.of))
-    describe = eval_features(network, params.features, saved.pick_device(config.machine.device))
-    classes = outliers.Classes.learn(labelled, labels, describe, params.features.batch_size, params.C)
+    extract = eval_features(network, params.features, saved.pick_device(config.machine.device))
+    hyperplanes = outliers.Hyperplanes.learn(labelled, labels, extract, params.features.batch_size, params.C)
     scores, known = (
-        outliers.score(each, classes, describe, params.features.batch_size)
+        outliers.score(each, hyperplanes, extract, params.features.batch_size)
         for each in (pool, images.open_pool(paths.DATA, "test"))
     )
-    counted = outliers.count(scores["score"].to_numpy(), known["score"].to_numpy(), params.false_alarms)
+    counted = outliers.count_outliers(scores["score"].to_numpy(), known["score"].to_numpy(), params.false_alarms)
     return scores.assign(nearest=np.array(names)[scores["nearest"]]), counted
 
 

@@ -13,12 +13,7 @@ from exemplarcnn import distributed, paths
 from exemplarcnn.config import Config
 from exemplarcnn.data import folds, images
 from exemplarcnn.evaluation import pseudo_labels
-from exemplarcnn.evaluation.protocols import (
-    confident_mistakes,
-    confusion,
-    confusion_table,
-    summarise_one,
-)
+from exemplarcnn.evaluation.metrics import confident_mistakes, confusion_matrix, confusion_table, summarise_one
 from exemplarcnn.files import digest, digest_of, rounded, whole_folder, write_array, write_json, write_table
 from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main
@@ -68,7 +63,7 @@ def _test(name: str, network: resnet.ResNetClassifier, device: torch.device) -> 
     write_json(paths.evaluation(name), rounded(summary))
     with whole_folder(paths.classifiers(name)) as folder:
         write_array(folder / "predictions.npy", predictions)
-    matrix = confusion(predictions, labels, len(names))
+    matrix = confusion_matrix(predictions, labels, len(names))
     write_table(paths.confusion(name), rounded(confusion_table(matrix, names)))
     figures.confusion(paths.confusion_picture(name), matrix, names, name)
     mistakes = confident_mistakes(logits[None], labels, MISTAKES)

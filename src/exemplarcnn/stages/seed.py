@@ -1,7 +1,7 @@
 """Stage ``seed``: a class table of single images."""
 
 from exemplarcnn import paths
-from exemplarcnn.classes import tables
+from exemplarcnn.classes import seeding, tables
 from exemplarcnn.config import Config
 from exemplarcnn.data import audit, images
 from exemplarcnn.launching.launcher import main
@@ -13,8 +13,8 @@ def run(variant: str, config: Config) -> None:
     images.check(paths.DATA)
     pool = images.open_pool(paths.DATA, params.pool)
     usable = audit.usable(paths.audit(params.pool), params.leave_out)
-    count = tables.seed_count(params, len(usable), len(pool))
-    tables.write(paths.class_table(variant), tables.seed_table(len(pool), count, config.seed, usable))
+    count = seeding.seed_count(params, len(usable), len(pool))
+    tables.write(paths.class_table(variant), seeding.seed_table(len(pool), count, config.seed, usable))
 
 
 if __name__ == "__main__":

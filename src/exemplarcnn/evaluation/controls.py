@@ -1,0 +1,47 @@
+"""Features that no network learned: what a learned network has to beat (docs/method.md, section 4.2).
+
+A control is a function from its entry in ``params.yaml``, the image set and the experiment's seed to the function that
+extracts its features; `CONTROLS` has its name, which ``variants.control.NAME.method`` asks for.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from exemplarcnn.config import KMeans, RawPixels
+from exemplarcnn.data import images
+from exemplarcnn.evaluation.kmeans import kmeans_features
+from exemplarcnn.networks.features import FeatureExtractor
+
+
+def pixel_features(side: int) -> FeatureExtractor:
+    """Make the function from images to shrunk RGB pixels.
+
+    They are in 0–1, divided by the root of their number, so that a value of C means about what it means for features
+    of unit length.
+    """
+
+    def extract(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        small = [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in pixels]
+        flat = np.stack(small).reshape(len(pixels), -1).astype(np.float32)
+        return flat / np.float32(255 * flat.shape[1] ** 0.5)
+
+    return extract
+
+
+def pixels(params: RawPixels, data: Path, seed: int) -> FeatureExtractor:
+    """Take the image itself, shrunk."""
+    return pixel_features(params.side)
+
+
+def kmeans(params: KMeans, data: Path, seed: int) -> FeatureExtractor:
+    """Learn centres of small patches from the unlabelled images."""
+    return kmeans_features(images.open_pool(data, "unlabeled"), params, seed)
+
+
+Control = Callable[[Any, Path, int], FeatureExtractor]
+CONTROLS: dict[str, Control] = {"pixels": pixels, "kmeans": kmeans}
