@@ -89,7 +89,7 @@ def test_profiles_differ_from_the_paper_in_what_the_documentation_lists() -> Non
         ),
         ("features", "core", ("evaluate.protocols",)),
         ("online", "core", ("variants.train.online",)),
-        ("own_unlabelled", "own", ("controls",)),
+        ("own_unlabelled", "own", ("variants.control",)),
     ],
 )
 def test_the_other_profiles_add_to_these(name: str, of: str, but: tuple[str, ...]) -> None:

@@ -15,7 +15,7 @@ from exemplarcnn.classes import tables
 from exemplarcnn.classes.capacity import CHECKS, most_grouped, split_pool
 from exemplarcnn.classes.grouping import GROUPINGS, GroupingError, group
 from exemplarcnn.clustering.dendrogram import cut
-from exemplarcnn.config import Config, Grouped, Pruned
+from exemplarcnn.config import Grouped, Pruned, Variants
 from tests.classes.test_expansion import distance, slow_expand
 
 
@@ -40,7 +40,7 @@ def params(**changes: Any) -> Grouped:
 
 
 def test_every_method_of_the_parameters_has_its_function() -> None:
-    union, _ = get_args(get_args(Config.model_fields["grouped"].annotation)[1])
+    union, _ = get_args(get_args(Variants.model_fields["group"].annotation)[1])
     methods: set[Any] = {get_args(kind.model_fields["method"].annotation)[0] for kind in get_args(union)}
     assert set(GROUPINGS) == methods >= set(CHECKS)
 
@@ -256,12 +256,12 @@ def test_exactly_as_many_classes_as_clusters() -> None:
 
 def pruned(**changes: Any) -> Pruned:
     values = {"source": "baseline", "method": "pruned", "clustered_fraction": 1.0}
-    values |= {"size": 5.0, "dropped": 0.25, "merge_distance": 0.0}
+    values |= {"mean_cluster_size": 5.0, "drop_fraction": 0.25, "merge_distance": 0.0}
     return Pruned(**(values | changes))
 
 
 def test_clusters_grow_to_the_size_asked_for() -> None:
-    table, statistics, *_ = group(unit(1, 200), pruned(dropped=0.0), 0)
+    table, statistics, *_ = group(unit(1, 200), pruned(drop_fraction=0.0), 0)
     tables.check(table, 200)
     Z = linkage(pdist(unit(1, 200).astype(float)), "complete")
     labels = fcluster(Z, statistics["threshold"], "distance")
@@ -273,8 +273,8 @@ def test_clusters_grow_to_the_size_asked_for() -> None:
 
 def test_noisy_clusters_are_dropped() -> None:
     features = unit(1, 200)
-    whole, *_ = group(features, pruned(dropped=0.0), 0)
-    table, statistics, *_ = group(features, pruned(dropped=0.5), 0)
+    whole, *_ = group(features, pruned(drop_fraction=0.0), 0)
+    table, statistics, *_ = group(features, pruned(drop_fraction=0.5), 0)
     noise = {
         tuple(rows["image_id"]): pdist(features[rows["image_id"]].astype(float)).mean()
         for _, rows in whole.groupby("class_id")
@@ -289,9 +289,9 @@ def test_similar_clusters_are_merged() -> None:
     rng = np.random.default_rng(0)
     angles = np.deg2rad(np.add.outer(np.arange(5) * 70, [0, 10]).ravel().repeat(4)) + rng.normal(size=40) * 0.002
     features = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    apart, *_ = group(features, pruned(size=4.0, dropped=0.0), 0)
+    apart, *_ = group(features, pruned(mean_cluster_size=4.0, drop_fraction=0.0), 0)
     assert set(tables.sizes(apart)) == {4}
-    table, statistics, *_ = group(features, pruned(size=4.0, dropped=0.0, merge_distance=0.02), 0)
+    table, statistics, *_ = group(features, pruned(mean_cluster_size=4.0, drop_fraction=0.0, merge_distance=0.02), 0)
     assert tables.sizes(table).tolist() == [8] * 5
     assert statistics["joined_clusters"] == 5
     assert [set(rows["image_id"]) for _, rows in table.groupby("class_id")] == [

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from exemplarcnn.config import Config, KMeans, RawPixels
+from exemplarcnn.config import KMeans, RawPixels, Variants
 from exemplarcnn.data.images import write_images
 from exemplarcnn.evaluation.controls import CONTROLS, pixel_features
 from exemplarcnn.evaluation.kmeans import kmeans_features
@@ -41,7 +41,7 @@ def test_pixel_features_do_not_depend_on_the_rest_of_the_batch() -> None:
 
 
 def test_every_method_of_the_parameters_has_its_function() -> None:
-    union, _ = get_args(get_args(Config.model_fields["controls"].annotation)[1])
+    union, _ = get_args(get_args(Variants.model_fields["control"].annotation)[1])
     methods: set[Any] = {get_args(kind.model_fields["method"].annotation)[0] for kind in get_args(union)}
     assert set(CONTROLS) == methods
 

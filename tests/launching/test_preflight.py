@@ -91,7 +91,7 @@ def test_where_the_data_is_not_nothing_is_said(home: Path) -> None:
             r"variants.group.clustered: 0 images to cluster and 100 held out make 0 .* 2 are needed",
         ),
         (
-            lambda v: v["variants"]["train"]["clustered"].update(patches_per_image=None, patches=29),
+            lambda v: v["variants"]["train"]["clustered"].update(patches_per_image=None, total_patches=29),
             "variants.train.clustered: 29 patches for 30 classes",
         ),
         (
@@ -193,7 +193,7 @@ def test_the_audit_counts_as_the_stage_seed_counts() -> None:
     audited(flagged=40)
     table = audit.read(paths.audit("unlabeled"))
     assert audit.kept(table, ["duplicate"]).sum() == len(audit.usable(paths.audit("unlabeled"), ["duplicate"])) == 60
-    params = config("own").seeded["baseline"]
+    params = config("own").variants.seed["baseline"]
     assert seeding.seed_count(params, 60, ROOM) == 60
 
 

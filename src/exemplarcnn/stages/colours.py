@@ -5,12 +5,12 @@ from exemplarcnn.config import Config
 from exemplarcnn.data import audit, colour_axes, images
 from exemplarcnn.data.colour_axes import Axes
 from exemplarcnn.launching.launcher import main
-from exemplarcnn.patches.recipes.registry import RECIPES
+from exemplarcnn.patches.recipes import needs
 
 
 def run(pool: str, config: Config) -> None:
     """Write ``colours/POOL.json``: null, and no image is read, unless the recipe needs them."""
-    needed = RECIPES[config.surrogate.recipe].needs_colour_axes
+    needed = config.surrogate.recipe in needs.COLOUR_AXES
     colour_axes.write(paths.colours(pool), _measured(pool) if needed else None)
 
 
