@@ -13,8 +13,10 @@ from PIL import Image
 
 from exemplarcnn.config import Audit, Borders
 from exemplarcnn.data import audit
-from exemplarcnn.data.audit import AuditError, bordered, borders, flag, inspect, marks, summary, usable, write
-from exemplarcnn.data.images import ImageFile, ImageFolder, write_images
+from exemplarcnn.data.audit import bordered, borders, flag, inspect, score_detection, summary
+from exemplarcnn.data.audit_tables import AuditError, usable_images, write_flags
+from exemplarcnn.data.pools import ImageFolder
+from exemplarcnn.data.stl10 import ImageFile, write_images
 from exemplarcnn.sample import generate
 
 BORDERS = Borders(level=16, share=0.9, width=2)
@@ -111,7 +113,7 @@ def odd(tmp_path: Path) -> ImageFolder:
 
 def test_odd_files_are_told_by_name_and_the_rest_is_used(odd: ImageFolder, tmp_path: Path) -> None:
     table = flag(inspect(odd, params()), "other", NOBODY, params())
-    found = summary(table, odd)
+    found = summary(table, odd.passed_over)
     names = [line.split(": ")[0] for line in found["unusable"]]
     assert names == ["broken.jpg", "cut.png", "huge.png", "tiny.png"]
     reasons = " ".join(found["unusable"])
@@ -123,18 +125,18 @@ def test_odd_files_are_told_by_name_and_the_rest_is_used(odd: ImageFolder, tmp_p
     assert (found["images"], found["grey"], found["empty"]) == (7, 1, 1)
 
     path = tmp_path / "flags.csv"
-    write(path, table)
-    left = [odd.name(index) for index in usable(path)]
+    write_flags(path, table)
+    left = [odd.name(index) for index in usable_images(path)]
     assert left == ["empty.png", "good.png", "grey.png"]
-    assert [odd.name(index) for index in usable(path, ("grey", "empty"))] == ["good.png"]
-    for index in usable(path):
+    assert [odd.name(index) for index in usable_images(path, ("grey", "empty"))] == ["good.png"]
+    for index in usable_images(path):
         assert odd[index].ndim == 3
     with pytest.raises(AuditError, match=r"flags\.csv: of 7 images none is left"):
         nothing = table.assign(border=1)
-        write(path, nothing)
-        usable(path, ("border",))
+        write_flags(path, nothing)
+        usable_images(path, ("border",))
     with pytest.raises(AuditError, match="`dvc repro audit` makes it"):
-        usable(tmp_path / "missing.csv")
+        usable_images(tmp_path / "missing.csv")
 
 
 def test_transparent_images_are_noticed(odd: ImageFolder) -> None:
@@ -143,7 +145,7 @@ def test_transparent_images_are_noticed(odd: ImageFolder) -> None:
     clear[:20, :, 3] = 0
     Image.fromarray(clear).save(odd.path / "clear.png")
     pool = ImageFolder(odd.path)
-    found = summary(flag(inspect(pool, params()), "other", NOBODY, params()), pool)
+    found = summary(flag(inspect(pool, params()), "other", NOBODY, params()), pool.passed_over)
     assert found["noticed"] == ["grey.png: no colour", "clear.png: transparent, put on white"]
 
 
@@ -156,7 +158,7 @@ def test_j_names_of_all_kinds_leave_the_table_whole(tmp_path: Path) -> None:
     for column in ("name", "problem"):
         assert not table[column].str.contains(r"[\n\r]").any()
     groups = pd.DataFrame({"group": [], "pool": [], "image_id": []})
-    write(tmp_path / "table.csv", flag(table, "other", groups, params()))
+    write_flags(tmp_path / "table.csv", flag(table, "other", groups, params()))
     assert pd.read_csv(tmp_path / "table.csv")["name"].tolist() == ["1.png", r"a\rb.png", r"c\nd.png", r"caf\xe9.png"]
 
 
@@ -208,12 +210,12 @@ def test_marks_on_known_defects(tmp_path: Path) -> None:
     pd.DataFrame({"index": range(6), "kind": kinds, "original": originals}).to_csv(truth, index=False)
     table = pd.DataFrame({"image_id": range(6), "border": [0, 1, 0, 1, 0, 0]})
     groups = pd.DataFrame({"group": [0, 0, 1, 1], "pool": "unlabeled", "image_id": [0, 3, 2, 5]})
-    assert marks(table, groups, truth) == {
+    assert score_detection(table, groups, truth) == {
         "borders": {"true": 2, "found": 2, "precision": 0.5, "recall": 0.5},
         # 0, 3 and 4 are three pairs.
         "duplicates": {"true": 3, "found": 2, "precision": 0.5, "recall": pytest.approx(1 / 3)},
     }
-    assert marks(table, groups, tmp_path / "missing.csv") is None
+    assert score_detection(table, groups, tmp_path / "missing.csv") is None
 
 
 @pytest.mark.slow
@@ -225,7 +227,7 @@ def test_what_is_planted_in_another_sample_is_found(tmp_path: Path) -> None:
     pool = ImageFile(tmp_path / "unlabeled_X.bin")
     groups = near_duplicates.find({"unlabeled": (pool, np.arange(len(pool)))}, params().duplicates, 1.0)
     table = flag(inspect(pool, params()), "unlabeled", groups, params())
-    found = marks(table, groups, tmp_path / "truth.csv")
+    found = score_detection(table, groups, tmp_path / "truth.csv")
     assert found is not None
     for what in ("borders", "duplicates"):
         assert found[what]["precision"] >= 0.95

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from exemplarcnn.config import Duplicates
-from exemplarcnn.data.images import ImageFile, ImageFolder, Pixels, Pool, write_images
 from exemplarcnn.data.near_duplicates import WINDOW, find, fine, grey, similarity, spectrum
+from exemplarcnn.data.pools import ImageFolder
+from exemplarcnn.data.stl10 import ImageFile, write_images
+from exemplarcnn.data.types import Pixels, Pool
 from tests.patches.recipes.test_arazo import photo
 
 PARAMS = Duplicates(spectrum=0.75, structure=0.75, shift=8)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from exemplarcnn.config import Augment, ResNet
-from exemplarcnn.data.images import ImageFile, Pool, write_images
+from exemplarcnn.data.stl10 import ImageFile, write_images
+from exemplarcnn.data.types import Pool
 from exemplarcnn.networks.resnet import (
     Augmented,
     Labelled,

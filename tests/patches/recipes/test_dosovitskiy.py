@@ -17,9 +17,9 @@ from scipy import ndimage, stats
 from exemplarcnn import paths
 from exemplarcnn.config import Config, compose
 from exemplarcnn.data import colour_axes
-from exemplarcnn.data.audit import AuditError
+from exemplarcnn.data.audit_tables import AuditError
 from exemplarcnn.data.colour_axes import Axes
-from exemplarcnn.data.images import ImageFolder
+from exemplarcnn.data.pools import ImageFolder
 from exemplarcnn.patches.allocation import SurrogateError
 from exemplarcnn.patches.recipes import arazo
 from exemplarcnn.patches.recipes.dosovitskiy import PoolPCAContrast, RotatedCrop, SeparateHSVContrast, build
