@@ -1,7 +1,7 @@
 """What is wrong with the images of a pool, told from their pixels (docs/method.md, section 1.1).
 
 One row an image: black borders, no content, too small, too large, unreadable. Near duplicates are
-:mod:`exemplarcnn.data.near_duplicates`' business; :func:`flag` puts both together.
+:mod:`exemplarcnn.data.near_duplicates`' business; :func:`add_flags` puts both together.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ SIDES = ("top", "bottom", "left", "right")
 ARROWS = ("↑", "↓", "←", "→")
 
 
-def borders(image: Pixels, params: Borders) -> list[int]:
+def border_widths(image: Pixels, params: Borders) -> list[int]:
     """Measure black borders.
 
     A line belongs to a border if nearly all of it is black, and a border is a run of such lines from a side inwards
@@ -89,7 +89,7 @@ def inspect(pool: Pool, params: Audit) -> pd.DataFrame:
             problem = size_problem(height, width, params)
             if not problem:
                 image, note = pool.read(index)
-                found, grey, colour = borders(image, params.borders), contrast(image), colourfulness(image)
+                found, grey, colour = border_widths(image, params.borders), contrast(image), colourfulness(image)
         except DataError as error:
             problem = readable(f"cannot be read: {error}")
         rows.append([index, pool.name(index), height, width, *found, grey, colour, problem, note])
@@ -106,7 +106,7 @@ def size_problem(height: int, width: int, params: Audit) -> str:
     return ""
 
 
-def flag(
+def add_flags(
     table: pd.DataFrame, pool: str, groups: pd.DataFrame, params: Audit, labelled: Iterable[str] = ("train", "test")
 ) -> pd.DataFrame:
     """Add what an image can be left out for.
@@ -130,22 +130,22 @@ def flag(
         The table, with ``border``, ``empty`` and ``grey``; ``duplicate``, of all but the first of a group in this
         pool; and ``leak``, of those that a labelled image of another pool resembles: whether each holds, 0 or 1.
     """
-    whole = table["problem"] == ""
+    usable = table["problem"] == ""
     mine = groups[groups["pool"] == pool].sort_values("image_id")
     later = mine.loc[mine["group"].duplicated(), "image_id"]
     others = groups[groups["pool"].isin([name for name in labelled if name != pool])]
     leaks = mine.loc[mine["group"].isin(others["group"]), "image_id"]
     flags = {
         "border": (table[list(SIDES)] > 0).any(axis=1),
-        "empty": whole & (table["contrast"] < params.empty_below),
-        "grey": whole & (table["colourfulness"] <= params.grey_up_to),
+        "empty": usable & (table["contrast"] < params.empty_below),
+        "grey": usable & (table["colourfulness"] <= params.grey_up_to),
         "duplicate": table["image_id"].isin(later),
         "leak": table["image_id"].isin(leaks),
     }
     return table.assign(**{name: values.astype(int) for name, values in flags.items()})
 
 
-def bordered(table: pd.DataFrame) -> list[tuple[int, str]]:
+def widest_borders(table: pd.DataFrame) -> list[tuple[int, str]]:
     """Return the images with a black border, the widest first, and their sides and widths, such as ``↑3 →12``."""
     rows = table[table["border"] == 1]
     order = rows[list(SIDES)].max(axis=1).sort_values(ascending=False, kind="stable").index

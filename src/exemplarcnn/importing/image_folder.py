@@ -111,17 +111,9 @@ def import_folder(
         table = table.assign(split=understood.splits, label=understood.labels)
         table = _split_classes(table, min_training, test_share)
         _write_set(staging, table, min_training, side, folder.passed_over)
-        hidden = (folder_walk.HIDDEN_FILE, folder_walk.HIDDEN_FOLDER)
-        left_out = int((table["problem"] != "").sum()) + sum(each.why not in hidden for each in folder.passed_over)
-        about = {
-            "name": readable(name),
-            "files": len(table),
-            "test_share": test_share,
-            "labels": bool((table["part"] != "").any()),
-            **stl10.side_entry(side),
-            "left_out": left_out,
-        }
-        write_json(staging / stl10.IMPORT_FILE, about)
+        about = {"name": readable(name), "files": len(table), "test_share": test_share}
+        about |= {"labels": bool((table["part"] != "").any()), **stl10.side_entry(side)}
+        write_json(staging / stl10.IMPORT_FILE, about | {"left_out": _count_left_out(table, folder.passed_over)})
         summary = install(
             staging, root / "data", move=True, keep_other=False, record=lambda: dvc_record.record_data(root)
         )
@@ -261,6 +253,12 @@ def _choose_folds(train: pd.DataFrame, min_training: int) -> list[list[int]]:
         chosen = [rows.index[: max(min_training, round(FOLD_FRACTION * len(rows)))] for rows in by_class]
         folds.append(sorted(int(place) for rows in chosen for place in rows))
     return folds
+
+
+def _count_left_out(table: pd.DataFrame, passed_over: Sequence[PassedOver]) -> int:
+    """Count what cannot be used and what is no image; what is hidden was not meant to be an image."""
+    hidden = (folder_walk.HIDDEN_FILE, folder_walk.HIDDEN_FOLDER)
+    return int((table["problem"] != "").sum()) + sum(each.why not in hidden for each in passed_over)
 
 
 def _provenance(

@@ -30,7 +30,7 @@ def run(_: str, config: Config) -> None:
     groups = near_duplicates.find(
         {name: (pool, whole[name]) for name, pool in pools.items()}, config.audit.duplicates, config.machine.memory
     )
-    tables = {name: audit.flag(table, name, groups, config.audit) for name, table in found.items()}
+    tables = {name: audit.add_flags(table, name, groups, config.audit) for name, table in found.items()}
     with whole_folder(paths.AUDIT) as partial:
         for name, table in tables.items():
             audit_tables.write_flags(partial / paths.audit(name).name, table)
@@ -47,7 +47,7 @@ def run(_: str, config: Config) -> None:
 def _galleries(pools: dict[str, Pool], tables: dict[str, pd.DataFrame], groups: pd.DataFrame) -> None:
     with whole_folder(paths.AUDIT_PICTURES) as partial:
         for name, pool in pools.items():
-            bordered = figures.spread(audit.bordered(tables[name]), BORDERS)
+            bordered = figures.spread(audit.widest_borders(tables[name]), BORDERS)
             tiles = [[(pool[image], f"image {image}\n{widths}")] for image, widths in bordered]
             title = f"Black borders in {name}, from the widest to the narrowest"
             figures.gallery(partial / f"borders-{name}.png", title, figures.lines(tiles))
