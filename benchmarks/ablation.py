@@ -54,10 +54,10 @@ def run(workspace: Workspace, seed: int, rows: list[str], quick: bool) -> list[d
 def shorten(values: dict[str, Any]) -> None:
     """Make the profile small enough for --quick."""
     values["train"]["epochs"] = 1
-    for table in (*values["seeded"].values(), *values["grouped"].values()):
+    for table in (*values["variants"]["seed"].values(), *values["variants"]["group"].values()):
         if "classes" in table:
             table["classes"] = 60
-    for trained in values["trained"].values():
+    for trained in values["variants"]["train"].values():
         if trained["patches"]:
             trained["patches"] = 1200
 
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="where to draw (default the folder pictures there)")
     arguments = parser.parse_args()
     profile = config.parse(config.compose(ROOT / "conf", "ablation"), "profile ablation")
-    rows = [name for name in profile.trained if not arguments.rows or name in ("baseline", *arguments.rows)]
+    rows = [name for name in profile.variants.train if not arguments.rows or name in ("baseline", *arguments.rows)]
     seeds = arguments.seeds
     if arguments.quick:
         rows, seeds = list(QUICK_ROWS), seeds[:1]

@@ -183,7 +183,7 @@ def small_network(folder: Path, pool: Pool) -> Path:
         return model
     params = config.parse(config.compose(ROOT / "conf", "code"), "profile code")
     train = params.train.model_copy(update={"epochs": 2})
-    trained = params.trained["baseline"].model_copy(update={"patches_per_image": 80})
+    trained = params.variants.train["baseline"].model_copy(update={"patches_per_image": 80})
     patches = folder / "patches"
     table = tables.seed_table(len(pool), 300, 0)
     surrogate_set.write_set(patches, folder / "patches-work", pool, table, params.surrogate, trained, 0, 2)

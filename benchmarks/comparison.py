@@ -53,12 +53,12 @@ def main() -> None:
         workspace.edit(lambda values, changed=changed: changed.extend(suit(values, pool_size)))
         workspace.edit(lambda values: values["machine"].update(threads=arguments.threads))
         begin = time.monotonic()
-        for name in values.evaluated:
+        for name in values.variants.evaluate:
             found[name, seed] = evaluated(workspace, name)
             print(f"seed {seed}, {name}: {(time.monotonic() - begin) / 60:.1f} minutes", flush=True)
     print("\n".join(changed))
     lines = []
-    for name in values.evaluated:
+    for name in values.variants.evaluate:
         mine, start = ([found[row, seed]["right"] for seed in arguments.seeds] for row in (name, BASELINE))
         gains = np.stack([gain(one, other) for one, other in zip(mine, start, strict=True)])
         low, high = bootstrap_seeds(gains, 0)

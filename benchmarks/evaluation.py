@@ -62,7 +62,7 @@ def describe(folder: Path, source: Path, width: int, profile: str, classes: int)
     function = features.eval_features(net, params.features, torch.device("cpu"))
     for split in ("train", "test"):
         pool = stl10.open_pool(source, split)
-        features.write_features(folder / f"{split}.npy", pool, function, params.features.chunk)
+        features.write_features(folder / f"{split}.npy", pool, function, params.features.batch_size)
     found = np.load(folder / "test.npy", mmap_mode="r", allow_pickle=False).shape[1]
     if found != width:
         sys.exit(f"error: profile {profile} with {classes} classes has {found} features, not {width}")

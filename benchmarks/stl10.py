@@ -35,7 +35,7 @@ from exemplarcnn.importing.install import binary_folder
 POOL_SEED, FOLD_SEED = 19, 2011
 QUICK_ROWS = ("raw_pixels", "baseline")
 # What profile `core` had for the pools of 5,000 and 7,000 images that docs/results.md tells of.
-SMALLER = {"clustered_share": 0.5, "neighbours": 1}
+SMALLER = {"clustered_fraction": 0.5, "neighbours": 1}
 LABELLED = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt")
 
 
@@ -108,12 +108,14 @@ def fill(data: Path, source: Path, stand_in: bool, other: Path | None, quick: bo
 def suit(values: dict[str, Any], pool_size: int) -> list[str]:
     """Change a profile that has more classes than a pool, as stand-ins are, can give it; say what and why."""
     said = []
-    for name, entry in values["grouped"].items():
+    for name, entry in values["variants"]["group"].items():
         smaller = entry | SMALLER
         if entry["method"] == "clusters" and not suffices(entry, pool_size) and suffices(smaller, pool_size):
             changed = ", ".join(f"{key} {value} for {entry[key]}" for key, value in SMALLER.items())
-            said.append(f"grouped.{name}: {changed}: {pool_size} unlabelled images are too few for the profile's own")
-            values["grouped"][name] = smaller
+            said.append(
+                f"variants.group.{name}: {changed}: {pool_size} unlabelled images are too few for the profile's own"
+            )
+            values["variants"]["group"][name] = smaller
     return said
 
 

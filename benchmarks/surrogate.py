@@ -136,7 +136,7 @@ def child(pool_file: Path, folder: Path) -> None:
     """Draw a set, and say how long it took."""
     pool = stl10.ImageFile(pool_file)
     params = config.parse(config.compose(ROOT / "conf", "paper"), "profile paper")
-    trained = params.trained["baseline"].model_copy(update={"patches_per_image": TRAIN})
+    trained = params.variants.train["baseline"].model_copy(update={"patches_per_image": TRAIN})
     everything = np.arange(len(pool))
     table = pd.DataFrame({"class_id": everything, "image_id": everything, "origin": "seed"})
     begin = time.perf_counter()

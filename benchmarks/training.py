@@ -57,7 +57,7 @@ def write_sets(pool: Pool, classes: int, folder: Path, steps: int) -> dict[str, 
     """Draw a surrogate set of as many batches, in both modes and as PNG files; return its summary."""
     params = config.parse(config.compose(ROOT / "conf", "paper"), "profile paper")
     count = min(len(pool), classes, steps * BATCH // 10)
-    trained = params.trained["baseline"].model_copy(update={"patches_per_image": None, "patches": steps * BATCH})
+    trained = params.variants.train["baseline"].model_copy(update={"patches_per_image": None, "patches": steps * BATCH})
     everything = np.arange(count)
     table = pd.DataFrame({"class_id": everything, "image_id": everything, "origin": "seed"})
     recipe = params.surrogate.model_copy(update={"valid_patches_per_image": 1})

@@ -130,11 +130,11 @@ class Pipeline:
         return self.add("resnet", name, deps, outs, "seed", "resnet")
 
     def everything(self, config: Config) -> None:
-        for variant in config.trained:
+        for variant in config.variants.train:
             self.train(variant)
-        for variant in config.evaluated:
+        for variant in config.variants.evaluate:
             self.evaluate(variant)
-        for name in config.labelled:
+        for name in config.variants.label:
             self.resnet(name)
         picture(paths.RESULTS_PNG)
         rows = [{"variant": name, "fold_accuracies": SUMMARY["fold_accuracies"]} for name in config.rows]

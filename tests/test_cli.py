@@ -334,7 +334,7 @@ def test_log_without_results_says_so(no_store: None, home: Path) -> None:
 
 def test_log_says_what_became_of_each_result(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(cli.app, ["profile", "tiny"])
-    monkeypatch.setattr(runs, "send", lambda config: {f"train@{name}": "sent" for name in config.trained})
+    monkeypatch.setattr(runs, "send", lambda config: {f"train@{name}": "sent" for name in config.variants.train})
     result = run(cli.app, ["log"])
     assert result.exit_code == 0
     assert result.stdout.splitlines() == ["train@baseline: sent", "train@clustered: sent"]

@@ -151,16 +151,16 @@ WRONG = [
     ("audit.grey_up_to", -1),
     ("audit.smallest_side", 0),
     ("audit.most_megapixels", 0),
-    ("audit_features.of", "Upper"),
-    ("audit_features.features.layers", ["conv4"]),
-    ("audit_features.features.pool", 0),
-    ("audit_features.features.dense_stride", 0),
-    ("audit_features.features.normalise", "perhaps"),
-    ("audit_features.features.chunk", 0),
-    ("audit_features.C", 0),
-    ("audit_features.false_alarms", 0),
-    ("audit_features.false_alarms", 1),
-    ("audit_features.pairs", 0),
+    ("outliers.of", "Upper"),
+    ("outliers.features.layers", ["conv4"]),
+    ("outliers.features.pool", 0),
+    ("outliers.features.dense_stride", 0),
+    ("outliers.features.normalise", "perhaps"),
+    ("outliers.features.batch_size", 0),
+    ("outliers.C", 0),
+    ("outliers.false_alarms", 0),
+    ("outliers.false_alarms", 1),
+    ("outliers.pairs", 0),
     ("neighbours.of", []),
     ("neighbours.images", 0),
     ("neighbours.nearest", 11),
@@ -185,16 +185,16 @@ WRONG = [
     ("resnet.augment.contrast", -1),
     ("resnet.augment.saturation", -1),
     ("resnet.augment.hue", 0.6),
-    ("labelled.semi_supervised.title", None),
-    ("labelled.semi_supervised.paper", 74),
-    ("labelled.semi_supervised.method", "guessed"),
-    ("labelled.semi_supervised.of", "Upper"),
-    ("labelled.semi_supervised.fold", 10),
-    ("labelled.semi_supervised.share", 0),
+    ("variants.label.semi_supervised.title", None),
+    ("variants.label.semi_supervised.paper", 74),
+    ("variants.label.semi_supervised.method", "guessed"),
+    ("variants.label.semi_supervised.of", "Upper"),
+    ("variants.label.semi_supervised.fold", 10),
+    ("variants.label.semi_supervised.share", 0),
     ("published", "none"),
-    ("trained.baseline.mode", "both"),
-    ("trained.baseline.groups", 0.1),
-    ("machine.memory", 0),
+    ("variants.train.baseline.mode", "both"),
+    ("variants.train.baseline.groups", 0.1),
+    ("machine.memory_gib", 0),
     ("surrogate.anchors_per_image", 0),
     ("surrogate.valid_patches_per_image", 0),
     ("surrogate.scale", 0.7),
@@ -244,7 +244,7 @@ WRONG = [
     ("features.pool", 0),
     ("features.dense_stride", 0),
     ("features.normalise", "perhaps"),
-    ("features.chunk", 0),
+    ("features.batch_size", 0),
     ("cluster.layers", []),
     ("cluster.before_relu", None),
     ("cluster.pool", 0),
@@ -256,43 +256,43 @@ WRONG = [
     ("evaluate.tol", 0),
     ("evaluate.k", []),
     ("evaluate.k", [1, 0]),
-    ("seeded.baseline.pool", "test"),
-    ("seeded.baseline.classes", 1),
-    ("seeded.baseline.or_fewer", "perhaps"),
-    ("seeded.baseline.leave_out", ["borders"]),
-    ("grouped.clustered.from", "Upper"),
-    ("grouped.clustered.method", "averages"),
-    ("grouped.clustered.classes", 1),
-    ("grouped.clustered.or_fewer", "perhaps"),
-    ("grouped.clustered.clustered_share", 1.1),
-    ("grouped.clustered.merged_fraction", 1.1),
-    ("grouped.clustered.merged_fraction", -0.1),
-    ("grouped.clustered.threshold", -1),
-    ("grouped.clustered.neighbours", -1),
-    ("grouped.clustered.neighbour_order", "first"),
-    ("trained.baseline.table", "Upper"),
-    ("trained.baseline.pool", "test"),
-    ("trained.baseline.patch", 7),
-    ("trained.baseline.patches_per_image", 0),
-    ("trained.baseline.patches_per_class", 0),
-    ("trained.baseline.patches", 0),
-    ("trained.baseline.cluster_features", "perhaps"),
-    ("controls.raw_pixels.side", 0),
-    ("controls.raw_pixels.side", 257),
-    ("described.random_network.of", 3),
-    ("described.random_network.weights", "best"),
-    ("described.random_network.features", 3),
-    ("controls.raw_pixels.method", "edges"),
-    ("controls.kmeans.method", None),
-    ("controls.kmeans.images", 0),
-    ("controls.kmeans.side", 7),
-    ("controls.kmeans.side", 257),
-    ("controls.kmeans.patch", 1),
-    ("controls.kmeans.patch", 33),
-    ("controls.kmeans.patches_per_image", 0),
-    ("controls.kmeans.centres", 1),
-    ("evaluated.baseline.title", None),
-    ("evaluated.baseline.paper.mean", "high"),
+    ("variants.seed.baseline.pool", "test"),
+    ("variants.seed.baseline.classes", 1),
+    ("variants.seed.baseline.or_fewer", "perhaps"),
+    ("variants.seed.baseline.leave_out", ["borders"]),
+    ("variants.group.clustered.from", "Upper"),
+    ("variants.group.clustered.method", "averages"),
+    ("variants.group.clustered.classes", 1),
+    ("variants.group.clustered.or_fewer", "perhaps"),
+    ("variants.group.clustered.clustered_fraction", 1.1),
+    ("variants.group.clustered.merged_fraction", 1.1),
+    ("variants.group.clustered.merged_fraction", -0.1),
+    ("variants.group.clustered.threshold", -1),
+    ("variants.group.clustered.neighbours", -1),
+    ("variants.group.clustered.neighbour_order", "first"),
+    ("variants.train.baseline.table", "Upper"),
+    ("variants.train.baseline.pool", "test"),
+    ("variants.train.baseline.patch", 7),
+    ("variants.train.baseline.patches_per_image", 0),
+    ("variants.train.baseline.patches_per_class", 0),
+    ("variants.train.baseline.patches", 0),
+    ("variants.train.baseline.cluster_features", "perhaps"),
+    ("variants.control.raw_pixels.side", 0),
+    ("variants.control.raw_pixels.side", 257),
+    ("variants.describe.random_network.of", 3),
+    ("variants.describe.random_network.weights", "best"),
+    ("variants.describe.random_network.features", 3),
+    ("variants.control.raw_pixels.method", "edges"),
+    ("variants.control.kmeans.method", None),
+    ("variants.control.kmeans.images", 0),
+    ("variants.control.kmeans.side", 7),
+    ("variants.control.kmeans.side", 257),
+    ("variants.control.kmeans.patch", 1),
+    ("variants.control.kmeans.patch", 33),
+    ("variants.control.kmeans.patches_per_image", 0),
+    ("variants.control.kmeans.centres", 1),
+    ("variants.evaluate.baseline.title", None),
+    ("variants.evaluate.baseline.paper.mean", "high"),
 ]
 
 
@@ -345,8 +345,8 @@ def test_all_problems_are_told_at_once(values: dict[str, Any]) -> None:
         ("train.schedule.drops", []),
         ("train.groups.conv1.l2", 0),
         ("seed", 2**63 - 1),
-        ("evaluated.baseline.paper", None),
-        ("evaluated.baseline.paper.std", None),
+        ("variants.evaluate.baseline.paper", None),
+        ("variants.evaluate.baseline.paper.std", None),
     ],
 )
 def test_values_at_the_ends_are_allowed(values: dict[str, Any], key: str, value: Any) -> None:
@@ -357,115 +357,125 @@ def test_values_at_the_ends_are_allowed(values: dict[str, Any], key: str, value:
 
 
 def test_exactly_one_way_to_cut(values: dict[str, Any]) -> None:
-    message = ["grouped.clustered: give exactly one of merged_fraction and threshold, the other null"]
-    assert complaints(put(values, "grouped.clustered.threshold", 1.25)) == message
-    put(values, "grouped.clustered.merged_fraction", None)
+    message = ["variants.group.clustered: give exactly one of merged_fraction and threshold, the other null"]
+    assert complaints(put(values, "variants.group.clustered.threshold", 1.25)) == message
+    put(values, "variants.group.clustered.merged_fraction", None)
     parse(values, "some.yaml")
-    assert complaints(put(values, "grouped.clustered.threshold", None)) == message
+    assert complaints(put(values, "variants.group.clustered.threshold", None)) == message
 
 
 def test_exactly_one_budget(values: dict[str, Any]) -> None:
     message = [
-        "trained.baseline: give exactly one of patches_per_image, patches_per_class and patches, the others null"
+        "variants.train.baseline: give exactly one of patches_per_image, patches_per_class and patches, the others null"
     ]
-    assert complaints(put(values, "trained.baseline.patches_per_class", 10)) == message
-    put(values, "trained.baseline.patches_per_image", None)
+    assert complaints(put(values, "variants.train.baseline.patches_per_class", 10)) == message
+    put(values, "variants.train.baseline.patches_per_image", None)
     parse(values, "some.yaml")
-    assert complaints(put(values, "trained.baseline.patches", 100)) == message
-    put(values, "trained.baseline.patches_per_class", None)
+    assert complaints(put(values, "variants.train.baseline.patches", 100)) == message
+    put(values, "variants.train.baseline.patches_per_class", None)
     parse(values, "some.yaml")
-    assert complaints(put(values, "trained.baseline.patches", None)) == message
+    assert complaints(put(values, "variants.train.baseline.patches", None)) == message
 
 
 def test_trained_needs_a_class_table(values: dict[str, Any]) -> None:
-    put(values, "trained.other", copy.deepcopy(values["trained"]["clustered"]))
+    put(values, "variants.train.other", copy.deepcopy(values["variants"]["train"]["clustered"]))
     parse(values, "some.yaml")
-    assert complaints(put(values, "trained.other.table", "nothing")) == [
-        "trained.other.table: no class table nothing in seeded, grouped or derived (baseline, imagenet, clustered)"
+    assert complaints(put(values, "variants.train.other.table", "nothing")) == [
+        "variants.train.other.table: no class table nothing in seeded, grouped or derived (baseline, imagenet, clustered)"
     ]
 
 
 def test_derived_tables_come_from_others(values: dict[str, Any]) -> None:
-    put(values, "derived.random", {"table": "clustered", "rule": "random"})
-    put(values, "trained.random", values["trained"]["clustered"] | {"table": "random"})
+    put(values, "variants.regroup.random", {"table": "clustered", "rule": "random"})
+    put(values, "variants.train.random", values["variants"]["train"]["clustered"] | {"table": "random"})
     config_ = parse(copy.deepcopy(values), "some.yaml")
     assert config_.pool_of("random") == config_.pool_of("clustered") == "unlabeled"
-    assert complaints(put(values, "derived.random.table", "random")) == [
-        "derived.random.table: random is in neither seeded nor grouped"
+    assert complaints(put(values, "variants.regroup.random.table", "random")) == [
+        "variants.regroup.random.table: random is in neither seeded nor grouped"
     ]
 
 
 def test_pruned_clusters_have_parameters_of_their_own(values: dict[str, Any]) -> None:
-    pruned = {"from": "baseline", "method": "pruned", "clustered_share": 0.5}
-    pruned |= {"size": 10.0, "dropped": 0.5, "merged_below": 0.05}
-    put(values, "grouped.clustered", pruned)
+    pruned = {"from": "baseline", "method": "pruned", "clustered_fraction": 0.5}
+    pruned |= {"size": 10.0, "dropped": 0.5, "merge_distance": 0.05}
+    put(values, "variants.group.clustered", pruned)
     parse(copy.deepcopy(values), "some.yaml")
-    for key, wrong in (("size", 0.5), ("dropped", 1.5), ("merged_below", -1)):
-        (problem,) = complaints(put(copy.deepcopy(values), f"grouped.clustered.{key}", wrong))
-        assert problem.startswith(f"grouped.clustered.{key}: ")
-    assert complaints(put(values, "grouped.clustered.classes", 5)) == ["grouped.clustered.classes: unknown parameter"]
+    for key, wrong in (("size", 0.5), ("dropped", 1.5), ("merge_distance", -1)):
+        (problem,) = complaints(put(copy.deepcopy(values), f"variants.group.clustered.{key}", wrong))
+        assert problem.startswith(f"variants.group.clustered.{key}: ")
+    assert complaints(put(values, "variants.group.clustered.classes", 5)) == [
+        "variants.group.clustered.classes: unknown parameter"
+    ]
 
 
 def test_a_class_table_has_one_origin(values: dict[str, Any]) -> None:
-    put(values, "seeded.clustered", copy.deepcopy(values["seeded"]["baseline"]))
+    put(values, "variants.seed.clustered", copy.deepcopy(values["variants"]["seed"]["baseline"]))
     assert complaints(values) == ["seeded, grouped and derived define more than once: clustered"]
 
 
 def test_grouping_needs_a_trained_source_with_features(values: dict[str, Any]) -> None:
-    assert complaints(put(copy.deepcopy(values), "grouped.clustered.from", "nobody")) == [
-        "grouped.clustered.from: nobody is not in trained (baseline, clustered, imagenet)"
+    assert complaints(put(copy.deepcopy(values), "variants.group.clustered.from", "nobody")) == [
+        "variants.group.clustered.from: nobody is not in trained (baseline, clustered, imagenet)"
     ]
-    assert complaints(put(values, "trained.baseline.cluster_features", False)) == [
-        "grouped.clustered.from: baseline needs trained.baseline.cluster_features: true"
+    assert complaints(put(values, "variants.train.baseline.cluster_features", False)) == [
+        "variants.group.clustered.from: baseline needs variants.train.baseline.cluster_features: true"
     ]
 
 
 def test_only_a_variant_of_its_own_table_is_clustered(values: dict[str, Any]) -> None:
-    put(values, "trained.again", copy.deepcopy(values["trained"]["baseline"]))
-    (problem,) = complaints(put(copy.deepcopy(values), "grouped.clustered.from", "again"))
-    assert problem.startswith("grouped.clustered.from: again is trained on baseline; ")
-    put(values, "trained.clustered.cluster_features", True)
-    assert complaints(put(copy.deepcopy(values), "grouped.clustered.from", "clustered")) == [
-        "grouped.clustered.from: goes round in a circle (clustered from clustered)"
+    put(values, "variants.train.again", copy.deepcopy(values["variants"]["train"]["baseline"]))
+    (problem,) = complaints(put(copy.deepcopy(values), "variants.group.clustered.from", "again"))
+    assert problem.startswith("variants.group.clustered.from: again is trained on baseline; ")
+    put(values, "variants.train.clustered.cluster_features", True)
+    assert complaints(put(copy.deepcopy(values), "variants.group.clustered.from", "clustered")) == [
+        "variants.group.clustered.from: goes round in a circle (clustered from clustered)"
     ]
-    put(values, "grouped.second", values["grouped"]["clustered"] | {"from": "clustered"})
-    put(values, "trained.second", values["trained"]["clustered"] | {"table": "second"})
+    put(values, "variants.group.second", values["variants"]["group"]["clustered"] | {"from": "clustered"})
+    put(values, "variants.train.second", values["variants"]["train"]["clustered"] | {"table": "second"})
     parse(copy.deepcopy(values), "some.yaml")
-    (problem,) = complaints(put(values, "grouped.clustered.from", "second"))
-    assert problem == "grouped.clustered.from: goes round in a circle (clustered from second from clustered)"
+    (problem,) = complaints(put(values, "variants.group.clustered.from", "second"))
+    assert problem == "variants.group.clustered.from: goes round in a circle (clustered from second from clustered)"
 
 
 def test_a_grouped_variant_stays_in_the_pool_of_its_source(values: dict[str, Any]) -> None:
-    assert complaints(put(values, "trained.clustered.pool", "train")) == [
-        "trained.clustered.pool is train, but its classes are images of unlabeled"
+    assert complaints(put(values, "variants.train.clustered.pool", "train")) == [
+        "variants.train.clustered.pool is train, but its classes are images of unlabeled"
     ]
 
 
 def test_the_pool_of_a_trained_variant_is_measured(values: dict[str, Any]) -> None:
-    assert complaints(put(values, "pools", ["train"])) == ["pools: unlabeled is missing, the pool of trained.baseline"]
+    assert complaints(put(values, "pools", ["train"])) == [
+        "pools: unlabeled is missing, the pool of variants.train.baseline"
+    ]
 
 
 def test_a_seeded_variant_is_trained_on_the_pool_of_its_table(values: dict[str, Any]) -> None:
-    del values["grouped"]["clustered"], values["trained"]["clustered"], values["evaluated"]["clustered"]
-    assert complaints(put(values, "trained.baseline.pool", "train")) == [
-        "trained.baseline.pool is train, but its classes are images of unlabeled"
+    del (
+        values["variants"]["group"]["clustered"],
+        values["variants"]["train"]["clustered"],
+        values["variants"]["evaluate"]["clustered"],
+    )
+    assert complaints(put(values, "variants.train.baseline.pool", "train")) == [
+        "variants.train.baseline.pool is train, but its classes are images of unlabeled"
     ]
 
 
 def test_other_features_are_those_of_a_trained_variant(values: dict[str, Any]) -> None:
     other = {"of": "baseline", "weights": "trained", "features": values["features"] | {"layers": ["conv1"]}}
-    values["described"]["first"] = other
-    values["evaluated"]["first"] = {"title": "conv1", "paper": None}
+    values["variants"]["describe"]["first"] = other
+    values["variants"]["evaluate"]["first"] = {"title": "conv1", "paper": None}
     described = parse(copy.deepcopy(values), "").described["first"]
     assert described.features is not None
     assert described.features.layers == ("conv1",)
-    values["described"]["first"] = other | {"of": "nobody"}
-    assert complaints(values) == ["described.first.of: nobody is not in trained (baseline, clustered, imagenet)"]
+    values["variants"]["describe"]["first"] = other | {"of": "nobody"}
+    assert complaints(values) == [
+        "variants.describe.first.of: nobody is not in trained (baseline, clustered, imagenet)"
+    ]
 
 
 @pytest.mark.parametrize("name", ["baseline", "kmeans"])
 def test_no_two_features_have_one_name(values: dict[str, Any], name: str) -> None:
-    values["described"][name] = {"of": "baseline", "weights": "trained", "features": None}
+    values["variants"]["describe"][name] = {"of": "baseline", "weights": "trained", "features": None}
     assert complaints(values) == [f"trained, described, controls and labelled define more than once: {name}"]
 
 
@@ -484,38 +494,40 @@ def test_the_first_protocol_is_the_papers(values: dict[str, Any]) -> None:
 
 
 def test_no_two_rows_have_one_title(values: dict[str, Any]) -> None:
-    values["evaluated"]["kmeans"]["title"] = "Raw pixels"
+    values["variants"]["evaluate"]["kmeans"]["title"] = "Raw pixels"
     assert complaints(values) == ["evaluated and labelled: several rows have the title Raw pixels"]
 
 
 def test_kmeans_needs_patches_smaller_than_the_image_and_more_of_them_than_centres(values: dict[str, Any]) -> None:
-    sizes = values["controls"]["kmeans"]
-    values["controls"]["kmeans"] = sizes | {"side": 10, "patch": 10}
-    assert complaints(values) == ["controls.kmeans: patch 10 must be smaller than side 10"]
-    values["controls"]["kmeans"] = sizes | {"images": 10, "patches_per_image": 3, "centres": 31}
-    assert complaints(values) == ["controls.kmeans: 31 centres need as many patches: images times patches_per_image"]
+    sizes = values["variants"]["control"]["kmeans"]
+    values["variants"]["control"]["kmeans"] = sizes | {"side": 10, "patch": 10}
+    assert complaints(values) == ["variants.control.kmeans: patch 10 must be smaller than side 10"]
+    values["variants"]["control"]["kmeans"] = sizes | {"images": 10, "patches_per_image": 3, "centres": 31}
+    assert complaints(values) == [
+        "variants.control.kmeans: 31 centres need as many patches: images times patches_per_image"
+    ]
 
 
 def test_rows_of_the_report_are_known(values: dict[str, Any]) -> None:
-    put(values, "evaluated.nobody", {"title": "Nobody", "paper": None})
+    put(values, "variants.evaluate.nobody", {"title": "Nobody", "paper": None})
     assert complaints(values) == [
-        "evaluated.nobody: neither in trained nor in described nor a control (baseline, clustered, imagenet, "
+        "variants.evaluate.nobody: neither in trained nor in described nor a control (baseline, clustered, imagenet, "
         "random_network, raw_pixels, kmeans)"
     ]
 
 
 @pytest.mark.parametrize("name", ["Upper", "1st", "with-dash", "a/b", "", "ä"])
 def test_names_of_variants_are_fit_for_files_and_stages(values: dict[str, Any], name: str) -> None:
-    values["seeded"][name] = {"pool": "unlabeled", "classes": 5, "or_fewer": False, "leave_out": []}
+    values["variants"]["seed"][name] = {"pool": "unlabeled", "classes": 5, "or_fewer": False, "leave_out": []}
     (problem,) = complaints(values)
-    assert problem.startswith(f"seeded.{name}.")
+    assert problem.startswith(f"variants.seed.{name}.")
 
 
 def test_where_nothing_is_evaluated_clustering_features_are_all_there_is() -> None:
     values = compose(CONF, "own_unlabelled")
     assert parse(copy.deepcopy(values), "").rows == {}
-    (problem,) = complaints(put(copy.deepcopy(values), "trained.clustered.cluster_features", False))
-    assert "trained.clustered.cluster_features must be true: nothing is evaluated" in problem
+    (problem,) = complaints(put(copy.deepcopy(values), "variants.train.clustered.cluster_features", False))
+    assert "variants.train.clustered.cluster_features must be true: nothing is evaluated" in problem
     (problem,) = complaints(put(values, "neighbours.of", ["raw_pixels"]))
     assert "neighbours.of: raw_pixels is not in trained, with cluster_features: true (baseline, clustered)" in problem
 
@@ -525,7 +537,7 @@ def test_parameters_cannot_be_changed_afterwards(values: dict[str, Any]) -> None
     with pytest.raises(ValueError, match="frozen"):
         parsed.network.dense = 3
     with pytest.raises(ValueError, match="frozen"):
-        parsed.grouped["clustered"].neighbours = 3
+        parsed.variants.group["clustered"].neighbours = 3
 
 
 # Files
@@ -537,7 +549,7 @@ def test_load_reads_what_was_written(values: dict[str, Any], tmp_path: Path) -> 
     loaded = load(path)
     assert loaded == parse(values, "")
     assert loaded.surrogate.scale == (0.7, 1.4)
-    assert loaded.grouped["clustered"].source == "baseline"
+    assert loaded.variants.group["clustered"].source == "baseline"
 
 
 @pytest.mark.parametrize(
@@ -576,7 +588,7 @@ def test_every_profile_composes_and_parses(profile: str) -> None:
     base = yaml.safe_load((CONF / "config.yaml").read_text())
     base.pop("defaults")
     assert {path[0] for path in leaves(base)} | set(FREE) | {"profile"} == set(values)
-    assert set(parsed.evaluated) >= {"raw_pixels", "random_network"} or profile == "own_unlabelled"
+    assert set(parsed.variants.evaluate) >= {"raw_pixels", "random_network"} or profile == "own_unlabelled"
 
 
 def test_there_are_profiles_for_tests_sample_and_benchmark() -> None:
@@ -620,23 +632,23 @@ def test_committed_params_are_the_sample_profile(composed: dict[str, Any]) -> No
 
 
 def test_labels_come_from_a_variant_that_is_evaluated(values: dict[str, Any]) -> None:
-    (problem,) = complaints(put(copy.deepcopy(values), "labelled.semi_supervised.of", "nobody"))
-    assert problem.endswith("labelled.semi_supervised.of: nobody must be in trained and in evaluated")
-    put(values, "labelled.baseline", values["labelled"]["semi_supervised"] | {"title": "Other"})
+    (problem,) = complaints(put(copy.deepcopy(values), "variants.label.semi_supervised.of", "nobody"))
+    assert problem.endswith("variants.label.semi_supervised.of: nobody must be in trained and in evaluated")
+    put(values, "variants.label.baseline", values["variants"]["label"]["semi_supervised"] | {"title": "Other"})
     (problem,) = complaints(values)
     assert problem == "trained, described, controls and labelled define more than once: baseline"
 
 
 def test_rows_of_the_report_have_titles_of_their_own(values: dict[str, Any]) -> None:
-    (problem,) = complaints(put(values, "labelled.supervised.title", "ExemplarCNN"))
+    (problem,) = complaints(put(values, "variants.label.supervised.title", "ExemplarCNN"))
     assert problem == "evaluated and labelled: several rows have the title ExemplarCNN"
 
 
 def test_features_are_audited_where_they_are_kept(values: dict[str, Any]) -> None:
-    (problem,) = complaints(put(copy.deepcopy(values), "audit_features.of", "nobody"))
-    assert "audit_features.of: nobody is not in trained" in problem
-    (problem,) = complaints(put(values, "audit_features.of", "clustered"))
-    assert problem.endswith("audit_features.of: clustered needs pool: unlabeled and cluster_features: true")
+    (problem,) = complaints(put(copy.deepcopy(values), "outliers.of", "nobody"))
+    assert "outliers.of: nobody is not in trained" in problem
+    (problem,) = complaints(put(values, "outliers.of", "clustered"))
+    assert problem.endswith("outliers.of: clustered needs pool: unlabeled and cluster_features: true")
 
 
 def test_an_epoch_of_the_resnet_has_whole_batches(values: dict[str, Any]) -> None:

@@ -21,8 +21,8 @@ ANY = {
     "evaluated": "ROW",
 }
 # Tables that have the keys of another one, which are explained there.
-AGAIN = ("audit_features.features", "described.NAME.features", "trained.VARIANT.groups")
-PAPER = ("evaluated.ROW.paper", "labelled.NAME.paper")
+AGAIN = ("outliers.features", "variants.describe.NAME.features", "variants.train.VARIANT.groups")
+PAPER = ("variants.evaluate.ROW.paper", "variants.label.NAME.paper")
 
 
 def general(key: str) -> str:

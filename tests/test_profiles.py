@@ -75,10 +75,14 @@ def test_profiles_differ_from_the_paper_in_what_the_documentation_lists() -> Non
 @pytest.mark.parametrize(
     ("name", "of", "but"),
     [
-        ("bench", "core", ("seeded.imagenet", "trained.imagenet", "resnet")),
-        ("tiny_bench", "tiny", ("seeded.imagenet", "trained.imagenet", "trained.random", "resnet")),
+        ("bench", "core", ("variants.seed.imagenet", "variants.train.imagenet", "resnet")),
+        (
+            "tiny_bench",
+            "tiny",
+            ("variants.seed.imagenet", "variants.train.imagenet", "variants.train.random", "resnet"),
+        ),
         ("features", "core", ("evaluate.protocols",)),
-        ("online", "core", ("trained.online",)),
+        ("online", "core", ("variants.train.online",)),
         ("own_unlabelled", "own", ("controls",)),
     ],
 )
@@ -129,19 +133,19 @@ def test_the_benchmark_changes_what_a_stand_in_pool_is_too_small_for(
         assert values == before
         return
     assert said == [
-        "grouped.clustered: clustered_share 0.5 for 0.0625, neighbours 1 for 3: "
+        "variants.group.clustered: clustered_fraction 0.5 for 0.0625, neighbours 1 for 3: "
         f"{pool} unlabelled images are too few for the profile's own"
     ]
-    before["grouped"]["clustered"] |= {"clustered_share": 0.5, "neighbours": 1}
+    before["variants"]["group"]["clustered"] |= {"clustered_fraction": 0.5, "neighbours": 1}
     assert values == before
-    tables.check_grouped(Grouped.model_validate(values["grouped"]["clustered"]), pool)
+    tables.check_grouped(Grouped.model_validate(values["variants"]["group"]["clustered"]), pool)
 
 
 @pytest.mark.parametrize("name", ["paper", "code"])
 def test_network_and_optimiser_at_full_size(name: str) -> None:
     config = profile(name)
-    seeded, trained = config.seeded["baseline"], config.trained["baseline"]
-    assert seeded.classes == config.grouped["clustered"].classes == 16_000
+    seeded, trained = config.variants.seed["baseline"], config.variants.train["baseline"]
+    assert seeded.classes == config.variants.group["clustered"].classes == 16_000
     network = initialise(config.network, seeded.classes, trained.patch, config.seed)
     with torch.no_grad():
         scores = network(network.normalise(torch.zeros(2, 32, 32, 3, dtype=torch.uint8)))
@@ -160,15 +164,19 @@ def test_network_and_optimiser_at_full_size(name: str) -> None:
 @pytest.mark.slow
 def test_the_class_tables_at_full_size() -> None:
     config, code = profile("paper"), profile("code")
-    assert (code.seeded, code.grouped, code.seed) == (config.seeded, config.grouped, config.seed)
-    table = tables.seed_table(POOL, config.seeded["baseline"].classes, config.seed)
+    assert (code.variants.seed, code.variants.group, code.seed) == (
+        config.variants.seed,
+        config.variants.group,
+        config.seed,
+    )
+    table = tables.seed_table(POOL, config.variants.seed["baseline"].classes, config.seed)
     tables.check(table, POOL)
     assert tables.count(table) == len(table) == 16_000
 
     # The clusters are made up, as many and as large as the paper's; what comes after them is the real thing. Finding
     # them among 50,000 images is not done here.
-    params = config.grouped["clustered"]
-    clustered, held_out = halves(POOL, params.clustered_share, config.seed)
+    params = config.variants.group["clustered"]
+    clustered, held_out = halves(POOL, params.clustered_fraction, config.seed)
     assert len(clustered) == len(held_out) == 50_000
     sizes = np.full(CLUSTERS, 2)
     sizes[: CLUSTERED_IMAGES - 2 * CLUSTERS] += 1

@@ -131,7 +131,12 @@ def test_a_variant_whose_name_could_lead_elsewhere_is_refused(values: dict[str, 
 @pytest.mark.parametrize("name", BAD_NAMES)
 @pytest.mark.parametrize(
     "key",
-    ["trained.baseline.table", "trained.baseline.pool", "grouped.clustered.from", "labelled.semi_supervised.of"],
+    [
+        "variants.train.baseline.table",
+        "variants.train.baseline.pool",
+        "variants.group.clustered.from",
+        "variants.label.semi_supervised.of",
+    ],
 )
 def test_a_reference_that_could_lead_elsewhere_is_refused(values: dict[str, Any], key: str, name: str) -> None:
     changed = copy.deepcopy(values)

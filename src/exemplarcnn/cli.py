@@ -70,7 +70,7 @@ def check() -> None:
         params = config.load(PARAMS)
         if (repository.root() / ".dvc").is_dir():
             lineage.cache()  # `dvc pull -q` fails without a word where DVC wants a git repository and there is none
-        typer.echo(f"{PARAMS}: profile {params.profile}, seed {params.seed}, trains {', '.join(params.trained)}")
+        typer.echo(f"{PARAMS}: profile {params.profile}, seed {params.seed}, trains {', '.join(params.variants.train)}")
         _describe_data(image_set.check(paths.DATA))
         there = lineage.out_of_date("audit", lineage.locked()) is None and paths.AUDIT.is_dir()
         preflight.check(params, audited=there)

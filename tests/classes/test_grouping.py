@@ -29,7 +29,7 @@ def params(**changes: Any) -> Grouped:
         "method": "clusters",
         "classes": 12,
         "or_fewer": False,
-        "clustered_share": 0.5,
+        "clustered_fraction": 0.5,
         "merged_fraction": 0.3,
         "threshold": None,
         "neighbours": 2,
@@ -73,7 +73,7 @@ def test_every_image_is_in_one_class_at_most(
     seed: int, size: int, share: float, fraction: float, neighbours: int, wanted: int
 ) -> None:
     features = unit(seed, size)
-    asked = params(classes=wanted, clustered_share=share, merged_fraction=fraction, neighbours=neighbours)
+    asked = params(classes=wanted, clustered_fraction=share, merged_fraction=fraction, neighbours=neighbours)
     try:
         table, statistics = group(features, asked, seed)
     except GroupingError:
@@ -132,7 +132,7 @@ def test_a_given_threshold_is_used() -> None:
 
 def test_clusters_alone_can_fill_the_table() -> None:
     features = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
-    asked = params(classes=4, clustered_share=1.0, merged_fraction=None, threshold=0.5)
+    asked = params(classes=4, clustered_fraction=1.0, merged_fraction=None, threshold=0.5)
     table, statistics = group(features + unit(0, 20) * 0.01, asked, seed=0)
     assert statistics["clusters"] == 4
     assert set(table["origin"]) == {"cluster"}
@@ -157,7 +157,7 @@ def test_the_largest_possible_number_is_named_and_right(
     features = unit(seed, size)
 
     def asked(number: int) -> Grouped:
-        return params(classes=number, clustered_share=share, merged_fraction=fraction, neighbours=neighbours)
+        return params(classes=number, clustered_fraction=share, merged_fraction=fraction, neighbours=neighbours)
 
     with pytest.raises(GroupingError, match="largest possible number of classes") as caught:
         group(features, asked(1_000), seed)
@@ -238,7 +238,7 @@ def test_of_too_many_clusters_the_largest_are_kept_where_fewer_classes_are_allow
     sizes = np.array([3, 5, 3, 3, 4])
     ends = np.cumsum(sizes)
     asked = params(
-        classes=wanted, or_fewer=True, clustered_share=1.0, merged_fraction=None, threshold=0.5, neighbours=0
+        classes=wanted, or_fewer=True, clustered_fraction=1.0, merged_fraction=None, threshold=0.5, neighbours=0
     )
     table, statistics = group(clumps(*sizes), asked, seed=0)
     assert table.groupby("class_id")["image_id"].apply(list).tolist() == [
@@ -256,7 +256,7 @@ def test_of_too_many_clusters_the_largest_are_kept_where_fewer_classes_are_allow
 
 def test_of_clusters_that_are_alike_the_one_of_the_first_image_is_kept() -> None:
     features = np.repeat(np.eye(4, dtype=np.float32), 3, axis=0)
-    asked = params(classes=2, or_fewer=True, clustered_share=1.0, merged_fraction=None, threshold=0.0)
+    asked = params(classes=2, or_fewer=True, clustered_fraction=1.0, merged_fraction=None, threshold=0.0)
     assert group(features, asked, seed=0)[0]["image_id"].tolist() == [0, 1, 2, 3, 4, 5]
 
 
@@ -279,8 +279,8 @@ def test_exactly_as_many_classes_as_clusters() -> None:
 
 
 def pruned(**changes: Any) -> Pruned:
-    values = {"source": "baseline", "method": "pruned", "clustered_share": 1.0}
-    values |= {"size": 5.0, "dropped": 0.25, "merged_below": 0.0}
+    values = {"source": "baseline", "method": "pruned", "clustered_fraction": 1.0}
+    values |= {"size": 5.0, "dropped": 0.25, "merge_distance": 0.0}
     return Pruned(**(values | changes))
 
 
@@ -315,7 +315,7 @@ def test_similar_clusters_are_merged() -> None:
     features = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     apart, _ = group(features, pruned(size=4.0, dropped=0.0), 0)
     assert set(tables.sizes(apart)) == {4}
-    table, statistics = group(features, pruned(size=4.0, dropped=0.0, merged_below=0.02), 0)
+    table, statistics = group(features, pruned(size=4.0, dropped=0.0, merge_distance=0.02), 0)
     assert tables.sizes(table).tolist() == [8] * 5
     assert statistics["joined_clusters"] == 5
     assert [set(rows["image_id"]) for _, rows in table.groupby("class_id")] == [
@@ -324,8 +324,11 @@ def test_similar_clusters_are_merged() -> None:
 
 
 def test_nothing_is_left_of_the_clusters() -> None:
-    with pytest.raises(GroupingError, match=r"at least two classes are needed; lower size, dropped or merged_below"):
-        group(unit(1, 60), pruned(merged_below=2.0), 0)
+    with pytest.raises(
+        GroupingError,
+        match=r"at least two classes are needed; lower mean_cluster_size, drop_fraction or merge_distance",
+    ):
+        group(unit(1, 60), pruned(merge_distance=2.0), 0)
     with pytest.raises(GroupingError, match=r"^0 clusters of two images or more"):
         group(unit(1, 60), pruned(size=1.0), 0)
 
@@ -376,4 +379,4 @@ def test_statistics_without_clusters_and_neighbours() -> None:
 
 def test_nothing_clustered() -> None:
     with pytest.raises(GroupingError, match=r"0 single and 20 held-out images .* classes is 0$"):
-        group(unit(0, 20), params(clustered_share=0.0), seed=0)
+        group(unit(0, 20), params(clustered_fraction=0.0), seed=0)

@@ -229,7 +229,7 @@ def test_one_axis_too_few() -> None:
 def test_more_pairs_than_memory_are_refused_and_the_threshold_that_is_named_fits() -> None:
     points = features(6, 900, 20)
     memory = 20_000 * radius_graph.BYTES_A_PAIR / radius_graph.GIB
-    with pytest.raises(NeighboursError, match=r"about [\d,]+ pairs are within 0.9, .*set machine.memory") as caught:
+    with pytest.raises(NeighboursError, match=r"about [\d,]+ pairs are within 0.9, .*set machine.memory_gib") as caught:
         neighbour_graph(points, 0.9, memory)
     numbers = re.search(r"about ([\d,]+) pairs .* threshold of (\S+) would fit", str(caught.value))
     assert numbers is not None
@@ -240,7 +240,7 @@ def test_more_pairs_than_memory_are_refused_and_the_threshold_that_is_named_fits
 
 def test_a_threshold_that_would_not_help_is_not_advised() -> None:
     points = np.ones((300, 3), np.float32)
-    with pytest.raises(NeighboursError, match=r"hold 1,000; set machine.memory") as caught:
+    with pytest.raises(NeighboursError, match=r"hold 1,000; set machine.memory_gib") as caught:
         neighbour_graph(points, 0.0, 1_000 * radius_graph.BYTES_A_PAIR / radius_graph.GIB)
     enough = float(str(caught.value).rsplit(" ", 1)[1])
     assert neighbour_graph(points, 0.0, max(enough, 0.1)).nnz == 300 * 299 // 2

@@ -105,5 +105,5 @@ def test_an_image_is_described_alike_in_any_company(monkeypatch: pytest.MonkeyPa
 
 
 def test_too_few_patches_are_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(ConfigError, match=r"40 patches of 1 unlabelled images .* controls.kmeans.centres=50"):
+    with pytest.raises(ConfigError, match=r"40 patches of 1 unlabelled images .* variants.control.kmeans.centres=50"):
         kmeans_features(pool(1), params(centres=50), seed=0)

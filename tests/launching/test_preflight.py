@@ -77,22 +77,25 @@ def test_where_the_data_is_not_nothing_is_said(home: Path) -> None:
         (lambda v: v["evaluate"].update(inner_folds=70), "fold 0 has 59 image.s. of class 1; .*inner_folds=70"),
         (lambda v: v["evaluate"].update(k=[1, 96]), "evaluate.k has 96, but in cross-validation only 95 images"),
         (
-            lambda v: v["seeded"]["baseline"].update(classes=101),
-            "seeded.baseline: 101 .* of the pool's 100",
+            lambda v: v["variants"]["seed"]["baseline"].update(classes=101),
+            "variants.seed.baseline: 101 .* of the pool's 100",
         ),
         (
-            lambda v: v["grouped"]["clustered"].update(classes=34),
-            "grouped.clustered: 50 .* 50 held out make 33 .* fewer classes or neighbours",
+            lambda v: v["variants"]["group"]["clustered"].update(classes=34),
+            "variants.group.clustered: 50 .* 50 held out make 33 .* fewer classes or neighbours",
         ),
         (
-            lambda v: v["grouped"]["clustered"].update(clustered_share=0.0, or_fewer=True),
-            r"grouped.clustered: 0 images to cluster and 100 held out make 0 .* 2 are needed",
+            lambda v: v["variants"]["group"]["clustered"].update(clustered_fraction=0.0, or_fewer=True),
+            r"variants.group.clustered: 0 images to cluster and 100 held out make 0 .* 2 are needed",
         ),
         (
-            lambda v: v["trained"]["clustered"].update(patches_per_image=None, patches=29),
-            "trained.clustered: 29 patches for 30 classes",
+            lambda v: v["variants"]["train"]["clustered"].update(patches_per_image=None, patches=29),
+            "variants.train.clustered: 29 patches for 30 classes",
         ),
-        (lambda v: v["controls"]["kmeans"].update(images=500, centres=1001), "1000 patches of 100 unlabelled images"),
+        (
+            lambda v: v["variants"]["control"]["kmeans"].update(images=500, centres=1001),
+            "1000 patches of 100 unlabelled images",
+        ),
     ],
 )
 def test_what_parameters_ask_of_the_data(change: Change, message: str) -> None:
@@ -102,10 +105,12 @@ def test_what_parameters_ask_of_the_data(change: Change, message: str) -> None:
 
 def test_what_the_audit_leaves_out_is_not_counted() -> None:
     def left_out(values: dict[str, Any]) -> None:
-        values["seeded"]["baseline"]["leave_out"] = ["duplicate"]
+        values["variants"]["seed"]["baseline"]["leave_out"] = ["duplicate"]
 
     audited(flagged=71)
-    with pytest.raises(PipelineError, match=r"seeded.baseline: 30 classes .* 29 of the pool's 100 images can be used"):
+    with pytest.raises(
+        PipelineError, match=r"variants.seed.baseline: 30 classes .* 29 of the pool's 100 images can be used"
+    ):
         preflight.check(config("tiny", left_out), audited=True)
     preflight.check(config("tiny", left_out))  # not known yet
     audited(flagged=70)
@@ -116,7 +121,7 @@ def test_what_the_audit_leaves_out_is_not_counted() -> None:
 def test_images_that_are_all_the_same_are_refused_before_a_network_is_trained(profile: str) -> None:
     audited(flagged=99, same=tuple(range(100)))
     with pytest.raises(
-        PipelineError, match=r"seeded.baseline: 1 of the pool's 100 images .* two classes to tell apart"
+        PipelineError, match=r"variants.seed.baseline: 1 of the pool's 100 images .* two classes to tell apart"
     ):
         preflight.check(config(profile), audited=True)
 
@@ -127,7 +132,7 @@ def test_copies_alone_are_not_clustered() -> None:
     for different, refused in ((int(held_out[0]), True), (int(clustered[0]), False)):
         audited(flagged=98, same=tuple(i for i in range(ROOM) if i != different))
         if refused:
-            with pytest.raises(PipelineError, match=r"grouped.clustered: the 50 images .* have the same pixels"):
+            with pytest.raises(PipelineError, match=r"variants.group.clustered: the 50 images .* have the same pixels"):
                 preflight.check(config("own"), audited=True)
         else:
             preflight.check(config("own"), audited=True)
@@ -165,15 +170,17 @@ def test_a_truth_that_is_none_is_told() -> None:
 def test_other_images_of_several_sizes() -> None:
     def other(values: dict[str, Any], **changes: Any) -> None:
         values["pools"] = ["unlabeled", "other"]
-        values["seeded"]["more"] = values["seeded"]["baseline"] | {"pool": "other"}
-        values["trained"]["more"] = values["trained"]["clustered"] | {"table": "more", "pool": "other"} | changes
+        values["variants"]["seed"]["more"] = values["variants"]["seed"]["baseline"] | {"pool": "other"}
+        values["variants"]["train"]["more"] = (
+            values["variants"]["train"]["clustered"] | {"table": "more", "pool": "other"} | changes
+        )
 
     audited()
     audited(pool="other", height=[96, 64] * 50)
     preflight.check(config("tiny", other), audited=True)
-    with pytest.raises(PipelineError, match=r"trained.more: mode: online needs .* of other are 64×96 and 96×96"):
+    with pytest.raises(PipelineError, match=r"variants.train.more: mode: online needs .* of other are 64×96 and 96×96"):
         preflight.check(config("tiny", lambda v: other(v, mode="online")), audited=True)
-    with pytest.raises(PipelineError, match=r"trained.more: cluster_features: true needs images of one size"):
+    with pytest.raises(PipelineError, match=r"variants.train.more: cluster_features: true needs images of one size"):
         preflight.check(config("tiny", lambda v: other(v, cluster_features=True)), audited=True)
     audited(pool="other", problem=["cannot be read"] + [""] * 99)
     with pytest.raises(PipelineError, match=r"of other 1 cannot: audit/other.csv names them"):
@@ -234,16 +241,18 @@ def test_all_that_is_too_large_is_named_at_once() -> None:
         preflight.check(
             config(
                 "own",
-                lambda v: v["trained"]["clustered"].update(patch=64),
-                lambda v: v["controls"]["kmeans"].update(side=40),
+                lambda v: v["variants"]["train"]["clustered"].update(patch=64),
+                lambda v: v["variants"]["control"]["kmeans"].update(side=40),
             )
         )
 
 
 def test_the_rule_of_a_derived_table_is_a_known_one(home: Path) -> None:
     values = compose(CONF, "own")
-    values["derived"]["other"] = {"table": "clustered", "rule": "sorted"}
-    with pytest.raises(PipelineError, match=r"^derived.other.rule: no rule 'sorted'; .*regrouping.py has random, ungr"):
+    values["variants"]["regroup"]["other"] = {"table": "clustered", "rule": "sorted"}
+    with pytest.raises(
+        PipelineError, match=r"^variants.regroup.other.rule: no rule 'sorted'; .*regrouping.py has random, ungr"
+    ):
         preflight.check(Config.model_validate(values))
 
 
@@ -251,7 +260,7 @@ def test_the_first_stage_refuses_before_it_works(home: Path, monkeypatch: pytest
     monkeypatch.setattr(sys, "argv", ["stage"])
     monkeypatch.setattr(launcher, "use_threads", lambda threads: None)
     values = compose(CONF, "own")
-    values["trained"]["baseline"]["patch"] = 40
+    values["variants"]["train"]["baseline"]["patch"] = 40
     (home / "params.yaml").write_text(yaml.safe_dump(values))
     ran: list[str] = []
     of_side(40)

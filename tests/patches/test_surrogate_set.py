@@ -463,7 +463,7 @@ if __name__ == "__main__":
     unfinished.IMAGES_A_TASK = 4
     here = Path(sys.argv[1])
     values = config.parse(config.compose(Path(sys.argv[2]), "sample"), "test")
-    budget = values.trained["baseline"].model_copy(update={"patches_per_image": 40})
+    budget = values.variants.train["baseline"].model_copy(update={"patches_per_image": 40})
     table = pd.DataFrame({"class_id": np.arange(60), "image_id": np.arange(60), "origin": "seed"})
     pool = ImageFile(here.parent / "pool.bin")
     surrogate.write_set(here / "set", here / "work", pool, table, values.surrogate, budget, 0, 2)

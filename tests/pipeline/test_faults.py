@@ -27,7 +27,7 @@ STAGES = [
     "train@clustered",
     "embed@clustered",
     "group@clustered",
-    "audit_features",
+    "outliers",
     "control@kmeans",
     "describe@random_network",
     "evaluate@kmeans",

@@ -35,15 +35,15 @@ def shrink(values: dict[str, Any]) -> None:
     values["train"]["epochs"] = 1
     values["evaluate"]["C"] = [0.1, 1.0]
     values["machine"] |= {"threads": 1, "workers": 1}
-    for each in values["trained"].values():
+    for each in values["variants"]["train"].values():
         each["patches_per_image"] = 2
-    if kmeans := values["controls"].get("kmeans"):
+    if kmeans := values["variants"]["control"].get("kmeans"):
         kmeans |= {"images": 40, "patches_per_image": 10, "centres": 20}
 
 
 def networks_alone(values: dict[str, Any]) -> None:
     """Leave out the controls."""
-    values["evaluated"] = {name: values["evaluated"][name] for name in TRAINED}
+    values["variants"]["evaluate"] = {name: values["variants"]["evaluate"][name] for name in TRAINED}
     values |= {"controls": {}, "described": {}}
 
 
@@ -127,10 +127,10 @@ def test_a_patch_larger_than_the_images_is_refused_before_any_work(project: Proj
     draw(tmp_path / "small", labelled=True)
     project.run("exemplarcnn", "data", "import", str(tmp_path / "small"), "--side", "32")
     project.run("exemplarcnn", "profile", "own")
-    project.change(lambda values: values["trained"]["clustered"].update(patch=64))
+    project.change(lambda values: values["variants"]["train"]["clustered"].update(patch=64))
     done = project.dvc("repro", check=False)
     assert done.returncode != 0
-    assert "images of 32×32 pixels, and trained.clustered.patch is 64; set 32 at most" in done.stderr
+    assert "images of 32×32 pixels, and variants.train.clustered.patch is 64; set 32 at most" in done.stderr
     assert done.stdout.count("Running stage") == 1
 
 

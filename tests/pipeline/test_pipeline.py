@@ -71,7 +71,7 @@ def test_forced_run_gives_the_same_hashes(scratch: Project) -> None:
 
 def test_only_what_depends_on_a_parameter_runs(scratch: Project) -> None:
     """Of the clustering here, of the evaluation where test_runs.py mixes kinds of runs."""
-    scratch.change(lambda values: values["grouped"]["clustered"].update(merged_fraction=0.05))
+    scratch.change(lambda values: values["variants"]["group"]["clustered"].update(merged_fraction=0.05))
     after = {f"{stage}@clustered" for stage in ("group", "surrogate", "train", "embed", "evaluate")}
     assert set(scratch.repro()) == after | {"neighbours", "report"}
 
@@ -80,16 +80,18 @@ def test_rivals_and_controls_are_entries_of_params(scratch: Project) -> None:
     """A pruned grouping, a second round, random groups, a second budget for a class table, other features."""
 
     def add(values: dict[str, Any]) -> None:
-        clustered = values["grouped"]["clustered"]
-        pruned = {"from": "baseline", "method": "pruned", "clustered_share": 0.5}
-        values["grouped"]["rival"] = pruned | {"size": 4.0, "dropped": 0.5, "merged_below": 0.05}
-        values["grouped"]["second"] = clustered | {"from": "clustered", "neighbour_order": "global"}
-        values["derived"] = {"random": {"table": "clustered", "rule": "random"}}
-        values["trained"]["clustered"]["cluster_features"] = True
+        clustered = values["variants"]["group"]["clustered"]
+        pruned = {"from": "baseline", "method": "pruned", "clustered_fraction": 0.5}
+        values["variants"]["group"]["rival"] = pruned | {"size": 4.0, "dropped": 0.5, "merge_distance": 0.05}
+        values["variants"]["group"]["second"] = clustered | {"from": "clustered", "neighbour_order": "global"}
+        values["variants"]["regroup"] = {"random": {"table": "clustered", "rule": "random"}}
+        values["variants"]["train"]["clustered"]["cluster_features"] = True
         budget = {"patches_per_image": None, "patches": 100}
         first = {"of": "baseline", "weights": "trained", "features": values["features"] | {"layers": ["conv1"]}}
-        values["described"]["first"] = first
-        values["trained"]["short"] = values["trained"]["clustered"] | budget | {"cluster_features": False}
+        values["variants"]["describe"]["first"] = first
+        values["variants"]["train"]["short"] = (
+            values["variants"]["train"]["clustered"] | budget | {"cluster_features": False}
+        )
 
     scratch.change(add)
     added = ["group@rival", "group@second", "derive@random", "surrogate@short", "describe@first"]
@@ -172,8 +174,8 @@ def test_where_a_model_cannot_be_written_nothing_trained_is_lost(scratch: Projec
 
 def test_a_variant_whose_patches_are_drawn_online(scratch: Project) -> None:
     scratch.change(
-        lambda values: values["trained"].update(
-            fresh=values["trained"]["baseline"] | {"mode": "online", "cluster_features": False}
+        lambda values: values["variants"]["train"].update(
+            fresh=values["variants"]["train"]["baseline"] | {"mode": "online", "cluster_features": False}
         )
     )
     assert scratch.repro("train@fresh") == ["surrogate@fresh", "train@fresh"]

@@ -100,7 +100,9 @@ def test_an_experiment_reaches_the_main_store(project: Project) -> None:
 
 def test_an_experiment_runs_the_code_of_its_own_folder(project: Project) -> None:
     # An experiment in a folder of its own must not look at the code that somebody goes on editing in the main one.
-    project.dvc("exp", "run", "--queue", "-n", "old-code", "-S", "profile=tiny", "-S", "controls.kmeans.centres=21")
+    project.dvc(
+        "exp", "run", "--queue", "-n", "old-code", "-S", "profile=tiny", "-S", "variants.control.kmeans.centres=21"
+    )
     edited = project.folder / "src/exemplarcnn/stages/evaluate.py"
     edited.write_text("raise SystemExit('code of the main folder')\n")
     project.dvc("exp", "run", "--run-all")

@@ -67,7 +67,7 @@ def test_the_page_is_made(whole: Project) -> None:
 def test_nothing_runs_again_and_forced_labels_are_the_same(whole: Project) -> None:
     assert whole.repro() == []
     before = whole.outs()
-    stages = ["audit", "audit_features", "neighbours", *(f"label@{name}" for name in LABELLED), "resnet@supervised"]
+    stages = ["audit", "outliers", "neighbours", *(f"label@{name}" for name in LABELLED), "resnet@supervised"]
     for stage in stages:
         assert whole.repro("--force", "--single-item", stage) == [stage]
     assert whole.outs() == before
@@ -90,7 +90,7 @@ def test_labels_of_both_kinds(whole: Project) -> None:
 def test_a_share_of_the_labels_and_two_processes(whole: Project, tmp_path: Path) -> None:
     scratch = whole.copy(tmp_path / "project")
     table = pd.read_csv(scratch.folder / "labels/semi_supervised.csv")
-    scratch.change(lambda values: values["labelled"]["semi_supervised"].update(share=0.5))
+    scratch.change(lambda values: values["variants"]["label"]["semi_supervised"].update(share=0.5))
     scratch.change(lambda values: values["machine"].update(processes=2))
     scratch.repro("--single-item", "label@semi_supervised")
     half = pd.read_csv(scratch.folder / "labels/semi_supervised.csv")
@@ -107,7 +107,7 @@ def test_flagged_images_are_left_out_of_the_seeds(whole: Project, tmp_path: Path
     flags = pd.read_csv(scratch.folder / "audit/unlabeled.csv")
     bordered = set(flags.loc[flags["border"] == 1, "image_id"])
     assert bordered & set(table["image_id"])
-    scratch.change(lambda values: values["seeded"]["baseline"].update(leave_out=["border", "duplicate"]))
+    scratch.change(lambda values: values["variants"]["seed"]["baseline"].update(leave_out=["border", "duplicate"]))
     assert scratch.repro("--single-item", "seed@baseline") == ["seed@baseline"]
     left = pd.read_csv(scratch.folder / "classes/baseline.csv")
     assert len(left) == len(table)
@@ -133,7 +133,7 @@ def test_a_pool_folder_with_everything_in_it(whole: Project, tmp_path: Path) -> 
     assert "notes.txt" in found["passed_over"][0]
     for name in ("broken.jpg", "huge.png", "tiny.png", "grey.png", "notes.txt"):
         assert name in done.stderr, "said while it runs"
-    scratch.change(lambda values: values["seeded"]["imagenet"].update(classes=found["images"] - 3))
+    scratch.change(lambda values: values["variants"]["seed"]["imagenet"].update(classes=found["images"] - 3))
     for stage in ("seed imagenet", "colours other", "surrogate imagenet"):
         scratch.run("python", "-m", f"exemplarcnn.stages.{stage.split()[0]}", stage.split()[1])
     used = pd.read_csv(scratch.folder / "classes/imagenet.csv")

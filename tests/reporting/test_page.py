@@ -183,7 +183,7 @@ def test_deviations_from_the_paper() -> None:
     config = Config.model_validate(compose(ROOT / "conf", "sample"))
     found = {key: (here, there) for key, here, there in deviations(config, ROOT / "conf")}
     assert found["train.epochs"] == ("10", "110")
-    assert found["seeded.baseline.classes"] == ("250", "16000")
+    assert found["variants.seed.baseline.classes"] == ("250", "16000")
     assert not any(key.startswith("machine") for key in found)
     assert "momentum" not in " ".join(found)
     paper = Config.model_validate(compose(ROOT / "conf", "paper"))

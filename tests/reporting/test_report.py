@@ -94,8 +94,8 @@ OUTLIERS = {
 def config() -> Config:
     values = compose(CONF, "tiny")
     values["train"] |= {"epochs": 3, "batch_size": 128}
-    values["labelled"] = {}
-    values["evaluated"] = {
+    values["variants"]["label"] = {}
+    values["variants"]["evaluate"] = {
         "raw_pixels": {"title": "Raw pixels", "paper": None},
         "baseline": {"title": "ExemplarCNN", "paper": {"mean": 74.14, "std": 0.39}},
         "clustered": {"title": "Clustering", "paper": {"mean": 74.05, "std": None}},
@@ -256,10 +256,10 @@ def test_every_pair_is_compared_once(results: dict[str, Any], config: Config, pa
 def test_an_interval_that_ends_at_zero_is_not_above_it() -> None:
     """Of ten folds one row is right in some more, of one image, and in fewer, of another: nothing is gained."""
     values = compose(CONF, "tiny") | {"labelled": {}}
-    values["evaluated"] = {name: {"title": name, "paper": None} for name in ("raw_pixels", "baseline")}
+    values["variants"]["evaluate"] = {name: {"title": name, "paper": None} for name in ("raw_pixels", "baseline")}
     values["neighbours"]["of"] = ["baseline"]
     labels = np.zeros(12, np.int64)
-    right = {name: np.zeros((10, 12), bool) for name in values["evaluated"]}
+    right = {name: np.zeros((10, 12), bool) for name in values["variants"]["evaluate"]}
     # 0.9 - 0.8 is 0.09999999999999998, and 0.3 - 0.2 another tenth.
     for image, (mine, other) in enumerate([(9, 8), (2, 3), (3, 2), (7, 8), (6, 5), (1, 2)] * 2):
         right["baseline"][:mine, image] = right["raw_pixels"][:other, image] = True
@@ -510,7 +510,7 @@ def test_without_labels_there_are_features_and_clusters_and_it_says_so() -> None
     config = Config.model_validate(compose(CONF, "own_unlabelled"))
     data = summary()
     data.update(dataset="photos", train=0, test=0, unlabeled=50, fold_sizes=[], class_names=[])
-    sets = {name: {"classes": 20, "images": 50, "train_patches": 100} for name in config.trained}
+    sets = {name: {"classes": 20, "images": 50, "train_patches": 100} for name in config.variants.train}
     outliers = OUTLIERS | {"out_of_distribution": None, "counted": None}
     found: tuple[Any, ...] = ({}, {}, np.empty(0, np.int64), {"clustered": GROUPING}, sets, dict.fromkeys(sets, 0.5))
     unlabelled = gather(config, data, "abc.dir", *found, AUDIT, outliers, {})
@@ -532,9 +532,9 @@ def test_without_labels_there_are_features_and_clusters_and_it_says_so() -> None
 def with_resnet(parts: Any) -> dict[str, Any]:
     """A row that was trained and tested once beside one with folds."""
     values = compose(CONF, "tiny_bench")
-    values["evaluated"] = {"baseline": {"title": "ExemplarCNN", "paper": None}}
+    values["variants"]["evaluate"] = {"baseline": {"title": "ExemplarCNN", "paper": None}}
     values["neighbours"]["of"] = ["baseline"]
-    values["labelled"] = {"semi": values["labelled"]["semi_supervised"]}
+    values["variants"]["label"] = {"semi": values["variants"]["label"]["semi_supervised"]}
     config = Config.model_validate(values)
     summaries, predictions, labels = parts
     once = predictions["clustered"][:1]

@@ -23,7 +23,7 @@ from exemplarcnn.serving.packed_model import Encoder, EncoderError, Squares, as_
 from tests.conftest import CONF
 
 PARAMS = Features(
-    layers=("conv1", "conv2", "conv3", "dense1", "dense2"), pool=2, dense_stride=7, normalise=True, chunk=4
+    layers=("conv1", "conv2", "conv3", "dense1", "dense2"), pool=2, dense_stride=7, normalise=True, batch_size=4
 )
 NAMES = ["cat", "dog", "ship"]
 

@@ -26,7 +26,7 @@ from exemplarcnn.evaluation.protocols import evaluate
 from exemplarcnn.networks import resnet, saved
 from exemplarcnn.networks.features import eval_features
 from exemplarcnn.reporting import figures
-from exemplarcnn.stages import audit_features, group, surrogate
+from exemplarcnn.stages import outliers, group, surrogate
 from exemplarcnn.stages import label as labels_stage
 from exemplarcnn.tracking import runs
 from tests.conftest import CONF
@@ -63,7 +63,7 @@ ORDER = (
     "evaluate clustered",
     "evaluate random",
     "evaluate imagenet",
-    "audit_features",
+    "outliers",
     "neighbours",
     "label semi_supervised",
     "label supervised",
@@ -102,17 +102,17 @@ def write_data(data: Path) -> None:
 def values() -> dict[str, Any]:
     made = compose(CONF, "tiny_bench")
     made["machine"] |= {"threads": 1, "workers": 1}
-    made["seeded"]["baseline"] |= {"classes": 15}
-    made["seeded"]["imagenet"] |= {"classes": 6}
-    made["grouped"]["clustered"] |= {"classes": 8}
+    made["variants"]["seed"]["baseline"] |= {"classes": 15}
+    made["variants"]["seed"]["imagenet"] |= {"classes": 6}
+    made["variants"]["group"]["clustered"] |= {"classes": 8}
     # The one rate of a variant's own: a first layer that stays as it was.
     rates = json.loads(json.dumps(made["train"]["groups"]))
     rates["conv1"]["lr"] = 1e-30
-    made["trained"]["clustered"]["groups"] = rates
+    made["variants"]["train"]["clustered"]["groups"] = rates
     made["train"]["epochs"] = 1
-    made["controls"]["kmeans"] |= {"images": 20, "centres": 8}
+    made["variants"]["control"]["kmeans"] |= {"images": 20, "centres": 8}
     made["evaluate"] |= {"C": [1.0], "k": [1]}
-    made["audit_features"]["pairs"] = 5
+    made["outliers"]["pairs"] = 5
     made["resnet"] |= {"epochs": 1, "epoch_images": 16, "batch_size": 16}
     return made
 
@@ -175,7 +175,7 @@ def test_figures_in_git_have_six_digits_and_no_more(project: Path) -> None:
     """What comes after is a matter of the CPU, and would be a change in git."""
     files = [path for folder in (paths.METRICS, paths.REPORTS) for path in folder.rglob("*.[cj]s*[vn]")]
     by_file = {str(path): figures_in(path) for path in files}
-    for name in ("train.csv", "confusion.csv", "eval.json", "clusters.json", "audit_features.json", "results.json"):
+    for name in ("train.csv", "confusion.csv", "eval.json", "clusters.json", "outliers.json", "results.json"):
         assert any(path.endswith(name) and found for path, found in by_file.items())
     long = {path: [figure for figure in found if digits(figure) > 6] for path, found in by_file.items()}
     assert not {path: found for path, found in long.items() if found}
@@ -226,7 +226,7 @@ def test_each_fold_has_a_classifier_of_its_own_images(project: Path, config: Con
 
 def test_groups_are_made_of_the_features_they_name(project: Path, config: Config) -> None:
     table = pd.read_csv(paths.class_table("clustered"))
-    assert table["class_id"].nunique() == config.grouped["clustered"].classes
+    assert table["class_id"].nunique() == config.variants.group["clustered"].classes
     assert not table["image_id"].duplicated().any()
     random = pd.read_csv(paths.class_table("random"))
     assert set(random["image_id"]) == set(table["image_id"])
@@ -250,7 +250,7 @@ def test_fewer_classes_than_wanted_are_told(
     shutil.copytree(project, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     made = values()
-    made["grouped"]["clustered"] |= {"classes": 50, "or_fewer": True}
+    made["variants"]["group"]["clustered"] |= {"classes": 50, "or_fewer": True}
     group.run("clustered", Config.model_validate(made))
     told = "where up to 50 are wanted: of the images that no cluster took, the 21 held-out images suffice for 7 with 3"
     assert told in caplog.text
@@ -291,7 +291,7 @@ def test_captions_have_room_for_a_class_of_any_name(
     captions.clear()
     scores = pd.DataFrame({"image_id": [2, 3], "nearest": names, "score": [0.25, -0.5]})
     pairs = pd.DataFrame({"first": [], "second": [], "distance": []})
-    audit_features._galleries(stl10.open_pool(paths.DATA, "train"), scores, pairs)
+    outliers._galleries(stl10.open_pool(paths.DATA, "train"), scores, pairs)
     assert captions[:2] == ["image 2\ncat? 0.25", "image 3\na long… 17? -0.50"]
 
 
@@ -303,7 +303,7 @@ def test_a_surrogate_set_says_the_side_of_the_data_set(
     pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
     stl10.write_images(paths.DATA / "unlabeled_X.bin", pixels, 64)
     (paths.DATA / stl10.IMPORT_FILE).write_text('{"name": "mine", "side": 64}')
-    table = config.trained["baseline"].table
+    table = config.variants.train["baseline"].table
     tables.write(paths.class_table(table), tables.seed_table(4, 4, 0, np.arange(4)))
     colour_axes.write(paths.colours("unlabeled"), None)
     surrogate.run("baseline", config)

@@ -23,7 +23,7 @@ stages:
     do:
       cmd: cat data/x src/seed.py > classes/${item}.csv
       deps: [data, src/seed.py]
-      params: [seed, "seeded.${item}"]
+      params: [seed, "variants.seed.${item}"]
       outs: ["classes/${item}.csv"]
   train:
     foreach: [a, b]
@@ -235,9 +235,9 @@ def test_all_parameters_of_a_result(here: Path) -> None:
         "evaluate.C": [1],
         "train": {"epochs": 3, "lr": 0.1},
         "seed": 0,
-        "seeded.b": {"n": 2},
+        "variants.seed.b": {"n": 2},
     }
-    assert lineage.params(records["seed@a"], records) == {"seed": 0, "seeded.a": {"n": 1}}
+    assert lineage.params(records["seed@a"], records) == {"seed": 0, "variants.seed.a": {"n": 1}}
 
 
 # Does it still stand?
@@ -279,14 +279,14 @@ def test_what_makes_a_result_out_of_date(here: Path, edit: Callable[[], None], s
 
 
 def test_what_it_does_not_depend_on_makes_no_difference(here: Path) -> None:
-    change("params.yaml", lambda v: v["seeded"]["b"].update(n=9))
+    change("params.yaml", lambda v: v["variants"]["seed"]["b"].update(n=9))
     assert lineage.out_of_date("evaluate@a", lineage.locked()) is None
-    assert "seeded.b" in str(lineage.out_of_date("evaluate@b", lineage.locked()))
+    assert "variants.seed.b" in str(lineage.out_of_date("evaluate@b", lineage.locked()))
 
 
 def test_variants_of_the_past_are_left_out(here: Path) -> None:
     # DVC keeps their entries in the lock; one of another kind may have made the very file that a new one makes.
-    change("params.yaml", lambda v: v["trained"].pop("b"))
+    change("params.yaml", lambda v: v["variants"]["train"].pop("b"))
     assert set(lineage.locked()) == {"seed@a", "seed@b", "train@a", "evaluate@a", "evaluate@b", "report"}
 
 

@@ -60,14 +60,14 @@ def test_flatten_gives_dotted_names_and_short_texts() -> None:
 
 def test_parameters_of_a_result() -> None:
     table = Record(
-        "group@clustered", {"features/baseline": "1"}, {"grouped.clustered": {"from": "baseline"}}, {"c": "2"}
+        "group@clustered", {"features/baseline": "1"}, {"variants.group.clustered": {"from": "baseline"}}, {"c": "2"}
     )
-    train = Record("train@baseline", {}, {"trained.baseline.patch": 32, "seed": 3}, {"features/baseline": "1"})
+    train = Record("train@baseline", {}, {"variants.train.baseline.patch": 32, "seed": 3}, {"features/baseline": "1"})
     other = Record("train@clustered", {"c": "2"}, {"train": {"epochs": 7}, "seed": 3}, {})
     records = {record.stage: record for record in (table, train, other)}
     assert tracking.params_of(other, records) == {
         "variant.from": "baseline",
-        "trained.baseline.patch": "32",
+        "variants.train.baseline.patch": "32",
         "train.epochs": "7",
         "seed": "3",
     }
@@ -459,8 +459,10 @@ def test_a_network_that_learns_from_labels_is_one_run(store: Any, pipeline: Pipe
 
 def test_everything_is_sent_once(store: Any, pipeline: Pipeline, config: Config) -> None:
     pipeline.everything(config)
-    stages = [f"train@{name}" for name in config.trained] + [f"evaluate@{name}" for name in config.evaluated]
-    stages += [f"resnet@{name}" for name in config.labelled]
+    stages = [f"train@{name}" for name in config.variants.train] + [
+        f"evaluate@{name}" for name in config.variants.evaluate
+    ]
+    stages += [f"resnet@{name}" for name in config.variants.label]
     assert len(stages) > 10
     assert tracking.send(config) == dict.fromkeys(stages, "sent")
     before = {stage: only(store, pipeline.records[stage]) for stage in stages}

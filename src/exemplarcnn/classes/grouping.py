@@ -60,9 +60,9 @@ def group(
         If there are more clusters than classes, or too few images for the rest, the largest possible number of
         classes being named, unless ``or_fewer`` allows it; or if there are fewer than two classes.
     """
-    clustered, held_out = halves(len(features), params.clustered_share, seed)
+    clustered, held_out = halves(len(features), params.clustered_fraction, seed)
     if isinstance(params, Pruned):
-        found = cut(np.asarray(features[clustered]), None, None, memory, device, params.size)
+        found = cut(np.asarray(features[clustered]), None, None, memory, device, params.mean_cluster_size)
         return prune(features, clustered, held_out, found, params, memory, device)
     found = cut(np.asarray(features[clustered]), params.threshold, params.merged_fraction, memory, device)
     return assemble(features, clustered, held_out, found, params, seed)
@@ -136,18 +136,20 @@ def prune(
     members = np.split(clustered[np.argsort(found.labels, kind="stable")], np.cumsum(np.bincount(found.labels))[:-1])
     clusters = [images for images in members if len(images) > 1]
     noise = np.array([pdist(features[images].astype(np.float64)).mean() for images in clusters])
-    kept = [clusters[i] for i in np.flatnonzero(noise <= np.quantile(noise, 1 - params.dropped))] if clusters else []
+    kept = (
+        [clusters[i] for i in np.flatnonzero(noise <= np.quantile(noise, 1 - params.drop_fraction))] if clusters else []
+    )
     means = np.array([features[images].mean(axis=0, dtype=np.float64) for images in kept]).reshape(
         -1, features.shape[1]
     )
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     # A cosine distance of c is a distance of √(2c) between unit vectors.
-    similar = cut(means.astype(np.float32), math.sqrt(2 * params.merged_below), None, memory, device).labels
+    similar = cut(means.astype(np.float32), math.sqrt(2 * params.merge_distance), None, memory, device).labels
     joined = [np.concatenate([kept[i] for i in np.flatnonzero(similar == label)]) for label in np.unique(similar)]
     if len(joined) < 2:
         raise GroupingError(
             f"{len(clusters)} clusters of two images or more, {len(kept)} of them kept and merged into {len(joined)}: "
-            "at least two classes are needed; lower size, dropped or merged_below"
+            "at least two classes are needed; lower mean_cluster_size, drop_fraction or merge_distance"
         )
     sizes = np.array([len(images) for images in joined])
     class_ids = np.repeat(np.arange(len(joined)), sizes)

@@ -1,7 +1,7 @@
 """Class tables made of another class table, as controls (docs/method.md, section 5.7).
 
 A rule is a function from a class table and the experiment's seed to a class table; `RULES` has its name, which
-``derived.VARIANT.rule`` asks for. docs/variants.md adds one, step by step.
+``variants.regroup.VARIANT.rule`` asks for. docs/variants.md adds one, step by step.
 """
 
 from collections.abc import Callable

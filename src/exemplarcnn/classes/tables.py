@@ -155,12 +155,12 @@ def check_grouped(params: Grouped, pool_size: int) -> None:
     ClassTableError
         If more classes are asked for than there can be, or there cannot be two.
     """
-    clustered = clustered_part(pool_size, params.clustered_share)
+    clustered = clustered_part(pool_size, params.clustered_fraction)
     most = most_grouped(clustered, pool_size - clustered, params.neighbours)
     least = 2 if params.or_fewer else params.classes
     if most < least:
         raise ClassTableError(
             f"{clustered} images to cluster and {pool_size - clustered} held out make {most} classes at most, with "
             f"{params.neighbours} neighbour(s) of each single image; {least} are needed: ask for fewer classes "
-            "or neighbours, set another clustered_share, or add images"
+            "or neighbours, set another clustered_fraction, or add images"
         )

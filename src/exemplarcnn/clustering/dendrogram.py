@@ -156,6 +156,6 @@ def _grown(
             share = (merged_after(Z, len(points))[-1] if len(Z) else 0) / len(points)
             raise NeighboursError(
                 f"the cut asked for lies beyond a distance of {radius:.4g}, where {100 * share:.1f} % of the points "
-                f"are merged and {memory:g} GiB hold no more pairs; ask for smaller clusters, or raise machine.memory"
+                f"are merged and {memory:g} GiB hold no more pairs; ask for smaller clusters, or raise machine.memory_gib"
             )
         radius = sample.wider(radius)

@@ -318,5 +318,5 @@ def _too_dense(pairs: float, radius: float, sample: Sample, memory: float) -> Ne
     smaller = f"a threshold of {fits:.4g} would fit, or " if sample.pairs_within(fits) <= most_pairs(memory) else ""
     return NeighboursError(
         f"about {pairs:,.0f} pairs are within {radius:.4g}, and {memory:g} GiB hold {most_pairs(memory):,.0f}; "
-        f"{smaller}set machine.memory to {1.1 * pairs * BYTES_A_PAIR / GIB:.1f}"
+        f"{smaller}set machine.memory_gib to {1.1 * pairs * BYTES_A_PAIR / GIB:.1f}"
     )

@@ -17,7 +17,7 @@ from exemplarcnn.networks.features import eval_features
 
 # The maps pooled to one number a channel: not the features of the evaluation, but a tenth of their time.
 PARAMS = Features(
-    layers=("conv1", "conv2", "conv3", "dense1", "dense2"), pool=1, dense_stride=7, normalise=True, chunk=64
+    layers=("conv1", "conv2", "conv3", "dense1", "dense2"), pool=1, dense_stride=7, normalise=True, batch_size=64
 )
 C, TOL = 1.0, 1e-3
 JUDGED = 1000
@@ -46,7 +46,7 @@ class Probe:
         """Return the share of images, 0–1, that are classified right by a network's features."""
         # A copy: describing images lays weights out anew.
         describe = eval_features(copy.deepcopy(network), PARAMS, self.device)
-        chunks = np.array_split(self.rows, -(-len(self.rows) // PARAMS.chunk))
+        chunks = np.array_split(self.rows, -(-len(self.rows) // PARAMS.batch_size))
         features = np.concatenate([describe(self.pool.batch(chunk)) for chunk in chunks]).astype(np.float64)
         products = features @ features[: self.inside].T
         classes, targets = np.unique(self.labels[self.rows], return_inverse=True)

@@ -45,10 +45,10 @@ def check(config: Config, data: Path = paths.DATA, audited: bool = False) -> Non
     PipelineError
         For the first thing that would end a later stage.
     """
-    for name, derived in config.derived.items():
+    for name, derived in config.variants.regroup.items():
         if derived.rule not in RULES:
             raise PreflightError(
-                f"derived.{name}.rule: no rule {derived.rule!r}; src/exemplarcnn/classes/regrouping.py has "
+                f"variants.regroup.{name}.rule: no rule {derived.rule!r}; src/exemplarcnn/classes/regrouping.py has "
                 f"{', '.join(RULES)}"
             )
     if not (data / "unlabeled_X.bin").exists():
@@ -60,12 +60,12 @@ def check(config: Config, data: Path = paths.DATA, audited: bool = False) -> Non
     with _named(str(paths.TRUTH)):
         quality.read_truth(data / paths.TRUTH.name, len(stl10.open_pool(data, "unlabeled")))
     known = _check_tables(config, tables, sizes)
-    for name, trained in config.trained.items():
-        with _named(f"trained.{name}"):
+    for name, trained in config.variants.train.items():
+        with _named(f"variants.train.{name}"):
             allocation.check_budget(trained, known.get(trained.table, 1))
             if trained.pool in tables:
                 _check_one_size(config, trained, tables[trained.pool])
-    for control in config.controls.values():
+    for control in config.variants.control.values():
         if isinstance(control, KMeans):
             control.check_images(len(stl10.open_pool(data, "unlabeled")))
 
@@ -93,9 +93,9 @@ def _check_labels(config: Config, data: Path) -> None:
     labels = {split: stl10.read_labels(data / f"{split}_y.bin", count) for split, count in counts.items()}
     names = stl10.read_class_names(data / paths.CLASS_NAMES.name)
     known = stl10.read_folds(data / paths.FOLDS.name, counts["train"])
-    if config.evaluated:
+    if config.variants.evaluate:
         folds.check(labels["train"], known, len(names), config.evaluate)
-    watched = [labelled.fold for labelled in config.labelled.values()]
+    watched = [labelled.fold for labelled in config.variants.label.values()]
     for fold in [*watched, 0] if config.train.probe_every else watched:
         folds.outside(known, fold, counts["train"])
 
@@ -104,8 +104,8 @@ def _check_side(config: Config, data: Path) -> None:
     """Refuse what asks for more pixels than the images have."""
     side = stl10.side_of(data)
     # Patches of a second pool are cut from images of any size, but their networks describe these.
-    sizes = {f"trained.{name}.patch": trained.patch for name, trained in config.trained.items()}
-    sizes |= {f"controls.{name}.side": control.side for name, control in config.controls.items()}
+    sizes = {f"variants.train.{name}.patch": trained.patch for name, trained in config.variants.train.items()}
+    sizes |= {f"variants.control.{name}.side": control.side for name, control in config.variants.control.items()}
     sizes["audit.smallest_side"] = config.audit.smallest_side
     if large := [f"{name} is {size}" for name, size in sizes.items() if size > side]:
         raise PreflightError(
@@ -123,22 +123,22 @@ def _sizes(config: Config, data: Path) -> dict[PoolName, int]:
 def _check_tables(config: Config, tables: Tables, sizes: dict[PoolName, int]) -> dict[str, int]:
     """Check that the class tables can be made; return how many classes each has at least, as far as that is known."""
     known = {}
-    for name, seeded in config.seeded.items():
+    for name, seeded in config.variants.seed.items():
         if (size := sizes.get(seeded.pool)) is not None:
             table = tables.get(seeded.pool)
             usable = size if table is None else int(audit_tables.is_usable(table, seeded.leave_out).sum())
-            with _named(f"seeded.{name}"):
+            with _named(f"variants.seed.{name}"):
                 count = classes.seed_count(seeded, usable, size)
             known[name] = 2 if seeded.or_fewer and table is None else count
-    for name, grouped in config.grouped.items():
-        pool = config.trained[grouped.source].pool
+    for name, grouped in config.variants.group.items():
+        pool = config.variants.train[grouped.source].pool
         if (size := sizes.get(pool)) is not None and isinstance(grouped, Grouped):
-            with _named(f"grouped.{name}"):
+            with _named(f"variants.group.{name}"):
                 classes.check_grouped(grouped, size)
                 if tables:
                     _check_alike(config, grouped, pool, size)
             known[name] = 2 if grouped.or_fewer else grouped.classes
-    for name, derived in config.derived.items():
+    for name, derived in config.variants.regroup.items():
         known[name] = known.get(derived.table, 1)
     return known
 
@@ -147,11 +147,11 @@ def _check_alike(config: Config, grouped: Grouped, pool: PoolName, size: int) ->
     """Refuse to cluster images of the very same pixels alone, which are one cluster by any features."""
     groups = audit_tables.read_duplicates(paths.DUPLICATES)
     same = groups[(groups["pool"] == pool) & (groups["exact"] == 1)].set_index("image_id")["group"]
-    if same.value_counts().max() < classes.clustered_part(size, grouped.clustered_share) or same.empty:
+    if same.value_counts().max() < classes.clustered_part(size, grouped.clustered_fraction) or same.empty:
         return
     from exemplarcnn.classes.grouping import halves  # imports torch, which no sound set of images has to wait for
 
-    clustered, _ = halves(size, grouped.clustered_share, config.seed)
+    clustered, _ = halves(size, grouped.clustered_fraction, config.seed)
     of = same.reindex(clustered)
     if of.nunique() + of.isna().sum() < 2:
         raise PreflightError(

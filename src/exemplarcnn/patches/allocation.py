@@ -46,7 +46,7 @@ def portions(table: pd.DataFrame, trained: Trained, valid_per_image: int) -> lis
         if trained.patches_per_image is not None:
             number = trained.patches_per_image
         else:
-            of_class = trained.patches_per_class or _dealt(trained.patches or 0, len(class_sizes), class_id)
+            of_class = trained.patches_per_class or _dealt(trained.total_patches or 0, len(class_sizes), class_id)
             number = _dealt(of_class, int(class_sizes[class_id]), place)
         valid = (position * valid_per_image, (position + 1) * valid_per_image)
         result.append(Portion(int(image), (row, row + number), valid))
@@ -56,8 +56,8 @@ def portions(table: pd.DataFrame, trained: Trained, valid_per_image: int) -> lis
 
 def check_budget(trained: Trained, classes: int) -> None:
     """Refuse a number of patches in all that leaves a class without any."""
-    if trained.patches is not None and trained.patches < classes:
-        raise SurrogateError(f"{trained.patches} patches for {classes} classes: at least one each is needed")
+    if trained.total_patches is not None and trained.total_patches < classes:
+        raise SurrogateError(f"{trained.total_patches} patches for {classes} classes: at least one each is needed")
 
 
 def _dealt(number: int, takers: int, place: int) -> int:

@@ -80,7 +80,7 @@ def gather(
     learned
         Accuracy of each trained network on validation patches at the end of its training, 0–1.
     audit, outliers
-        ``audit.json`` and ``audit_features.json``.
+        ``audit.json`` and ``outliers.json``.
     labelled
         ``labels.json`` of the networks that learn from labels.
 
@@ -393,7 +393,7 @@ def describe_audit(results: dict[str, Any]) -> list[str]:
     """Say what the audit's table means, and how well it finds what is known."""
     lines = [
         "Images that resemble a labelled one may leak what the features are tested on. Of a group of near duplicates "
-        "the first is not counted. `seeded.VARIANT.leave_out` keeps flagged images out of a class table.",
+        "the first is not counted. `variants.seed.VARIANT.leave_out` keeps flagged images out of a class table.",
     ]
     if (marks := results["audit"]["marks"]) is not None:
         found = "; ".join(
@@ -431,9 +431,9 @@ def _galleries(results: dict[str, Any]) -> str:
     names += [(f"audit/borders-{name}", f"black borders in {name}") for name in pools]
     names += [(f"audit/empty-{name}", f"empty images in {name}") for name in pools]
     if results["dataset"]["train"]:
-        names += [("audit_features/farthest", "farthest from the labelled classes")]
-        names += [("audit_features/nearest", "nearest to them")]
-    names += [("audit_features/pairs", "closest pairs in feature space")]
+        names += [("outliers/farthest", "farthest from the labelled classes")]
+        names += [("outliers/nearest", "nearest to them")]
+    names += [("outliers/pairs", "closest pairs in feature space")]
     return "Galleries: " + ", ".join(f"[{title}]({name}.png)" for name, title in names) + "."
 
 

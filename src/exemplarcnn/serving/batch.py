@@ -50,7 +50,7 @@ def embed(source: Path, out: Path, model: str, config: Config) -> str:
     with _opened(model, config) as ready:
         pool = _pool(source, config, ready.side)
         if out.suffix == ".npy":
-            write_features(out, pool, ready.embed, ready.params.chunk)
+            write_features(out, pool, ready.embed, ready.params.batch_size)
             write_table(out.with_suffix(".csv"), _files(pool))
         else:
             table = pd.DataFrame(_features(pool, ready), columns=[f"feature_{i}" for i in range(ready.size)])
@@ -107,14 +107,14 @@ def _opened(model: str, config: Config) -> Iterator[Encoder]:
             packed = registry.fetch(model, Path(folder))
         else:
             packed = Path(folder)
-            if model not in config.trained:
+            if model not in config.variants.train:
                 raise EncoderError(
-                    f"no variant {model!r}; there are {', '.join(config.trained)}, and registered models by "
+                    f"no variant {model!r}; there are {', '.join(config.variants.train)}, and registered models by "
                     "their address, such as models:/exemplarcnn-classifier@champion"
                 )
             svm = paths.classifiers(model) / "all.safetensors"
             # Where nothing is evaluated, one of other images may lie there still.
-            tested = model in config.evaluated and svm.exists()
+            tested = model in config.variants.evaluate and svm.exists()
             names = stl10.read_class_names(paths.CLASS_NAMES) if tested else []
             packed_model.pack(packed, paths.model(model), config.features, svm if tested else None, names)
         yield Encoder(packed, config.machine.device)
@@ -143,5 +143,5 @@ def _files(pool: Squares) -> pd.DataFrame:
 def _features(pool: Squares, ready: Encoder) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / pool.path.name / "features.npy"  # the progress bar shows both names
-        write_features(file, pool, ready.embed, ready.params.chunk)
+        write_features(file, pool, ready.embed, ready.params.batch_size)
         return np.array(read_array(file))

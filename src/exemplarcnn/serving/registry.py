@@ -98,7 +98,7 @@ def register(config: Config, variants: list[str], crown: bool = False) -> Iterat
     StoreError
         If the store cannot be reached.
     """
-    known = [name for name in config.trained if name in config.evaluated]
+    known = [name for name in config.variants.train if name in config.variants.evaluate]
     if not known:
         raise RegistryError(
             "nothing is evaluated, as with images that have no labels, so that no version could be told from another; "

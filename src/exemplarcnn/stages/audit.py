@@ -28,7 +28,7 @@ def run(_: str, config: Config) -> None:
     found = {name: audit.inspect(pool, config.audit) for name, pool in pools.items()}
     whole = {name: table.loc[table["problem"] == "", "image_id"].to_numpy() for name, table in found.items()}
     groups = near_duplicates.find(
-        {name: (pool, whole[name]) for name, pool in pools.items()}, config.audit.duplicates, config.machine.memory
+        {name: (pool, whole[name]) for name, pool in pools.items()}, config.audit.duplicates, config.machine.memory_gib
     )
     tables = {name: audit.add_flags(table, name, groups, config.audit) for name, table in found.items()}
     with whole_folder(paths.AUDIT) as partial:

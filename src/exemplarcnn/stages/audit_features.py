@@ -1,4 +1,4 @@
-"""Stage ``audit_features``: what a network's features say about the unlabelled images."""
+"""Stage ``outliers``: what a network's features say about the unlabelled images."""
 
 from typing import Any
 
@@ -23,16 +23,16 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def run(_: str, config: Config) -> None:
-    """Write ``outliers/pairs.csv``, ``metrics/audit_features.json`` and galleries.
+    """Write ``outliers/pairs.csv``, ``metrics/outliers.json`` and galleries.
 
     And ``outliers/images.csv``, the distances to the labelled classes, and how many images are too far, if there are
     such classes.
     """
-    params = config.audit_features
+    params = config.outliers
     pool = stl10.open_pool(paths.DATA, "unlabeled")
     scores, counted = _scores(pool, config) if stl10.has_labels(paths.DATA) else (None, None)
     features = read_array(paths.cluster_features(params.of))
-    pairs = outliers.closest_pairs(features, params.pairs, config.machine.memory)
+    pairs = outliers.closest_pairs(features, params.pairs, config.machine.memory_gib)
     known = audit_tables.duplicate_pairs(audit_tables.read_duplicates(paths.DUPLICATES), "unlabeled")
     with whole_folder(paths.OUTLIERS) as partial:
         if scores is not None:
@@ -56,15 +56,15 @@ def run(_: str, config: Config) -> None:
 
 def _scores(pool: Pool, config: Config) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Score each image by its distance to the labelled classes, name the nearest, and count those that are far."""
-    params = config.audit_features
+    params = config.outliers
     labelled = stl10.open_pool(paths.DATA, "train")
     labels = stl10.read_labels(paths.TRAIN_LABELS, len(labelled))
     names = stl10.read_class_names(paths.CLASS_NAMES)
     network = saved.load(paths.model(params.of))
     describe = eval_features(network, params.features, saved.pick_device(config.machine.device))
-    classes = outliers.Classes.learn(labelled, labels, describe, params.features.chunk, params.C)
+    classes = outliers.Classes.learn(labelled, labels, describe, params.features.batch_size, params.C)
     scores, known = (
-        outliers.score(each, classes, describe, params.features.chunk)
+        outliers.score(each, classes, describe, params.features.batch_size)
         for each in (pool, stl10.open_pool(paths.DATA, "test"))
     )
     counted = outliers.count(scores["score"].to_numpy(), known["score"].to_numpy(), params.false_alarms)

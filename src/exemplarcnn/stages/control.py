@@ -13,11 +13,11 @@ def run(name: str, config: Config) -> None:
     describe = _describe(name, config)
     for split in ("train", "test"):
         pool = stl10.open_pool(paths.DATA, split)
-        write_features(paths.eval_features(name, split), pool, describe, config.features.chunk)
+        write_features(paths.eval_features(name, split), pool, describe, config.features.batch_size)
 
 
 def _describe(name: str, config: Config) -> Describe:
-    params = config.controls[name]
+    params = config.variants.control[name]
     if isinstance(params, RawPixels):
         return pixel_features(params.side)
     return kmeans_features(stl10.open_pool(paths.DATA, "unlabeled"), params, config.seed)

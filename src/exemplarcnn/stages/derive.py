@@ -10,7 +10,7 @@ from exemplarcnn.launching.launcher import main
 
 def run(variant: str, config: Config) -> None:
     """Write ``classes/VARIANT.csv``."""
-    params = config.derived[variant]
+    params = config.variants.regroup[variant]
     pool = pools.open_pool(paths.DATA, config.pool_of(variant))
     table = tables.read(paths.class_table(params.table), len(pool))
     derived = RULES[params.rule](table, config.seed)

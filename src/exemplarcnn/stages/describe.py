@@ -10,14 +10,14 @@ from exemplarcnn.networks.features import eval_features, write_features
 
 def run(name: str, config: Config) -> None:
     """Write ``features/NAME/eval/``."""
-    params = config.described[name]
+    params = config.variants.describe[name]
     features = params.features or config.features
     weights = "weights.safetensors" if params.weights == "trained" else "initial.safetensors"
     network = saved.load(paths.model(params.of), weights)
     describe = eval_features(network, features, saved.pick_device(config.machine.device))
     for split in ("train", "test"):
         pool = stl10.open_pool(paths.DATA, split)
-        write_features(paths.eval_features(name, split), pool, describe, features.chunk)
+        write_features(paths.eval_features(name, split), pool, describe, features.batch_size)
 
 
 if __name__ == "__main__":

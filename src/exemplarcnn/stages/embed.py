@@ -10,17 +10,17 @@ from exemplarcnn.networks.features import cluster_features, eval_features, write
 
 def run(variant: str, config: Config) -> None:
     """Write ``features/VARIANT/eval/``, if there are labelled images, and ``cluster.npy`` beside it, if wanted."""
-    params = config.trained[variant]
+    params = config.variants.train[variant]
     network = saved.load(paths.model(variant))
     device = saved.pick_device(config.machine.device)
     describe = eval_features(network, config.features, device)
     for split in ("train", "test") if stl10.has_labels(paths.DATA) else ():
         labelled = stl10.open_pool(paths.DATA, split)
-        write_features(paths.eval_features(variant, split), labelled, describe, config.features.chunk)
+        write_features(paths.eval_features(variant, split), labelled, describe, config.features.batch_size)
     if params.cluster_features:
         describe = cluster_features(network, config.cluster, config.features.dense_stride, device)
         pool = pools.open_pool(paths.DATA, params.pool)
-        write_features(paths.cluster_features(variant), pool, describe, config.features.chunk)
+        write_features(paths.cluster_features(variant), pool, describe, config.features.batch_size)
 
 
 if __name__ == "__main__":

@@ -20,24 +20,28 @@ log = logging.getLogger(__name__)
 
 def run(variant: str, config: Config) -> None:
     """Write ``classes/VARIANT.csv``, ``metrics/VARIANT/clusters.json`` and a gallery."""
-    params = config.grouped[variant]
-    pool = pools.open_pool(paths.DATA, config.trained[params.source].pool)
+    params = config.variants.group[variant]
+    pool = pools.open_pool(paths.DATA, config.variants.train[params.source].pool)
     features = read_array(paths.cluster_features(params.source))
-    truth = quality.read_truth(paths.TRUTH, len(pool)) if config.trained[params.source].pool == "unlabeled" else None
-    before = tables.read(paths.class_table(params.source), len(pool)) if params.source not in config.seeded else None
+    truth = (
+        quality.read_truth(paths.TRUTH, len(pool)) if config.variants.train[params.source].pool == "unlabeled" else None
+    )
+    before = (
+        tables.read(paths.class_table(params.source), len(pool)) if params.source not in config.variants.seed else None
+    )
     with distributed.processes():
-        device = distributed.own(saved.pick_device(config.machine.device))
-        table, statistics = group(features, params, config.seed, config.machine.memory, device)
+        device = distributed.local_device(saved.pick_device(config.machine.device))
+        table, statistics = group(features, params, config.seed, config.machine.memory_gib, device)
         if distributed.rank() > 0:
             return
     if left_out := statistics.get("clusters_left_out"):
-        said = "%s: more clusters than grouped.%s.classes; the largest are kept, %d, of %d images, left out"
+        said = "%s: more clusters than variants.group.%s.classes; the largest are kept, %d, of %d images, left out"
         log.warning(said, variant, variant, left_out, statistics["images_left_out"])
     if isinstance(params, Grouped) and (said := shortfall(statistics, params)):
         log.warning("%s: %s", variant, said)
     tables.check(table, len(pool))
     tables.write(paths.class_table(variant), table)
-    clustered, _ = halves(len(pool), params.clustered_share, config.seed)
+    clustered, _ = halves(len(pool), params.clustered_fraction, config.seed)
     judged = quality.judge(table, truth, clustered, before)
     write_json(paths.cluster_statistics(variant), rounded(statistics | judged))
     figures.clusters(paths.clusters_picture(variant), pool, table, features)

@@ -20,7 +20,7 @@ SHOWN = 6
 
 def run(name: str, config: Config) -> None:
     """Write ``labels/NAME.csv``, ``metrics/NAME/labels.json`` and a picture of some of the images."""
-    params = config.labelled[name]
+    params = config.variants.label[name]
     names = stl10.read_class_names(paths.CLASS_NAMES)
     table = _guessed(params, config) if params.method == "pseudo" else _given(params)
     write_table(paths.labels(name), table.round({"margin": 5}))
@@ -57,7 +57,7 @@ def _guessed(params: Labelled, config: Config) -> pd.DataFrame:
         saved.load(paths.model(params.of)), config.features, saved.pick_device(config.machine.device)
     )
     weights, intercepts = pseudo_labels.load_classifier(paths.classifiers(params.of), params.fold)
-    labels, margins = pseudo_labels.guess(pool, usable, describe, config.features.chunk, weights, intercepts)
+    labels, margins = pseudo_labels.guess(pool, usable, describe, config.features.batch_size, weights, intercepts)
     table = pd.DataFrame({"pool": "unlabeled", "image_id": usable, "label": labels, "margin": margins})
     return pseudo_labels.most_confident(table, params.share)
 

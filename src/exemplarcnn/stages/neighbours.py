@@ -11,9 +11,11 @@ from exemplarcnn.reporting import figures
 def run(_: str, config: Config) -> None:
     """Write ``reports/neighbours.png``."""
     params = config.neighbours
-    if config.evaluated:
+    if config.variants.evaluate:
         pool = stl10.open_pool(paths.DATA, "test")
-        features = {config.evaluated[name].title: read_array(paths.eval_features(name, "test")) for name in params.of}
+        features = {
+            config.variants.evaluate[name].title: read_array(paths.eval_features(name, "test")) for name in params.of
+        }
     else:
         pool = stl10.open_pool(paths.DATA, "unlabeled")
         features = {name: read_array(paths.cluster_features(name)) for name in params.of}

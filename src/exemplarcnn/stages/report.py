@@ -21,8 +21,12 @@ def run(_: str, config: Config) -> None:
     labels = stl10.read_labels(paths.TEST_LABELS, data["test"]) if config.rows else np.empty(0, np.int64)
     summaries = {name: read_json(paths.evaluation(name)) for name in config.rows}
     predictions = {name: read_array(paths.classifiers(name) / "predictions.npy") for name in config.rows}
-    groupings = {name: read_json(paths.cluster_statistics(name)) for name in config.grouped if name in config.trained}
-    sets = {name: read_json(paths.surrogate_set(name) / "set.json") for name in config.trained}
+    groupings = {
+        name: read_json(paths.cluster_statistics(name))
+        for name in config.variants.group
+        if name in config.variants.train
+    }
+    sets = {name: read_json(paths.surrogate_set(name) / "set.json") for name in config.variants.train}
     curves = {name: read_table(paths.learning_curve(name), floats=["valid_accuracy"]) for name in sets}
     learned = {name: float(curve["valid_accuracy"].iloc[-1]) for name, curve in curves.items()}
     results = report.gather(
@@ -37,7 +41,7 @@ def run(_: str, config: Config) -> None:
         learned,
         read_json(paths.AUDIT_JSON),
         read_json(paths.OUTLIERS_JSON),
-        {name: read_json(paths.label_statistics(name)) for name in config.labelled},
+        {name: read_json(paths.label_statistics(name)) for name in config.variants.label},
     )
     # Once, so that text and picture say what the file says, here and in `exemplarcnn show`.
     results = rounded(results)

@@ -84,11 +84,11 @@ def _test(name: str, network: resnet.ResNetClassifier, trainer: training.Trainer
 
 def _trainer(name: str, config: Config) -> training.Trainer:
     params = config.resnet
-    device = distributed.own(saved.pick_device(config.machine.device))
+    device = distributed.local_device(saved.pick_device(config.machine.device))
     table = pseudo_labels.read(paths.labels(name))
     pools = {pool: stl10.open_pool(paths.DATA, pool) for pool in ("unlabeled", "train")}
     train = resnet.Augmented(pools, table, device, params.augment, params.epoch_images, config.seed)
-    valid = resnet.Labelled(pools, _watched(config.labelled[name].fold), device)
+    valid = resnet.Labelled(pools, _watched(config.variants.label[name].fold), device)
     classes = len(stl10.read_class_names(paths.CLASS_NAMES))
     network = resnet.initialise(params, classes, config.seed, *resnet.channel_statistics(train))
     configuration = {

@@ -9,7 +9,7 @@ from exemplarcnn.launching.launcher import main
 
 def run(variant: str, config: Config) -> None:
     """Write ``classes/VARIANT.csv``."""
-    params = config.seeded[variant]
+    params = config.variants.seed[variant]
     image_set.check(paths.DATA)
     pool = pools.open_pool(paths.DATA, params.pool)
     usable = audit_tables.usable_images(paths.audit(params.pool), params.leave_out)

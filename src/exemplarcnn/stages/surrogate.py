@@ -14,7 +14,7 @@ PACKAGES = ("albumentations", "numpy", "opencv-python-headless", "torch")
 
 def run(variant: str, config: Config) -> None:
     """Write ``surrogates/VARIANT/``, going on from what lies in ``work/``, and a picture of some of its patches."""
-    params = config.trained[variant]
+    params = config.variants.train[variant]
     pool = pools.open_pool(paths.DATA, params.pool)
     table = tables.read(paths.class_table(params.table), len(pool))
     mode = params.mode or config.surrogate.mode

@@ -60,9 +60,9 @@ def _outs(variant: str, config: Config, trainer: training.Trainer) -> Iterator[C
 def _trainer(variant: str, config: Config) -> training.Trainer:
     folder = paths.surrogate_set(variant)
     about = read_json(folder / "set.json")
-    device = distributed.own(saved.pick_device(config.machine.device))
+    device = distributed.local_device(saved.pick_device(config.machine.device))
     params = config.train
-    if (groups := config.trained[variant].groups) is not None:
+    if (groups := config.variants.train[variant].groups) is not None:
         params = params.model_copy(update={"groups": groups})
     configuration = {
         "set": about,
@@ -82,7 +82,7 @@ def _trainer(variant: str, config: Config) -> training.Trainer:
     train: batches.Source
     if about["mode"] == "online":
         configuration["drawing"] = read_json(folder / "drawing.json")
-        pool = config.trained[variant].pool
+        pool = config.variants.train[variant].pool
         patches = OnlinePatches.open(folder, paths.DATA, pool, about["patch"], config.seed, device)
         train = online.Online(patches)
     else:

@@ -386,8 +386,10 @@ def send(config: Config) -> dict[str, str]:
 
 
 def _send(client: Any, records: dict[str, Record], config: Config, here: lineage.Here) -> dict[str, str]:
-    stages = [f"train@{name}" for name in config.trained]
-    stages += [f"evaluate@{name}" for name in config.evaluated] + [f"resnet@{name}" for name in config.labelled]
+    stages = [f"train@{name}" for name in config.variants.train]
+    stages += [f"evaluate@{name}" for name in config.variants.evaluate] + [
+        f"resnet@{name}" for name in config.variants.label
+    ]
     said: dict[str, str] = {}
     runs: dict[str, str] = {}
     for stage in stages:
