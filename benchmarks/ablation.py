@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from _common import ROOT, Workspace, bootstrap_difference, evaluated, finish
 from exemplarcnn import config
-from exemplarcnn.importing import download
+from exemplarcnn.importing.install import binary_folder
 from stl10 import fill
 
 matplotlib.use("Agg")
@@ -155,7 +155,7 @@ def main() -> None:
     seeds = arguments.seeds
     if arguments.quick:
         rows, seeds = list(QUICK_ROWS), seeds[:1]
-    folder = download.binary_folder(arguments.folder).resolve()
+    folder = binary_folder(arguments.folder).resolve()
     workspace = Workspace(
         arguments.work or ROOT / "work" / f"benchmark-ablation{'-quick' if arguments.quick else ''}",
         {"folder": str(folder), "stand_in": arguments.stand_in, "images": str(arguments.images)},

@@ -18,9 +18,9 @@ import pandas as pd
 
 from _common import ROOT, Workspace, bootstrap_seeds, evaluated, finish
 from exemplarcnn import config
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 from exemplarcnn.evaluation.intervals import gain
-from exemplarcnn.importing import download
+from exemplarcnn.importing.install import binary_folder
 from stl10 import fill, suit
 
 BASELINE = "baseline"
@@ -39,13 +39,13 @@ def main() -> None:
     arguments = parser.parse_args()
     profile = "tiny_bench" if arguments.quick else "bench"
     values = config.parse(config.compose(ROOT / "conf", profile), f"profile {profile}")
-    folder = download.binary_folder(arguments.folder).resolve()
+    folder = binary_folder(arguments.folder).resolve()
     workspace = Workspace(
         arguments.work or ROOT / "work" / f"benchmark-comparison{'-quick' if arguments.quick else ''}",
         {"folder": str(folder), "stand_in": arguments.stand_in, "images": str(arguments.images.resolve())},
         lambda data: fill(data, folder, arguments.stand_in, arguments.images, arguments.quick),
     )
-    pool_size = len(images.open_pool(workspace.folder / "data", "unlabeled"))
+    pool_size = len(stl10.open_pool(workspace.folder / "data", "unlabeled"))
     found = {}
     for seed in arguments.seeds:
         workspace.use(profile, seed)

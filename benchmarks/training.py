@@ -37,8 +37,9 @@ from torchvision import datasets, transforms
 
 from _common import ROOT, finish
 from exemplarcnn import config
-from exemplarcnn.data import images
-from exemplarcnn.importing import download
+from exemplarcnn.data import stl10
+from exemplarcnn.data.types import Pool
+from exemplarcnn.importing.install import binary_folder
 from exemplarcnn.networks import exemplar_cnn
 from exemplarcnn.patches.online import OnlinePatches
 from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
@@ -53,7 +54,7 @@ CPU = torch.device("cpu")
 Round = Callable[[], float]
 
 
-def write_sets(pool: images.Pool, classes: int, folder: Path, steps: int) -> dict[str, Any]:
+def write_sets(pool: Pool, classes: int, folder: Path, steps: int) -> dict[str, Any]:
     """Draw a surrogate set of as many batches, in both modes and as PNG files; return its summary."""
     params = config.parse(config.compose(ROOT / "conf", "paper"), "profile paper")
     count = min(len(pool), classes, steps * BATCH // 10)
@@ -173,8 +174,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="STL-10's binary files (default: the embedded sample)")
     parser.add_argument("--quick", action="store_true", help="profile `tiny`, a few steps")
     arguments = parser.parse_args()
-    source = download.binary_folder(arguments.folder).resolve() if arguments.folder else ROOT / "data"
-    pool = images.open_pool(source, "train")
+    source = binary_folder(arguments.folder).resolve() if arguments.folder else ROOT / "data"
+    pool = stl10.open_pool(source, "train")
     torch.set_num_threads(os.cpu_count() or 1)
     rates = {"float32": matrix_products(torch.float32), "bfloat16": matrix_products(torch.bfloat16)}
     print("matrix products, GFLOP/s:", {name: round(rate / 1e9) for name, rate in rates.items()}, end="\n\n")
@@ -191,7 +192,7 @@ def measure(
     sizes: config.Network,
     params: config.Train,
     classes: int,
-    pool: images.Pool,
+    pool: Pool,
     folder: Path,
     steps: int,
     rounds: int,

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from exemplarcnn.config import Augment, ResNet
-from exemplarcnn.data.images import ImageFile, Pool, write_images
+from exemplarcnn.data.stl10 import ImageFile, write_images
+from exemplarcnn.data.types import Pool
 
 PLAIN = Augment(scale=(1.0, 1.0), flip=0.0, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
 STRONG = Augment(scale=(0.5, 1.0), flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)

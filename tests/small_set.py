@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from exemplarcnn.config import Surrogate, Trained
-from exemplarcnn.data.images import ImageFolder
+from exemplarcnn.data.pools import ImageFolder
 from tests import defaults
 
 # Height and width: larger than a patch of 16, narrower, smaller, as large as one, a single pixel. The sixth is flat.

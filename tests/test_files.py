@@ -192,3 +192,9 @@ def test_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_no_table_is_read_with_guessed_types() -> None:
     sources = Path(files.__file__).parent.rglob("*.py")
     assert [path.name for path in sources if "read_csv" in path.read_text()] == ["files.py"]
+
+
+def test_md5_of_a_file_longer_than_one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MD5_BLOCK", 3)
+    (tmp_path / "a").write_bytes(b"message digest")
+    assert files.md5_of(tmp_path / "a") == "f96b697d7cb7938d525a2f31aaf161d0"  # from RFC 1321

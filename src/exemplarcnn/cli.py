@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import yaml
 
+from exemplarcnn.data import image_set
 from exemplarcnn.errors import PipelineError, reason
 
 if TYPE_CHECKING:
-    from exemplarcnn.data.images import Summary
+    from exemplarcnn.data.image_set import Summary
 
 app = typer.Typer(
     help="ExemplarCNN with clustered surrogate classes. Run these from the repository's root.",
@@ -62,7 +63,6 @@ def profile(
 def check() -> None:
     """Check params.yaml and the data, and say what they are."""
     from exemplarcnn import config, paths
-    from exemplarcnn.data import images
     from exemplarcnn.launching import preflight
     from exemplarcnn.tracking import lineage, repository
 
@@ -71,7 +71,7 @@ def check() -> None:
         if (repository.root() / ".dvc").is_dir():
             lineage.cache()  # `dvc pull -q` fails without a word where DVC wants a git repository and there is none
         typer.echo(f"{PARAMS}: profile {params.profile}, seed {params.seed}, trains {', '.join(params.variants.train)}")
-        _describe_data(images.check(paths.DATA))
+        _describe_data(image_set.check(paths.DATA))
         there = lineage.out_of_date("audit", lineage.locked()) is None and paths.AUDIT.is_dir()
         preflight.check(params, audited=there)
 
@@ -215,10 +215,10 @@ def store_address() -> None:
 def data_check() -> None:
     """Check the files in data/ and say what they are."""
     from exemplarcnn import paths
-    from exemplarcnn.data import images
+    from exemplarcnn.data import image_set
 
     with _plain_errors():
-        _describe_data(images.check(paths.DATA))
+        _describe_data(image_set.check(paths.DATA))
 
 
 @data.command("sample")
@@ -240,19 +240,19 @@ def data_sample(
 @data.command("stl10")
 def data_stl10() -> None:
     """Fetch the real STL-10 (2.6 GB), check it, put it in place of data/ and track it with DVC."""
-    from exemplarcnn.importing import download
+    from exemplarcnn.importing import stl10_archive
 
     with _plain_errors():
-        _describe_data(download.install_stl10(Path()))
+        _describe_data(stl10_archive.install_stl10(Path()))
 
 
 @data.command("use")
 def data_use(folder: Annotated[Path, typer.Argument(help="Holds STL-10's binary files.")]) -> None:
     """Put a copy of a folder with STL-10's binary files in place of data/ and track it with DVC."""
-    from exemplarcnn.importing import download
+    from exemplarcnn.importing import install
 
     with _plain_errors():
-        _describe_data(download.install_folder(Path(), folder))
+        _describe_data(install.install_folder(Path(), folder))
 
 
 @data.command("other")
@@ -260,10 +260,10 @@ def data_other(
     source: Annotated[Path, typer.Argument(help="A folder of images of any size, or a file in STL-10's format.")],
 ) -> None:
     """Put a copy of other images in place of data/other, the second pool, and track it with DVC."""
-    from exemplarcnn.importing import download
+    from exemplarcnn.importing import second_pool
 
     with _plain_errors():
-        count, notes = download.install_other(Path(), source)
+        count, notes = second_pool.install_other(Path(), source)
         _tell(notes, "`dvc repro` names them")
         typer.echo(f"data/: {count:,} images in the pool `other`; `dvc repro` names those that cannot be used")
 
@@ -283,16 +283,17 @@ def data_import(
     """Make an image set of your own images in place of data/ and track it with DVC."""
     from exemplarcnn import config
     from exemplarcnn.importing import image_folder
+    from exemplarcnn.importing.install import PROVENANCE
 
     with _plain_errors():
         called = name or source.resolve().name
         done = image_folder.import_folder(Path(), source, config.load(PARAMS), called, test_share, unlabelled, side)
     for line in done.said:
         typer.echo(line)
-    _tell(done.notes, f"see data/{image_folder.PROVENANCE}")
+    _tell(done.notes, f"see data/{PROVENANCE}")
     _describe_data(done.summary)
     profile = "own" if done.summary["fold_sizes"] else "own_unlabelled"
-    typer.echo(f"data/{image_folder.PROVENANCE} says what came from where. To run the pipeline on it:")
+    typer.echo(f"data/{PROVENANCE} says what came from where. To run the pipeline on it:")
     typer.echo(f"  exemplarcnn profile {profile} && make demo")
 
 
@@ -304,7 +305,7 @@ def _tell(notes: list[str], where: str) -> None:
 
 
 def _describe_data(summary: "Summary") -> None:
-    from exemplarcnn.data import images
+    from exemplarcnn.data import stl10
 
     said = f"data/: {summary['dataset']}; {summary['unlabeled']:,} unlabelled"
     if summary["fold_sizes"]:
@@ -313,7 +314,7 @@ def _describe_data(summary: "Summary") -> None:
         said += f"{len(summary['fold_sizes'])} folds of {summary['fold_sizes'][0]:,}, {folds}"
     else:
         said += " images, none with a label"
-    if (side := summary["side"]) != images.SIDE:
+    if (side := summary["side"]) != stl10.SIDE:
         said += f"; {side}×{side} pixels"
     typer.echo(said)
 

@@ -18,6 +18,7 @@ import yaml
 from numpy.typing import NDArray
 
 from exemplarcnn.errors import PipelineError
+from exemplarcnn.progress import tqdm
 
 # libyaml's where PyYAML was built with it, as in its wheels: dvc.lock takes a tenth of the time.
 Loader: type[yaml.SafeLoader | yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -32,6 +33,7 @@ REMEDIES = {
 DATA = "mend it, or let `dvc checkout data.dvc` bring back what DVC keeps"
 DIGITS = 6  # significant ones of figures in metrics/ and reports/; see `rounded`
 RESULT = "remove it, and `dvc checkout` or `dvc repro` brings it back"
+MD5_BLOCK, PROGRESS_FROM = 1 << 22, 1 << 28  # bytes
 CONFLICT = "take one side, as with `git checkout --ours {path}` while git merges; or "
 
 
@@ -217,3 +219,17 @@ def digest(*paths: Path) -> str:
 def digest_of(value: Any) -> str:
     """SHA-256 of a JSON-able value, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def md5_of(path: Path) -> str:
+    """Return a file's md5, which DVC knows it by, as 32 hexadecimal digits; a progress bar from 256 MiB on."""
+    total = hashlib.md5(usedforsecurity=False)
+    size = path.stat().st_size
+    with (
+        path.open("rb") as file,
+        tqdm(total=size, desc=f"md5 {path.name}", unit="B", unit_scale=True, disable=size < PROGRESS_FROM) as bar,
+    ):
+        while block := file.read(MD5_BLOCK):
+            total.update(block)
+            bar.update(len(block))
+    return total.hexdigest()

@@ -13,8 +13,10 @@ from PIL import Image
 
 from exemplarcnn.config import Audit, Borders
 from exemplarcnn.data import audit
-from exemplarcnn.data.audit import AuditError, bordered, borders, flag, inspect, marks, summary, usable, write
-from exemplarcnn.data.images import ImageFile, ImageFolder, write_images
+from exemplarcnn.data.audit import add_flags, border_widths, inspect, score_detection, summary, widest_borders
+from exemplarcnn.data.audit_tables import AuditError, usable_images, write_flags
+from exemplarcnn.data.pools import ImageFolder
+from exemplarcnn.data.stl10 import ImageFile, write_images
 from exemplarcnn.sample import generate
 
 BORDERS = Borders(level=16, fraction=0.9, width=2)
@@ -67,7 +69,7 @@ def test_borders_are_those_of_the_slow_reference(data: st.DataObject) -> None:
     image[:, :left] = image[:, width - right :] = level
     for _ in range(data.draw(st.integers(0, 3))):  # specks, that a share below 1 forgives or not
         image[data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))] = 99
-    assert borders(image, BORDERS) == slow_borders(image, BORDERS)
+    assert border_widths(image, BORDERS) == slow_borders(image, BORDERS)
 
 
 def test_widths_of_each_side() -> None:
@@ -75,18 +77,18 @@ def test_widths_of_each_side() -> None:
     image[:3] = 5
     image[-2:] = 16
     image[:, -11:] = 0
-    assert borders(image, BORDERS) == [3, 2, 0, 11]
+    assert border_widths(image, BORDERS) == [3, 2, 0, 11]
 
 
 @pytest.mark.parametrize("level", [0, 10])
 def test_a_black_image_has_no_border(level: int) -> None:
-    assert borders(np.full((40, 50, 3), level, np.uint8), BORDERS) == [0, 0, 0, 0]
+    assert border_widths(np.full((40, 50, 3), level, np.uint8), BORDERS) == [0, 0, 0, 0]
 
 
 def test_a_line_of_a_dark_colour_is_not_black() -> None:
     image = noise()
     image[:5] = (0, 0, 40)
-    assert borders(image, BORDERS) == [0, 0, 0, 0]
+    assert border_widths(image, BORDERS) == [0, 0, 0, 0]
 
 
 # A folder with everything in it
@@ -110,8 +112,8 @@ def odd(tmp_path: Path) -> ImageFolder:
 
 
 def test_odd_files_are_told_by_name_and_the_rest_is_used(odd: ImageFolder, tmp_path: Path) -> None:
-    table = flag(inspect(odd, params()), "other", NOBODY, params())
-    found = summary(table, odd)
+    table = add_flags(inspect(odd, params()), "other", NOBODY, params())
+    found = summary(table, odd.passed_over)
     names = [line.split(": ")[0] for line in found["unusable"]]
     assert names == ["broken.jpg", "cut.png", "huge.png", "tiny.png"]
     reasons = " ".join(found["unusable"])
@@ -123,18 +125,18 @@ def test_odd_files_are_told_by_name_and_the_rest_is_used(odd: ImageFolder, tmp_p
     assert (found["images"], found["grey"], found["empty"]) == (7, 1, 1)
 
     path = tmp_path / "flags.csv"
-    write(path, table)
-    left = [odd.name(index) for index in usable(path)]
+    write_flags(path, table)
+    left = [odd.name(index) for index in usable_images(path)]
     assert left == ["empty.png", "good.png", "grey.png"]
-    assert [odd.name(index) for index in usable(path, ("grey", "empty"))] == ["good.png"]
-    for index in usable(path):
+    assert [odd.name(index) for index in usable_images(path, ("grey", "empty"))] == ["good.png"]
+    for index in usable_images(path):
         assert odd[index].ndim == 3
     with pytest.raises(AuditError, match=r"flags\.csv: of 7 images none is left"):
         nothing = table.assign(border=1)
-        write(path, nothing)
-        usable(path, ("border",))
+        write_flags(path, nothing)
+        usable_images(path, ("border",))
     with pytest.raises(AuditError, match="`dvc repro audit` makes it"):
-        usable(tmp_path / "missing.csv")
+        usable_images(tmp_path / "missing.csv")
 
 
 def test_transparent_images_are_noticed(odd: ImageFolder) -> None:
@@ -143,7 +145,7 @@ def test_transparent_images_are_noticed(odd: ImageFolder) -> None:
     clear[:20, :, 3] = 0
     Image.fromarray(clear).save(odd.path / "clear.png")
     pool = ImageFolder(odd.path)
-    found = summary(flag(inspect(pool, params()), "other", NOBODY, params()), pool)
+    found = summary(add_flags(inspect(pool, params()), "other", NOBODY, params()), pool.passed_over)
     assert found["noticed"] == ["grey.png: no colour", "clear.png: transparent, put on white"]
 
 
@@ -156,7 +158,7 @@ def test_j_names_of_all_kinds_leave_the_table_whole(tmp_path: Path) -> None:
     for column in ("name", "problem"):
         assert not table[column].str.contains(r"[\n\r]").any()
     groups = pd.DataFrame({"group": [], "pool": [], "image_id": []})
-    write(tmp_path / "table.csv", flag(table, "other", groups, params()))
+    write_flags(tmp_path / "table.csv", add_flags(table, "other", groups, params()))
     assert pd.read_csv(tmp_path / "table.csv")["name"].tolist() == ["1.png", r"a\rb.png", r"c\nd.png", r"caf\xe9.png"]
 
 
@@ -184,11 +186,11 @@ def test_flags_of_duplicates_and_leaks(tmp_path: Path) -> None:
         columns=["group", "pool", "image_id"],
     ).assign(similarity=1.0, exact=0)  # fmt: skip
     table = inspect(ImageFile(tmp_path / "p.bin"), params())
-    pool = flag(table, "unlabeled", groups, params())
+    pool = add_flags(table, "unlabeled", groups, params())
     assert pool["duplicate"].tolist() == [0, 0, 0, 0, 1, 1]
     assert pool["leak"].tolist() == [0, 0, 1, 0, 0, 0]
     # Of a labelled pool itself: what the other labelled one resembles, and no image of its own.
-    train = flag(table, "train", groups, params())
+    train = add_flags(table, "train", groups, params())
     assert train["duplicate"].tolist() == [0] * 6
     assert train["leak"].tolist() == [1, 0, 0, 0, 0, 0]
 
@@ -198,7 +200,7 @@ def test_widest_borders_first() -> None:
         [(0, 0, 0, 0, 0, 0), (1, 2, 0, 0, 0, 1), (2, 3, 9, 0, 0, 1), (3, 0, 0, 0, 2, 1)],
         columns=["image_id", *audit.SIDES, "border"],
     )
-    assert bordered(table) == [(2, "↑3 ↓9"), (1, "↑2"), (3, "→2")]
+    assert widest_borders(table) == [(2, "↑3 ↓9"), (1, "↑2"), (3, "→2")]
 
 
 def test_marks_on_known_defects(tmp_path: Path) -> None:
@@ -208,12 +210,12 @@ def test_marks_on_known_defects(tmp_path: Path) -> None:
     pd.DataFrame({"index": range(6), "kind": kinds, "original": originals}).to_csv(truth, index=False)
     table = pd.DataFrame({"image_id": range(6), "border": [0, 1, 0, 1, 0, 0]})
     groups = pd.DataFrame({"group": [0, 0, 1, 1], "pool": "unlabeled", "image_id": [0, 3, 2, 5]})
-    assert marks(table, groups, truth) == {
+    assert score_detection(table, groups, truth) == {
         "borders": {"true": 2, "found": 2, "precision": 0.5, "recall": 0.5},
         # 0, 3 and 4 are three pairs.
         "duplicates": {"true": 3, "found": 2, "precision": 0.5, "recall": pytest.approx(1 / 3)},
     }
-    assert marks(table, groups, tmp_path / "missing.csv") is None
+    assert score_detection(table, groups, tmp_path / "missing.csv") is None
 
 
 @pytest.mark.slow
@@ -224,8 +226,8 @@ def test_what_is_planted_in_another_sample_is_found(tmp_path: Path) -> None:
     generate.write_sample(tmp_path, seed=5)
     pool = ImageFile(tmp_path / "unlabeled_X.bin")
     groups = near_duplicates.find({"unlabeled": (pool, np.arange(len(pool)))}, params().duplicates, 1.0)
-    table = flag(inspect(pool, params()), "unlabeled", groups, params())
-    found = marks(table, groups, tmp_path / "truth.csv")
+    table = add_flags(inspect(pool, params()), "unlabeled", groups, params())
+    found = score_detection(table, groups, tmp_path / "truth.csv")
     assert found is not None
     for what in ("borders", "duplicates"):
         assert found[what]["precision"] >= 0.95

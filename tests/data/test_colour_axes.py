@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as Picture
 
 from exemplarcnn.data import colour_axes
-from exemplarcnn.data.images import ImageFolder
+from exemplarcnn.data.pools import ImageFolder
 from tests.recipe_references import photo
 
 

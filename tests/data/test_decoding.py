@@ -18,7 +18,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from exemplarcnn.data import decoding
 from exemplarcnn.data.decoding import TRANSPARENT, DecodingError
-from exemplarcnn.data.images import DataError, ImageFolder
+from exemplarcnn.data.pools import ImageFolder
+from exemplarcnn.data.types import DataError
 from tests.picture_files import (
     ORIENTATION,
     chunk,

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from exemplarcnn.config import Duplicates
-from exemplarcnn.data.images import ImageFile, ImageFolder, Pixels, Pool, write_images
-from exemplarcnn.data.near_duplicates import WINDOW, find, fine, grey, similarity, spectrum
-from tests.recipe_references import photo
+from exemplarcnn.data.near_duplicates import WINDOW, find, fine_structure, grey_levels, similarity, spectrum
+from exemplarcnn.data.pools import ImageFolder
+from exemplarcnn.data.stl10 import ImageFile, write_images
+from exemplarcnn.data.types import Pixels, Pool
+from tests.patches.recipes.test_arazo import photo
 
 PARAMS = Duplicates(spectrum=0.75, structure=0.75, shift=8)
 SIDE = 96
@@ -54,18 +56,19 @@ def test_similarity_is_the_best_correlation_over_all_shifts() -> None:
     large = picture(1, 120)
     pairs = [(cut(large, 0, 0), cut(large, 3, -2)), (picture(2), picture(3)), (cut(large, 0, 0), picture(4))]
     for a, b in pairs:
-        first, second = fine(grey(a)), fine(grey(b))
+        first, second = fine_structure(grey_levels(a)), fine_structure(grey_levels(b))
         assert similarity(first, second, 3) == pytest.approx(slow_similarity(first, second, 3), abs=1e-4)
 
 
 def test_a_moved_picture_fits_exactly() -> None:
     large = picture(1, 120)
     # Away from the borders, where the blur sees other pixels.
-    assert similarity(fine(grey(cut(large, 0, 0))), fine(grey(cut(large, 5, -6))), 8) > 0.98
+    first, second = (fine_structure(grey_levels(cut(large, down, right))) for down, right in ((0, 0), (5, -6)))
+    assert similarity(first, second, 8) > 0.98
 
 
 def test_spectra_against_plain_sums() -> None:
-    levels = grey(picture(7))
+    levels = grey_levels(picture(7))
     windowed = levels - (levels * WINDOW).sum() / WINDOW.sum()
     windowed = windowed * WINDOW
     places = np.arange(SIDE)
@@ -89,9 +92,9 @@ def test_spectra_against_plain_sums() -> None:
 
 
 def test_brightness_and_contrast_do_not_matter() -> None:
-    levels = grey(picture(7))
+    levels = grey_levels(picture(7))
     np.testing.assert_allclose(spectrum(0.5 * levels + 20), spectrum(levels), atol=1e-4)
-    assert similarity(fine(levels), fine(0.5 * levels + 20), 4) == pytest.approx(1, abs=1e-4)
+    assert similarity(fine_structure(levels), fine_structure(0.5 * levels + 20), 4) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.fixture
@@ -139,7 +142,7 @@ def test_the_candidates_leave_out_no_pair_of_a_search_of_all(pools: dict[str, tu
     found = find(pools, PARAMS, 1.0)
     group = {(pool, image): number for number, pool, image in found.iloc[:, :3].itertuples(index=False)}
     places = [(name, index, pool[index]) for name, (pool, all_of) in pools.items() for index in all_of]
-    structures = [fine(grey(image)) for _, _, image in places]
+    structures = [fine_structure(grey_levels(image)) for _, _, image in places]
     for i, (name, index, image) in enumerate(places):
         for j in range(i):
             other, number, pixels = places[j]

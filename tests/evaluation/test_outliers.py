@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 from sklearn.svm import LinearSVC
 
-from exemplarcnn.data.images import ImageFile, Pool, write_images
+from exemplarcnn.data.stl10 import ImageFile, write_images
+from exemplarcnn.data.types import Pool
 from exemplarcnn.evaluation.outliers import (
     Hyperplanes,
     agreement,

@@ -17,10 +17,11 @@ import pytest
 from PIL import ExifTags, Image
 
 from exemplarcnn.config import Config, compose
-from exemplarcnn.data import images
-from exemplarcnn.data.images import DataError, ImageFile
+from exemplarcnn.data import image_set, pools, stl10
+from exemplarcnn.data.stl10 import ImageFile
+from exemplarcnn.data.types import DataError
 from exemplarcnn.evaluation import pseudo_labels
-from exemplarcnn.importing import download, image_folder
+from exemplarcnn.importing import dvc_record, image_folder
 from exemplarcnn.importing.image_folder import Imported, import_folder
 from tests.conftest import CONF
 
@@ -36,9 +37,9 @@ def config() -> Config:
 
 @pytest.fixture(autouse=True)
 def tracked(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """DVC takes seconds; tests/test_download.py has its part, tests/pipeline/test_own_images.py the whole."""
+    """DVC takes seconds; test_dvc_record.py has its part, tests/pipeline/test_own_images.py the whole."""
     roots: list[Path] = []
-    monkeypatch.setattr(download, "track", roots.append)
+    monkeypatch.setattr(dvc_record, "record_data", roots.append)
     return roots
 
 
@@ -78,27 +79,29 @@ def test_every_image_is_where_the_table_says(
     table = provenance(tmp_path)
     assert table["file"].tolist() == sorted(table["file"])
     assert len(table) == sum(SIZES.values()) + 6
-    names = images.read_class_names(tmp_path / "data/class_names.txt")
+    names = stl10.read_class_names(tmp_path / "data/class_names.txt")
     assert names == sorted(SIZES)
-    pools = {name: ImageFile(tmp_path / f"data/{name}_X.bin") for name in images.SPLITS}
-    labels = {name: images.read_labels(tmp_path / f"data/{name}_y.bin", len(pools[name])) for name in ("train", "test")}
+    written = {name: ImageFile(tmp_path / f"data/{name}_X.bin") for name in stl10.SPLITS}
+    labels = {
+        name: stl10.read_labels(tmp_path / f"data/{name}_y.bin", len(written[name])) for name in ("train", "test")
+    }
     for row in table.itertuples():
         with Image.open(labelled / str(row.file)) as image:
-            pixels = images.square(np.array(image))
+            pixels = pools.centre_square(np.array(image))
         assert (row.height, row.width) == (40, 52)
         if row.pool_index >= 0:
-            assert np.array_equal(pools["unlabeled"][row.pool_index], pixels)
+            assert np.array_equal(written["unlabeled"][row.pool_index], pixels)
         assert (row.pool_index < 0) == (row.part == "test"), "what is tested on is never learned from"
     for part in ("train", "test"):
         rows = table[table["part"] == part]
-        assert rows["index"].tolist() == list(range(len(pools[part])))
+        assert rows["index"].tolist() == list(range(len(written[part])))
         assert [names[label] for label in labels[part]] == rows["label"].tolist()
         for file, index in zip(rows["file"], rows["index"], strict=True):
             with Image.open(labelled / file) as image:
-                assert np.array_equal(pools[part][index], images.square(np.array(image)))
+                assert np.array_equal(written[part][index], pools.centre_square(np.array(image)))
 
 
-def test_each_class_is_split_by_the_share(tmp_path: Path, labelled: Path, config: Config) -> None:
+def test_each_class_is_split_by_the_fraction(tmp_path: Path, labelled: Path, config: Config) -> None:
     summary = done(tmp_path, labelled, config).summary
     counts = provenance(tmp_path).groupby(["label", "part"]).size().to_dict()
     expected = {("", ""): 6}
@@ -114,7 +117,7 @@ def test_each_class_is_split_by_the_share(tmp_path: Path, labelled: Path, config
 def test_folds_have_of_each_class_what_cross_validation_needs(tmp_path: Path, labelled: Path, config: Config) -> None:
     done(tmp_path, labelled, config)
     train = provenance(tmp_path).query("part == 'train'")["label"].to_numpy()
-    folds = images.read_folds(tmp_path / "data/fold_indices.txt", len(train))
+    folds = stl10.read_folds(tmp_path / "data/fold_indices.txt", len(train))
     assert len({tuple(fold) for fold in folds}) > 1
     for fold in folds:
         names, counts = np.unique(train[fold], return_counts=True)
@@ -156,9 +159,9 @@ def test_without_folders_there_are_no_labels(tmp_path: Path, labelled: Path, con
     assert summary["fold_sizes"] == summary["class_names"] == []
     names = {file.name for file in (tmp_path / "data").iterdir()}
     assert names == {"unlabeled_X.bin", "provenance.csv", "import.json"}
-    assert images.check(tmp_path / "data") == summary
+    assert image_set.check(tmp_path / "data") == summary
     with pytest.raises(DataError, match=r"no labelled images.*own_unlabelled"):
-        images.open_pool(tmp_path / "data", "train")
+        stl10.open_pool(tmp_path / "data", "train")
 
 
 def test_one_folder_is_no_label(tmp_path: Path, labelled: Path, config: Config) -> None:
@@ -255,7 +258,7 @@ def test_g_a_question_comes_before_anything_is_read(
     tmp_path: Path, labelled: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw(labelled / "Test/1.png", 900)
-    monkeypatch.setattr(image_folder, "_look", None)
+    monkeypatch.setattr(image_folder, "_read_images", None)
     with pytest.raises(DataError, match="is Test/ a class, like ant/, bee/, cow/, or a part of a split"):
         done(tmp_path, labelled, config)
     assert not list(tmp_path.glob(".data*"))
@@ -290,10 +293,10 @@ def test_h_names_stay_text_and_one_class_is_one_class(tmp_path: Path, config: Co
             draw(tmp_path / "odd" / name / f"{number}.png", 100 * place + number)
     found = done(tmp_path, tmp_path / "odd", config)
     names = ["01", "1", "NA", "big cat", "caf\u00e9", "null"]
-    assert images.read_class_names(tmp_path / "data/class_names.txt") == found.summary["class_names"] == names
+    assert stl10.read_class_names(tmp_path / "data/class_names.txt") == found.summary["class_names"] == names
     table = provenance(tmp_path)
     train = table[table["part"] == "train"]
-    labels = images.read_labels(tmp_path / "data/train_y.bin", len(train))
+    labels = stl10.read_labels(tmp_path / "data/train_y.bin", len(train))
     assert [names[label] for label in labels] == train["label"].astype(str).tolist()
     files = train["file"].str.split("/").str[0].str.replace("e\u0301", "\u00e9").str.replace(r"\n", " ", regex=False)
     assert [names[label] for label in labels] == files.tolist()
@@ -371,7 +374,7 @@ def test_size_pixels_are_never_held_for_more_than_one_task(
 ) -> None:
     """Read, they go to a file, and from there into others: memory grows with the table alone."""
     read: list[weakref.ref[Any]] = []
-    inner, written = images.square, images.stream_images
+    inner, written = pools.centre_square, stl10.stream_images
 
     def square(*options: Any) -> Any:
         read.append(weakref.ref(squared := inner(*options)))
@@ -384,8 +387,8 @@ def test_size_pixels_are_never_held_for_more_than_one_task(
 
     held: list[int] = []
     sources: list[type] = []
-    monkeypatch.setattr(images, "square", square)
-    monkeypatch.setattr(images, "stream_images", stream)
+    monkeypatch.setattr(pools, "centre_square", square)
+    monkeypatch.setattr(stl10, "stream_images", stream)
     done(tmp_path, labelled, config)
     assert max(held) <= 2 * image_folder.FILES_A_TASK < len(read), "the task before, until its images are written"
     assert set(sources) == {np.memmap}, "what is cut and resized is mapped from its file"
@@ -398,7 +401,9 @@ def test_size_a_process_that_the_system_ends_leaves_the_old_data(
         raise BrokenProcessPool
 
     monkeypatch.setattr(image_folder, "in_order", end)
-    with pytest.raises(DataError, match=r"the system ended a process.*data/ is unchanged.*Lower machine\.workers"):
+    with pytest.raises(
+        DataError, match=r"a process that read images was killed.*data/ is unchanged.*Lower machine\.workers"
+    ):
         done(tmp_path, labelled, config)
     assert not list(tmp_path.glob(".data*"))
 
@@ -504,7 +509,7 @@ def test_photographs_are_turned_upright(tmp_path: Path, labelled: Path, config: 
 
 
 def test_too_few_images(tmp_path: Path, config: Config) -> None:
-    for number in range(image_folder.LEAST - 1):
+    for number in range(image_folder.MIN_IMAGES - 1):
         draw(tmp_path / "few" / f"{number}.png", number)
     with pytest.raises(DataError, match="found 49 images that can be used, expected 50 at least"):
         done(tmp_path, tmp_path / "few", config)
@@ -527,7 +532,7 @@ def test_too_many_folders(tmp_path: Path, config: Config) -> None:
 def test_more_training_images_than_classifiers_take(
     tmp_path: Path, labelled: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_folder, "MOST_AT_ONCE", 30)
+    monkeypatch.setattr(image_folder, "MAX_TRAINING_IMAGES", 30)
     summary = done(tmp_path, labelled, config).summary
     assert summary["train"] == 14 + 9 + 6
     assert summary["unlabeled"] == 51, "the others stay in the pool"
@@ -544,8 +549,8 @@ def test_a_full_disk_leaves_the_old_data(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(images, "stream_images", full)
-    with pytest.raises(DataError, match=r"No space left.*data/ is unchanged"):
+    monkeypatch.setattr(stl10, "stream_images", full)
+    with pytest.raises(DataError, match=r"No space left.*the old data is unchanged"):
         done(tmp_path, labelled, config, unlabelled=True)
     assert {file.name: hashlib.md5(file.read_bytes()).hexdigest() for file in (tmp_path / "data").iterdir()} == before
 
@@ -562,18 +567,18 @@ def test_images_have_the_side_that_was_asked_for(tmp_path: Path, labelled: Path,
     found = import_folder(tmp_path, labelled, config, "zoo", 0.3, False, side)
     assert found.summary["side"] == side
     assert json.loads((tmp_path / "data/import.json").read_text())["side"] == side
-    assert images.check(tmp_path / "data") == found.summary
-    pools = {name: images.open_pool(tmp_path / "data", name) for name in images.SPLITS}
+    assert image_set.check(tmp_path / "data") == found.summary
+    written = {name: stl10.open_pool(tmp_path / "data", name) for name in stl10.SPLITS}
     table = provenance(tmp_path)
-    assert [len(pool) for pool in pools.values()] == [found.summary[name] for name in ("train", "test", "unlabeled")]
+    assert [len(pool) for pool in written.values()] == [found.summary[name] for name in ("train", "test", "unlabeled")]
     for row in table.itertuples():
         with Image.open(labelled / str(row.file)) as image:
-            pixels = images.square(np.array(image), side)
+            pixels = pools.centre_square(np.array(image), side)
         assert pixels.shape == (side, side, 3)
         places = {str(row.part): row.index, "unlabeled": row.pool_index}
         for name in {"train", "test", "unlabeled"} & {key for key, place in places.items() if place >= 0}:
             expected = table.loc[row.Index, "pool_index" if name == "unlabeled" else "index"]
-            assert np.array_equal(pools[name][int(expected)], pixels), (row.file, name)
+            assert np.array_equal(written[name][int(expected)], pixels), (row.file, name)
 
 
 def test_of_stl10s_side_nothing_is_said(tmp_path: Path, labelled: Path, config: Config) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from exemplarcnn.data.images import Pool
+from exemplarcnn.data.types import Pool
 from exemplarcnn.networks.resnet import ResNetClassifier, initialise, predict
 from tests.labelled_images import params, pools
 from tests.small_training import same, weights

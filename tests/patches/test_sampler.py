@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplarcnn.data.images import ImageFolder
+from exemplarcnn.data.pools import ImageFolder
 from exemplarcnn.patches.recipes import arazo
 from exemplarcnn.patches.recipes.transform import bind
 from exemplarcnn.patches.sampler import PatchSampler

@@ -23,7 +23,8 @@ import pytest
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from exemplarcnn.data.images import ImageFolder, write_images
+from exemplarcnn.data.pools import ImageFolder
+from exemplarcnn.data.stl10 import write_images
 from exemplarcnn.files import digest
 from exemplarcnn.patches import partial_set, surrogate_set
 from exemplarcnn.patches.errors import SurrogateError
@@ -287,7 +288,7 @@ import sys
 from pathlib import Path
 import numpy as np, pandas as pd
 from exemplarcnn import config
-from exemplarcnn.data.images import ImageFile
+from exemplarcnn.data.stl10 import ImageFile
 from exemplarcnn.patches import partial_set
 from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
 if __name__ == "__main__":

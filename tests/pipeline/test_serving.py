@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from exemplarcnn.data.images import ImageFile, read_class_names
+from exemplarcnn.data.stl10 import ImageFile, read_class_names
 
 from .conftest import Project
 

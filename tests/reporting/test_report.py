@@ -9,7 +9,8 @@ import pytest
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config, compose
-from exemplarcnn.data.images import Summary, data_digest
+from exemplarcnn.data.image_set import Summary
+from exemplarcnn.data.stl10 import data_digest
 from exemplarcnn.evaluation.intervals import bootstrap, gain
 from exemplarcnn.evaluation.metrics import correct
 from exemplarcnn.files import digest_of, write_json

@@ -11,7 +11,9 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from exemplarcnn.config import Config, Features, Network, compose
-from exemplarcnn.data.images import SIDE, DataError, ImageFolder, square, write_images
+from exemplarcnn.data.pools import ImageFolder, centre_square
+from exemplarcnn.data.stl10 import SIDE, write_images
+from exemplarcnn.data.types import DataError
 from exemplarcnn.networks.exemplar_cnn import initialise
 from exemplarcnn.networks.features import eval_features
 from exemplarcnn.networks.saved import describe, load, save_weights
@@ -143,7 +145,7 @@ def test_squares_are_the_middle_of_the_images_that_were_chosen(tmp_path: Path) -
     pool = Squares(ImageFolder(tmp_path), np.array([1, 2]), SIDE)
     assert [pool.name(index) for index in range(len(pool))] == ["b.png", "c.png"]
     assert np.array_equal(pool.batch([0, 1]), np.stack([wide[:, SIDE : 2 * SIDE], np.full((SIDE, SIDE, 3), 77)]))
-    assert np.array_equal(square(pixels(1)[0]), pixels(1)[0])
+    assert np.array_equal(centre_square(pixels(1)[0]), pixels(1)[0])
 
 
 def test_what_is_left_out_or_read_in_a_special_way_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -219,7 +221,7 @@ def test_squares_have_the_side_that_is_asked_for(tmp_path: Path) -> None:
     Image.fromarray(wide).save(tmp_path / "wide.png")
     pool = Squares(ImageFolder(tmp_path), np.array([0]), 128)
     assert pool.size(0) == (128, 128)
-    assert np.array_equal(pool.batch([0])[0], square(pixels(1, 150)[0], 128))
+    assert np.array_equal(pool.batch([0])[0], centre_square(pixels(1, 150)[0], 128))
     assert np.array_equal(Squares(ImageFolder(tmp_path), np.array([0]), 150)[0], pixels(1, 150)[0])
 
 
@@ -240,7 +242,7 @@ def test_embed_resizes_to_the_side_of_the_model_whatever_lies_in_data(
     said = inference.embed(tmp_path / "photos", tmp_path / "out.npy", "baseline", Config.model_validate(values))
     assert "of 3 images" in said
     folder = ImageFolder(tmp_path / "photos")
-    squares = np.stack([square(folder[number], 128) for number in (0, 1, 2, 2)])
+    squares = np.stack([centre_square(folder[number], 128) for number in (0, 1, 2, 2)])
     expected = eval_features(load(model), PARAMS, torch.device("cpu"))(squares)[:3]
     assert np.array_equal(np.load(tmp_path / "out.npy"), expected)
     # A file is of the side that its own set says.
@@ -248,7 +250,7 @@ def test_embed_resizes_to_the_side_of_the_model_whatever_lies_in_data(
     write_images(tmp_path / "data/unlabeled_X.bin", batch, 64)
     config = Config.model_validate(values)
     inference.embed(tmp_path / "data/unlabeled_X.bin", tmp_path / "file.npy", "baseline", config)
-    squares = np.stack([square(image, 128) for image in batch])
+    squares = np.stack([centre_square(image, 128) for image in batch])
     expected = Encoder(model_packed(model, tmp_path), "cpu").embed(squares)
     assert np.array_equal(np.load(tmp_path / "file.npy"), expected)
 

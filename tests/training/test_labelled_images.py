@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from exemplarcnn.config import ResNet
-from exemplarcnn.data.images import ImageFile, Pool, write_images
+from exemplarcnn.data.stl10 import ImageFile, write_images
+from exemplarcnn.data.types import Pool
 from exemplarcnn.networks.resnet import initialise, predict
 from exemplarcnn.training.batches import TrainingData
 from exemplarcnn.training.checkpoint import Checkpoint

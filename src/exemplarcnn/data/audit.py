@@ -1,35 +1,30 @@
 """What is wrong with the images of a pool, told from their pixels (docs/method.md, section 1.1).
 
 One row an image: black borders, no content, too small, too large, unreadable. Near duplicates are
-:mod:`exemplarcnn.data.near_duplicates`' business; :func:`flag` puts both together.
+:mod:`exemplarcnn.data.near_duplicates`' business; :func:`add_flags` puts both together.
 """
 
 from collections.abc import Iterable
-from itertools import combinations
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import cv2
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from exemplarcnn.config import Audit, Borders, Flag
-from exemplarcnn.data import walking
-from exemplarcnn.data.images import DataError, Pixels, Pool
-from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import read_table, write_table
+from exemplarcnn.config import Audit, Borders
+from exemplarcnn.data import folder_walk
+from exemplarcnn.data.audit_tables import duplicate_pairs, pairs_within
+from exemplarcnn.data.file_names import readable
+from exemplarcnn.data.folder_walk import PassedOver
+from exemplarcnn.data.types import DataError, Pixels, Pool
+from exemplarcnn.files import read_table
 from exemplarcnn.progress import tqdm
 
 SIDES = ("top", "bottom", "left", "right")
 ARROWS = ("↑", "↓", "←", "→")
 
 
-class AuditError(PipelineError):
-    """No audit of a pool is there, or none of its images is left."""
-
-
-def borders(image: Pixels, params: Borders) -> list[int]:
+def border_widths(image: Pixels, params: Borders) -> list[int]:
     """Measure black borders.
 
     A line belongs to a border if nearly all of it is black, and a border is a run of such lines from a side inwards
@@ -91,18 +86,18 @@ def inspect(pool: Pool, params: Audit) -> pd.DataFrame:
         found, grey, colour = [0, 0, 0, 0], 0.0, 0
         try:
             height, width = pool.size(index)
-            problem = unfit(height, width, params)
+            problem = size_problem(height, width, params)
             if not problem:
                 image, note = pool.read(index)
-                found, grey, colour = borders(image, params.borders), contrast(image), colourfulness(image)
+                found, grey, colour = border_widths(image, params.borders), contrast(image), colourfulness(image)
         except DataError as error:
-            problem = walking.readable(f"cannot be read: {error}")
+            problem = readable(f"cannot be read: {error}")
         rows.append([index, pool.name(index), height, width, *found, grey, colour, problem, note])
     columns = ["image_id", "name", "height", "width", *SIDES, "contrast", "colourfulness", "problem", "note"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def unfit(height: int, width: int, params: Audit) -> str:
+def size_problem(height: int, width: int, params: Audit) -> str:
     """Say why images of a size, in pixels, cannot be used; an empty string if they can."""
     if min(height, width) < params.smallest_side:
         return f"too small: {height}×{width}, audit.smallest_side is {params.smallest_side}"
@@ -111,7 +106,7 @@ def unfit(height: int, width: int, params: Audit) -> str:
     return ""
 
 
-def flag(
+def add_flags(
     table: pd.DataFrame, pool: str, groups: pd.DataFrame, params: Audit, labelled: Iterable[str] = ("train", "test")
 ) -> pd.DataFrame:
     """Add what an image can be left out for.
@@ -135,65 +130,22 @@ def flag(
         The table, with ``border``, ``empty`` and ``grey``; ``duplicate``, of all but the first of a group in this
         pool; and ``leak``, of those that a labelled image of another pool resembles: whether each holds, 0 or 1.
     """
-    whole = table["problem"] == ""
+    usable = table["problem"] == ""
     mine = groups[groups["pool"] == pool].sort_values("image_id")
     later = mine.loc[mine["group"].duplicated(), "image_id"]
     others = groups[groups["pool"].isin([name for name in labelled if name != pool])]
     leaks = mine.loc[mine["group"].isin(others["group"]), "image_id"]
     flags = {
         "border": (table[list(SIDES)] > 0).any(axis=1),
-        "empty": whole & (table["contrast"] < params.empty_below),
-        "grey": whole & (table["colourfulness"] <= params.grey_up_to),
+        "empty": usable & (table["contrast"] < params.empty_below),
+        "grey": usable & (table["colourfulness"] <= params.grey_up_to),
         "duplicate": table["image_id"].isin(later),
         "leak": table["image_id"].isin(leaks),
     }
     return table.assign(**{name: values.astype(int) for name, values in flags.items()})
 
 
-def read(path: Path) -> pd.DataFrame:
-    """Read a pool's table of flags; AuditError if it is missing."""
-    try:
-        return read_table(path, integers=["image_id", "height", "width", *get_args(Flag)])
-    except FileNotFoundError:
-        raise AuditError(f"{path}: not found; `dvc repro audit` makes it") from None
-
-
-def kept(table: pd.DataFrame, leave_out: Iterable[Flag] = ()) -> "pd.Series[bool]":
-    """Tell which images of a table of flags can be used and have none of the flags that are left out."""
-    fit: pd.Series[bool] = table["problem"] == ""
-    for name in leave_out:
-        fit &= table[name] == 0
-    return fit
-
-
-def usable(path: Path, leave_out: Iterable[Flag] = ()) -> NDArray[np.int64]:
-    """Return the images of a pool that can be used, ascending.
-
-    Parameters
-    ----------
-    path
-        The pool's table of flags.
-    leave_out
-        Leave out the images with one of these, too.
-
-    Raises
-    ------
-    AuditError
-        If the table is missing, or no image is left.
-    """
-    table = read(path)
-    fit = kept(table, leave_out)
-    if not fit.any():
-        raise AuditError(f"{path}: of {len(table)} images none is left; see the reasons there")
-    return table.loc[fit, "image_id"].to_numpy(np.int64)
-
-
-def write(path: Path, table: pd.DataFrame) -> None:
-    """Write a table of flags as CSV; contrast to two decimals."""
-    write_table(path, table.assign(contrast=table["contrast"].round(2)))
-
-
-def bordered(table: pd.DataFrame) -> list[tuple[int, str]]:
+def widest_borders(table: pd.DataFrame) -> list[tuple[int, str]]:
     """Return the images with a black border, the widest first, and their sides and widths, such as ``↑3 →12``."""
     rows = table[table["border"] == 1]
     order = rows[list(SIDES)].max(axis=1).sort_values(ascending=False, kind="stable").index
@@ -206,7 +158,7 @@ def bordered(table: pd.DataFrame) -> list[tuple[int, str]]:
     ]
 
 
-def marks(table: pd.DataFrame, groups: pd.DataFrame, truth: Path) -> dict[str, Any] | None:
+def score_detection(table: pd.DataFrame, groups: pd.DataFrame, truth: Path) -> dict[str, Any] | None:
     """Compare what was found in the unlabelled images with what is known of them.
 
     Parameters
@@ -230,27 +182,12 @@ def marks(table: pd.DataFrame, groups: pd.DataFrame, truth: Path) -> dict[str, A
     border = set(known.loc[known["kind"] == "black_border", "index"])
     copies = known["original"].fillna(known["index"]).astype(int)
     return {
-        "borders": _mark(border, set(table.loc[table["border"] == 1, "image_id"])),
-        "duplicates": _mark(_pairs(known["index"], copies), pairs(groups, "unlabeled")),
+        "borders": _precision_recall(border, set(table.loc[table["border"] == 1, "image_id"])),
+        "duplicates": _precision_recall(pairs_within(known["index"], copies), duplicate_pairs(groups, "unlabeled")),
     }
 
 
-def read_groups(path: Path) -> pd.DataFrame:
-    """Read the table of near duplicates in all pools, as :func:`exemplarcnn.data.near_duplicates.find` returns it."""
-    return read_table(path, integers=["group", "image_id", "exact"], floats=["similarity"])
-
-
-def pairs(groups: pd.DataFrame, pool: str) -> set[tuple[int, int]]:
-    """Return all pairs of near duplicates within a pool."""
-    mine = groups[groups["pool"] == pool]
-    return _pairs(mine["image_id"], mine["group"])
-
-
-def _pairs(members: "pd.Series[int]", group: "pd.Series[int]") -> set[tuple[int, int]]:
-    return {pair for _, some in members.groupby(group.to_numpy()) for pair in combinations(sorted(some), 2)}
-
-
-def _mark(true: set[Any], found: set[Any]) -> dict[str, Any]:
+def _precision_recall(true: set[Any], found: set[Any]) -> dict[str, Any]:
     both = len(true & found)
     return {
         "true": len(true),
@@ -260,8 +197,8 @@ def _mark(true: set[Any], found: set[Any]) -> dict[str, Any]:
     }
 
 
-def summary(table: pd.DataFrame, pool: Pool) -> dict[str, Any]:
-    """Count what was found in one pool, and name what cannot be used."""
+def summary(table: pd.DataFrame, passed_over: Iterable[PassedOver]) -> dict[str, Any]:
+    """Count what was found in one pool, and name what cannot be used and what is no image."""
     rows = table[table["border"] == 1]
     sides = rows[list(SIDES)].gt(0).apply(lambda row: "+".join(row.index[row]), axis=1)
     unusable = table[table["problem"] != ""]
@@ -276,5 +213,5 @@ def summary(table: pd.DataFrame, pool: Pool) -> dict[str, Any]:
         "unusable": [f"{row['name'] or row['image_id']}: {row['problem']}" for _, row in unusable.iterrows()],
         "noticed": [f"{name}: no colour" for name in table.loc[table["grey"] == 1, "name"] if name]
         + [f"{name}: {note}" for name, note in zip(table["name"], table["note"], strict=True) if note],
-        "passed_over": walking.lines(pool.passed_over),
+        "passed_over": folder_walk.summary_lines(passed_over),
     }

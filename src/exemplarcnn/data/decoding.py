@@ -33,7 +33,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM", "AVIF", "GIF")
 TRANSPARENT = "transparent, put on white"
 
 ORIENTATION = ExifTags.Base.Orientation
-LYING = frozenset({5, 6, 7, 8})  # orientations by which height and width are exchanged
+SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations by which height and width are exchanged
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -69,12 +69,12 @@ def size(path: Path) -> tuple[int, int]:
     DecodingError
         If the file cannot be opened, or its head cannot be read.
     """
-    with _opened(path) as file:
-        image = _head(file)
+    with _open_file(path) as file:
+        image = _open_image(file)
         width, height = image.size
         if isinstance(image, Tiff):  # Pillow may have exchanged them
             width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
-        return (width, height) if _orientation(image, file) in LYING else (height, width)
+        return (width, height) if _orientation(image, file) in SIDEWAYS else (height, width)
 
 
 def read(path: Path) -> tuple[npt.NDArray[np.uint8], str]:
@@ -97,17 +97,17 @@ def read(path: Path) -> tuple[npt.NDArray[np.uint8], str]:
     DecodingError
         If the file cannot be opened or decoded, or nobody knows the range of its values.
     """
-    with _opened(path) as file:
-        image = _head(file)
+    with _open_file(path) as file:
+        image = _open_image(file)
         orientation = _orientation(image, file)
         if isinstance(image, Tiff):
-            _let_turn(image, orientation)
+            _set_orientation(image, orientation)
         if isinstance(image, PngImageFile):
             _scale_transparency(image)
-        with _decoding():
+        with _pillow_errors():
             image.load()
         scaled = _in_8_bits(image)
-        with _decoding():
+        with _pillow_errors():
             upright, note = _on_white(scaled)
         if orientation in TURNS and not isinstance(image, Tiff):
             upright = upright.transpose(TURNS[orientation])
@@ -115,7 +115,7 @@ def read(path: Path) -> tuple[npt.NDArray[np.uint8], str]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _open_file(path: Path) -> Iterator[IO[bytes]]:
     try:
         file = path.open("rb")
     except OSError as error:
@@ -125,7 +125,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _decoding() -> Iterator[None]:
+def _pillow_errors() -> Iterator[None]:
     """Turn what Pillow raises into a reason: a damaged file makes it raise anything. Its warnings help nobody."""
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -138,9 +138,9 @@ def _decoding() -> Iterator[None]:
         raise DecodingError(textwrap.shorten(reason(error), 200, placeholder=" …")) from error
 
 
-def _head(file: IO[bytes]) -> ImageFile:
+def _open_image(file: IO[bytes]) -> ImageFile:
     """Read what a file says before its pixels."""
-    with _decoding():
+    with _pillow_errors():
         try:
             return Image.open(file, formats=FORMATS)
         except Exception:
@@ -163,7 +163,7 @@ def _orientation(image: ImageFile, file: IO[bytes]) -> int:
     """Return how the camera was held, 1 to 8 as in EXIF: by the first carrier that says so, else 1, upright."""
     about = image.info
     if isinstance(image, PngImageFile):
-        about = _behind_pixels(file) | about
+        about = _info_after_pixels(file) | about
     questions: list[Callable[[], Any]] = [partial(_in_exif, about.get("exif", b""))]
     if isinstance(image, Tiff):
         questions = [partial(image.tag_v2.get, ORIENTATION)]
@@ -173,7 +173,7 @@ def _orientation(image: ImageFile, file: IO[bytes]) -> int:
         questions.append(partial(_in_xmp, about.get("xmp", b"")))
     for question in questions:
         try:
-            with _decoding():
+            with _pillow_errors():
                 if (said := question()) in range(1, 9):
                     return int(said)
         except DecodingError:  # of this carrier: the image itself may be sound
@@ -197,7 +197,7 @@ def _in_xmp(packet: bytes) -> Any:
     return int(found[1]) if found else None
 
 
-def _behind_pixels(file: IO[bytes]) -> dict[Any, Any]:
+def _info_after_pixels(file: IO[bytes]) -> dict[Any, Any]:
     """Return what a PNG says of itself behind its pixels, where Pillow looks only after it has decoded them."""
     place, end = file.tell(), file.seek(0, SEEK_END)
     file.seek(0)
@@ -215,16 +215,16 @@ def _behind_pixels(file: IO[bytes]) -> dict[Any, Any]:
     if len(kept) == 1:
         return {}
     try:
-        with _decoding(), Image.open(BytesIO(b"".join([*kept, PNG_END])), formats=["PNG"]) as image:
+        with _pillow_errors(), Image.open(BytesIO(b"".join([*kept, PNG_END])), formats=["PNG"]) as image:
             return dict(image.info)
     except DecodingError:
         return {}
 
 
-def _let_turn(image: Tiff, orientation: int) -> None:
+def _set_orientation(image: Tiff, orientation: int) -> None:
     """Make Pillow turn a TIFF as we would: it does so itself when it decodes one, and fails if other tags are odd."""
     try:
-        with _decoding():
+        with _pillow_errors():
             image.getexif()
     except DecodingError:
         pass  # what could be read of it is there at the second call

@@ -7,7 +7,7 @@ from exemplarcnn.config import Evaluate
 from exemplarcnn.errors import PipelineError
 
 # Training on n images at once holds some ten arrays of n × n numbers.
-MOST_AT_ONCE = 10_000
+MAX_TRAINING_IMAGES = 10_000
 
 Rows = NDArray[np.int64]
 
@@ -35,10 +35,10 @@ def check(labels: Rows, folds: list[Rows], classes: int, params: Evaluate) -> No
     EvaluationError
         If there are too many training images, or in a fold too few of some class or for the number of neighbours.
     """
-    if len(labels) > MOST_AT_ONCE:
+    if len(labels) > MAX_TRAINING_IMAGES:
         raise EvaluationError(
             f"{len(labels)} training images: the exact classifiers hold all their inner products, so that "
-            f"{MOST_AT_ONCE} are the most; keep fewer labelled images"
+            f"{MAX_TRAINING_IMAGES} are the most; keep fewer labelled images"
         )
     for index, fold in enumerate(folds):
         counts = np.bincount(labels[fold], minlength=classes)

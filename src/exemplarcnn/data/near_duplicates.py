@@ -4,7 +4,7 @@ Amplitude spectra, which hardly notice a shift, name the pairs that might be, by
 the pictures' fine structure, correlated where they fit best, decides. Groups are the connected components of the rest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 
 import cv2
@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from exemplarcnn.clustering.radius_graph import neighbour_graph
 from exemplarcnn.config import Duplicates
-from exemplarcnn.data.images import Pixels, Pool
+from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.progress import tqdm
 
 # Pixels: what all pictures are brought to before they are compared, whatever their size.
@@ -28,9 +28,10 @@ COARSE = 4.0  # pixels: the blur that takes fine structure away
 FLAT = 1.0
 
 Grey = NDArray[np.float32]
+ImageAt = Callable[[int], Pixels]
 
 
-def grey(image: Pixels) -> Grey:
+def grey_levels(image: Pixels) -> Grey:
     """Return an image's grey levels at 96×96 pixels, float32."""
     levels = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     if levels.shape != (SIDE, SIDE):
@@ -64,7 +65,7 @@ def spectrum(levels: Grey) -> Grey:
     return np.asarray(relative / max(float(np.linalg.norm(relative)), 1e-9), np.float32)
 
 
-def fine(levels: Grey) -> Grey:
+def fine_structure(levels: Grey) -> Grey:
     """Return what is left of an image without its coarse structure: brightness and slow shades are gone."""
     return np.asarray(levels - cv2.GaussianBlur(levels, (0, 0), COARSE), np.float32)
 
@@ -75,7 +76,7 @@ def similarity(first: Grey, second: Grey, shift: int) -> float:
     Parameters
     ----------
     first, second
-        What :func:`fine` returns.
+        What :func:`fine_structure` returns.
     shift
         How far one may be moved against the other, in pixels of 96 a side.
 
@@ -118,36 +119,49 @@ def find(pools: Mapping[str, tuple[Pool, NDArray[np.int64]]], params: Duplicates
         name, index = places[row]
         return pools[name][0][index]
 
-    spectra = np.empty((len(places), len(RADIUS)), np.float32)
-    flat = np.zeros(len(places), np.bool_)
-    contents: list[bytes] = []
-    for row in tqdm(range(len(places)), desc="spectra", unit="image"):
-        pixels = image(row)
-        levels = grey(pixels)
-        spectra[row], flat[row] = spectrum(levels), levels.std() < FLAT
-        contents.append(sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest())
+    spectra, flat, original = _describe(image, len(places))
     # Of images with the same pixels one stands for all.
-    _, one, which = np.unique(np.array(contents, dtype="S32"), return_index=True, return_inverse=True)
-    standing = one[which]
-    kept = np.flatnonzero((standing == np.arange(len(places))) & ~flat)
+    kept = np.flatnonzero((original == np.arange(len(places))) & ~flat)
     # Of unit vectors with cosine c the distance is √(2 − 2c).
     graph = neighbour_graph(spectra[kept], float(np.sqrt(2 - 2 * params.spectrum)), memory).tocoo()
     first, second = kept[graph.row], kept[graph.col]
-    alike = np.empty(len(first))
-    for pair in tqdm(range(len(first)), desc="fine structure", unit="pair"):
-        if pair == 0 or first[pair] != first[pair - 1]:
-            held = fine(grey(image(first[pair])))
-        alike[pair] = similarity(held, fine(grey(image(second[pair]))), params.shift)
+    alike = _similarities(image, first, second, params.shift)
     near = alike >= params.structure
-    copies = np.flatnonzero(standing != np.arange(len(places)))
+    copies = np.flatnonzero(original != np.arange(len(places)))
     edges = pd.DataFrame(
         {
-            "first": np.concatenate([first[near], standing[copies]]),
+            "first": np.concatenate([first[near], original[copies]]),
             "second": np.concatenate([second[near], copies]),
             "similarity": np.concatenate([alike[near], np.ones(len(copies))]),
         }
     )
-    return _groups(places, edges, np.bincount(which)[which] > 1)
+    return _groups(places, edges, np.bincount(original)[original] > 1)
+
+
+def _describe(image: ImageAt, count: int) -> tuple[Grey, NDArray[np.bool_], NDArray[np.int64]]:
+    """Return each image's spectrum, whether it is of one colour, and the first image with the same pixels."""
+    spectra = np.empty((count, len(RADIUS)), np.float32)
+    flat = np.zeros(count, np.bool_)
+    contents: list[bytes] = []
+    for row in tqdm(range(count), desc="spectra", unit="image"):
+        pixels = image(row)
+        levels = grey_levels(pixels)
+        spectra[row], flat[row] = spectrum(levels), levels.std() < FLAT
+        contents.append(sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest())
+    _, first, inverse = np.unique(np.array(contents, dtype="S32"), return_index=True, return_inverse=True)
+    return spectra, flat, first[inverse]
+
+
+def _similarities(
+    image: ImageAt, first: NDArray[np.int64], second: NDArray[np.int64], shift: int
+) -> NDArray[np.float64]:
+    """Return the similarity of each pair; pairs with the same first image follow one another."""
+    alike = np.empty(len(first))
+    for pair in tqdm(range(len(first)), desc="fine structure", unit="pair"):
+        if pair == 0 or first[pair] != first[pair - 1]:
+            held = fine_structure(grey_levels(image(first[pair])))
+        alike[pair] = similarity(held, fine_structure(grey_levels(image(second[pair]))), shift)
+    return alike
 
 
 def _groups(places: list[tuple[str, int]], edges: pd.DataFrame, exact: NDArray[np.bool_]) -> pd.DataFrame:

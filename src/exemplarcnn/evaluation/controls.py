@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exemplarcnn.config import KMeans, RawPixels
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 from exemplarcnn.evaluation.kmeans import kmeans_features
 from exemplarcnn.networks.features import FeatureExtractor
 
@@ -40,7 +40,7 @@ def pixels(params: RawPixels, data: Path, seed: int) -> FeatureExtractor:
 
 def kmeans(params: KMeans, data: Path, seed: int) -> FeatureExtractor:
     """Learn centres of small patches from the unlabelled images."""
-    return kmeans_features(images.open_pool(data, "unlabeled"), params, seed)
+    return kmeans_features(stl10.open_pool(data, "unlabeled"), params, seed)
 
 
 Control = Callable[[Any, Path, int], FeatureExtractor]

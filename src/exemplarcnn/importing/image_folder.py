@@ -15,24 +15,28 @@ import numpy as np
 import pandas as pd
 
 from exemplarcnn.config import Audit, Config
-from exemplarcnn.data import audit, images, walking
+from exemplarcnn.data import audit, folder_walk, pools, stl10
 from exemplarcnn.data.decoding import DecodingError
-from exemplarcnn.data.folds import MOST_AT_ONCE
-from exemplarcnn.data.images import DataError, ImageFolder, Pixels, Summary
-from exemplarcnn.data.walking import Passed
+from exemplarcnn.data.file_names import readable
+from exemplarcnn.data.folder_walk import PassedOver
+from exemplarcnn.data.folds import MAX_TRAINING_IMAGES
+from exemplarcnn.data.image_set import Summary
+from exemplarcnn.data.pools import ImageFolder
+from exemplarcnn.data.types import DataError, Pixels
 from exemplarcnn.errors import reason
-from exemplarcnn.files import write_json, write_table
-from exemplarcnn.importing import download, folder_names
+from exemplarcnn.files import md5_of, write_json, write_table
+from exemplarcnn.importing import dvc_record, folder_labels
+from exemplarcnn.importing.install import PROVENANCE, install, staging_folder
 from exemplarcnn.progress import tqdm
 from exemplarcnn.workers import in_order
 
-PROVENANCE = "provenance.csv"
-LEAST = 50  # images, or clustering a half of them says nothing
-FOLD_SHARE = 0.2  # of the training images of a class, as in STL-10
+MIN_IMAGES = 50  # or clustering a half of them says nothing
+FOLD_FRACTION = 0.2  # of the training images of a class, as in STL-10
 NO_COLOUR = "no colour"
-NOT_USED = "the label "
+LABEL_NOT_USED = "the label "
 COPY = "the same bytes as "
 FILES_A_TASK = 16
+PIXELS = "all.bin"  # of every image that can be used, in the folder for what is unfinished
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Imported:
     Attributes
     ----------
     summary
-        What `exemplarcnn.data.images.check` says of the new set.
+        What `exemplarcnn.data.image_set.check` says of the new set.
     said
         How the folders were understood, and the classes with their numbers of images, a line each.
     notes
@@ -62,7 +66,7 @@ def import_folder(
     name: str,
     test_share: float,
     unlabelled: bool,
-    side: int = images.SIDE,
+    side: int = stl10.SIDE,
 ) -> Imported:
     """Make a folder of images the project's data, recorded in DVC.
 
@@ -71,15 +75,15 @@ def import_folder(
     root
         The project's root, which holds ``data/`` and ``data.dvc``.
     source
-        Image files of any kind and size, at any depth, walked as `exemplarcnn.data.walking` says. A folder on the first
-        level is the label of all that is in it, if there are two such at least; images beside these folders have none.
-        A split that is there already is recognised (`exemplarcnn.importing.folder_names`).
+        Image files of any kind and size, at any depth, walked as `exemplarcnn.data.folder_walk` says. A folder on the
+        first level is the label of all that is in it, if there are two such at least; images beside these folders have
+        none. A split that is there already is recognised (`exemplarcnn.importing.folder_labels`).
     config
         What images can be used (``audit``), images a class that cross-validation needs, and processes.
     name
         What the set is called in reports.
     test_share
-        Share of each class that is set aside for testing, 0–1, unless the folder is split already.
+        Fraction of each class that is set aside for testing, 0–1, unless the folder is split already.
     unlabelled
         Take no folder for a label.
     side
@@ -96,74 +100,61 @@ def import_folder(
         If the folders can be understood in two ways, if there are too few images, too many classes or no
         such side, or if the disk or DVC refuses; ``data/`` is then as it was.
     """
-    images.check_side(side, "--side")
+    stl10.check_side(side, "--side")
     if not source.is_dir():
         raise DataError(f"{source}: found no such folder, expected one of images; name the folder that holds them.")
     folder = ImageFolder(source)
-    meaning = folder_names.read((file.relative_to(source).as_posix() for file in folder.files), source, unlabelled)
-    staging = download.beside(root / "data", "import")
-    download.remove(staging)
-    try:
-        staging.mkdir(parents=True)
-        table = _mark_copies(_look(folder, staging / "all.bin", config, side))
-        table = table.assign(side=meaning.sides, label=meaning.labels)
-        table = _choose(table, config.evaluate.inner_folds, test_share)
-        _write(staging, table, config.evaluate.inner_folds, side, folder.passed_over)
-        seen = [each for each in folder.passed_over if each.why not in (walking.HIDDEN_FILE, walking.HIDDEN_FOLDER)]
-        about = {
-            "name": walking.readable(name),
-            "files": len(table),
-            "test_share": test_share,
-            "labels": bool((table["part"] != "").any()),
-            **images.side_entry(side),
-        }
-        write_json(staging / images.IMPORTED, about | {"left_out": int((table["problem"] != "").sum()) + len(seen)})
-        summary = download.install(
-            staging, root / "data", move=True, keep_other=False, record=lambda: download.track(root)
+    understood = folder_labels.read((file.relative_to(source).as_posix() for file in folder.files), source, unlabelled)
+    min_training = config.evaluate.inner_folds
+    with staging_folder(root / "data", "import", source) as staging:
+        table = _leave_out_copies(_read_images(folder, staging / PIXELS, config, side))
+        table = table.assign(split=understood.splits, label=understood.labels)
+        table = _split_classes(table, min_training, test_share)
+        _write_set(staging, table, min_training, side, folder.passed_over)
+        about = {"name": readable(name), "files": len(table), "test_share": test_share}
+        about |= {"labels": bool((table["part"] != "").any()), **stl10.side_entry(side)}
+        write_json(staging / stl10.IMPORT_FILE, about | {"left_out": _count_left_out(table, folder.passed_over)})
+        summary = install(
+            staging, root / "data", move=True, keep_other=False, record=lambda: dvc_record.record_data(root)
         )
-    except BrokenProcessPool:
-        raise DataError(
-            f"{source}: the system ended a process that read images, for lack of memory more often than not; data/ is "
-            "unchanged. Lower machine.workers, then run the command again."
-        ) from None
-    except OSError as error:
-        raise DataError(
-            f"{staging}: expected to put images of {source} there, found {error}; data/ is unchanged. "
-            "Make room or correct the permissions, then run the command again."
-        ) from error
-    finally:
-        download.remove(staging)
-    return Imported(summary, meaning.said + _classes(table), _notes(table, folder.passed_over))
+    return Imported(summary, understood.said + _class_lines(table), _note_lines(table, folder.passed_over))
 
 
-def _look(folder: ImageFolder, store: Path, config: Config, side: int) -> pd.DataFrame:
+def _read_images(folder: ImageFolder, store: Path, config: Config, side: int) -> pd.DataFrame:
     """Read every file once: what can be used is cut and resized and appended to `store`, side×side×3 bytes an image."""
     rows: list[dict[str, Any]] = []
-    tasks = (folder.part(first, first + FILES_A_TASK) for first in range(0, len(folder), FILES_A_TASK))
-    called = walking.readable(folder.path.name)
+    tasks = (folder.subset(first, first + FILES_A_TASK) for first in range(0, len(folder), FILES_A_TASK))
+    called = readable(folder.path.name)
     with store.open("wb") as file, tqdm(total=len(folder), desc=f"read {called}", unit="image") as bar:
-        for some in in_order(_look_at_all, (config.audit, side), tasks, config.machine.workers):
-            for row, square in some:
-                if square is not None:
-                    row["stored"] = file.tell() // square.nbytes
-                    file.write(square.tobytes())
-                rows.append(row | {"problem": walking.readable(row["problem"])})
-            bar.update(len(some))
+        try:
+            for some in in_order(_read_task, (config.audit, side), tasks, config.machine.workers):
+                for row, square in some:
+                    if square is not None:
+                        row["stored"] = file.tell() // square.nbytes
+                        file.write(square.tobytes())
+                    rows.append(row | {"problem": readable(row["problem"])})
+                bar.update(len(some))
+        except BrokenProcessPool:
+            raise DataError(
+                f"{folder.path}: a process that read images was killed, probably for lack of memory; data/ is "
+                "unchanged. Lower machine.workers, then run the command again."
+            ) from None
     return pd.DataFrame(rows)
 
 
-def _look_at_all(shared: tuple[Audit, int], folder: ImageFolder) -> list[tuple[dict[str, Any], Pixels | None]]:
-    return [_look_at(folder, index, *shared) for index in range(len(folder))]
+def _read_task(shared: tuple[Audit, int], folder: ImageFolder) -> list[tuple[dict[str, Any], Pixels | None]]:
+    return [_read_image(folder, index, *shared) for index in range(len(folder))]
 
 
-def _look_at(folder: ImageFolder, index: int, params: Audit, side: int) -> tuple[dict[str, Any], Pixels | None]:
+def _read_image(folder: ImageFolder, index: int, params: Audit, side: int) -> tuple[dict[str, Any], Pixels | None]:
+    """Return a file's row of the table and its image, cut and resized; None for one that cannot be used."""
     row: dict[str, Any] = {"file": folder.name(index), "md5": "", "height": 0, "width": 0}
     row |= {"problem": "", "note": "", "stored": -1}
     image, note = None, ""
     try:
-        row["md5"] = images.md5_of(folder.files[index])
+        row["md5"] = md5_of(folder.files[index])
         height, width = folder.size(index)
-        row |= {"height": height, "width": width, "problem": audit.unfit(height, width, params)}
+        row |= {"height": height, "width": width, "problem": audit.size_problem(height, width, params)}
         if not row["problem"]:
             image, note = folder.read(index)
     except (DataError, OSError) as error:
@@ -176,97 +167,115 @@ def _look_at(folder: ImageFolder, index: int, params: Audit, side: int) -> tuple
     if audit.colourfulness(image) <= params.grey_up_to:
         notes.append(NO_COLOUR)
     row["note"] = "; ".join(notes)
-    return row, images.square(image, side)
+    return row, pools.centre_square(image, side)
 
 
-def _mark_copies(table: pd.DataFrame) -> pd.DataFrame:
+def _leave_out_copies(table: pd.DataFrame) -> pd.DataFrame:
     """Leave out files with the bytes of an earlier one: they could stand on both sides of a split."""
-    whole = table[table["problem"] == ""]
-    copies = whole.index[whole.duplicated("md5")]
-    table.loc[copies, "problem"] = COPY + whole.groupby("md5")["file"].transform("first")[copies]
+    usable = table[table["problem"] == ""]
+    copies = usable.index[usable.duplicated("md5")]
+    table.loc[copies, "problem"] = COPY + usable.groupby("md5")["file"].transform("first")[copies]
     return table.assign(note=table["problem"].where(table["problem"] != "", table["note"]))
 
 
-def _choose(table: pd.DataFrame, least: int, test_share: float) -> pd.DataFrame:
-    """Say of each image that can be used what part it is of: ``train``, ``test``, or none but the pool."""
-    whole = table[table["problem"] == ""]
-    if len(whole) < LEAST:
-        raise DataError(f"found {len(whole)} images that can be used, expected {LEAST} at least; add some.")
+def _split_classes(table: pd.DataFrame, min_training: int, test_share: float) -> pd.DataFrame:
+    """Say of each image that can be used what ``part`` it is of: ``train``, ``test``, or none but the pool."""
+    usable = table[table["problem"] == ""]
+    if len(usable) < MIN_IMAGES:
+        raise DataError(f"found {len(usable)} images that can be used, expected {MIN_IMAGES} at least; add some.")
     part = pd.Series("", index=table.index)
-    for label, rows in whole[whole["label"] != ""].groupby("label"):
+    for label, rows in usable[usable["label"] != ""].groupby("label"):
         ranked = rows.sort_values(["md5", "file"])
         count = max(1, round(test_share * len(rows)))
-        tests = ranked.index[:count] if (ranked["side"] == "").all() else ranked.index[ranked["side"] == "test"]
+        tests = ranked.index[:count] if (ranked["split"] == "").all() else ranked.index[ranked["split"] == "test"]
         trains = ranked.index.difference(tests, sort=False)
-        if len(trains) < least or not len(tests):
-            said = f"{NOT_USED}{label} is not used: {len(trains)} training and {len(tests)} test images, at least "
-            table.loc[rows.index, "note"] = f"{said}{least} and 1 are needed"
+        if len(trains) < min_training or not len(tests):
+            table.loc[rows.index, "note"] = (
+                f"{LABEL_NOT_USED}{label} is not used: {len(trains)} training and {len(tests)} test images, at least "
+                f"{min_training} and 1 are needed"
+            )
             continue
         part[tests], part[trains] = "test", "train"
     if table.loc[part == "train", "label"].nunique() < 2:
         part[:] = ""
-    return table.assign(part=_thinned(part, table))
+    return table.assign(part=_limit_training(part, table))
 
 
-def _thinned(part: "pd.Series[str]", table: pd.DataFrame) -> "pd.Series[str]":
-    """Keep as many training images as classifiers are trained on, of each class the same share; the rest is pool."""
+def _limit_training(part: "pd.Series[str]", table: pd.DataFrame) -> "pd.Series[str]":
+    """Keep as many training images as classifiers are trained on, of each class the same fraction; the rest is pool."""
     trains = table[part == "train"]
-    if len(trains) > MOST_AT_ONCE:
-        share = MOST_AT_ONCE / len(trains)
+    if len(trains) > MAX_TRAINING_IMAGES:
+        fraction = MAX_TRAINING_IMAGES / len(trains)
         for _, rows in trains.groupby("label"):
             ranked = rows.sort_values(["md5", "file"], ascending=False)
-            part[ranked.index[max(1, int(share * len(rows))) :]] = ""
+            part[ranked.index[max(1, int(fraction * len(rows))) :]] = ""
     return part
 
 
-def _write(staging: Path, table: pd.DataFrame, least: int, side: int, passed_over: Sequence[Passed]) -> None:
-    """Write the files of the layout, and a table of what came from where, with what was passed over at its end."""
-    stored: Pixels = np.memmap(staging / "all.bin", np.uint8, "r").reshape(-1, side, side, 3)
-    whole = table[table["problem"] == ""]
-    chosen = {name: whole[whole["part"] == name] for name in ("train", "test") if (whole["part"] == name).any()}
+def _write_set(
+    staging: Path, table: pd.DataFrame, min_training: int, side: int, passed_over: Sequence[PassedOver]
+) -> None:
+    """Write the files of the layout, and a table of what came from where."""
+    stored: Pixels = np.memmap(staging / PIXELS, np.uint8, "r").reshape(-1, side, side, 3)
+    usable = table[table["problem"] == ""]
+    labelled = {name: usable[usable["part"] == name] for name in ("train", "test") if (usable["part"] == name).any()}
     # What is tested on is never learned from, with labels or without.
-    pool = whole[whole["part"] != "test"]
-    for name, rows in {**chosen, "unlabeled": pool}.items():
-        images.stream_images(staging / f"{name}_X.bin", _each(stored, rows, name))
-    if chosen:
-        names = sorted(set(chosen["train"]["label"]))
-        for name, rows in chosen.items():
-            images.write_labels(staging / f"{name}_y.bin", [names.index(label) for label in rows["label"]])
-        images.write_class_names(staging / "class_names.txt", names)
-        images.write_folds(staging / "fold_indices.txt", _folds(chosen["train"], least))
+    pool = usable[usable["part"] != "test"]
+    for name, rows in {**labelled, "unlabeled": pool}.items():
+        stl10.stream_images(staging / f"{name}_X.bin", _stored_images(stored, rows, name))
+    if labelled:
+        names = sorted(set(labelled["train"]["label"]))
+        for name, rows in labelled.items():
+            stl10.write_labels(staging / f"{name}_y.bin", [names.index(label) for label in rows["label"]])
+        stl10.write_class_names(staging / "class_names.txt", names)
+        stl10.write_folds(staging / "fold_indices.txt", _choose_folds(labelled["train"], min_training))
         known = pool["label"].where(pool["label"].isin(names), "")
         truth = {"index": np.arange(len(pool)), "class": known.to_numpy(), "original": ""}
         write_table(staging / "truth.csv", pd.DataFrame(truth))
+    write_table(staging / PROVENANCE, _provenance(table, labelled, pool, passed_over))
+    del stored
+    (staging / PIXELS).unlink()
+
+
+def _stored_images(stored: Pixels, rows: pd.DataFrame, name: str) -> Iterator[Pixels]:
+    for place in tqdm(rows["stored"], desc=f"write {name}", unit="image"):
+        yield stored[place]
+
+
+def _choose_folds(train: pd.DataFrame, min_training: int) -> list[list[int]]:
+    """Take a fifth of the training images of each class for each of ten folds, but what cross-validation needs."""
+    places = train.reset_index(drop=True)
+    folds = []
+    for fold in range(stl10.FOLDS):
+        ranks = places["md5"].map(lambda md5, fold=fold: hashlib.md5(f"{fold} {md5}".encode()).hexdigest())
+        ordered = places.assign(rank=ranks).sort_values("rank")
+        by_class = [rows for _, rows in ordered.groupby("label")]
+        chosen = [rows.index[: max(min_training, round(FOLD_FRACTION * len(rows)))] for rows in by_class]
+        folds.append(sorted(int(place) for rows in chosen for place in rows))
+    return folds
+
+
+def _count_left_out(table: pd.DataFrame, passed_over: Sequence[PassedOver]) -> int:
+    """Count what cannot be used and what is no image; what is hidden was not meant to be an image."""
+    hidden = (folder_walk.HIDDEN_FILE, folder_walk.HIDDEN_FOLDER)
+    return int((table["problem"] != "").sum()) + sum(each.why not in hidden for each in passed_over)
+
+
+def _provenance(
+    table: pd.DataFrame, labelled: dict[str, pd.DataFrame], pool: pd.DataFrame, passed_over: Sequence[PassedOver]
+) -> pd.DataFrame:
+    """Return one row a file with its place in the set; at its end what was passed over."""
     table = table.assign(index=-1, pool_index=-1)
-    for rows in chosen.values():
+    for rows in labelled.values():
         table.loc[rows.index, "index"] = np.arange(len(rows))
     table.loc[pool.index, "pool_index"] = np.arange(len(pool))
     columns = ["file", "md5", "height", "width", "label", "part", "index", "pool_index", "note"]
     nowhere = {"md5": "", "height": 0, "width": 0, "label": "", "part": "", "index": -1, "pool_index": -1}
     others = [nowhere | {"file": each.path, "note": each.said} for each in passed_over]
-    write_table(staging / PROVENANCE, pd.concat([table[columns], pd.DataFrame(others, columns=columns)]))
-    del stored
-    (staging / "all.bin").unlink()
+    return pd.concat([table[columns], pd.DataFrame(others, columns=columns)])
 
 
-def _each(stored: Pixels, rows: pd.DataFrame, name: str) -> Iterator[Pixels]:
-    for place in tqdm(rows["stored"], desc=f"write {name}", unit="image"):
-        yield stored[place]
-
-
-def _folds(train: pd.DataFrame, least: int) -> list[list[int]]:
-    """Take a fifth of the training images of each class for each of ten folds, but what cross-validation needs."""
-    places = train.reset_index(drop=True)
-    folds = []
-    for fold in range(images.FOLDS):
-        ranks = places["md5"].map(lambda md5, fold=fold: hashlib.md5(f"{fold} {md5}".encode()).hexdigest())
-        ordered = places.assign(rank=ranks).sort_values("rank")
-        some = [rows.index[: max(least, round(FOLD_SHARE * len(rows)))] for _, rows in ordered.groupby("label")]
-        folds.append(sorted(int(place) for rows in some for place in rows))
-    return folds
-
-
-def _classes(table: pd.DataFrame) -> list[str]:
+def _class_lines(table: pd.DataFrame) -> list[str]:
     """Say which classes there are, and how many images each has on both sides of the split."""
     counts = table[table["part"] != ""].groupby("label")["part"].value_counts().unstack(fill_value=0)
     if len(counts):
@@ -277,18 +286,20 @@ def _classes(table: pd.DataFrame) -> list[str]:
     return []
 
 
-def _notes(table: pd.DataFrame, passed_over: Sequence[Passed]) -> list[str]:
+def _note_lines(table: pd.DataFrame, passed_over: Sequence[PassedOver]) -> list[str]:
     """Say what was left out or is worth a word: defects first and each by itself, then what there may be a lot of."""
     broken = table[(table["problem"] != "") & ~table["problem"].str.startswith(COPY)]
     copies = table[table["problem"].str.startswith(COPY)]
     said = [f"{file}: {problem}" for file, problem in zip(broken["file"], broken["problem"], strict=True)]
-    said += walking.lines(passed_over, harmless=False)
-    few = len(copies) <= walking.EACH
-    said += _of_files(copies.assign(note=copies["note"] if few else f"{COPY}an earlier file"))
+    said += folder_walk.summary_lines(passed_over, harmless=False)
+    few = len(copies) <= folder_walk.NAMED_SINGLY
+    said += _file_lines(copies.assign(note=copies["note"] if few else f"{COPY}an earlier file"))
     noted = table[(table["problem"] == "") & (table["note"] != "")]
-    labels = noted["note"].str.startswith(NOT_USED)
-    return said + _of_files(noted[labels]) + walking.lines(passed_over, harmless=True) + _of_files(noted[~labels])
+    labels = noted["note"].str.startswith(LABEL_NOT_USED)
+    said += _file_lines(noted[labels])
+    return said + folder_walk.summary_lines(passed_over, harmless=True) + _file_lines(noted[~labels])
 
 
-def _of_files(rows: pd.DataFrame) -> list[str]:
-    return walking.lines(Passed(file, note, "files") for file, note in zip(rows["file"], rows["note"], strict=True))
+def _file_lines(rows: pd.DataFrame) -> list[str]:
+    files = zip(rows["file"], rows["note"], strict=True)
+    return folder_walk.summary_lines(PassedOver(file, note, "files") for file, note in files)

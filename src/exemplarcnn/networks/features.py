@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from exemplarcnn.config import LAYERS, ClusterFeatures, Features
-from exemplarcnn.data.images import Pool
+from exemplarcnn.data.types import Pool
 from exemplarcnn.files import whole
 from exemplarcnn.networks.chunks import padded_chunks
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, to_device

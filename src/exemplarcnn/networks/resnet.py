@@ -11,7 +11,7 @@ from torchvision.models.resnet import ResNet as TorchvisionResNet
 
 from exemplarcnn import rng
 from exemplarcnn.config import ResNet, ResNetGroups
-from exemplarcnn.data.images import Pool
+from exemplarcnn.data.types import Pool
 from exemplarcnn.networks.chunks import padded_chunks
 from exemplarcnn.networks.exemplar_cnn import Classifier, with_rates
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from exemplarcnn import rng
 from exemplarcnn.config import Surrogate
 from exemplarcnn.data.colour_axes import Axes
-from exemplarcnn.data.images import Pixels, Pool
+from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.patches.anchors import draw_anchors
 from exemplarcnn.patches.recipes import registry, transform
 

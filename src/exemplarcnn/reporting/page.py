@@ -207,7 +207,7 @@ def deviations(config: Config, conf: Path) -> list[tuple[str, str, str]]:
 
 def hashes() -> list[tuple[str, str]]:
     """List the hashes of the data and of every out that DVC knows."""
-    from exemplarcnn.data.images import data_digest
+    from exemplarcnn.data.stl10 import data_digest
     from exemplarcnn.tracking import lineage
 
     outs = [(path, md5) for record in lineage.locked().values() for path, md5 in record.outs.items()]

@@ -1,8 +1,8 @@
 """The embedded sample: a small stand-in for STL-10, drawn from a seed (docs/method.md, section 1).
 
-Ten classes of objects that only their shape tells apart, in STL-10's layout. Defects are planted in the
-unlabelled part, and a table says which image has which, so that the audit can be marked. Every picture can be
-drawn alone: its random numbers come from (seed, part, index).
+Ten classes of objects that only their shape tells apart, in STL-10's layout. Defects are planted among
+the unlabelled images, and a table says which image has which, so that the audit can be scored. Every picture can be
+drawn alone: its random numbers come from (seed, stream, index).
 """
 
 import csv
@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from exemplarcnn.data.images import CLASSES as CLASS_COUNT
-from exemplarcnn.data.images import FOLDS, SIDE, write_class_names, write_folds, write_images, write_labels
+from exemplarcnn.data.stl10 import CLASSES as CLASS_COUNT
+from exemplarcnn.data.stl10 import FOLDS, SIDE, write_class_names, write_folds, write_images, write_labels
 from exemplarcnn.files import whole, write_json
 from exemplarcnn.sample.scene import Image, draw_scene
 from exemplarcnn.sample.shapes import CLASSES, ODD, Shape
@@ -61,7 +61,7 @@ OTHER_SLOT = 48  # width an object has to itself, pixels
 SHAPES = {shape.__name__: shape for shape in (*CLASSES, *ODD)}
 CLASS_NAMES = [shape.__name__ for shape in CLASSES]
 
-_PARTS = {"plan": 1, "folds": 2, "unlabeled": 3, "train": 4, "test": 5, "other": 6}
+_STREAMS = {"plan": 1, "folds": 2, "unlabeled": 3, "train": 4, "test": 5, "other": 6}
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,11 @@ def write_sample(folder: Path, seed: int = 0) -> None:
     unlabeled = np.stack([draw_unlabeled(seed, truths, index) for index in range(len(truths))])
     write_images(folder / "unlabeled_X.bin", unlabeled)
     _write_truths(folder / "truth.csv", truths)
-    for part, count in (("train", TRAIN), ("test", TEST)):
+    for split, count in (("train", TRAIN), ("test", TEST)):
         labels = np.arange(count) % CLASS_COUNT
-        pictures = [_draw_single(seed, part, i, CLASSES[label]) for i, label in enumerate(labels)]
-        write_images(folder / f"{part}_X.bin", np.stack([_cut(picture) for picture in pictures]))
-        write_labels(folder / f"{part}_y.bin", labels)
+        pictures = [_draw_single(seed, split, i, CLASSES[label]) for i, label in enumerate(labels)]
+        write_images(folder / f"{split}_X.bin", np.stack([_crop(picture) for picture in pictures]))
+        write_labels(folder / f"{split}_y.bin", labels)
     write_folds(folder / "fold_indices.txt", draw_folds(seed, np.arange(TRAIN) % CLASS_COUNT))
     write_class_names(folder / "class_names.txt", CLASS_NAMES)
     for index in range(OTHER):
@@ -137,8 +137,8 @@ def write_sample(folder: Path, seed: int = 0) -> None:
     write_json(folder / "sample.json", {"seed": seed, "version": VERSION, "counts": counts, "kinds": kinds})
 
 
-def _generator(seed: int, part: str, index: int = 0) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=np.array([seed, _PARTS[part] << 32 | index], np.uint64)))
+def _generator(seed: int, stream: str, index: int = 0) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=np.array([seed, _STREAMS[stream] << 32 | index], np.uint64)))
 
 
 # --- what the unlabelled images are ---------------------------------------------------------------
@@ -197,9 +197,9 @@ def draw_folds(seed: int, labels: npt.NDArray[np.int64]) -> list[npt.NDArray[np.
     """Draw ten folds of `FOLD` indices, in order and with the same number from each class."""
     rng = _generator(seed, "folds")
     of_class = [np.flatnonzero(labels == label) for label in range(CLASS_COUNT)]
-    share = FOLD // CLASS_COUNT
+    each = FOLD // CLASS_COUNT
     return [
-        np.sort(np.concatenate([rng.choice(members, share, replace=False) for members in of_class]))
+        np.sort(np.concatenate([rng.choice(members, each, replace=False) for members in of_class]))
         for _ in range(FOLDS)
     ]
 
@@ -215,10 +215,10 @@ def draw_unlabeled(seed: int, truths: list[Truth], index: int) -> Image:
     if truth.kind == NEAR_DUPLICATE:
         return _near_duplicate(picture, truth)
     if truth.kind == BLACK_BORDER:
-        return _with_border(_cut(picture), truth)
+        return _with_border(_crop(picture), truth)
     if truth.kind == DARK_EDGE_DECOY:
-        return _with_dark_edge(_cut(picture), truth, _generator(seed, "plan", 1 + index))
-    return _cut(picture)
+        return _with_dark_edge(_crop(picture), truth, _generator(seed, "plan", 1 + index))
+    return _crop(picture)
 
 
 def draw_other(seed: int, index: int) -> Image:
@@ -230,14 +230,14 @@ def draw_other(seed: int, index: int) -> Image:
     return draw_scene(rng, shapes, height, width, extent=OTHER_EXTENT, jitter=(6.0, height / 2 - 30))
 
 
-def _draw_single(seed: int, part: str, index: int, shape: Shape) -> Image:
+def _draw_single(seed: int, stream: str, index: int, shape: Shape) -> Image:
     """Draw one object with a margin of `MAX_SHIFT` around the final picture, for shifted copies."""
     side = SIDE + 2 * MAX_SHIFT
-    rng = _generator(seed, part, index)
+    rng = _generator(seed, stream, index)
     return draw_scene(rng, [shape], side, side, extent=EXTENT, jitter=(JITTER, JITTER))
 
 
-def _cut(picture: Image, down: int = 0, right: int = 0) -> Image:
+def _crop(picture: Image, down: int = 0, right: int = 0) -> Image:
     """Cut the final picture out, its content moved down and to the right."""
     top, left = MAX_SHIFT - down, MAX_SHIFT - right
     return picture[top : top + SIDE, left : left + SIDE].copy()
@@ -247,7 +247,7 @@ def _near_duplicate(picture: Image, truth: Truth) -> Image:
     """Shift, brighten or darken, and re-encode a picture."""
     assert truth.shift_y is not None and truth.shift_x is not None
     assert truth.brightness is not None and truth.jpeg_quality is not None
-    moved = _cut(picture, truth.shift_y, truth.shift_x)
+    moved = _crop(picture, truth.shift_y, truth.shift_x)
     lit = np.clip(np.rint(moved * truth.brightness), 0, 255).astype(np.uint8)
     _, encoded = cv2.imencode(".jpg", lit[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, truth.jpeg_quality])
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB), np.uint8)

@@ -107,7 +107,7 @@ def _centre(canvas: Image) -> Points:
     return np.array([canvas.shape[1] / 2, canvas.shape[0] / 2])
 
 
-def _anywhere(rng: np.random.Generator, canvas: Image) -> Points:
+def _random_point(rng: np.random.Generator, canvas: Image) -> Points:
     return rng.uniform(0, 2, 2) * _centre(canvas)
 
 
@@ -136,7 +136,7 @@ def _paint_background(rng: np.random.Generator, canvas: Image, palette: Palette)
 
 def _area(rng: np.random.Generator, canvas: Image) -> Points:
     """Return a large ellipse, a triangle to pentagon or a bar, anywhere on the canvas."""
-    kind, angle, middle = rng.integers(3), rng.uniform(0, 2 * np.pi), _anywhere(rng, canvas)
+    kind, angle, middle = rng.integers(3), rng.uniform(0, 2 * np.pi), _random_point(rng, canvas)
     if kind == 2:
         half = rng.uniform(0.01, 0.06) * max(canvas.shape)
         return _strip(canvas, -half, half, angle, middle)
@@ -149,9 +149,9 @@ def _paint_bands(rng: np.random.Generator, canvas: Image, palette: Palette) -> N
     """Cover the canvas with two to six parallel bands from one colour to another."""
     angle, reach = rng.uniform(0, 2 * np.pi), float(np.hypot(*canvas.shape[:2]))
     first, last = _colour(rng, palette.background), _colour(rng, palette.background)
-    for share in np.linspace(0, 1, int(rng.integers(2, 7))):
-        edge = reach * (share * 0.8 - 0.5)  # the last band keeps a fifth of the width
-        _fill(canvas, _strip(canvas, edge, reach, angle, _centre(canvas)), first + (last - first) * share)
+    for fraction in np.linspace(0, 1, int(rng.integers(2, 7))):
+        edge = reach * (fraction * 0.8 - 0.5)  # the last band keeps a fifth of the width
+        _fill(canvas, _strip(canvas, edge, reach, angle, _centre(canvas)), first + (last - first) * fraction)
 
 
 def _paint_stripes(rng: np.random.Generator, canvas: Image, palette: Palette) -> None:
@@ -169,7 +169,7 @@ def _paint_fragments(rng: np.random.Generator, canvas: Image, palette: Palette) 
     for _ in range(rng.integers(3, 8)):
         rx, ry = rng.uniform(1.5, 7, 2) * OVERSAMPLING
         piece = ellipse(0, 0, rx, ry, points=int(rng.choice([3, 4, 4, 5, 24])))
-        placed = _turn(piece, rng.uniform(0, 2 * np.pi)) + _anywhere(rng, canvas)
+        placed = _turn(piece, rng.uniform(0, 2 * np.pi)) + _random_point(rng, canvas)
         _fill(canvas, placed, _colour(rng, palette.face))
 
 

@@ -2,7 +2,7 @@
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 from exemplarcnn.evaluation.controls import CONTROLS
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks.features import write_features
@@ -13,7 +13,7 @@ def run(name: str, config: Config) -> None:
     params = config.variants.control[name]
     extract = CONTROLS[params.method](params, paths.DATA, config.seed)
     for split in ("train", "test"):
-        pool = images.open_pool(paths.DATA, split)
+        pool = stl10.open_pool(paths.DATA, split)
         write_features(paths.eval_features(name, split), pool, extract, config.features.batch_size)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from exemplarcnn import distributed, paths
 from exemplarcnn.config import Config
-from exemplarcnn.data import folds, images
+from exemplarcnn.data import folds, stl10
 from exemplarcnn.evaluation import pseudo_labels
 from exemplarcnn.evaluation.metrics import confident_mistakes, confusion_matrix, confusion_table, summarise_one
 from exemplarcnn.files import digest, digest_of, rounded, whole_folder, write_array, write_json, write_table
@@ -53,9 +53,9 @@ def _outs(name: str, config: Config, trainer: Trainer) -> Iterator[session.After
 
 
 def _test(name: str, network: resnet.ResNetClassifier, device: torch.device) -> None:
-    pool = images.open_pool(paths.DATA, "test")
-    labels = images.read_labels(paths.TEST_LABELS, len(pool))
-    names = images.read_class_names(paths.CLASS_NAMES)
+    pool = stl10.open_pool(paths.DATA, "test")
+    labels = stl10.read_labels(paths.TEST_LABELS, len(pool))
+    names = stl10.read_class_names(paths.CLASS_NAMES)
     logits = resnet.predict(network, pool, device)
     predictions = logits.argmax(axis=1).astype(np.uint8)[None]
     summary = summarise_one(predictions[0], labels, names)
@@ -74,14 +74,14 @@ def _trainer(name: str, config: Config, folder: Path) -> Trainer:
     params = config.resnet
     device = distributed.local_device(saved.pick_device(config.machine.device))
     table = pseudo_labels.read(paths.labels(name))
-    pools = {pool: images.open_pool(paths.DATA, pool) for pool in ("unlabeled", "train")}
+    pools = {pool: stl10.open_pool(paths.DATA, pool) for pool in ("unlabeled", "train")}
     train = AugmentedImages(pools, table, device, params.augment, params.epoch_images, config.seed)
     valid = LabelledImages(pools, _validation_images(config.variants.label[name].fold), device)
-    classes = len(images.read_class_names(paths.CLASS_NAMES))
+    classes = len(stl10.read_class_names(paths.CLASS_NAMES))
     network = resnet.initialise(params, classes, config.seed, *channel_statistics(train))
     configuration = {
         "labels": digest(paths.labels(name)),
-        "data": images.data_digest(paths.DATA),
+        "data": stl10.data_digest(paths.DATA),
         "resnet": params.model_dump(mode="json"),
         "code": code("stages.resnet"),
         "packages": packages("albumentations", "numpy", "opencv-python-headless", "torch", "torchvision"),
@@ -92,9 +92,9 @@ def _trainer(name: str, config: Config, folder: Path) -> Trainer:
 
 def _validation_images(fold: int) -> pd.DataFrame:
     """Training images outside the fold: nothing is chosen by them, but a person sees how it goes."""
-    pool = images.open_pool(paths.DATA, "train")
-    others = folds.outside(images.read_folds(paths.FOLDS, len(pool)), fold, len(pool))
-    labels = images.read_labels(paths.TRAIN_LABELS, len(pool))[others]
+    pool = stl10.open_pool(paths.DATA, "train")
+    others = folds.outside(stl10.read_folds(paths.FOLDS, len(pool)), fold, len(pool))
+    labels = stl10.read_labels(paths.TRAIN_LABELS, len(pool))[others]
     return pd.DataFrame({"pool": "train", "image_id": others, "label": labels})
 
 

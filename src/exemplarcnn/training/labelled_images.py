@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from exemplarcnn import rng
 from exemplarcnn.config import Augment
-from exemplarcnn.data.images import Pixels, Pool
+from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.training.batches import Batch, ahead
 
 # Images whose values are summed up at a time.

@@ -6,35 +6,33 @@ and hidden folders and those of tools are not entered.
 
 import heapq
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from exemplarcnn.data.file_names import readable
 from exemplarcnn.errors import reason
 
 # What file managers, storage systems and archivers keep for themselves, if it does not begin with a dot.
 TOOLS = frozenset({"@eadir", "__macosx", "$recycle.bin", "system volume information", "lost+found"})
 HIDDEN_FOLDER = "hidden or a tool's, not entered"
 HIDDEN_FILE = "hidden"
-NO_IMAGE = "no image by its name"
-HARMLESS = (NO_IMAGE, HIDDEN_FOLDER, HIDDEN_FILE)
+NOT_AN_IMAGE = "no image by its name"
+HARMLESS = (NOT_AN_IMAGE, HIDDEN_FOLDER, HIDDEN_FILE)
 LOOP = "leads to a folder around it, not followed"
-EACH = 3  # things of one kind that are named one by one; of more, the first stands for all
-# What ends a line or steers a terminal.
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+NAMED_SINGLY = 3  # things of one kind that are named one by one; of more, the first stands for all
 
 
 @dataclass(frozen=True)
-class Passed:
+class PassedOver:
     """Something in a folder that is passed over.
 
     Attributes
     ----------
     path
-        Relative to the folder, as `readable` spells it.
+        Relative to the folder, as `exemplarcnn.data.file_names.readable` spells it.
     why
         The reason.
     kind
@@ -55,7 +53,7 @@ class Passed:
 
 
 @dataclass(frozen=True)
-class Found:
+class Listing:
     """What lies in a folder.
 
     Attributes
@@ -68,10 +66,10 @@ class Found:
     """
 
     files: list[str]
-    passed_over: list[Passed]
+    passed_over: list[PassedOver]
 
 
-def walk(root: Path) -> Found:
+def walk(root: Path) -> Listing:
     """List a folder, at any depth.
 
     Links to files and folders are followed. A folder that can be reached in several ways is entered once: where it
@@ -83,7 +81,7 @@ def walk(root: Path) -> Found:
     while links:  # after all folders, so that what lies within `root` is known by its own path
         for link in walker.enter(heapq.heappop(links)):
             heapq.heappush(links, link)
-    return Found(sorted(walker.files), sorted(walker.passed, key=lambda each: each.path))
+    return Listing(sorted(walker.files), sorted(walker.passed_over, key=lambda each: each.path))
 
 
 class _Walker:
@@ -92,7 +90,7 @@ class _Walker:
     def __init__(self, root: Path):
         self.root = root
         self.files: list[str] = []
-        self.passed: list[Passed] = []
+        self.passed_over: list[PassedOver] = []
         self.entered: dict[tuple[int, int], str] = {}
         for folder in root.resolve().parents:
             with suppress(OSError):
@@ -147,7 +145,7 @@ class _Walker:
         return False
 
     def _pass(self, path: str, why: str, kind: str, files: int = 0) -> None:
-        self.passed.append(Passed(readable(path), why, kind, files))
+        self.passed_over.append(PassedOver(readable(path), why, kind, files))
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -155,23 +153,23 @@ def _identity(folder: Path) -> tuple[int, int]:
     return about.st_dev, about.st_ino
 
 
-def no_image(path: str) -> Passed:
+def not_an_image(path: str) -> PassedOver:
     """Say of a file that it is no image by its name."""
-    return Passed(readable(path), NO_IMAGE, readable(PurePath(path).suffix.lower()) or "files without a suffix")
+    return PassedOver(readable(path), NOT_AN_IMAGE, readable(PurePath(path).suffix.lower()) or "files without a suffix")
 
 
-def lines(passed_over: Iterable[Passed], harmless: bool | None = None) -> list[str]:
+def summary_lines(passed_over: Iterable[PassedOver], harmless: bool | None = None) -> list[str]:
     """Say what was passed over, a line each; of many things of a kind, a line for all.
 
     What is odd comes first, then what is harmless, such as a text beside the images; or one of both alone.
     """
-    kinds: dict[tuple[bool, str, str], list[Passed]] = defaultdict(list)
+    kinds: dict[tuple[bool, str, str], list[PassedOver]] = defaultdict(list)
     for each in passed_over:
         if harmless is None or harmless == (each.why in HARMLESS):
             kinds[each.why in HARMLESS, each.why, each.kind].append(each)
     said: list[str] = []
     for (_, why, kind), some in sorted(kinds.items(), key=lambda item: item[0][0]):
-        if len(some) > EACH:
+        if len(some) > NAMED_SINGLY:
             inside = _inside(sum(each.files for each in some))
             said.append(f"{len(some):,} {kind}: {why}{inside}; the first is {some[0].path}")
         else:
@@ -181,22 +179,3 @@ def lines(passed_over: Iterable[Passed], harmless: bool | None = None) -> list[s
 
 def _inside(files: int) -> str:
     return f", {files:,} files inside" if files else ""
-
-
-def is_utf8(name: str) -> bool:
-    """Tell whether a name, as Python has it from the system, is UTF-8."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
-
-
-def as_text(name: str) -> str:
-    r"""Spell a name so that it can be written: bytes that are not UTF-8 become ``\xe9`` and the like."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def readable(name: str) -> str:
-    r"""Spell a name so that it can be written, and stands on one line.
-
-    As `as_text`; and line ends and other control characters become ``\n``, ``\x1b``, ``\u2028``. All other names stay
-    as they are.
-    """
-    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), as_text(name))

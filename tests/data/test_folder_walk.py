@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from exemplarcnn.data import walking
-from exemplarcnn.data.walking import Passed, is_utf8, lines, readable, walk
+from exemplarcnn.data import folder_walk
+from exemplarcnn.data.file_names import is_utf8, readable
+from exemplarcnn.data.folder_walk import PassedOver, not_an_image, summary_lines, walk
 
 
 def put(*files: Path) -> None:
@@ -62,7 +63,7 @@ def test_e_loops_end(tmp_path: Path) -> None:
     assert walk(tmp_path / "set").files == ["a/b/1.png", "out/2.png"]
     assert found.pop("self") == f"cannot be followed: {os.strerror(errno.ELOOP)}"
     assert set(found) == {"a/b/up", "root", "around", "slash", "out/back", "out/itself"}
-    assert set(found.values()) == {walking.LOOP}
+    assert set(found.values()) == {folder_walk.LOOP}
 
 
 def test_e_a_link_to_the_set_itself_may_be_named(tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_f_hidden_folders_and_those_of_tools_are_not_entered(tmp_path: Path, nam
 def test_f_hidden_folders_of_one_name_are_told_in_one_line(tmp_path: Path) -> None:
     for label in "abcde":
         put(tmp_path / label / "1.png", tmp_path / label / "@eaDir/1.png/thumb.jpg", tmp_path / label / ".x")
-    assert lines(walk(tmp_path).passed_over) == [
+    assert summary_lines(walk(tmp_path).passed_over) == [
         "5 files: hidden; the first is a/.x",
         "5 folders @eaDir: hidden or a tool's, not entered, 5 files inside; the first is a/@eaDir",
     ]
@@ -130,12 +131,12 @@ def test_j_names_that_are_not_utf8_are_found_and_readable(tmp_path: Path) -> Non
 
 
 def test_notes_odd_things_come_before_harmless_ones() -> None:
-    texts = [walking.no_image(f"a/{number}.TXT") for number in range(2198)]
-    some = [*texts, walking.no_image("LICENSE"), Passed("z", "cannot be opened: no", "folders")]
-    assert lines(some) == [
+    texts = [not_an_image(f"a/{number}.TXT") for number in range(2198)]
+    some = [*texts, not_an_image("LICENSE"), PassedOver("z", "cannot be opened: no", "folders")]
+    assert summary_lines(some) == [
         "z: cannot be opened: no",
         "2,198 .txt: no image by its name; the first is a/0.TXT",
         "LICENSE: no image by its name",
     ]
-    assert lines(some, harmless=False) == lines(some)[:1]
-    assert lines(some, harmless=True) == lines(some)[1:]
+    assert summary_lines(some, harmless=False) == summary_lines(some)[:1]
+    assert summary_lines(some, harmless=True) == summary_lines(some)[1:]

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from exemplarcnn.data.images import DataError
-from exemplarcnn.importing.folder_names import Meaning, kind_of, read
+from exemplarcnn.data.types import DataError
+from exemplarcnn.importing.folder_labels import FolderLabels, kind_of, read
 
 
-def meaning(*files: str, unlabelled: bool = False, source: str = "zoo") -> Meaning:
+def understood(*files: str, unlabelled: bool = False, source: str = "zoo") -> FolderLabels:
     return read(files, Path(source), unlabelled)
 
 
 def pairs(*files: str) -> list[tuple[str, str]]:
-    found = meaning(*files)
-    return list(zip(found.sides, found.labels, strict=True))
+    found = understood(*files)
+    return list(zip(found.splits, found.labels, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_g_names_of_splits(kind: str | None, names: str) -> None:
 def test_g_a_class_may_have_a_word_of_a_split_in_its_name() -> None:
     assert kind_of("steam train", strictly=True) is None
     assert kind_of("Test Images 2", strictly=True) == "test"
-    assert meaning("steam train/1.png", "test tubes/2.png", unlabelled=True).labels == ["", ""]
+    assert understood("steam train/1.png", "test tubes/2.png", unlabelled=True).labels == ["", ""]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_g_a_split_is_recognised_whatever_its_names(train: str, test: str) -> No
     known = [("train", "cat"), ("train", "dog"), ("test", "cat"), ("test", "dog")]
     assert pairs(*files)[:5] == [*known, ("", "")]
     assert [label for _, label in pairs(*files)[5:]] == ["", ""]
-    assert meaning(*files).said == [
+    assert understood(*files).said == [
         "unlabelled/: without labels, as the name says",
         f"a set that is split already: {train}/ for training, {test}/ for testing",
     ]
@@ -59,7 +59,7 @@ def test_g_a_split_is_recognised_whatever_its_names(train: str, test: str) -> No
 def test_g_validation_images_train_where_there_are_test_images() -> None:
     files = ["train/a/1.png", "train/b/2.png", "val/a/3.png", "test/b/4.png", "extra/5.png"]
     assert pairs(*files) == [("train", "a"), ("train", "b"), ("train", "a"), ("test", "b"), ("", "")]
-    assert meaning(*files).said[1:] == [
+    assert understood(*files).said[1:] == [
         "val/: for training too, since test/ is there to test on",
         "extra/: without labels, for it is no part of the split",
     ]
@@ -68,9 +68,9 @@ def test_g_validation_images_train_where_there_are_test_images() -> None:
 def test_g_test_images_without_classes_have_no_labels() -> None:
     files = ["train/a/1.png", "train/b/2.png", "val/a/3.png", "test/4.png"]
     assert pairs(*files) == [("train", "a"), ("train", "b"), ("test", "a"), ("", "")]
-    assert meaning(*files).said[-1] == "test/: without labels, for there are no folders of classes in it"
+    assert understood(*files).said[-1] == "test/: without labels, for there are no folders of classes in it"
     with pytest.raises(DataError, match=r"no folders of classes in test/.*`exemplarcnn data import 'my zoo/train'`"):
-        meaning(*files[:2], files[3], source="my zoo")
+        understood(*files[:2], files[3], source="my zoo")
 
 
 def test_g_training_images_beside_unlabelled_ones() -> None:
@@ -95,8 +95,8 @@ def test_g_a_split_within_the_classes() -> None:
 )
 def test_g_a_split_without_classes_is_asked_about(files: list[str]) -> None:
     with pytest.raises(DataError, match=r"the parts of a split\? .*give them other names; .*add --unlabelled"):
-        meaning(*files)
-    assert meaning(*files, unlabelled=True) == Meaning([""] * len(files), [""] * len(files), [])
+        understood(*files)
+    assert understood(*files, unlabelled=True) == FolderLabels([""] * len(files), [""] * len(files), [])
 
 
 @pytest.mark.parametrize(
@@ -109,15 +109,15 @@ def test_g_a_split_without_classes_is_asked_about(files: list[str]) -> None:
 )
 def test_g_what_may_be_a_class_or_a_part_of_a_split_is_asked_about(odd: str, files: list[str]) -> None:
     with pytest.raises(DataError, match=rf"zoo: is {odd}/ a class, like .*/, or a part of a split\?.*--unlabelled"):
-        meaning(*files)
+        understood(*files)
 
 
 def test_g_a_class_may_be_called_train() -> None:
-    assert meaning("car/1.png", "train/2.png", "ship/3.png").labels == ["car", "train", "ship"]
+    assert understood("car/1.png", "train/2.png", "ship/3.png").labels == ["car", "train", "ship"]
 
 
 def test_g_unlabelled_images_beside_classes() -> None:
-    found = meaning("a/1.png", "b/2.png", "Unlabeled/3.png", "4.png")
+    found = understood("a/1.png", "b/2.png", "Unlabeled/3.png", "4.png")
     assert found.labels == ["a", "b", "", ""]
     assert found.said == ["Unlabeled/: without labels, as the name says"]
 
@@ -136,25 +136,25 @@ def test_g_unlabelled_images_beside_classes() -> None:
     ],
 )
 def test_g_why_there_are_no_labels(files: list[str], why: str) -> None:
-    assert meaning(*files) == Meaning(["", ""], ["", ""], [why])
+    assert understood(*files) == FolderLabels(["", ""], ["", ""], [why])
 
 
 def test_h_names_that_look_like_numbers_or_nothing_stay_text() -> None:
     names = ["NA", "null", "1", "01", "1.0", "nan", "None", "True"]
-    assert meaning(*(f"{name}/x.png" for name in names)).labels == names
+    assert understood(*(f"{name}/x.png" for name in names)).labels == names
 
 
 def test_h_two_spellings_of_unicode_are_one_class() -> None:
-    found = meaning("caf\u00e9/1.png", "cafe\u0301/2.png", "tea/3.png")
+    found = understood("caf\u00e9/1.png", "cafe\u0301/2.png", "tea/3.png")
     assert found.labels == ["caf\u00e9", "caf\u00e9", "tea"]
     assert found.said == [
         "'zoo/cafe\u0301' and 'zoo/caf\u00e9': one class, caf\u00e9; the names differ in Unicode's composition alone"
     ]
-    assert meaning("Train/cafe\u0301/1.png", "Train/a/2.png", "Test/caf\u00e9/3.png").labels == ["café", "a", "café"]
+    assert understood("Train/cafe\u0301/1.png", "Train/a/2.png", "Test/caf\u00e9/3.png").labels == ["café", "a", "café"]
 
 
 def test_h_line_ends_and_control_characters_become_a_blank() -> None:
-    found = meaning("big\ncat/1.png", "dog\x1b\x85/2.png", "a\u2028 b/3.png")
+    found = understood("big\ncat/1.png", "dog\x1b\x85/2.png", "a\u2028 b/3.png")
     assert found.labels == ["big cat", "dog", "a b"]
     assert r"'zoo/big\ncat': the class is called big cat" in found.said
 
@@ -162,14 +162,14 @@ def test_h_line_ends_and_control_characters_become_a_blank() -> None:
 @pytest.mark.parametrize("other", ["cat ", " cat", "cat\n", "cat\u00a0"])
 def test_h_names_that_differ_in_blanks_are_refused_with_the_real_paths(other: str) -> None:
     with pytest.raises(DataError, match="differ in blanks alone") as refused:
-        meaning("cat/1.png", f"{other}/2.png", "dog/3.png")
+        understood("cat/1.png", f"{other}/2.png", "dog/3.png")
     assert repr("zoo/cat") in str(refused.value)
     assert repr(f"zoo/{other}") in str(refused.value)
     with pytest.raises(DataError, match="'zoo/test/cat ' and 'zoo/train/cat'"):
-        meaning("train/cat/1.png", "train/dog/2.png", "test/cat /3.png")
+        understood("train/cat/1.png", "train/dog/2.png", "test/cat /3.png")
     with pytest.raises(DataError, match="found no name but blanks"):
-        meaning("cat/1.png", " /2.png")
+        understood("cat/1.png", " /2.png")
 
 
 def test_j_a_class_whose_name_is_not_utf8() -> None:
-    assert meaning("caf\udce9/1.png", "tea/2.png").labels == [r"caf\xe9", "tea"]
+    assert understood("caf\udce9/1.png", "tea/2.png").labels == [r"caf\xe9", "tea"]

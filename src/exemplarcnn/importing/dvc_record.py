@@ -1,0 +1,59 @@
+"""Record the data folder in DVC."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from exemplarcnn.data.types import DataError
+from exemplarcnn.files import whole
+
+log = logging.getLogger(__name__)
+
+
+def record_data(root: Path) -> None:
+    """Record the data folder in ``data.dvc``, without the remote that serves the embedded sample alone.
+
+    ``data.dvc`` of the sample names a remote inside the git repository. That name goes before anything is
+    added, or the next ``dvc push`` would fill the repository with the new data.
+
+    Parameters
+    ----------
+    root : Path
+        The project's root, which holds ``data/``.
+
+    Raises
+    ------
+    DataError
+        If DVC fails; ``data.dvc`` is then as it was.
+    """
+    pointer = root / "data.dvc"
+    before = pointer.read_bytes() if pointer.is_file() else None
+    try:
+        if before is not None:
+            _drop_remote(pointer)
+        log.info("recording %s in DVC", root / "data")
+        done = subprocess.run([sys.executable, "-m", "dvc", "add", "data"], cwd=root, capture_output=True, text=True)
+        if done.returncode:
+            raise DataError(
+                f"{root / 'data'}: expected `dvc add data` to record the new files, found its error: "
+                f"{done.stderr.strip()}. data/ is as it was; correct that and run the command again."
+            )
+    except BaseException:
+        if before is not None:
+            _replace(pointer, before)
+        raise
+
+
+def _drop_remote(pointer: Path) -> None:
+    content = yaml.safe_load(pointer.read_text(encoding="utf-8"))
+    for out in content["outs"]:
+        out.pop("remote", None)
+    _replace(pointer, yaml.safe_dump(content, sort_keys=False).encode())
+
+
+def _replace(file: Path, content: bytes) -> None:
+    with whole(file) as partial:
+        partial.write_bytes(content)
