@@ -129,5 +129,5 @@ def test_outs_keep_their_bytes_without_what_is_exempt(tmp_path: Path) -> None:
 
 def test_the_code_that_draws_online_is_in_the_sets_that_need_it() -> None:
     drawing = modules("patches.online")
-    assert {"patches.online", "patches.recipes.on_device", "rng", "data.images"} <= set(drawing)
+    assert {"patches.online", "patches.recipes.on_device", "rng", "data.pools"} <= set(drawing)
     assert "patches.online" not in modules("stages.train")

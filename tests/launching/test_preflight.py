@@ -17,7 +17,7 @@ from exemplarcnn import paths
 from exemplarcnn.classes import seeding
 from exemplarcnn.classes.capacity import split_pool
 from exemplarcnn.config import Config, compose
-from exemplarcnn.data import audit, stl10
+from exemplarcnn.data import audit_tables, stl10
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import write_table
 from exemplarcnn.launching import launcher, preflight
@@ -191,8 +191,12 @@ def test_other_images_of_several_sizes() -> None:
 
 def test_the_audit_counts_as_the_stage_seed_counts() -> None:
     audited(flagged=40)
-    table = audit.read(paths.audit("unlabeled"))
-    assert audit.kept(table, ["duplicate"]).sum() == len(audit.usable(paths.audit("unlabeled"), ["duplicate"])) == 60
+    table = audit_tables.read_flags(paths.audit("unlabeled"))
+    assert (
+        audit_tables.is_usable(table, ["duplicate"]).sum()
+        == len(audit_tables.usable_images(paths.audit("unlabeled"), ["duplicate"]))
+        == 60
+    )
     params = config("own").variants.seed["baseline"]
     assert seeding.seed_count(params, 60, ROOM) == 60
 

@@ -7,7 +7,7 @@ import pytest
 from exemplarcnn import paths
 from exemplarcnn.config import Config, compose
 from exemplarcnn.data import colour_axes
-from exemplarcnn.data.audit import AuditError
+from exemplarcnn.data.audit_tables import AuditError
 from exemplarcnn.stages import colours as stage
 from tests.conftest import CONF
 
