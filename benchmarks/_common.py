@@ -23,7 +23,7 @@ from exemplarcnn import config, paths
 from exemplarcnn.data import image_set, stl10
 from exemplarcnn.evaluation.intervals import bootstrap, gain
 from exemplarcnn.evaluation.metrics import correct
-from exemplarcnn.files import digest, whole
+from exemplarcnn.files import atomic_write, digest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -164,7 +164,7 @@ def evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
         trained = workspace.json(about) if (workspace.folder / about).exists() else {}
         kept = {key: trained.get(key, 0) for key in ("classes", "images", "train_patches")}
         file.parent.mkdir(parents=True, exist_ok=True)
-        with whole(file) as partial:
+        with atomic_write(file) as partial:
             np.savez(partial, right=correct(predictions, labels), **kept)
     with np.load(file, allow_pickle=False) as kept:
         return dict(kept)

@@ -38,7 +38,7 @@ def _plain_errors() -> Iterator[None]:
         raise typer.Exit(1) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"error: {where}{reason(error)}; when that is mended, the same command can be typed again", err=True)
+        typer.echo(f"error: {where}{reason(error)}; fix this and rerun command can be typed again", err=True)
         raise typer.Exit(1) from None
 
 
@@ -69,10 +69,10 @@ def check() -> None:
     with _plain_errors():
         params = config.load(PARAMS)
         if (repository.root() / ".dvc").is_dir():
-            lineage.cache()  # `dvc pull -q` fails without a word where DVC wants a git repository and there is none
+            lineage.cache_folder()  # `dvc pull -q` fails without a word where DVC wants a git repository and there is none
         typer.echo(f"{PARAMS}: profile {params.profile}, seed {params.seed}, trains {', '.join(params.variants.train)}")
         _describe_data(image_set.check(paths.DATA))
-        there = lineage.out_of_date("audit", lineage.locked()) is None and paths.AUDIT.is_dir()
+        there = lineage.out_of_date("audit", lineage.read_lock()) is None and paths.AUDIT.is_dir()
         preflight.check(params, audited=there)
 
 
@@ -169,7 +169,7 @@ def register_models(
     from exemplarcnn.serving import registry
 
     if champion and len(variants or []) != 1:
-        typer.echo("error: --champion wants the one variant that is to be it", err=True)
+        typer.echo("error: --champion requires exactly one VARIANT", err=True)
         raise typer.Exit(1)
     with _plain_errors():
         for made in registry.register(config.load(PARAMS), variants or [], champion):
@@ -208,7 +208,7 @@ def store_address() -> None:
     from exemplarcnn.tracking import store
 
     with _plain_errors():
-        typer.echo(store.settled())
+        typer.echo(store.corrected_address())
 
 
 @data.command("check")

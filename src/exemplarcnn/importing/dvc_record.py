@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from exemplarcnn.data.types import DataError
-from exemplarcnn.files import whole
+from exemplarcnn.files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -55,5 +55,5 @@ def _drop_remote(pointer: Path) -> None:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    with whole(file) as partial:
+    with atomic_write(file) as partial:
         partial.write_bytes(content)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from exemplarcnn.config import LAYERS, ClusterFeatures, Features
 from exemplarcnn.data.types import Pool
-from exemplarcnn.files import whole
+from exemplarcnn.files import atomic_write
 from exemplarcnn.networks.chunks import padded_chunks
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, to_device
 from exemplarcnn.progress import tqdm
@@ -104,7 +104,7 @@ def write_features(path: Path, pool: Pool, extract: FeatureExtractor, chunk: int
         Images at a time. The last chunk is filled up with its last image.
     """
     with (
-        whole(path) as partial,
+        atomic_write(path) as partial,
         # Not a memory map: there a full disk ends the process without a word.
         partial.open("wb") as file,
         tqdm(total=len(pool), desc=f"{path.parent.name}/{path.stem}", unit="image") as bar,

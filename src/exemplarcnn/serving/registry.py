@@ -101,7 +101,7 @@ def register(config: Config, variants: list[str], crown: bool = False) -> Iterat
     known = [name for name in config.variants.train if name in config.variants.evaluate]
     if not known:
         raise RegistryError(
-            "nothing is evaluated, as with images that have no labels, so that no version could be told from another; "
+            "nothing is evaluated, as with images that have no labels, so that versions cannot be ranked; "
             "`exemplarcnn embed FOLDER --model VARIANT` uses a network without the registry"
         )
     for name in variants:
@@ -111,13 +111,13 @@ def register(config: Config, variants: list[str], crown: bool = False) -> Iterat
     with store.reached():
         said = runs.send(config)
         client = store.connect()
-    records = lineage.locked()
+    records = lineage.read_lock()
     judged = digest(*(paths.DATA / name for name in JUDGED_ON))
     for name in chosen:
         stage = f"evaluate@{name}"
         if said[stage] not in (runs.SENT, runs.THERE):
             raise RegistryError(f"{name} cannot be registered, {stage}: {said[stage]}")
-        if altered := lineage.altered(f"train@{name}", records) + lineage.altered(stage, records):
+        if altered := lineage.changed_outs(f"train@{name}", records) + lineage.changed_outs(stage, records):
             raise RegistryError(f"{altered[0]} is not what `dvc repro` made; `dvc checkout` brings that back")
         for model in (ENCODER, CLASSIFIER):
             with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from exemplarcnn.config import Config
 from exemplarcnn.data import audit, audit_tables, image_set, near_duplicates, stl10
 from exemplarcnn.data.pools import open_pool, passed_over
 from exemplarcnn.data.types import Pool
-from exemplarcnn.files import rounded, whole_folder, write_json, write_table
+from exemplarcnn.files import atomic_folder, rounded, write_json, write_table
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.reporting import figures
 
@@ -31,7 +31,7 @@ def run(_: str, config: Config) -> None:
         {name: (pool, whole[name]) for name, pool in pools.items()}, config.audit.duplicates, config.machine.memory_gib
     )
     tables = {name: audit.add_flags(table, name, groups, config.audit) for name, table in found.items()}
-    with whole_folder(paths.AUDIT) as partial:
+    with atomic_folder(paths.AUDIT) as partial:
         for name, table in tables.items():
             audit_tables.write_flags(partial / paths.audit(name).name, table)
         write_table(partial / paths.DUPLICATES.name, groups)
@@ -45,7 +45,7 @@ def run(_: str, config: Config) -> None:
 
 
 def _galleries(pools: dict[str, Pool], tables: dict[str, pd.DataFrame], groups: pd.DataFrame) -> None:
-    with whole_folder(paths.AUDIT_PICTURES) as partial:
+    with atomic_folder(paths.AUDIT_PICTURES) as partial:
         for name, pool in pools.items():
             bordered = figures.spread(audit.widest_borders(tables[name]), BORDERS)
             tiles = [[(pool[image], f"image {image}\n{widths}")] for image, widths in bordered]

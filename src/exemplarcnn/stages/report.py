@@ -7,7 +7,7 @@ import numpy as np
 from exemplarcnn import paths
 from exemplarcnn.config import Config
 from exemplarcnn.data import image_set, stl10
-from exemplarcnn.files import read_array, read_json, read_table, rounded, whole, write_json
+from exemplarcnn.files import atomic_write, read_array, read_json, read_table, rounded, write_json
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.reporting import figures, report
 from exemplarcnn.tracking import runs
@@ -47,7 +47,7 @@ def run(_: str, config: Config) -> None:
     results = rounded(results)
     write_json(paths.RESULTS_JSON, results)
     write_json(paths.ACCURACY_JSON, report.headline(results))
-    with whole(paths.RESULTS_MD) as partial:
+    with atomic_write(paths.RESULTS_MD) as partial:
         partial.write_text(report.markdown(results), encoding="utf-8")
     figures.results(paths.RESULTS_PNG, results)
     if not config.rows:

@@ -14,7 +14,7 @@ from exemplarcnn.config import Config
 from exemplarcnn.data import folds, stl10
 from exemplarcnn.evaluation import pseudo_labels
 from exemplarcnn.evaluation.metrics import confident_mistakes, confusion_matrix, confusion_table, summarise_one
-from exemplarcnn.files import digest, digest_of, rounded, whole_folder, write_array, write_json, write_table
+from exemplarcnn.files import atomic_folder, digest, digest_of, rounded, write_array, write_json, write_table
 from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import resnet, saved
@@ -44,7 +44,7 @@ def _outs(name: str, config: Config, trainer: Trainer) -> Iterator[session.After
     network = trainer.network
     assert isinstance(network, resnet.ResNetClassifier)
     with runs.run("resnet", name, config) as tracked:
-        with whole_folder(paths.model(name)) as model:
+        with atomic_folder(paths.model(name)) as model:
             yield LearningCurve(paths.learning_curve(name), tracked.epoch).add
             saved.save_weights(model / "weights.safetensors", network)
             about = {"resnet": config.resnet.model_dump(mode="json"), "classes": network.classes}
@@ -61,7 +61,7 @@ def _test(name: str, network: resnet.ResNetClassifier, device: torch.device) -> 
     summary = summarise_one(predictions[0], labels, names)
     summary["predictions"] = digest_of(predictions.tolist())
     write_json(paths.evaluation(name), rounded(summary))
-    with whole_folder(paths.classifiers(name)) as folder:
+    with atomic_folder(paths.classifiers(name)) as folder:
         write_array(folder / "predictions.npy", predictions)
     matrix = confusion_matrix(predictions, labels, len(names))
     write_table(paths.confusion(name), rounded(confusion_table(matrix, names)))

@@ -12,7 +12,7 @@ from pathlib import Path
 from exemplarcnn import distributed, paths
 from exemplarcnn.config import Config
 from exemplarcnn.evaluation.probe import Probe
-from exemplarcnn.files import read_json, whole_folder
+from exemplarcnn.files import atomic_folder, read_json
 from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import exemplar_cnn, saved
@@ -39,7 +39,7 @@ def run(variant: str, config: Config) -> None:
 def _outs(variant: str, config: Config, trainer: Trainer) -> Iterator[session.AfterEpoch]:
     """Write and log what comes of a training; gives what is to be called after each epoch."""
     about = read_json(paths.surrogate_set(variant) / "set.json")
-    with runs.run("train", variant, config) as tracked, whole_folder(paths.model(variant)) as model:
+    with runs.run("train", variant, config) as tracked, atomic_folder(paths.model(variant)) as model:
         saved.describe(model / "network.json", config.network, about)
         saved.save_weights(model / "initial.safetensors", trainer.network)
         yield LearningCurve(paths.learning_curve(variant), tracked.epoch).add

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from exemplarcnn import distributed
 from exemplarcnn.errors import PipelineError, reason
-from exemplarcnn.files import whole
+from exemplarcnn.files import atomic_write
 from exemplarcnn.networks.exemplar_cnn import Classifier
 from exemplarcnn.training.learning_curve import Epoch
 
@@ -82,15 +82,14 @@ class Checkpoint:
         """
         about = {"progress": json.dumps(asdict(progress)), "configuration": json.dumps(self.configuration)}
         try:
-            with whole(self.path) as partial:
+            with atomic_write(self.path) as partial:
                 save_file(tensors, partial, about)
                 with partial.open("rb") as file:
                     os.fsync(file.fileno())
         except (OSError, SafetensorError) as error:
             kept = "the last good checkpoint is kept; " if self.path.exists() else ""
             raise CheckpointError(
-                f"{self.path}: the checkpoint cannot be written ({reason(error)}); {kept}"
-                "when that is mended, the same command goes on"
+                f"{self.path}: the checkpoint cannot be written ({reason(error)}); {kept}fix this and rerun"
             ) from error
 
     def load(self) -> tuple[dict[str, Tensor], Progress]:
@@ -107,7 +106,7 @@ class Checkpoint:
             If it is cut off or something else, cannot be read, or belongs to another configuration: then with the
             keys that differ.
         """
-        anew = f"remove {self.path} to start anew"
+        anew = f"remove {self.path} to start over"
         try:
             with safe_open(self.path, framework="pt") as file:
                 about = file.metadata() or {}
@@ -124,7 +123,7 @@ class Checkpoint:
         if differing := differences(there, json.loads(json.dumps(self.configuration))):
             raise CheckpointError(
                 f"{self.path} belongs to a training with another configuration: {', '.join(differing)}. "
-                f"Set this back to go on with it, or {anew}"
+                f"Set this back to continue it, or {anew}"
             )
         return tensors, found
 
@@ -178,7 +177,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         except Timeout:
             raise CheckpointError(
                 f"another process is training {folder.name} (it holds {lock.lock_file}): wait for it, or end it; "
-                "then the same command goes on from its last checkpoint"
+                "then rerun to continue from its last checkpoint"
             ) from None
 
     distributed.on_rank_zero(acquire)

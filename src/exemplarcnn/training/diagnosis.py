@@ -33,7 +33,7 @@ def diverged(epoch: int, params: Train | ResNet, checkpoint: Checkpoint, saved: 
     checkpoint, saved
         Its checkpoint, and how far the training was when it was last saved; None: it was not.
     """
-    kept = f". {checkpoint.path} holds {saved}, all finite: remove it to start anew" if saved else ""
+    kept = f". {checkpoint.path} holds {saved}, all finite: remove it to start over" if saved else ""
     section = _section(params)
     return TrainingError(
         f"in epoch {epoch + 1} the loss or a weight stopped being a finite number: training diverged. "

@@ -1,6 +1,6 @@
 """Training a network on labelled images (docs/method.md, section 3), by one process or several under ``torchrun``.
 
-An interrupted training goes on from its last checkpoint and ends with the same weights: the order of the patches is a
+An interrupted training continues from its last checkpoint and ends with the same weights: the order of the patches is a
 function of (seed, epoch), dropout one of (seed, epoch, step), and the checkpoint holds all the rest.
 """
 
