@@ -79,10 +79,10 @@ def check() -> None:
 @app.command()
 def show() -> None:
     """Print the results table of the last run, and the differences that tell most."""
-    from exemplarcnn.reporting import report, summary
+    from exemplarcnn.reporting import results, summary
 
     with _plain_errors():
-        typer.echo(summary.write(report.read()))
+        typer.echo(summary.render(results.read()))
 
 
 @app.command()
