@@ -169,12 +169,12 @@ def register_models(
     from exemplarcnn.serving import registry
 
     if champion and len(variants or []) != 1:
-        typer.echo("error: --champion wants the one variant that is to be it", err=True)
+        typer.echo("error: --champion requires exactly one VARIANT", err=True)
         raise typer.Exit(1)
     with _plain_errors():
         for made in registry.register(config.load(PARAMS), variants or [], champion):
             about = f"{made.model} version {made.version}{'' if made.new else ' (there already)'}"
-            typer.echo(f"{about}: {made.variant}, {made.accuracy:.2f} %; {made.said}")
+            typer.echo(f"{about}: {made.variant}, {made.accuracy:.2f} %; {made.champion}")
 
 
 FolderOfImages = Annotated[Path, typer.Argument(help="Image files of any size at any depth, or a file like STL-10's.")]
