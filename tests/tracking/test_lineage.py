@@ -51,9 +51,11 @@ stages:
 """
 PARAMS = {
     "seed": 0,
-    "seeded": {"a": {"n": 1}, "b": {"n": 2}},
-    "trained": {"a": {}, "b": {}},
-    "evaluated": {"a": {}, "b": {}},
+    "variants": {
+        "seed": {"a": {"n": 1}, "b": {"n": 2}},
+        "train": {"a": {}, "b": {}},
+        "evaluate": {"a": {}, "b": {}},
+    },
     "train": {"epochs": 3, "lr": 0.1},
     "evaluate": {"C": [1]},
 }

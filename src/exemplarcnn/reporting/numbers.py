@@ -22,3 +22,8 @@ def folds(sizes: list[int]) -> str:
         return "no folds"
     least, most = min(sizes), max(sizes)
     return f"{len(sizes)} folds of {least:,}{f' to {most:,}' if most > least else ''} labels"
+
+
+def official(folds: bool) -> str:
+    """Say whether folds are STL-10's own."""
+    return "the official ones" if folds else "not the official ones of STL-10"

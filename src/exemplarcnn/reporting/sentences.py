@@ -3,7 +3,7 @@
 from typing import Any
 
 from exemplarcnn.reporting import tables
-from exemplarcnn.reporting.numbers import count, folds, fraction
+from exemplarcnn.reporting.numbers import count, folds, fraction, official
 from exemplarcnn.reporting.results import titles
 
 NOT_TESTED = (
@@ -15,8 +15,8 @@ NOT_TESTED = (
 def dataset(results: dict[str, Any]) -> str:
     """Say in one sentence what the accuracies were measured on."""
     data = results["dataset"]
-    official = "the official ones" if data["folds_official"] else "not the official ones of STL-10"
-    labelled = f", {data['train']:,} training and {data['test']:,} test images, {folds(data['fold_sizes'])}, {official}"
+    counts = f"{data['train']:,} training and {data['test']:,} test images"
+    labelled = f", {counts}, {folds(data['fold_sizes'])}, {official(data['folds_official'])}"
     sized = f"; {data['side']}×{data['side']} pixels" if "side" in data else ""
     return (
         f"Data set: {data['name']} (hash {data['hash']}), {data['unlabeled']:,} unlabelled"

@@ -124,16 +124,7 @@ def register(config: Config, variants: list[str], force_champion: bool = False) 
     StoreError
         If the store cannot be reached.
     """
-    known = [name for name in config.variants.train if name in config.variants.evaluate]
-    if not known:
-        raise RegistryError(
-            "nothing is evaluated, as with images that have no labels, so that versions cannot be ranked; "
-            "`exemplarcnn embed FOLDER --model VARIANT` uses a network without the registry"
-        )
-    for name in variants:
-        if name not in known:
-            raise RegistryError(f"no trained and evaluated variant {name!r}; there are: {', '.join(known)}")
-    chosen = variants or known
+    chosen = _chosen(config, variants)
     with store.reached():
         said = runs.send(config)
         client = store.connect()
@@ -155,6 +146,20 @@ def register(config: Config, variants: list[str], force_champion: bool = False) 
                     run = runs.find(client, records[stage]).info.run_id
                     candidate = _Candidate(model, name, accuracy, judged_on, run, packed)
                     yield _register(client, candidate, force_champion)
+
+
+def _chosen(config: Config, variants: list[str]) -> list[str]:
+    """Return the variants to register; RegistryError if one of them cannot be."""
+    known = [name for name in config.variants.train if name in config.variants.evaluate]
+    if not known:
+        raise RegistryError(
+            "nothing is evaluated, as with images that have no labels, so that versions cannot be ranked; "
+            "`exemplarcnn embed FOLDER --model VARIANT` uses a network without the registry"
+        )
+    for name in variants:
+        if name not in known:
+            raise RegistryError(f"no trained and evaluated variant {name!r}; there are: {', '.join(known)}")
+    return variants or known
 
 
 def _register(client: Any, candidate: _Candidate, force_champion: bool) -> Registered:
