@@ -68,7 +68,8 @@ def check() -> None:
     with _plain_errors():
         params = config.load()
         if (repository.root() / ".dvc").is_dir():
-            lineage.cache()  # `dvc pull -q` fails without a word where DVC wants a git repository and there is none
+            # `dvc pull -q` fails without a word where DVC wants a git repository and there is none.
+            lineage.cache()
         typer.echo(
             f"{paths.PARAMS}: profile {params.profile}, seed {params.seed}, trains {', '.join(params.variants.train)}"
         )
