@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from exemplarcnn import config, paths
 from exemplarcnn.data import images
 from exemplarcnn.evaluation.protocols import bootstrap, correct, gain
-from exemplarcnn.files import digest, whole
+from exemplarcnn.files import atomic_write, digest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -163,7 +163,7 @@ def evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
         trained = workspace.json(about) if (workspace.folder / about).exists() else {}
         kept = {key: trained.get(key, 0) for key in ("classes", "images", "train_patches")}
         file.parent.mkdir(parents=True, exist_ok=True)
-        with whole(file) as partial:
+        with atomic_write(file) as partial:
             np.savez(partial, right=correct(predictions, labels), **kept)
     with np.load(file, allow_pickle=False) as kept:
         return dict(kept)

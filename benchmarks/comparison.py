@@ -6,7 +6,7 @@
 Runs profile `bench` (see stl10.py, whose FOLDER, --stand-in and --images these are) but its residual networks, once a
 seed. Each seed draws everything anew: images, patches, weights, order. For each row: accuracy, its mean over the seeds
 and that of each; how much it is above ExemplarCNN of the same seed, with a 95 % percentile bootstrap over seeds and
-test images together. Running the same command again goes on where it stopped.
+test images together. Running the same command again continues where it stopped.
 """
 
 import argparse

@@ -3,7 +3,7 @@
     python benchmarks/sample.py            # three seeds, some minutes each
     python benchmarks/sample.py --quick    # one seed, profile tiny
 
-For each seed the baseline (and nothing else) is trained anew with everything drawn from that seed, and compared with
+For each seed the baseline (and nothing else) is trained again with everything drawn from that seed, and compared with
 raw pixels and with the same network before training. Intervals: 95 %, percentile bootstrap over test images of the
 mean difference over the folds.
 """

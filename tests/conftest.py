@@ -151,7 +151,7 @@ def picture(path: Path) -> None:
 def pipeline(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     made = Pipeline(folder, md5(request.node.nodeid.encode()).hexdigest()[:8], compose(CONF, "tiny_bench"))
     # Asking DVC takes a repository and a second; tests/tracking/test_lineage.py does.
-    monkeypatch.setattr(lineage, "now", lambda stage: made.records[stage])
+    monkeypatch.setattr(lineage, "current", lambda stage: made.records[stage])
     return made
 
 

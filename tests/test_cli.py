@@ -230,7 +230,7 @@ def test_damaged_parameters_are_named_by_every_command(home: Path, command: str)
     result = run(cli.app, [command])
     assert result.exit_code == 1
     assert result.stderr == (
-        "error: params.yaml: byte 9 is not UTF-8; mend it, or let `exemplarcnn profile NAME` write it anew\n"
+        "error: params.yaml: byte 9 is not UTF-8; fix it, or let `exemplarcnn profile NAME` write it again\n"
     )
 
 

@@ -69,12 +69,12 @@ def check() -> None:
         params = config.load()
         if (repository.root() / ".dvc").is_dir():
             # `dvc pull -q` fails without a word where DVC wants a git repository and there is none.
-            lineage.cache()
+            lineage.cache_folder()
         typer.echo(
             f"{paths.PARAMS}: profile {params.profile}, seed {params.seed}, trains {', '.join(params.variants.train)}"
         )
         _describe_data(images.check(paths.DATA))
-        there = lineage.out_of_date("audit", lineage.locked()) is None and paths.AUDIT.is_dir()
+        there = lineage.out_of_date("audit", lineage.read_lock()) is None and paths.AUDIT.is_dir()
         preflight.check(params, audited=there)
 
 
@@ -207,7 +207,7 @@ def store_address() -> None:
     from exemplarcnn.tracking import store
 
     with _plain_errors():
-        typer.echo(store.settled())
+        typer.echo(store.corrected_address())
 
 
 @data.command("check")

@@ -398,7 +398,7 @@ def test_size_a_process_that_the_system_ends_leaves_the_old_data(
         raise BrokenProcessPool
 
     monkeypatch.setattr(image_folder, "in_order", end)
-    with pytest.raises(DataError, match=r"the system ended a process.*data/ is unchanged.*Lower machine\.workers"):
+    with pytest.raises(DataError, match=r"was killed.*data/ is unchanged.*Lower machine\.workers"):
         done(tmp_path, labelled, config)
     assert not list(tmp_path.glob(".data*"))
 

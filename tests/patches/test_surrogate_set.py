@@ -528,7 +528,7 @@ def test_a_disk_that_fills_up_keeps_what_is_drawn(
 
     with monkeypatch.context() as patch:
         patch.setattr(surrogate_set, "write_rows", full)
-        with pytest.raises(SurrogateError, match=r"set-work: No space left on device; when that is mended, the same"):
+        with pytest.raises(SurrogateError, match=r"set-work: No space left on device; fix this and rerun"):
             written(tmp_path / "set", pool)
     assert np.load(tmp_path / "set-work" / "done.npy").tolist() == [True, False]
     written(tmp_path / "set", pool)
@@ -540,7 +540,7 @@ def test_a_worker_that_the_system_ends(pool: ImageFolder, tmp_path: Path, monkey
         raise BrokenProcessPool
 
     monkeypatch.setattr(surrogate_set, "in_order", end)
-    with pytest.raises(SurrogateError, match=r"lower machine\.workers; the same command goes on"):
+    with pytest.raises(SurrogateError, match=r"lower machine\.workers; rerun to continue"):
         written(tmp_path / "set", pool)
 
 

@@ -15,7 +15,7 @@ from exemplarcnn.data import decoding
 from exemplarcnn.data.decoding import IMAGE_SUFFIXES, DecodingError
 from exemplarcnn.data.walking import Passed, lines, no_image, readable, walk
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import digest_of, read_json, whole
+from exemplarcnn.files import atomic_write, digest_of, read_json
 from exemplarcnn.progress import tqdm
 
 SIDE = 96  # of STL-10's images, and of those of every set that does not say another
@@ -470,7 +470,7 @@ def write_images(path: Path, images: Pixels, side: int = SIDE) -> None:
 
 def stream_images(path: Path, images: Iterable[Pixels]) -> None:
     """Write images, each (side, side, 3) uint8, as an STL-10 ``*_X.bin`` file, one after the other as they come."""
-    with whole(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         for image in images:
             file.write(image.transpose(2, 1, 0).tobytes())
 
@@ -481,13 +481,13 @@ def write_labels(path: Path, labels: Sequence[int] | npt.NDArray[np.integer]) ->
     wrong = values[(values < 0) | (values >= MOST_CLASSES)]
     if wrong.size:
         raise DataError(f"{path}: found label {wrong[0]}, expected 0..{MOST_CLASSES - 1}; number the classes from 0.")
-    with whole(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         file.write((values + 1).astype(np.uint8).tobytes())
 
 
 def write_folds(path: Path, folds: Sequence[Indices]) -> None:
     """Write folds, each a sequence of indices into ``train``, one fold a line."""
-    with whole(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         file.writelines((" ".join(str(int(index)) for index in fold) + "\n").encode() for fold in folds)
 
 
@@ -497,7 +497,7 @@ def write_class_names(path: Path, names: Sequence[str]) -> None:
         raise DataError(
             f"{path}: found the name {odd[0]!r}, expected one on a line, without blanks around it; rename it."
         )
-    with whole(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         file.writelines(f"{name}\n".encode() for name in names)
 
 

@@ -21,7 +21,7 @@ import yaml
 
 from exemplarcnn.data import images, walking
 from exemplarcnn.data.images import DataError, Summary
-from exemplarcnn.files import whole
+from exemplarcnn.files import atomic_write
 from exemplarcnn.progress import tqdm
 
 STL10_URL = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
@@ -510,5 +510,5 @@ def _drop_remote(pointer: Path) -> None:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    with whole(file) as partial:
+    with atomic_write(file) as partial:
         partial.write_bytes(content)

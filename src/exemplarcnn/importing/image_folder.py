@@ -123,7 +123,7 @@ def import_folder(
         )
     except BrokenProcessPool:
         raise DataError(
-            f"{source}: the system ended a process that read images, for lack of memory more often than not; data/ is "
+            f"{source}: a worker that read images was killed, probably for lack of memory; data/ is "
             "unchanged. Lower machine.workers, then run the command again."
         ) from None
     except OSError as error:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from exemplarcnn.config import LAYERS, ClusterFeatures, Features
 from exemplarcnn.data.images import Pool
-from exemplarcnn.files import whole
+from exemplarcnn.files import atomic_write
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, place
 from exemplarcnn.progress import tqdm
 
@@ -118,7 +118,7 @@ def write_features(path: Path, pool: Pool, describe: Describe, chunk: int) -> No
         Images at a time. The last chunk is filled up with its last image.
     """
     with (
-        whole(path) as partial,
+        atomic_write(path) as partial,
         # Not a memory map: there a full disk ends the process without a word.
         partial.open("wb") as file,
         tqdm(total=len(pool), desc=f"{path.parent.name}/{path.stem}", unit="image") as bar,

@@ -220,13 +220,12 @@ def write_set(
         raise SurrogateError(f"another process is drawing the set of {work.absolute()}; wait for it") from None
     except BrokenProcessPool:
         raise SurrogateError(
-            "the system ended a worker process, for lack of memory more often than not: lower machine.workers; "
-            "the same command goes on from what is drawn"
+            "a worker was killed, probably for lack of memory: lower machine.workers; "
+            "rerun to continue: what is drawn is kept"
         ) from None
     except OSError as error:
         raise SurrogateError(
-            f"{error.filename or work.absolute()}: {reason(error)}; "
-            "when that is mended, the same command goes on from what is drawn"
+            f"{error.filename or work.absolute()}: {reason(error)}; fix this and rerun: what is drawn is kept"
         ) from error
     return summary
 

@@ -128,13 +128,13 @@ def register(config: Config, variants: list[str], force_champion: bool = False) 
     with store.reached():
         said = runs.send(config)
         client = store.connect()
-    records = lineage.locked()
+    records = lineage.read_lock()
     judged_on = digest(*(paths.DATA / name for name in JUDGED_ON))
     for name in chosen:
         stage = f"evaluate@{name}"
         if said[stage] not in (runs.SENT, runs.THERE):
             raise RegistryError(f"{name} cannot be registered, {stage}: {said[stage]}")
-        if altered := lineage.altered(f"train@{name}", records) + lineage.altered(stage, records):
+        if altered := lineage.changed_outs(f"train@{name}", records) + lineage.changed_outs(stage, records):
             raise RegistryError(f"{altered[0]} is not what `dvc repro` made; `dvc checkout` brings that back")
         accuracy = float(read_json(paths.evaluation(name))["accuracy_mean"])
         svm = packed_model.classifier_of(name, config)

@@ -8,7 +8,7 @@ from exemplarcnn import paths
 from exemplarcnn.config import Config
 from exemplarcnn.data import audit, images, near_duplicates
 from exemplarcnn.data.images import Pool
-from exemplarcnn.files import rounded, whole_folder, write_json, write_table
+from exemplarcnn.files import atomic_folder, rounded, write_json, write_table
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.reporting import figures
 
@@ -30,7 +30,7 @@ def run(_: str, config: Config) -> None:
         {name: (pool, whole[name]) for name, pool in pools.items()}, config.audit.duplicates, config.machine.memory_gib
     )
     tables = {name: audit.flag(table, name, groups, config.audit) for name, table in found.items()}
-    with whole_folder(paths.AUDIT) as partial:
+    with atomic_folder(paths.AUDIT) as partial:
         for name, table in tables.items():
             audit.write(partial / paths.audit(name).name, table)
         write_table(partial / paths.DUPLICATES.name, groups)
@@ -44,7 +44,7 @@ def run(_: str, config: Config) -> None:
 
 
 def _galleries(pools: dict[str, Pool], tables: dict[str, pd.DataFrame], groups: pd.DataFrame) -> None:
-    with whole_folder(paths.AUDIT_PICTURES) as partial:
+    with atomic_folder(paths.AUDIT_PICTURES) as partial:
         for name, pool in pools.items():
             bordered = figures.spread(audit.bordered(tables[name]), BORDERS)
             tiles = [[(pool[image], f"image {image}\n{widths}")] for image, widths in bordered]

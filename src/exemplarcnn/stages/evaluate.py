@@ -18,7 +18,7 @@ from exemplarcnn.evaluation.protocols import (
     grid,
     summarise,
 )
-from exemplarcnn.files import digest_of, read_array, rounded, whole_folder, write_array, write_json, write_table
+from exemplarcnn.files import atomic_folder, digest_of, read_array, rounded, write_array, write_json, write_table
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.reporting import figures
 from exemplarcnn.tracking import runs
@@ -70,7 +70,7 @@ def _write_classifiers(
 ) -> None:
     """Write the folds' classifiers and predictions; and the linear classifier of all labels, if there is one."""
     linear = [result.linear for result in results if result.linear]
-    with whole_folder(paths.classifiers(variant)) as folder:
+    with atomic_folder(paths.classifiers(variant)) as folder:
         if whole is not None and whole.linear is not None:
             tensors = {"weights": whole.linear.weights, "intercept": whole.linear.intercept}
             save_file(tensors, folder / "all.safetensors")

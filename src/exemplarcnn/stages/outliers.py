@@ -10,7 +10,7 @@ from exemplarcnn.config import Config
 from exemplarcnn.data import audit, images
 from exemplarcnn.data.images import Pool
 from exemplarcnn.evaluation import outliers
-from exemplarcnn.files import read_array, rounded, whole_folder, write_json, write_table
+from exemplarcnn.files import atomic_folder, read_array, rounded, write_json, write_table
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
 from exemplarcnn.networks.features import eval_features
@@ -34,7 +34,7 @@ def run(_: str, config: Config) -> None:
     features = read_array(paths.cluster_features(params.of))
     pairs = outliers.closest_pairs(features, params.pairs, config.machine.memory_gib)
     known = audit.pairs(audit.read_groups(paths.DUPLICATES), "unlabeled")
-    with whole_folder(paths.OUTLIERS) as partial:
+    with atomic_folder(paths.OUTLIERS) as partial:
         if scores is not None:
             write_table(partial / "images.csv", scores.round({"score": 5}))
         write_table(partial / "pairs.csv", pairs.round({"distance": 5}))
@@ -79,7 +79,7 @@ def _galleries(pool: Pool, scores: pd.DataFrame | None, pairs: pd.DataFrame) -> 
             ("farthest.png", "Farthest from every labelled class", ranked.head(OUTLIERS)),
             ("nearest.png", "Nearest to a labelled class", ranked.tail(OUTLIERS)[::-1]),
         ]
-    with whole_folder(paths.OUTLIERS_PICTURES) as partial:
+    with atomic_folder(paths.OUTLIERS_PICTURES) as partial:
         for file, title, some in by_distance:
             tiles = [
                 [(pool[image], f"image {image}\n{plain(nearest, figures.IN_A_TILE)}? {score:.2f}")]

@@ -4,7 +4,7 @@ import logging
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.files import rounded, whole, write_json
+from exemplarcnn.files import atomic_write, rounded, write_json
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.reporting import figures, markdown, results
 from exemplarcnn.tracking import runs
@@ -18,7 +18,7 @@ def run(_: str, config: Config) -> None:
     found = rounded(results.gather(config, results.read_inputs(config)))
     write_json(paths.RESULTS_JSON, found)
     write_json(paths.ACCURACY_JSON, results.headline(found))
-    with whole(paths.RESULTS_MD) as partial:
+    with atomic_write(paths.RESULTS_MD) as partial:
         partial.write_text(markdown.render(found), encoding="utf-8")
     figures.results(paths.RESULTS_PNG, found)
     if not config.rows:

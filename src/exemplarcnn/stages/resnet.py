@@ -18,7 +18,7 @@ from exemplarcnn.evaluation.protocols import (
     confusion_table,
     summarise_one,
 )
-from exemplarcnn.files import digest, digest_of, rounded, whole_folder, write_array, write_json, write_table
+from exemplarcnn.files import atomic_folder, digest, digest_of, rounded, write_array, write_json, write_table
 from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import resnet, saved
@@ -48,7 +48,7 @@ def _outs(name: str, config: Config, trainer: training.Trainer) -> Iterator[Call
     network = trainer.network
     assert isinstance(network, resnet.ResNetClassifier)
     with runs.run("resnet", name, config) as tracked:
-        with whole_folder(paths.model(name)) as partial:
+        with atomic_folder(paths.model(name)) as partial:
             curve: list[Epoch] = []
 
             def after_epoch(row: Epoch) -> None:
@@ -73,7 +73,7 @@ def _test(name: str, network: resnet.ResNetClassifier, trainer: training.Trainer
     summary = summarise_one(predictions[0], labels, names)
     summary["predictions"] = digest_of(predictions.tolist())
     write_json(paths.evaluation(name), rounded(summary))
-    with whole_folder(paths.classifiers(name)) as folder:
+    with atomic_folder(paths.classifiers(name)) as folder:
         write_array(folder / "predictions.npy", predictions)
     matrix = confusion(predictions, labels, len(names))
     write_table(paths.confusion(name), rounded(confusion_table(matrix, names)))
