@@ -20,7 +20,7 @@ import yaml
 from numpy.typing import NDArray
 
 from exemplarcnn import config, paths
-from exemplarcnn.data import images
+from exemplarcnn.data import image_set, stl10
 from exemplarcnn.evaluation.protocols import bootstrap, correct, gain
 from exemplarcnn.files import atomic_write, digest
 
@@ -154,8 +154,8 @@ def evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
     """
     file = workspace.folder / "found" / workspace.identity() / f"{name}.npz"
     if not file.exists():
-        labels = images.read_labels(
-            workspace.folder / paths.TEST_LABELS, images.check(workspace.folder / "data")["test"]
+        labels = stl10.read_labels(
+            workspace.folder / paths.TEST_LABELS, image_set.check(workspace.folder / "data")["test"]
         )
         workspace.dvc("repro", "-q", f"evaluate@{name}")
         predictions = np.load(workspace.folder / paths.classifiers(name) / "predictions.npy", allow_pickle=False)

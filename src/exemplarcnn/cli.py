@@ -12,7 +12,7 @@ from exemplarcnn import paths
 from exemplarcnn.errors import PipelineError, reason
 
 if TYPE_CHECKING:
-    from exemplarcnn.data.images import Summary
+    from exemplarcnn.data.image_set import Summary
 
 app = typer.Typer(
     help="ExemplarCNN with clustered surrogate classes. Run these from the repository's root.",
@@ -61,7 +61,7 @@ def profile(
 def check() -> None:
     """Check params.yaml and the data, and say what they are."""
     from exemplarcnn import config
-    from exemplarcnn.data import images
+    from exemplarcnn.data import image_set, stl10
     from exemplarcnn.launching import preflight
     from exemplarcnn.tracking import lineage, repository
 
@@ -73,7 +73,7 @@ def check() -> None:
         typer.echo(
             f"{paths.PARAMS}: profile {params.profile}, seed {params.seed}, trains {', '.join(params.variants.train)}"
         )
-        _describe_data(images.check(paths.DATA))
+        _describe_data(image_set.check(paths.DATA))
         there = lineage.out_of_date("audit", lineage.read_lock()) is None and paths.AUDIT.is_dir()
         preflight.check(params, audited=there)
 
@@ -213,10 +213,10 @@ def store_address() -> None:
 @data.command("check")
 def data_check() -> None:
     """Check the files in data/ and say what they are."""
-    from exemplarcnn.data import images
+    from exemplarcnn.data import image_set, stl10
 
     with _plain_errors():
-        _describe_data(images.check(paths.DATA))
+        _describe_data(image_set.check(paths.DATA))
 
 
 @data.command("sample")
@@ -301,7 +301,7 @@ def _tell(notes: list[str], where: str) -> None:
 
 
 def _describe_data(summary: "Summary") -> None:
-    from exemplarcnn.data import images
+    from exemplarcnn.data import image_set, stl10
     from exemplarcnn.reporting import numbers
 
     said = f"data/: {summary['dataset']}; {summary['unlabeled']:,} unlabelled"
@@ -310,7 +310,7 @@ def _describe_data(summary: "Summary") -> None:
         said += f"{numbers.folds(summary['fold_sizes'])}, {numbers.official(summary['folds_official'])}"
     else:
         said += " images, none with a label"
-    if (side := summary["side"]) != images.SIDE:
+    if (side := summary["side"]) != stl10.SIDE:
         said += f"; {side}×{side} pixels"
     typer.echo(said)
 

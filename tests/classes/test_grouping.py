@@ -324,7 +324,10 @@ def test_similar_clusters_are_merged() -> None:
 
 
 def test_nothing_is_left_of_the_clusters() -> None:
-    with pytest.raises(GroupingError, match=r"at least two classes are needed; lower size, dropped or merge_distance"):
+    with pytest.raises(
+        GroupingError,
+        match=r"at least two classes are needed; lower mean_cluster_size, drop_fraction or merge_distance",
+    ):
         group(unit(1, 60), pruned(merge_distance=2.0), 0)
     with pytest.raises(GroupingError, match=r"^0 clusters of two images or more"):
         group(unit(1, 60), pruned(size=1.0), 0)

@@ -149,7 +149,7 @@ def prune(
     if len(joined) < 2:
         raise GroupingError(
             f"{len(clusters)} clusters of two images or more, {len(kept)} of them kept and merged into {len(joined)}: "
-            "at least two classes are needed; lower size, dropped or merge_distance"
+            "at least two classes are needed; lower mean_cluster_size, drop_fraction or merge_distance"
         )
     sizes = np.array([len(images) for images in joined])
     class_ids = np.repeat(np.arange(len(joined)), sizes)

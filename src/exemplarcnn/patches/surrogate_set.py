@@ -34,7 +34,8 @@ from exemplarcnn import rng
 from exemplarcnn.classes.tables import count
 from exemplarcnn.config import Mode, Surrogate, Trained
 from exemplarcnn.data.colour_axes import Axes
-from exemplarcnn.data.images import SIDE, Pixels, Pool, side_entry
+from exemplarcnn.data.stl10 import SIDE, side_entry
+from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.errors import reason
 from exemplarcnn.files import digest, write_array, write_json, write_rows, write_table
 from exemplarcnn.patches.allocation import Portion, SurrogateError, portions

@@ -21,7 +21,7 @@ from PIL import Image
 from exemplarcnn import config as configuration
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.data.images import data_digest
+from exemplarcnn.data.stl10 import data_digest
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import atomic_write
 from exemplarcnn.reporting import charts, differences, results, sentences, tables

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.data import images
-from exemplarcnn.data.images import Summary
+from exemplarcnn.data import image_set, stl10
+from exemplarcnn.data.image_set import Summary
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_array, read_json, read_table
 from exemplarcnn.reporting import differences
@@ -59,15 +59,15 @@ class Inputs:
 
 def read_inputs(config: Config) -> Inputs:
     """Read what the stages have left of the variants that the parameters name."""
-    data = images.check(paths.DATA)
+    data = image_set.check(paths.DATA)
     variants = config.variants
     curves = {name: read_table(paths.learning_curve(name), floats=["valid_accuracy"]) for name in variants.train}
     return Inputs(
         data=data,
-        digest=images.data_digest(paths.DATA),
+        digest=stl10.data_digest(paths.DATA),
         evaluations={name: read_json(paths.evaluation(name)) for name in config.rows},
         predictions={name: read_array(paths.classifiers(name) / "predictions.npy") for name in config.rows},
-        labels=images.read_labels(paths.TEST_LABELS, data["test"]) if config.rows else np.empty(0, np.int64),
+        labels=stl10.read_labels(paths.TEST_LABELS, data["test"]) if config.rows else np.empty(0, np.int64),
         groupings={
             name: read_json(paths.cluster_statistics(name)) for name in variants.group if name in variants.train
         },
@@ -125,7 +125,7 @@ def _dataset(inputs: Inputs) -> dict[str, Any]:
     data = inputs.data
     return {
         "name": data["dataset"],
-        **images.side_entry(data["side"]),
+        **stl10.side_entry(data["side"]),
         "hash": inputs.digest,
         "folds_official": data["folds_official"],
         "fold_sizes": data["fold_sizes"],

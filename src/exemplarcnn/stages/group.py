@@ -30,7 +30,7 @@ def run(variant: str, config: Config) -> None:
         tables.read(paths.class_table(params.source), len(pool)) if params.source not in config.variants.seed else None
     )
     with distributed.processes():
-        device = distributed.own(saved.pick_device(config.machine.device))
+        device = distributed.local_device(saved.pick_device(config.machine.device))
         table, statistics = group(features, params, config.seed, config.machine.memory_gib, device)
         if distributed.rank() > 0:
             return

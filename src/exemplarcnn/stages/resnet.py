@@ -84,7 +84,7 @@ def _test(name: str, network: resnet.ResNetClassifier, trainer: training.Trainer
 
 def _trainer(name: str, config: Config) -> training.Trainer:
     params = config.resnet
-    device = distributed.own(saved.pick_device(config.machine.device))
+    device = distributed.local_device(saved.pick_device(config.machine.device))
     table = pseudo_labels.read(paths.labels(name))
     pools = {pool: images.open_pool(paths.DATA, pool) for pool in ("unlabeled", "train")}
     train = resnet.Augmented(pools, table, device, params.augment, params.epoch_images, config.seed)

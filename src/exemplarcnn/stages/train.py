@@ -60,7 +60,7 @@ def _outs(variant: str, config: Config, trainer: training.Trainer) -> Iterator[C
 def _trainer(variant: str, config: Config) -> training.Trainer:
     folder = paths.surrogate_set(variant)
     about = read_json(folder / "set.json")
-    device = distributed.own(saved.pick_device(config.machine.device))
+    device = distributed.local_device(saved.pick_device(config.machine.device))
     params = config.train
     if (groups := config.variants.train[variant].groups) is not None:
         params = params.model_copy(update={"groups": groups})

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from exemplarcnn import distributed, rng
 from exemplarcnn.config import ResNet, Schedule, Train
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.networks.exemplar_cnn import Classifier, place
+from exemplarcnn.networks.exemplar_cnn import Classifier, to_device
 from exemplarcnn.progress import tqdm
 from exemplarcnn.training import checkpoint
 from exemplarcnn.training.batches import Source
@@ -110,7 +110,7 @@ class Trainer:
         self.path, self.configuration, self.minutes = path, configuration, minutes
         self.probe, self.probe_every = probe, probe_every
         layout = torch.channels_last if params.channels_last else torch.contiguous_format
-        self.network = place(network, device, layout)
+        self.network = to_device(network, device, layout)
         self.optimiser = torch.optim.SGD(network.parameter_groups(params.groups), momentum=params.momentum)
         self.train, self.valid = train, valid
         self.rank, self.world = distributed.rank(), distributed.world()
