@@ -15,8 +15,7 @@ from PIL import Image
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config, compose
-from exemplarcnn.data.images import md5_of
-from exemplarcnn.files import write_json
+from exemplarcnn.files import md5_of, write_json
 from exemplarcnn.tracking import lineage
 from exemplarcnn.tracking.lineage import Record
 from exemplarcnn.training.trainer import Epoch

@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from exemplarcnn.data.pools import ImageFolder
+from exemplarcnn.data.stl10 import write_images
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +30,6 @@ from PIL import Image
 from scipy import ndimage
 
 from exemplarcnn.config import Surrogate, Trained
-from exemplarcnn.data.images import ImageFolder, write_images
 from exemplarcnn.files import digest
 from exemplarcnn.patches import partial_set, surrogate_set
 from exemplarcnn.patches.allocation import SurrogateError, portions
@@ -457,7 +458,7 @@ import sys
 from pathlib import Path
 import numpy as np, pandas as pd
 from exemplarcnn import config, surrogate, unfinished
-from exemplarcnn.data.images import ImageFile
+from exemplarcnn.data.stl10 import ImageFile
 if __name__ == "__main__":
     unfinished.IMAGES_A_TASK = 4
     here = Path(sys.argv[1])

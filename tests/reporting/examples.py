@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from exemplarcnn.data.images import Summary
+from exemplarcnn.data.image_set import Summary
 
 NAMES = ("raw_pixels", "baseline", "clustered")
 GROUPING: dict[str, Any] = {

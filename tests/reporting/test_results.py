@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exemplarcnn.data.stl10 import data_digest
 
 from exemplarcnn import paths
-from exemplarcnn.data.images import data_digest
 from exemplarcnn.files import digest_of, write_json
 from exemplarcnn.reporting.results import FORMAT, ReportError, headline, read
 from tests.reporting.examples import GROUPING, NAMES

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+from exemplarcnn.data.stl10 import SIDE
 
 from exemplarcnn.config import Features
-from exemplarcnn.data.images import SIDE
 
 PARAMS = Features(
     layers=("conv1", "conv2", "conv3", "dense1", "dense2"), pool=2, dense_stride=7, normalise=True, batch_size=4

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from exemplarcnn.data.pools import ImageFolder, centre_square
+from exemplarcnn.data.stl10 import SIDE, write_images
 from numpy.typing import NDArray
 from PIL import Image
 
 from exemplarcnn.config import Config, compose
-from exemplarcnn.data.images import SIDE, ImageFolder, square, write_images
 from exemplarcnn.networks.features import eval_features
 from exemplarcnn.networks.saved import load
 from exemplarcnn.serving import batch

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from exemplarcnn.data.types import DataError
 from safetensors.numpy import load_file
 
 from exemplarcnn.config import Config, compose
-from exemplarcnn.data.images import DataError
 from exemplarcnn.networks.features import eval_features
 from exemplarcnn.networks.saved import load
 from exemplarcnn.serving import packed_model

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from exemplarcnn.data.stl10 import SIDE
 
-from exemplarcnn.data.images import SIDE
 from exemplarcnn.serving import registry
 from exemplarcnn.serving.packed_model import PackedModelError, pack
 from exemplarcnn.serving.pyfunc import ServedModel, as_pixels

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from exemplarcnn.data.images import CLASSES as CLASS_COUNT
-from exemplarcnn.data.images import FOLDS, SIDE, write_class_names, write_folds, write_images, write_labels
+from exemplarcnn.data.stl10 import CLASSES as CLASS_COUNT
+from exemplarcnn.data.stl10 import FOLDS, SIDE, write_class_names, write_folds, write_images, write_labels
 from exemplarcnn.files import atomic_write, write_json
 from exemplarcnn.sample.scene import Image, draw_scene
 from exemplarcnn.sample.shapes import CLASSES, ODD, Shape

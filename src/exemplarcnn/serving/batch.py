@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from exemplarcnn.config import Config
-from exemplarcnn.data import audit, images, walking
-from exemplarcnn.data.images import Indices, Pixels, Pool
+from exemplarcnn.data import audit, pools, stl10, walking
+from exemplarcnn.data.types import Indices, Pixels, Pool
 from exemplarcnn.files import read_array, write_array, write_table
 from exemplarcnn.networks.features import write_features
 from exemplarcnn.serving import packed_model, registry
@@ -146,7 +146,7 @@ class CentreCrops:
     def read(self, index: int) -> tuple[Pixels, str]:
         """Return one image, and what is to be said of how it was read."""
         image, note = self.pool.read(int(self.chosen[index]))
-        return images.square(image, self.side), note
+        return pools.centre_square(image, self.side), note
 
     def size(self, index: int) -> tuple[int, int]:
         """Return the side twice."""
@@ -164,8 +164,8 @@ class CentreCrops:
 
 def _usable_images(source: Path, config: Config, side: int) -> CentreCrops:
     """Open images, and leave out what cannot be used, by name."""
-    pool: Pool = images.open_file(source) if source.is_file() else images.ImageFolder(source)
-    for line in walking.lines(pool.passed_over):
+    pool: Pool = stl10.open_file(source) if source.is_file() else pools.ImageFolder(source)
+    for line in folder_walk.lines(pool.passed_over):
         log.warning("passed over: %s", line)
     table = audit.inspect(pool, config.audit)
     usable = table.loc[table["problem"] == "", "image_id"].to_numpy()

@@ -18,8 +18,8 @@ from safetensors.numpy import load_file
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config, Features
-from exemplarcnn.data import images
-from exemplarcnn.data.images import Pixels
+from exemplarcnn.data import stl10
+from exemplarcnn.data.types import Pixels
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_json, write_json
 from exemplarcnn.networks import saved
@@ -68,7 +68,7 @@ def pack(folder: Path, model: Path, params: Features, svm: Path | None = None, c
 
 def pack_variant(folder: Path, variant: str, config: Config, svm: Path | None) -> None:
     """Pack a variant that was trained here, with a classifier of its features or without: see `pack`."""
-    classes = images.read_class_names(paths.CLASS_NAMES) if svm else []
+    classes = stl10.read_class_names(paths.CLASS_NAMES) if svm else []
     pack(folder, paths.model(variant), config.features, svm, classes)
 
 
@@ -113,7 +113,7 @@ class PackedModel:
                 raise PackedModelError(f"{folder} is no packed model: it lacks {name}")
         params = _read_features(folder / FEATURES)
         self.batch_size = params.batch_size
-        self.side = images.said_side(read_json(folder / NETWORK[0]), str(folder / NETWORK[0]))
+        self.side = stl10.read_side(read_json(folder / NETWORK[0]), str(folder / NETWORK[0]))
         self._features = eval_features(saved.load(folder), params, saved.pick_device(device))
         self.size = self._features(np.zeros((1, self.side, self.side, 3), np.uint8)).shape[1]
         self.classes: list[str] = []

@@ -7,7 +7,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from exemplarcnn.data.images import Pixels
+from exemplarcnn.data.types import Pixels
 from exemplarcnn.serving.packed_model import PackedModel, PackedModelError
 
 MOST_IMAGES = 1_000

@@ -17,7 +17,7 @@ from typing import Any
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import digest, read_json
 from exemplarcnn.serving import packed_model
@@ -218,7 +218,7 @@ def _upload(client: Any, candidate: _Candidate) -> str:
 
     model, packed = candidate.model, candidate.packed
     folder, loaded = packed.parent / model, packed_model.PackedModel(packed, "cpu")
-    example = images.open_pool(paths.DATA, "test").batch([0]).astype(np.float32)
+    example = stl10.open_pool(paths.DATA, "test").batch([0]).astype(np.float32)
     package = packed.parent / "exemplarcnn"
     shutil.copytree(Path(__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # for a few local files

@@ -9,7 +9,7 @@ from exemplarcnn import distributed, paths
 from exemplarcnn.classes import quality, tables
 from exemplarcnn.classes.grouping import group, halves, shortfall
 from exemplarcnn.config import Config, Grouped
-from exemplarcnn.data import images
+from exemplarcnn.data import pools
 from exemplarcnn.files import read_array, rounded, write_json
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def run(variant: str, config: Config) -> None:
     """Write ``classes/VARIANT.csv``, ``metrics/VARIANT/clusters.json`` and a gallery."""
     params = config.variants.group[variant]
-    pool = images.open_pool(paths.DATA, config.variants.train[params.source].pool)
+    pool = pools.open_pool(paths.DATA, config.variants.train[params.source].pool)
     features = read_array(paths.cluster_features(params.source))
     truth = (
         quality.read_truth(paths.TRUTH, len(pool)) if config.variants.train[params.source].pool == "unlabeled" else None

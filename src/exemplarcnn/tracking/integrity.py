@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exemplarcnn import paths
-from exemplarcnn.data.images import md5_of
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import read_mapping
+from exemplarcnn.files import md5_of, read_mapping
 from exemplarcnn.progress import tqdm
 from exemplarcnn.tracking import lineage
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from exemplarcnn import paths
-from exemplarcnn.data.images import data_digest, md5_of
+from exemplarcnn.data.stl10 import data_digest
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import UnreadableError, digest_of, read_mapping
+from exemplarcnn.files import UnreadableError, digest_of, md5_of, read_mapping
 
 PIPELINE = Path("dvc.yaml")
 LOCK = Path("dvc.lock")

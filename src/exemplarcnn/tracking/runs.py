@@ -25,8 +25,8 @@ import pandas as pd
 from exemplarcnn import config as configuration
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.data.images import data_digest, md5_of
-from exemplarcnn.files import digest_of, read_json, read_table, rounded
+from exemplarcnn.data.stl10 import data_digest
+from exemplarcnn.files import digest_of, md5_of, read_json, read_table, rounded
 from exemplarcnn.tracking import lineage, repository, store
 from exemplarcnn.tracking.lineage import Record
 
