@@ -34,7 +34,7 @@ from exemplarcnn import paths
 from exemplarcnn.config import load
 from exemplarcnn.data import stl10
 from exemplarcnn.files import read_array, read_json
-from exemplarcnn.serving.packed_model import Encoder, pack
+from exemplarcnn.serving.packed_model import PackedModel, pack
 
 MODEL = "exemplarcnn-classifier"
 BATCH = 50
@@ -131,7 +131,7 @@ def main() -> None:
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
         subprocess.run(["exemplarcnn", "register"], check=True, env=environment)
         binaries = fresh_environment(folder, environment) if arguments.fresh else Path(sys.executable).parent
-        rows = {name: read_json(paths.evaluation(name))["accuracy_mean"] for name in load().trained}
+        rows = {name: read_json(paths.evaluation(name))["accuracy_mean"] for name in load().variants.train}
         champion = max(rows, key=lambda name: rows[name])
         pool = stl10.open_pool(paths.DATA, "test")
         parts = [pool.batch(range(i, min(i + BATCH, len(pool)))) for i in range(0, len(pool), BATCH)]
@@ -147,7 +147,7 @@ def main() -> None:
             paths.classifiers(champion) / "all.safetensors",
             names,
         )
-        ready = Encoder(folder / "packed")
+        ready = PackedModel(folder / "packed")
         begin = time.monotonic()
         for part in parts:
             ready.scores(ready.embed(part, padded=False))

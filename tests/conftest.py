@@ -149,7 +149,7 @@ def picture(path: Path) -> None:
 @pytest.fixture
 def pipeline(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     made = Pipeline(folder, md5(request.node.nodeid.encode()).hexdigest()[:8], compose(CONF, "tiny_bench"))
-    # Asking DVC takes a repository and a second; tests/test_lineage.py does.
+    # Asking DVC takes a repository and a second; tests/tracking/test_lineage.py does.
     monkeypatch.setattr(lineage, "current", lambda stage: made.records[stage])
     return made
 

@@ -140,7 +140,8 @@ def test_check_describes_params_and_data(home: Path) -> None:
     first, second = result.stdout.splitlines()
     assert first == "params.yaml: profile own_unlabelled, seed 0, trains baseline, clustered"
     assert second == (
-        "data/: custom; 1,234 unlabelled, 20 training and 3 test images; 10 folds of 2, not the official ones of STL-10"
+        "data/: custom; 1,234 unlabelled, 20 training and 3 test images; 10 folds of 2 labels, not the official ones "
+        "of STL-10"
     )
     assert run(cli.app, ["data", "check"]).stdout.splitlines() == [second]
 
@@ -309,7 +310,7 @@ def test_an_unknown_command_is_refused() -> None:
     assert run(cli.app, ["nonsense"]).exit_code == 2
 
 
-# The MLflow store; what is sent and compared is in tests/test_tracking.py.
+# The MLflow store; what is sent and compared is in tests/tracking.
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import yaml
 
-from exemplarcnn.data import image_set
+from exemplarcnn import paths
 from exemplarcnn.errors import PipelineError, reason
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ app = typer.Typer(
 data = typer.Typer(help="The image set in data/.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
-PARAMS = Path("params.yaml")
 NOTES = 20  # files that are named on the screen; a table has all
-CONF = Path("conf")
 HEADER = "# Written by `exemplarcnn profile {name}` from conf/, which explains the numbers; `dvc repro` reads this.\n"
 
 
@@ -38,7 +36,7 @@ def _plain_errors() -> Iterator[None]:
         raise typer.Exit(1) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"error: {where}{reason(error)}; fix this and rerun command can be typed again", err=True)
+        typer.echo(f"error: {where}{reason(error)}; fix this and rerun", err=True)
         raise typer.Exit(1) from None
 
 
@@ -50,27 +48,31 @@ def profile(
     from exemplarcnn import config
 
     if name is None:
-        for known in config.profiles(CONF):
+        for known in config.profiles(paths.CONF):
             typer.echo(known)
         return
     with _plain_errors():
-        values = config.compose(CONF, name)
-        PARAMS.write_text(HEADER.format(name=name) + yaml.safe_dump(values, sort_keys=False))
-        typer.echo(f"{PARAMS} holds profile {name}; `dvc repro` runs it")
+        values = config.compose(paths.CONF, name)
+        paths.PARAMS.write_text(HEADER.format(name=name) + yaml.safe_dump(values, sort_keys=False))
+        typer.echo(f"{paths.PARAMS} holds profile {name}; `dvc repro` runs it")
 
 
 @app.command()
 def check() -> None:
     """Check params.yaml and the data, and say what they are."""
-    from exemplarcnn import config, paths
+    from exemplarcnn import config
+    from exemplarcnn.data import image_set
     from exemplarcnn.launching import preflight
     from exemplarcnn.tracking import lineage, repository
 
     with _plain_errors():
-        params = config.load(PARAMS)
+        params = config.load()
         if (repository.root() / ".dvc").is_dir():
-            lineage.cache_folder()  # `dvc pull -q` fails without a word where DVC wants a git repository and there is none
-        typer.echo(f"{PARAMS}: profile {params.profile}, seed {params.seed}, trains {', '.join(params.variants.train)}")
+            # `dvc pull -q` fails without a word where DVC wants a git repository and there is none.
+            lineage.cache_folder()
+        typer.echo(
+            f"{paths.PARAMS}: profile {params.profile}, seed {params.seed}, trains {', '.join(params.variants.train)}"
+        )
         _describe_data(image_set.check(paths.DATA))
         there = lineage.out_of_date("audit", lineage.read_lock()) is None and paths.AUDIT.is_dir()
         preflight.check(params, audited=there)
@@ -79,20 +81,20 @@ def check() -> None:
 @app.command()
 def show() -> None:
     """Print the results table of the last run, and the differences that tell most."""
-    from exemplarcnn.reporting import report, summary
+    from exemplarcnn.reporting import results, summary
 
     with _plain_errors():
-        typer.echo(summary.write(report.read()))
+        typer.echo(summary.render(results.read()))
 
 
 @app.command()
 def page() -> None:
     """Write reports/index.html: everything the last run found, on one page."""
-    from exemplarcnn import config, paths
+    from exemplarcnn import config
     from exemplarcnn.reporting import page
 
     with _plain_errors():
-        page.write(paths.PAGE, config.load(PARAMS), CONF)
+        page.write(paths.PAGE, config.load(), paths.CONF)
         typer.echo(f"{paths.PAGE} written; open it in a browser")
 
 
@@ -103,7 +105,7 @@ def log_results() -> None:
     from exemplarcnn.tracking import runs
 
     with _plain_errors():
-        params = config.load(PARAMS)
+        params = config.load()
         outcome = runs.send(params)
         for stage, said in outcome.items():
             typer.echo(f"{stage}: {said}")
@@ -135,13 +137,13 @@ def compare(
 
 @app.command()
 def verify(
-    repair: Annotated[bool, typer.Option(help="Remove what is damaged; `dvc repro` then makes it anew.")] = False,
+    repair: Annotated[bool, typer.Option(help="Remove what is damaged; `dvc repro` then rebuilds it.")] = False,
 ) -> None:
     """Read every result, byte by byte, and compare it with what dvc.lock says."""
-    from exemplarcnn.tracking import verify as verification
+    from exemplarcnn.tracking import integrity
 
     with _plain_errors():
-        read, damaged = verification.verify(repair)
+        read, damaged = integrity.verify(repair)
     for each in damaged:
         what = "damaged in DVC's cache" if each.cached else "not as recorded"
         typer.echo(f"{what}: {each.path} (of {each.out})", err=True)
@@ -149,12 +151,10 @@ def verify(
         typer.echo(f"{read:,} files read, all as recorded")
         return
     if repair:
-        typer.echo("what was damaged in the cache is gone, and the results that came from it; `dvc pull data.dvc` and")
+        typer.echo("removed what was damaged in the cache, and the results that came from it; `dvc pull data.dvc` and")
         typer.echo("`dvc repro` bring them back. `dvc checkout` brings back others that are not as recorded")
         return
-    typer.echo(
-        "`exemplarcnn verify --repair` removes what is damaged in the cache, for `dvc repro` to make anew;", err=True
-    )
+    typer.echo("`exemplarcnn verify --repair` removes what is damaged in the cache: `dvc repro` rebuilds it;", err=True)
     typer.echo("`dvc checkout` brings back the rest, unless it was changed on purpose", err=True)
     raise typer.Exit(1)
 
@@ -168,13 +168,12 @@ def register_models(
     from exemplarcnn import config
     from exemplarcnn.serving import registry
 
-    if champion and len(variants or []) != 1:
-        typer.echo("error: --champion requires exactly one VARIANT", err=True)
-        raise typer.Exit(1)
     with _plain_errors():
-        for made in registry.register(config.load(PARAMS), variants or [], champion):
+        if champion and len(variants or []) != 1:
+            raise PipelineError("--champion requires exactly one VARIANT")
+        for made in registry.register(config.load(), variants or [], champion):
             about = f"{made.model} version {made.version}{'' if made.new else ' (there already)'}"
-            typer.echo(f"{about}: {made.variant}, {made.accuracy:.2f} %; {made.said}")
+            typer.echo(f"{about}: {made.variant}, {made.accuracy:.2f} %; {made.champion}")
 
 
 FolderOfImages = Annotated[Path, typer.Argument(help="Image files of any size at any depth, or a file like STL-10's.")]
@@ -189,17 +188,17 @@ def embed(source: FolderOfImages, out: Out, model: Model) -> None:
     from exemplarcnn.serving import batch
 
     with _plain_errors():
-        typer.echo(batch.embed(source, out, model, config.load(PARAMS)))
+        typer.echo(batch.embed(source, out, model, config.load()))
 
 
 @app.command()
 def predict(source: FolderOfImages, out: Out, model: Model) -> None:
-    """Say of images what class they are of, among those of the labelled images."""
+    """Classify images, by the classes of the labelled ones."""
     from exemplarcnn import config
     from exemplarcnn.serving import batch
 
     with _plain_errors():
-        typer.echo(batch.predict(source, out, model, config.load(PARAMS)))
+        typer.echo(batch.predict(source, out, model, config.load()))
 
 
 @app.command("store")
@@ -214,7 +213,6 @@ def store_address() -> None:
 @data.command("check")
 def data_check() -> None:
     """Check the files in data/ and say what they are."""
-    from exemplarcnn import paths
     from exemplarcnn.data import image_set
 
     with _plain_errors():
@@ -226,13 +224,12 @@ def data_sample(
     folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
     seed: Annotated[int, typer.Option(help="Another seed draws other images.")] = 0,
 ) -> None:
-    """Draw the embedded sample anew, byte for byte, or another one."""
+    """Draw the embedded sample again, byte for byte, or another one."""
     from exemplarcnn.sample import generate
 
-    if folder.exists():
-        typer.echo(f"error: {folder} exists already; name a new folder", err=True)
-        raise typer.Exit(1)
     with _plain_errors():
+        if folder.exists():
+            raise PipelineError(f"{folder} exists already; name a new folder")
         generate.write_sample(folder, seed)
         typer.echo(f"{folder} written; `exemplarcnn data use {folder}` puts it in place of data/")
 
@@ -287,7 +284,7 @@ def data_import(
 
     with _plain_errors():
         called = name or source.resolve().name
-        done = image_folder.import_folder(Path(), source, config.load(PARAMS), called, test_share, unlabelled, side)
+        done = image_folder.import_folder(Path(), source, config.load(), called, test_share, unlabelled, side)
     for line in done.said:
         typer.echo(line)
     _tell(done.notes, f"see data/{PROVENANCE}")
@@ -306,12 +303,12 @@ def _tell(notes: list[str], where: str) -> None:
 
 def _describe_data(summary: "Summary") -> None:
     from exemplarcnn.data import stl10
+    from exemplarcnn.reporting import numbers
 
     said = f"data/: {summary['dataset']}; {summary['unlabeled']:,} unlabelled"
     if summary["fold_sizes"]:
-        folds = "the official ones" if summary["folds_official"] else "not the official ones of STL-10"
         said += f", {summary['train']:,} training and {summary['test']:,} test images; "
-        said += f"{len(summary['fold_sizes'])} folds of {summary['fold_sizes'][0]:,}, {folds}"
+        said += f"{numbers.folds(summary['fold_sizes'])}, {numbers.official(summary['folds_official'])}"
     else:
         said += " images, none with a label"
     if (side := summary["side"]) != stl10.SIDE:

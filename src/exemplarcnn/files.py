@@ -1,4 +1,4 @@
-"""Writing files whole: under a temporary name first, moved into place when complete."""
+"""Reading files, and writing them atomically: under a temporary name, moved into place when complete."""
 
 import csv
 import hashlib

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+PARAMS = Path("params.yaml")
+CONF = Path("conf")
 DATA = Path("data")
 WORK = Path("work")
 METRICS = Path("metrics")

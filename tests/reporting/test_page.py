@@ -14,8 +14,8 @@ from PIL import Image
 from exemplarcnn import paths
 from exemplarcnn.config import Config, compose
 from exemplarcnn.reporting import page
-from exemplarcnn.reporting.page import PageError, class_sizes, code, curves, deviations, picture
-from exemplarcnn.reporting.report import ReportError
+from exemplarcnn.reporting.page import PageError, code, deviations, picture
+from exemplarcnn.reporting.results import ReportError
 from exemplarcnn.tracking import timings
 from tests.conftest import ROOT
 
@@ -188,34 +188,6 @@ def test_deviations_from_the_paper() -> None:
     assert "momentum" not in " ".join(found)
     paper = Config.model_validate(compose(ROOT / "conf", "paper"))
     assert deviations(paper, ROOT / "conf") == []
-
-
-def test_curves_and_sizes_are_drawn(tmp_path: Path) -> None:
-    table = tmp_path / "train.csv"
-    table.write_text("epoch,train_loss,valid_loss,valid_accuracy\n1,2.0,2.1,0.25\n2,1.0,1.5,0.5\n")
-    drawn = curves({"a": table, "none": tmp_path / "missing.csv"}, {"a": "First", "none": "Second"})
-    assert drawn.startswith("<svg")
-    assert ">First<" in drawn
-    assert ">Second<" not in drawn
-    assert ">_x<" in curves({"a": table}, {"a": "_x"}), "matplotlib leaves out a label that begins with _"
-    long = curves({"a": table}, {"a": "long " * 100})
-    assert "long long" in long
-    assert "long " * 20 not in long, "a long title leaves room for the curves"
-    (tmp_path / "classes.csv").write_text("class_id,image_id,origin\n0,1,x\n0,2,x\n1,3,x\n2,4,x\n")
-    bars = class_sizes(tmp_path / "classes.csv")
-    assert ">images in a class<" in bars
-
-
-def test_times_of_stages(folder: Path) -> None:
-    assert timings.read().empty
-    timings.note("audit", 3.0)
-    timings.note("train@a", 2.0)
-    timings.note("audit", 1.04)
-    found = timings.read()
-    assert sorted(found["stage"]) == ["audit", "train@a"]
-    assert found.set_index("stage").loc["audit", "seconds"] == 1.0
-    (folder / "work/timings.json").write_text("{")
-    assert timings.read().empty
 
 
 @pytest.mark.filterwarnings("error:Glyph")

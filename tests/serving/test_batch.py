@@ -10,28 +10,37 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from exemplarcnn.config import Config
+from exemplarcnn.config import Config, compose
+from exemplarcnn.data.pools import ImageFolder, centre_square
+from exemplarcnn.data.stl10 import SIDE, write_images
+from exemplarcnn.networks.features import eval_features
+from exemplarcnn.networks.saved import load
 from exemplarcnn.serving import batch
+from exemplarcnn.serving.batch import CentreCrops
+from exemplarcnn.serving.packed_model import PackedModel, pack
+from tests.conftest import CONF
+from tests.serving.networks import PARAMS, of_side, pixels
 
 
 @contextmanager
-def opened(*_: Any) -> Iterator[Any]:
+def loaded(*_: Any) -> Iterator[Any]:
     """A network whose one feature is the mean of the red channel."""
 
     def embed(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         return pixels[..., 0].mean(axis=(1, 2), dtype=np.float32)[:, None]
 
-    yield SimpleNamespace(embed=embed, params=SimpleNamespace(batch_size=4), side=96, size=1)
+    yield SimpleNamespace(embed=embed, batch_size=4, side=96, size=1)
 
 
 @pytest.mark.parametrize("out", ["features.csv", "features.npy"])
 def test_j_embed_names_files_that_are_not_utf8_and_leaves_out_odd_ones_by_name(
     tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, out: str
 ) -> None:
-    monkeypatch.setattr(batch, "_opened", opened)
+    monkeypatch.setattr(batch, "_loaded", loaded)
     source = tmp_path / "photos"
     for red, name in enumerate((b"1.png", b"caf\xe9.png", b"deep/line\nend.png", b".thumbnails/1.png")):
         file = source / os.fsdecode(name)
@@ -47,3 +56,79 @@ def test_j_embed_names_files_that_are_not_utf8_and_leaves_out_odd_ones_by_name(
     assert "passed over: .thumbnails: hidden or a tool's, not entered, 1 files inside" in caplog.text
     assert r"broken\xe9.png left out: cannot be read" in caplog.text
     caplog.text.encode()
+
+
+# The images that a network is given
+
+
+def test_crops_are_the_middle_of_the_images_that_were_chosen(tmp_path: Path) -> None:
+    wide = np.zeros((SIDE, 3 * SIDE, 3), np.uint8)
+    wide[:, SIDE : 2 * SIDE] = pixels(1)[0]
+    for name, image in [
+        ("a", np.zeros((10, 10, 3), np.uint8)),
+        ("b", wide),
+        ("c", np.full((300, 200, 3), 77, np.uint8)),
+    ]:
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    pool = CentreCrops(ImageFolder(tmp_path), np.array([1, 2]), SIDE)
+    assert [pool.name(index) for index in range(len(pool))] == ["b.png", "c.png"]
+    assert np.array_equal(pool.batch([0, 1]), np.stack([wide[:, SIDE : 2 * SIDE], np.full((SIDE, SIDE, 3), 77)]))
+    assert np.array_equal(centre_square(pixels(1)[0]), pixels(1)[0])
+
+
+def test_crops_have_the_side_that_is_asked_for(tmp_path: Path) -> None:
+    wide = np.zeros((150, 400, 3), np.uint8)
+    wide[:, 125:275] = pixels(1, 150)[0]
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    pool = CentreCrops(ImageFolder(tmp_path), np.array([0]), 128)
+    assert pool.size(0) == (128, 128)
+    assert np.array_equal(pool.batch([0])[0], centre_square(pixels(1, 150)[0], 128))
+    assert np.array_equal(CentreCrops(ImageFolder(tmp_path), np.array([0]), 150)[0], pixels(1, 150)[0])
+
+
+def test_what_is_left_out_or_read_in_a_special_way_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
+    Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "logo.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    pool = batch._usable_images(tmp_path, Config.model_validate(compose(CONF, "tiny_bench")), 96)
+    assert [pool.name(index) for index in range(len(pool))] == ["a.png", "logo.png"]
+    assert (pool[1] == 255).all()
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    assert told[0].startswith("broken.png left out: cannot be read: ")
+    assert told[1] == "logo.png: transparent, put on white"
+
+
+def test_embed_resizes_to_the_side_of_the_model_whatever_lies_in_data(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    of_side(model, 128)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/import.json").write_text('{"name": "other images by now", "side": 64}')
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        photo = np.random.default_rng(number).integers(0, 256, (200 + number, 300, 3), dtype=np.uint8)
+        Image.fromarray(photo).save(tmp_path / f"photos/{number}.png")
+    values = compose(CONF, "own_unlabelled")
+    values["features"] = PARAMS.model_dump(mode="json")
+    values["machine"]["device"] = "cpu"
+    said = batch.embed(tmp_path / "photos", tmp_path / "out.npy", "baseline", Config.model_validate(values))
+    assert "of 3 images" in said
+    folder = ImageFolder(tmp_path / "photos")
+    squares = np.stack([centre_square(folder[number], 128) for number in (0, 1, 2, 2)])
+    expected = eval_features(load(model), PARAMS, torch.device("cpu"))(squares)[:3]
+    assert np.array_equal(np.load(tmp_path / "out.npy"), expected)
+    # A file is of the side that its own set says.
+    stored = pixels(9, 64)
+    write_images(tmp_path / "data/unlabeled_X.bin", stored, 64)
+    config = Config.model_validate(values)
+    batch.embed(tmp_path / "data/unlabeled_X.bin", tmp_path / "file.npy", "baseline", config)
+    squares = np.stack([centre_square(image, 128) for image in stored])
+    expected = PackedModel(model_packed(model, tmp_path), "cpu").embed(squares)
+    assert np.array_equal(np.load(tmp_path / "file.npy"), expected)
+
+
+def model_packed(model: Path, tmp_path: Path) -> Path:
+    pack(tmp_path / "packed", model, PARAMS)
+    return tmp_path / "packed"

@@ -24,7 +24,8 @@ def add(store: Any, model: str, accuracy: float, judged: str = "stl10", variant:
 
 
 def crown(store: Any, model: str, number: str, accuracy: float, judged: str = "stl10", force: bool = False) -> str:
-    return registry._crown(store, model, number, accuracy, judged, force)
+    candidate = registry._Candidate(model, "baseline", accuracy, judged, "no run", Path("nowhere"))
+    return registry._update_champion(store, candidate, number, force)
 
 
 def holder(store: Any, model: str) -> str:

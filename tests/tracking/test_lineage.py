@@ -51,7 +51,11 @@ stages:
 """
 PARAMS = {
     "seed": 0,
-    "variants": {"seed": {"a": {"n": 1}, "b": {"n": 2}}, "train": {"a": {}, "b": {}}, "evaluate": {"a": {}, "b": {}}},
+    "variants": {
+        "seed": {"a": {"n": 1}, "b": {"n": 2}},
+        "train": {"a": {}, "b": {}},
+        "evaluate": {"a": {}, "b": {}},
+    },
     "train": {"epochs": 3, "lr": 0.1},
     "evaluate": {"C": [1]},
 }

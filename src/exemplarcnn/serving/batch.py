@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.data import audit, folder_walk, pools, stl10
+from exemplarcnn.data import audit, folder_walk, pools
+from exemplarcnn.data.types import Indices, Pixels, Pool
 from exemplarcnn.files import read_array, write_array, write_table
 from exemplarcnn.networks.features import write_features
 from exemplarcnn.serving import packed_model, registry
-from exemplarcnn.serving.packed_model import Encoder, EncoderError, Squares
+from exemplarcnn.serving.packed_model import PackedModel, PackedModelError
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +47,16 @@ def embed(source: Path, out: Path, model: str, config: Config) -> str:
     PipelineError
         If there is no such model or no image, or ``out`` has another ending.
     """
-    _check(out)
-    with _opened(model, config) as ready:
-        pool = _pool(source, config, ready.side)
+    _check_suffix(out)
+    with _loaded(model, config) as packed:
+        pool = _usable_images(source, config, packed.side)
         if out.suffix == ".npy":
-            write_features(out, pool, ready.embed, ready.params.batch_size)
+            write_features(out, pool, packed.embed, packed.batch_size)
             write_table(out.with_suffix(".csv"), _files(pool))
         else:
-            table = pd.DataFrame(_features(pool, ready), columns=[f"feature_{i}" for i in range(ready.size)])
+            table = pd.DataFrame(_features(pool, packed), columns=[f"feature_{i}" for i in range(packed.size)])
             write_table(out, pd.concat([_files(pool), table], axis=1))
-        return f"{out}: {ready.size:,} features of {len(pool):,} images"
+        return f"{out}: {packed.size:,} features of {len(pool):,} images"
 
 
 def predict(source: Path, out: Path, model: str, config: Config) -> str:
@@ -79,13 +80,13 @@ def predict(source: Path, out: Path, model: str, config: Config) -> str:
     PipelineError
         As `embed`; and if the model has no classifier.
     """
-    _check(out)
-    with _opened(model, config) as ready:
-        if not ready.classes:
-            raise EncoderError(f"{model} has no classifier; `exemplarcnn embed` gives its features")
-        pool = _pool(source, config, ready.side)
-        scores = ready.scores(_features(pool, ready))
-        table = pd.concat([_files(pool), packed_model.as_table(scores, ready.classes)], axis=1)
+    _check_suffix(out)
+    with _loaded(model, config) as packed:
+        if not packed.classes:
+            raise PackedModelError(f"{model} has no classifier; `exemplarcnn embed` gives its features")
+        pool = _usable_images(source, config, packed.side)
+        scores = packed.scores(_features(pool, packed))
+        table = pd.concat([_files(pool), packed.table(scores)], axis=1)
         if out.suffix == ".npy":
             write_array(out, scores)
             write_table(out.with_suffix(".csv"), table[["file", "class"]])
@@ -94,33 +95,73 @@ def predict(source: Path, out: Path, model: str, config: Config) -> str:
         return f"{out}: classes of {len(pool):,} images"
 
 
-def _check(out: Path) -> None:
+def _check_suffix(out: Path) -> None:
     if out.suffix not in (".csv", ".npy"):
-        raise EncoderError(f"{out}: name a file that ends in .csv or .npy")
+        raise PackedModelError(f"{out}: name a file that ends in .csv or .npy")
 
 
 @contextmanager
-def _opened(model: str, config: Config) -> Iterator[Encoder]:
-    """Make a model ready: one that was trained here, or a registered one."""
+def _loaded(model: str, config: Config) -> Iterator[PackedModel]:
+    """Load a model: one that was trained here, or a registered one."""
     with tempfile.TemporaryDirectory() as folder:
         if ":" in model:
             packed = registry.fetch(model, Path(folder))
         else:
             packed = Path(folder)
             if model not in config.variants.train:
-                raise EncoderError(
+                raise PackedModelError(
                     f"no variant {model!r}; there are {', '.join(config.variants.train)}, and registered models by "
                     "their address, such as models:/exemplarcnn-classifier@champion"
                 )
-            svm = paths.classifiers(model) / "all.safetensors"
-            # Where nothing is evaluated, one of other images may lie there still.
-            tested = model in config.variants.evaluate and svm.exists()
-            names = stl10.read_class_names(paths.CLASS_NAMES) if tested else []
-            packed_model.pack(packed, paths.model(model), config.features, svm if tested else None, names)
-        yield Encoder(packed, config.machine.device)
+            svm = packed_model.classifier_of(model, config)
+            # Without one, as before it is evaluated, the network has its features still.
+            packed_model.pack_variant(packed, model, config, svm if svm and svm.exists() else None)
+        yield PackedModel(packed, config.machine.device)
 
 
-def _pool(source: Path, config: Config, side: int) -> Squares:
+class CentreCrops:
+    """Some images of a pool, each cut to its middle square and resized.
+
+    Parameters
+    ----------
+    pool
+        Images of any size.
+    chosen
+        Which of them.
+    side
+        That they are resized to, in pixels.
+    """
+
+    def __init__(self, pool: Pool, chosen: NDArray[np.int64], side: int):
+        self.pool, self.chosen, self.side, self.path = pool, chosen, side, pool.path
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: int) -> Pixels:
+        """Return one image, (side, side, 3) uint8."""
+        return self.read(index)[0]
+
+    def read(self, index: int) -> tuple[Pixels, str]:
+        """Return one image, and what is to be said of how it was read."""
+        image, note = self.pool.read(int(self.chosen[index]))
+        return pools.centre_square(image, self.side), note
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return the side twice."""
+        return self.side, self.side
+
+    def name(self, index: int) -> str:
+        """Return the file of an image, or its number where all have one file."""
+        place = int(self.chosen[index])
+        return self.pool.name(place) or str(place)
+
+    def batch(self, indices: Indices) -> Pixels:
+        """Return several images, (n, side, side, 3) uint8."""
+        return np.stack([self[int(index)] for index in indices])
+
+
+def _usable_images(source: Path, config: Config, side: int) -> CentreCrops:
     """Open images, and leave out what cannot be used, by name."""
     pool = pools.open_path(source)
     for line in folder_walk.summary_lines(pools.passed_over(pool)):
@@ -132,16 +173,16 @@ def _pool(source: Path, config: Config, side: int) -> Squares:
     for name, note in table.loc[table["note"] != "", ["name", "note"]].itertuples(index=False):
         log.warning("%s: %s", name, note)
     if not len(usable):
-        raise EncoderError(f"{source}: none of its {len(pool):,} images can be used, see above")
-    return Squares(pool, usable, side)
+        raise PackedModelError(f"{source}: none of its {len(pool):,} images can be used, see above")
+    return CentreCrops(pool, usable, side)
 
 
-def _files(pool: Squares) -> pd.DataFrame:
+def _files(pool: CentreCrops) -> pd.DataFrame:
     return pd.DataFrame({"file": [pool.name(index) for index in range(len(pool))]})
 
 
-def _features(pool: Squares, ready: Encoder) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
+def _features(pool: CentreCrops, packed: PackedModel) -> NDArray[np.float32]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / pool.path.name / "features.npy"  # the progress bar shows both names
-        write_features(file, pool, ready.embed, ready.params.batch_size)
+        write_features(file, pool, packed.embed, packed.batch_size)
         return np.array(read_array(file))

@@ -13,23 +13,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from safetensors.numpy import load_file
 
-from exemplarcnn.config import Features
+from exemplarcnn import paths
+from exemplarcnn.config import Config, Features
 from exemplarcnn.data import stl10
-from exemplarcnn.data.pools import centre_square
-from exemplarcnn.data.types import Indices, Pixels, Pool
+from exemplarcnn.data.types import Pixels
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_json, write_json
 from exemplarcnn.networks import saved
-from exemplarcnn.networks.chunks import padded_chunks
 from exemplarcnn.networks.features import eval_features
 
 NETWORK = ("network.json", "weights.safetensors")
 FEATURES, SVM, CLASSES = "features.json", "svm.safetensors", "classes.json"
+# What entries of features.json were called in models that were packed before.
+FORMER_NAMES = {"chunk": "batch_size"}
 
 
-class EncoderError(PipelineError):
+class PackedModelError(PipelineError):
     """A packed model that is incomplete, or images that it cannot take."""
 
 
@@ -49,13 +51,13 @@ def pack(folder: Path, model: Path, params: Features, svm: Path | None = None, c
 
     Raises
     ------
-    EncoderError
+    PackedModelError
         Naming the file that is missing.
     """
     wanted = [model / name for name in NETWORK] + ([svm] if svm else [])
     for file in wanted:
         if not file.is_file():
-            raise EncoderError(f"{file} is not there; `dvc repro` makes it, `dvc checkout` brings it back")
+            raise PackedModelError(f"{file} is not there; `dvc repro` makes it, `dvc checkout` brings it back")
     folder.mkdir(parents=True, exist_ok=True)
     for file in wanted:
         shutil.copyfile(file, folder / (SVM if file == svm else file.name))
@@ -64,7 +66,19 @@ def pack(folder: Path, model: Path, params: Features, svm: Path | None = None, c
         write_json(folder / CLASSES, list(classes))
 
 
-class Encoder:
+def pack_variant(folder: Path, variant: str, config: Config, svm: Path | None) -> None:
+    """Pack a variant that was trained here, with a classifier of its features or without: see `pack`."""
+    classes = stl10.read_class_names(paths.CLASS_NAMES) if svm else []
+    pack(folder, paths.model(variant), config.features, svm, classes)
+
+
+def classifier_of(variant: str, config: Config) -> Path | None:
+    """Return the file of a variant's linear SVM on all labels; None where the parameters ask for none."""
+    asked = any((each.labels, each.classifier) == ("all", "svm") for each in config.evaluate.protocols)
+    return paths.classifiers(variant) / "all.safetensors" if asked and variant in config.variants.evaluate else None
+
+
+class PackedModel:
     """A packed model, ready to use.
 
     Parameters
@@ -76,6 +90,8 @@ class Encoder:
 
     Attributes
     ----------
+    batch_size
+        Images that are described at once.
     classes
         Names of the classes, if it is a classifier; else empty.
     side
@@ -85,7 +101,7 @@ class Encoder:
 
     Raises
     ------
-    EncoderError
+    PackedModelError
         If the folder is no packed model.
     DataError
         If it says a side that images cannot have.
@@ -94,18 +110,19 @@ class Encoder:
     def __init__(self, folder: Path, device: str = "auto"):
         for name in (*NETWORK, FEATURES):
             if not (folder / name).is_file():
-                raise EncoderError(f"{folder} is no packed model: it lacks {name}")
-        self.params = Features(**read_json(folder / FEATURES))
+                raise PackedModelError(f"{folder} is no packed model: it lacks {name}")
+        params = _read_features(folder / FEATURES)
+        self.batch_size = params.batch_size
         self.side = stl10.read_side(read_json(folder / NETWORK[0]), str(folder / NETWORK[0]))
-        self._extract = eval_features(saved.load(folder), self.params, saved.pick_device(device))
-        self.size = self._extract(np.zeros((1, self.side, self.side, 3), np.uint8)).shape[1]
+        self._features = eval_features(saved.load(folder), params, saved.pick_device(device))
+        self.size = self._features(np.zeros((1, self.side, self.side, 3), np.uint8)).shape[1]
         self.classes: list[str] = []
         if (folder / SVM).is_file():
             svm = load_file(folder / SVM)
             self.classes = read_json(folder / CLASSES)
             self._weights, self._intercept = svm["weights"].astype(np.float64), svm["intercept"].astype(np.float64)
             if self._weights.shape != (len(self.classes), self.size):
-                raise EncoderError(
+                raise PackedModelError(
                     f"{folder / SVM} has weights of shape {self._weights.shape}, expected "
                     f"{(len(self.classes), self.size)}: it belongs to another network"
                 )
@@ -118,7 +135,7 @@ class Encoder:
         pixels
             (n, side, side, 3) uint8.
         padded
-            Fill the last chunk up, as the pipeline does: to the last bit its features. Without, which is faster for a
+            Fill the last batch up, as the pipeline does: to the last bit its features. Without, which is faster for a
             few images, they agree to about 1e-6.
 
         Returns
@@ -126,10 +143,12 @@ class Encoder:
         ndarray
             (n, size) float32.
         """
-        result = np.empty((len(pixels), self.size), np.float32)
-        for rows, counting in padded_chunks(len(pixels), self.params.batch_size):
-            kept = rows[:counting]
-            result[kept] = self._extract(pixels[rows if padded else kept])[:counting]
+        count = len(pixels)
+        result = np.empty((count, self.size), np.float32)
+        for start in range(0, count, self.batch_size):
+            stop = min(start + self.batch_size, count)
+            rows = np.minimum(np.arange(start, start + self.batch_size if padded else stop), count - 1)
+            result[start:stop] = self._features(pixels[rows])[: stop - start]
         return result
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -137,100 +156,31 @@ class Encoder:
 
         Raises
         ------
-        EncoderError
+        PackedModelError
             If the model is no classifier.
         """
         if not self.classes:
-            raise EncoderError("this model has no classifier; take one that has, or ask for features")
+            raise PackedModelError("this model has no classifier; take one that has, or ask for features")
         values: NDArray[np.float32] = (features.astype(np.float64) @ self._weights.T + self._intercept).astype(
             np.float32
         )
         return values
 
-
-class Squares:
-    """Some images of a pool, each cut to its middle square and resized.
-
-    Parameters
-    ----------
-    pool
-        Images of any size.
-    chosen
-        Which of them.
-    side
-        That they are resized to, in pixels.
-    """
-
-    def __init__(self, pool: Pool, chosen: NDArray[np.int64], side: int):
-        self.pool, self.chosen, self.side, self.path = pool, chosen, side, pool.path
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def __getitem__(self, index: int) -> Pixels:
-        """Return one image, (side, side, 3) uint8."""
-        return self.read(index)[0]
-
-    def read(self, index: int) -> tuple[Pixels, str]:
-        """Return one image, and what is to be said of how it was read."""
-        image, note = self.pool.read(int(self.chosen[index]))
-        return centre_square(image, self.side), note
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Return the side twice."""
-        return self.side, self.side
-
-    def name(self, index: int) -> str:
-        """Return the file of an image, or its number where all have one file."""
-        place = int(self.chosen[index])
-        return self.pool.name(place) or str(place)
-
-    def batch(self, indices: Indices) -> Pixels:
-        """Return several images, (n, side, side, 3) uint8."""
-        return np.stack([self[int(index)] for index in indices])
+    def table(self, scores: NDArray[np.float32]) -> pd.DataFrame:
+        """Name what scores say: one row an image with ``class``, the best, and ``score_NAME`` for each class."""
+        table = pd.DataFrame(scores, columns=[f"score_{name}" for name in self.classes])
+        table.insert(0, "class", np.array(self.classes, object)[scores.argmax(axis=1)])
+        return table
 
 
-def as_table(scores: NDArray[np.float32], classes: list[str]) -> pd.DataFrame:
-    """Name what scores say: one row an image with ``class``, the best one, and ``score_NAME`` for each class."""
-    table = pd.DataFrame(scores, columns=[f"score_{name}" for name in classes])
-    table.insert(0, "class", np.array(classes, object)[scores.argmax(axis=1)])
-    return table
-
-
-def as_pixels(batch: object, side: int, most: int) -> Pixels:
-    """Check what somebody sent, and turn it into images.
-
-    Parameters
-    ----------
-    batch
-        (n, side, side, 3) array of whole numbers from 0 to 255, of any type.
-    side
-        Of the images that the model takes.
-    most
-        Images that are taken at once.
-
-    Returns
-    -------
-    ndarray
-        (n, side, side, 3) uint8.
-
-    Raises
-    ------
-    EncoderError
-        Saying what was expected.
-    """
-    expected = f"expected (n, {side}, {side}, 3): images of {side}×{side} RGB pixels"
-    if not isinstance(batch, np.ndarray) or not np.issubdtype(batch.dtype, np.number):
-        raise EncoderError(f"found {type(batch).__name__}, {expected}, whole numbers from 0 to 255")
-    if batch.shape[1:] != (side, side, 3):
-        raise EncoderError(f"found an array of shape {batch.shape}, {expected}")
-    if len(batch) > most:
-        raise EncoderError(f"found {len(batch):,} images, {most:,} are taken at once; send them in several requests")
-    if batch.dtype == np.uint8:
-        return batch
-    pixels = np.nan_to_num(batch, nan=-1.0, posinf=-1.0, neginf=-1.0)
-    wrong = (pixels < 0) | (pixels > 255) | (pixels != np.floor(pixels))
-    if wrong.any():
-        place = tuple(int(number) for number in np.argwhere(wrong)[0])
-        raise EncoderError(f"found {batch[place]} at {place}, expected whole numbers from 0 to 255: pixels as they are")
-    return pixels.astype(np.uint8)
+def _read_features(path: Path) -> Features:
+    """Read how maps become features, also of a model that was packed by former code."""
+    found = read_json(path)
+    try:
+        return Features(**{FORMER_NAMES.get(name, name): value for name, value in found.items()})
+    except ValidationError as error:
+        names = ", ".join(sorted({str(each["loc"][0]) for each in error.errors()}))
+        raise PackedModelError(
+            f"{path}: this code cannot read its {names}; the commit that packed the model can (`git checkout`), or "
+            "train and register it again"
+        ) from None

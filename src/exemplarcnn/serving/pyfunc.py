@@ -2,26 +2,28 @@
 
 from pathlib import Path
 
+import numpy as np
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from exemplarcnn.serving.packed_model import Encoder, EncoderError, as_pixels, as_table
+from exemplarcnn.data.types import Pixels
+from exemplarcnn.serving.packed_model import PackedModel, PackedModelError
 
 MOST_IMAGES = 1_000
 
 
-class Served(PythonModel):
+class ServedModel(PythonModel):
     """Features, or class and decision values, of images."""
 
     def load_context(self, context):  # type: ignore[no-untyped-def]  # MLflow would take hints for the signature
         """Read the weights. Called once."""
         config = context.model_config or {}
-        self.most = int(config.get("most_images", MOST_IMAGES))
-        self.encoder = Encoder(Path(context.artifacts["model"]), config.get("device", "auto"))
+        self.most_images = int(config.get("most_images", MOST_IMAGES))
+        self.model = PackedModel(Path(context.artifacts["model"]), config.get("device", "auto"))
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # as above
-        """Describe or classify a batch.
+        """Embed or classify a batch.
 
         Parameters
         ----------
@@ -36,7 +38,7 @@ class Served(PythonModel):
         Returns
         -------
         ndarray or DataFrame
-            (n, features) float32; or what `as_table` makes of scores.
+            (n, features) float32; or what `PackedModel.table` makes of scores.
 
         Raises
         ------
@@ -44,13 +46,53 @@ class Served(PythonModel):
             Saying what was expected: to clients that is a refused request.
         """
         try:
-            features = self.encoder.embed(as_pixels(model_input, self.encoder.side, self.most), padded=False)
-        except EncoderError as error:
+            features = self.model.embed(as_pixels(model_input, self.model.side, self.most_images), padded=False)
+        except PackedModelError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
-        if not self.encoder.classes:
-            return features
-        scores = self.encoder.scores(features)
-        return as_table(scores, self.encoder.classes)
+        return self.model.table(self.model.scores(features)) if self.model.classes else features
 
 
-set_model(Served())
+def as_pixels(batch: object, side: int, most: int) -> Pixels:
+    """Check what somebody sent, and turn it into images.
+
+    Parameters
+    ----------
+    batch
+        (n, side, side, 3) array of whole numbers from 0 to 255, of any type.
+    side
+        Of the images that the model takes.
+    most
+        Images that are taken at once.
+
+    Returns
+    -------
+    ndarray
+        (n, side, side, 3) uint8.
+
+    Raises
+    ------
+    PackedModelError
+        Saying what was expected.
+    """
+    expected = f"expected (n, {side}, {side}, 3): images of {side}×{side} RGB pixels"
+    if not isinstance(batch, np.ndarray) or not np.issubdtype(batch.dtype, np.number):
+        raise PackedModelError(f"found {type(batch).__name__}, {expected}, whole numbers from 0 to 255")
+    if batch.shape[1:] != (side, side, 3):
+        raise PackedModelError(f"found an array of shape {batch.shape}, {expected}")
+    if len(batch) > most:
+        raise PackedModelError(
+            f"found {len(batch):,} images, {most:,} are taken at once; send them in several requests"
+        )
+    if batch.dtype == np.uint8:
+        return batch
+    pixels = np.nan_to_num(batch, nan=-1.0, posinf=-1.0, neginf=-1.0)
+    wrong = (pixels < 0) | (pixels > 255) | (pixels != np.floor(pixels))
+    if wrong.any():
+        place = tuple(int(number) for number in np.argwhere(wrong)[0])
+        raise PackedModelError(
+            f"found {batch[place]} at {place}, expected whole numbers from 0 to 255: pixels as they are"
+        )
+    return pixels.astype(np.uint8)
+
+
+set_model(ServedModel())

@@ -62,8 +62,8 @@ class Registered:
         Mean over the folds, percent.
     new
         Whether the version was made now.
-    said
-        What became of ``champion``.
+    champion
+        What became of ``champion``, for a person.
     """
 
     model: str
@@ -71,10 +71,36 @@ class Registered:
     variant: str
     accuracy: float
     new: bool
-    said: str
+    champion: str
 
 
-def register(config: Config, variants: list[str], crown: bool = False) -> Iterator[Registered]:
+@dataclass(frozen=True)
+class _Candidate:
+    """A packed variant, to become a version of a model.
+
+    Attributes
+    ----------
+    model, variant
+        Which.
+    accuracy
+        Mean over the folds, percent.
+    judged_on
+        Hash of the images, labels and folds behind it.
+    run
+        Id of the evaluation run that the version belongs to.
+    packed
+        Its files.
+    """
+
+    model: str
+    variant: str
+    accuracy: float
+    judged_on: str
+    run: str
+    packed: Path
+
+
+def register(config: Config, variants: list[str], force_champion: bool = False) -> Iterator[Registered]:
     """Register trained variants as models, the encoder alone and with its classifier.
 
     Parameters
@@ -83,7 +109,7 @@ def register(config: Config, variants: list[str], crown: bool = False) -> Iterat
         The parameters that they were made with.
     variants
         Which; all that were trained and evaluated if empty.
-    crown
+    force_champion
         Move ``champion`` to them whatever their accuracy, as where data has changed.
 
     Yields
@@ -98,6 +124,32 @@ def register(config: Config, variants: list[str], crown: bool = False) -> Iterat
     StoreError
         If the store cannot be reached.
     """
+    chosen = _chosen(config, variants)
+    with store.reached():
+        said = runs.send(config)
+        client = store.connect()
+    records = lineage.read_lock()
+    judged_on = digest(*(paths.DATA / name for name in JUDGED_ON))
+    for name in chosen:
+        stage = f"evaluate@{name}"
+        if said[stage] not in (runs.SENT, runs.THERE):
+            raise RegistryError(f"{name} cannot be registered, {stage}: {said[stage]}")
+        if altered := lineage.changed_outs(f"train@{name}", records) + lineage.changed_outs(stage, records):
+            raise RegistryError(f"{altered[0]} is not what `dvc repro` made; `dvc checkout` brings that back")
+        accuracy = float(read_json(paths.evaluation(name))["accuracy_mean"])
+        svm = packed_model.classifier_of(name, config)
+        for model in (ENCODER, CLASSIFIER) if svm else (ENCODER,):
+            with tempfile.TemporaryDirectory() as folder:
+                packed = Path(folder) / "packed"
+                packed_model.pack_variant(packed, name, config, svm if model == CLASSIFIER else None)
+                with store.reached():
+                    run = runs.find(client, records[stage]).info.run_id
+                    candidate = _Candidate(model, name, accuracy, judged_on, run, packed)
+                    yield _register(client, candidate, force_champion)
+
+
+def _chosen(config: Config, variants: list[str]) -> list[str]:
+    """Return the variants to register; RegistryError if one of them cannot be."""
     known = [name for name in config.variants.train if name in config.variants.evaluate]
     if not known:
         raise RegistryError(
@@ -107,56 +159,26 @@ def register(config: Config, variants: list[str], crown: bool = False) -> Iterat
     for name in variants:
         if name not in known:
             raise RegistryError(f"no trained and evaluated variant {name!r}; there are: {', '.join(known)}")
-    chosen = variants or known
-    with store.reached():
-        said = runs.send(config)
-        client = store.connect()
-    records = lineage.read_lock()
-    judged = digest(*(paths.DATA / name for name in JUDGED_ON))
-    for name in chosen:
-        stage = f"evaluate@{name}"
-        if said[stage] not in (runs.SENT, runs.THERE):
-            raise RegistryError(f"{name} cannot be registered, {stage}: {said[stage]}")
-        if altered := lineage.changed_outs(f"train@{name}", records) + lineage.changed_outs(stage, records):
-            raise RegistryError(f"{altered[0]} is not what `dvc repro` made; `dvc checkout` brings that back")
-        for model in (ENCODER, CLASSIFIER):
-            with tempfile.TemporaryDirectory() as folder:
-                packed = Path(folder) / "packed"
-                if not _pack(packed, name, model, config):
-                    continue
-                with store.reached():
-                    run = runs.find(client, records[stage]).info.run_id
-                    yield _one(client, model, name, packed, run, judged, crown)
+    return variants or known
 
 
-def _pack(folder: Path, variant: str, model: str, config: Config) -> bool:
-    """Pack a variant; say whether there is what this model needs."""
-    if model == ENCODER:
-        packed_model.pack(folder, paths.model(variant), config.features)
-        return True
-    if not any(each.labels == "all" and each.classifier == "svm" for each in config.evaluate.protocols):
-        return False
-    svm = paths.classifiers(variant) / "all.safetensors"
-    packed_model.pack(folder, paths.model(variant), config.features, svm, stl10.read_class_names(paths.CLASS_NAMES))
-    return True
-
-
-def _one(client: Any, model: str, variant: str, packed: Path, run: str, judged: str, crown: bool) -> Registered:
-    accuracy = float(read_json(paths.evaluation(variant))["accuracy_mean"])
-    content = digest(*sorted(packed.iterdir()))
-    _make(client, model)
+def _register(client: Any, candidate: _Candidate, force_champion: bool) -> Registered:
+    """Make a version of a candidate, unless there is one, and let it compete for ``champion``."""
+    model, content = candidate.model, digest(*sorted(candidate.packed.iterdir()))
+    _make_model(client, model)
     found = [each for each in client.search_model_versions(f"name = '{model}'") if each.tags.get("content") == content]
     if found:
         number, new = str(found[0].version), False
     else:
-        number, new = _upload(client, model, variant, packed, run), True
-        for key, value in {"content": content, "variant": variant, "judged_on": judged}.items():
+        number, new = _upload(client, candidate), True
+        tags = {"content": content, "variant": candidate.variant, "judged_on": candidate.judged_on}
+        for key, value in (tags | {"accuracy_mean": f"{candidate.accuracy:.4f}"}).items():
             client.set_model_version_tag(model, number, key, value)
-        client.set_model_version_tag(model, number, "accuracy_mean", f"{accuracy:.4f}")
-    return Registered(model, number, variant, accuracy, new, _crown(client, model, number, accuracy, judged, crown))
+    champion = _update_champion(client, candidate, number, force_champion)
+    return Registered(model, number, candidate.variant, candidate.accuracy, new, champion)
 
 
-def _make(client: Any, model: str) -> None:
+def _make_model(client: Any, model: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -167,8 +189,9 @@ def _make(client: Any, model: str) -> None:
         client.create_registered_model(model, description=ABOUT[model])
 
 
-def _crown(client: Any, model: str, number: str, accuracy: float, judged: str, crown: bool) -> str:
-    """Move ``champion`` if the version has earned it; say what became of it."""
+def _update_champion(client: Any, candidate: _Candidate, number: str, force: bool) -> str:
+    """Move ``champion`` to a version if it is better, or by force; say what became of it."""
+    model = candidate.model
     holder = client.get_registered_model(model).aliases.get(CHAMPION)
     if holder is None:
         client.set_registered_model_alias(model, CHAMPION, number)
@@ -176,11 +199,11 @@ def _crown(client: Any, model: str, number: str, accuracy: float, judged: str, c
     if str(holder) == number:
         return "champion already"
     tags = client.get_model_version(model, holder).tags
-    gain = accuracy - float(tags.get("accuracy_mean", "nan"))
-    alike = tags.get("judged_on") == judged
+    gain = candidate.accuracy - float(tags.get("accuracy_mean", "nan"))
+    alike = tags.get("judged_on") == candidate.judged_on
     client.set_model_version_tag(model, number, "champion.compared_with", str(holder))
     client.set_model_version_tag(model, number, "champion.gain", f"{gain:+.4f}" if alike else "not comparable")
-    if not (crown or (alike and gain > 0)):
+    if not (force or (alike and gain > 0)):
         why = f"{gain:+.2f} points on" if alike else "judged on other images, labels or folds than"
         return f"{why} version {holder} ({tags.get('variant')}), which stays champion"
     client.set_registered_model_alias(model, CHAMPION, number)
@@ -188,12 +211,13 @@ def _crown(client: Any, model: str, number: str, accuracy: float, judged: str, c
     return f"champion now, {by}"
 
 
-def _upload(client: Any, model: str, variant: str, packed: Path, run: str) -> str:
+def _upload(client: Any, candidate: _Candidate) -> str:
     """Add a version: code, weights, signature, example and requirements, in the evaluation run's folder."""
     import mlflow
     import numpy as np
 
-    folder, ready = packed.parent / model, packed_model.Encoder(packed, "cpu")
+    model, packed = candidate.model, candidate.packed
+    folder, loaded = packed.parent / model, packed_model.PackedModel(packed, "cpu")
     example = stl10.open_pool(paths.DATA, "test").batch([0]).astype(np.float32)
     package = packed.parent / "exemplarcnn"
     shutil.copytree(Path(__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -205,26 +229,26 @@ def _upload(client: Any, model: str, variant: str, packed: Path, run: str) -> st
             python_model=str(package / "serving" / "pyfunc.py"),
             code_paths=[str(package)],
             artifacts={"model": str(packed)},
-            signature=_signature(ready),
+            signature=_signature(loaded),
             input_example=example,
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in PACKAGES],
-            metadata={"variant": variant},
+            metadata={"variant": candidate.variant},
         )
-    client.log_artifacts(run, str(folder), model)
-    source = f"{client.get_run(run).info.artifact_uri}/{model}"
-    said = f"Variant {variant}, images of {ready.side}×{ready.side} pixels"
-    return str(client.create_model_version(model, source, run_id=run, description=said).version)
+    client.log_artifacts(candidate.run, str(folder), model)
+    source = f"{client.get_run(candidate.run).info.artifact_uri}/{model}"
+    said = f"Variant {candidate.variant}, images of {loaded.side}×{loaded.side} pixels"
+    return str(client.create_model_version(model, source, run_id=candidate.run, description=said).version)
 
 
-def _signature(ready: packed_model.Encoder) -> Any:
+def _signature(loaded: packed_model.PackedModel) -> Any:
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-    pixels = Schema([TensorSpec(np.dtype(np.float32), (-1, ready.side, ready.side, 3))])
-    if not ready.classes:
-        return ModelSignature(pixels, Schema([TensorSpec(np.dtype(np.float32), (-1, ready.size))]))
-    scores = [ColSpec(DataType.float, f"score_{name}") for name in ready.classes]
+    pixels = Schema([TensorSpec(np.dtype(np.float32), (-1, loaded.side, loaded.side, 3))])
+    if not loaded.classes:
+        return ModelSignature(pixels, Schema([TensorSpec(np.dtype(np.float32), (-1, loaded.size))]))
+    scores = [ColSpec(DataType.float, f"score_{name}") for name in loaded.classes]
     return ModelSignature(pixels, Schema([ColSpec(DataType.string, "class"), *scores]))
 
 

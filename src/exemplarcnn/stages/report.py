@@ -2,14 +2,11 @@
 
 import logging
 
-import numpy as np
-
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.data import image_set, stl10
-from exemplarcnn.files import atomic_write, read_array, read_json, read_table, rounded, write_json
+from exemplarcnn.files import atomic_write, rounded, write_json
 from exemplarcnn.launching.launcher import main
-from exemplarcnn.reporting import figures, report
+from exemplarcnn.reporting import figures, markdown, results
 from exemplarcnn.tracking import runs
 
 log = logging.getLogger(__name__)
@@ -17,39 +14,13 @@ log = logging.getLogger(__name__)
 
 def run(_: str, config: Config) -> None:
     """Write ``reports/results.json``, ``results.md``, ``results.png`` and ``accuracy.json``."""
-    data = image_set.check(paths.DATA)
-    labels = stl10.read_labels(paths.TEST_LABELS, data["test"]) if config.rows else np.empty(0, np.int64)
-    summaries = {name: read_json(paths.evaluation(name)) for name in config.rows}
-    predictions = {name: read_array(paths.classifiers(name) / "predictions.npy") for name in config.rows}
-    groupings = {
-        name: read_json(paths.cluster_statistics(name))
-        for name in config.variants.group
-        if name in config.variants.train
-    }
-    sets = {name: read_json(paths.surrogate_set(name) / "set.json") for name in config.variants.train}
-    curves = {name: read_table(paths.learning_curve(name), floats=["valid_accuracy"]) for name in sets}
-    learned = {name: float(curve["valid_accuracy"].iloc[-1]) for name, curve in curves.items()}
-    results = report.gather(
-        config,
-        data,
-        stl10.data_digest(paths.DATA),
-        summaries,
-        predictions,
-        labels,
-        groupings,
-        sets,
-        learned,
-        read_json(paths.AUDIT_JSON),
-        read_json(paths.OUTLIERS_JSON),
-        {name: read_json(paths.label_statistics(name)) for name in config.variants.label},
-    )
-    # Once, so that text and picture say what the file says, here and in `exemplarcnn show`.
-    results = rounded(results)
-    write_json(paths.RESULTS_JSON, results)
-    write_json(paths.ACCURACY_JSON, report.headline(results))
+    # Rounded once, so that text and picture say what the file says, here and in `exemplarcnn show`.
+    found = rounded(results.gather(config, results.read_inputs(config)))
+    write_json(paths.RESULTS_JSON, found)
+    write_json(paths.ACCURACY_JSON, results.headline(found))
     with atomic_write(paths.RESULTS_MD) as partial:
-        partial.write_text(report.markdown(results), encoding="utf-8")
-    figures.results(paths.RESULTS_PNG, results)
+        partial.write_text(markdown.render(found), encoding="utf-8")
+    figures.results(paths.RESULTS_PNG, found)
     if not config.rows:
         log.warning("data/ has no labels: nothing was tested; features and clusters are what there is")
     # Whatever stages that DVC skipped, or a store that was down, left out.

@@ -18,7 +18,6 @@ from exemplarcnn.files import UnreadableError, digest_of, md5_of, read_mapping
 PIPELINE = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
 POINTER = paths.DATA.with_suffix(".dvc")
-PARAMS = Path("params.yaml")
 CODE = "src/"
 # Stages of a variant that `variants` of params.yaml names for another one.
 VARIANTS_OF = {"surrogate": "train", "embed": "train", "resnet": "label"}
@@ -61,7 +60,7 @@ def _asked() -> Iterator[None]:
     try:
         yield
     except DvcException as error:
-        for path in (PIPELINE, PARAMS):
+        for path in (PIPELINE, paths.PARAMS):
             if path.exists():
                 read_mapping(path)
         lock_entries()
@@ -86,10 +85,15 @@ def current(stage: str) -> Record:
     with _asked(), Repo() as repo:
         loaded = repo.stage.load_one("dvc.yaml", stage)
         loaded.save_deps()
-        outs = {str(out.def_path): str(out.get_hash().value) for out in loaded.outs if out.exists}
+        outs = _present(loaded.outs)
         entry = to_single_stage_lockfile(loaded)
     record = _record(stage, entry)
     return Record(stage, record.deps, record.params, outs)
+
+
+def _present(outs: list[Any]) -> dict[str, str]:
+    """Return path and hash of DVC's outs, as far as they are there."""
+    return {str(out.def_path): str(out.get_hash().value) for out in outs if out.exists}
 
 
 def cache_folder() -> Path:
@@ -105,8 +109,7 @@ def changed_outs(stage: str, records: dict[str, Record]) -> list[str]:
     from dvc.repo import Repo
 
     with _asked(), Repo() as repo:
-        outs = repo.stage.load_one("dvc.yaml", stage).outs
-        there = {str(out.def_path): str(out.get_hash().value) for out in outs if out.exists}
+        there = _present(repo.stage.load_one("dvc.yaml", stage).outs)
     return [path for path, md5 in records[stage].outs.items() if there.get(path) != md5]
 
 
@@ -117,7 +120,7 @@ def read_lock(lock: Path = LOCK) -> dict[str, Record]:
     """
     if not lock.exists():
         return {}
-    values = read_mapping(PARAMS)
+    values = read_mapping(paths.PARAMS)
     if POINTER.exists():  # read all over; whoever asks for records learns here that it is damaged
         read_mapping(POINTER)
     return {name: _record(name, entry) for name, entry in lock_entries(lock).items() if _named(name, values)}
@@ -141,7 +144,7 @@ def _record(stage: str, entry: dict[str, Any]) -> Record:
     def hashes(key: str) -> dict[str, str]:
         return {item["path"]: item.get("md5", "") for item in entry.get(key, [])}
 
-    return Record(stage, hashes("deps"), dict(entry.get("params", {}).get(PARAMS.name, {})), hashes("outs"))
+    return Record(stage, hashes("deps"), dict(entry.get("params", {}).get(paths.PARAMS.name, {})), hashes("outs"))
 
 
 def chain(record: Record, records: dict[str, Record]) -> list[Record]:
@@ -221,12 +224,12 @@ def out_of_date(stage: str, records: dict[str, Record], folder: Workspace | None
             return out_of_date(stage, records, folder)
     if stage not in records:
         return "it has not run"
-    values = read_mapping(PARAMS)
+    values = read_mapping(paths.PARAMS)
     for record in chain(records[stage], records):
         for key, value in record.params.items():
             if (here := _lookup(values, key)) != value:
                 name, here, there = _first_difference(key, here, value)
-                return f"{PARAMS} says {name}: {here}, but {record.stage} ran with {there}"
+                return f"{paths.PARAMS} says {name}: {here}, but {record.stage} ran with {there}"
         for path, md5 in record.deps.items():
             if path == str(paths.DATA) and md5 != data_digest(paths.DATA):
                 return f"{record.stage} ran on other data than {paths.DATA}.dvc names"

@@ -1,4 +1,4 @@
-"""Where the pictures of a local store lie, also after the store was moved or copied.
+"""Where the artifacts of a local store lie, pictures and models, also after the store was moved or copied.
 
 MLflow keeps their places as absolute paths: a project that was moved, or copied, would go on writing into the old
 folder. What this project has put beside its store is looked for beside it, wherever that is now.
@@ -26,12 +26,12 @@ ADDRESSES = (
 log = logging.getLogger(__name__)
 
 
-def pictures(store: Path) -> Path:
+def artifact_folder(store: Path) -> Path:
     """Return the folder of a local store's pictures and models: beside the file, not below where a stage runs."""
     return store.resolve().parent / FOLDER
 
 
-def follow(store: Path, note: str, timeout: float) -> None:
+def correct_addresses(store: Path, note: str, timeout: float) -> None:
     """Correct the addresses of a local store that was moved or copied, and say so.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Where the MLflow store is, and how to reach it: what `tracking` and `comparison` share."""
+"""Where the MLflow store is, and how to reach it: what whatever reads and writes runs shares."""
 
 import logging
 import os
@@ -88,7 +88,7 @@ def connect() -> Any:
     if place := _file(address()):
         _check_packages(Path(mlflow.__file__).parent)
         _check_file(place)
-        relocation.follow(place, ABOUT[relocation.NOTE], LOCKED_FOR)
+        _correct_addresses(place)
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # A store that fails is said once, in our words.
@@ -116,8 +116,12 @@ def corrected_address() -> str:
     """Return `address`, for programs that open the store by themselves: a local one that was moved is corrected."""
     if (place := _file(address())) and place.exists():
         with reached():
-            relocation.follow(place, ABOUT[relocation.NOTE], LOCKED_FOR)
+            _correct_addresses(place)
     return address()
+
+
+def _correct_addresses(place: Path) -> None:
+    relocation.correct_addresses(place, ABOUT[relocation.NOTE], LOCKED_FOR)
 
 
 def experiment_id(client: Any, parent: Any) -> str:
@@ -132,7 +136,7 @@ def experiment_id(client: Any, parent: Any) -> str:
                 "back, MLFLOW_EXPERIMENT_NAME names another"
             )
         return str(found.experiment_id)
-    place = relocation.pictures(file).as_uri() if (file := _file(address())) else None
+    place = relocation.artifact_folder(file).as_uri() if (file := _file(address())) else None
     return str(client.create_experiment(name, artifact_location=place, tags=ABOUT))
 
 

@@ -1,7 +1,7 @@
 """Whether results are what ``dvc.lock`` says, byte by byte.
 
-DVC trusts the objects of its cache as long as they are write-protected: a disk that turns a bit is not noticed, neither
-by ``dvc status`` nor by ``dvc checkout``. Here everything is read.
+DVC does not detect corrupted cache files: it trusts them as long as they are write-protected, in ``dvc status`` and in
+``dvc checkout``. Here everything is read.
 """
 
 import json
@@ -17,7 +17,7 @@ from exemplarcnn.progress import tqdm
 from exemplarcnn.tracking import lineage
 
 
-class VerifyError(PipelineError):
+class IntegrityError(PipelineError):
     """There is nothing to compare with."""
 
 
@@ -65,7 +65,7 @@ def verify(repair: bool = False) -> tuple[int, list[Damaged]]:
 
     Raises
     ------
-    VerifyError
+    IntegrityError
         If there is neither ``dvc.lock`` nor ``data.dvc``.
     """
     read, damaged = 0, []
@@ -90,7 +90,7 @@ def _files(cache: Path) -> Iterator[_File]:
     stages += lineage.lock_entries().values()
     recorded: list[dict[str, str]] = [out for stage in stages for out in stage.get("outs", [])]
     if not recorded:
-        raise VerifyError("neither data.dvc nor dvc.lock records anything here: run it in the repository's root")
+        raise IntegrityError("neither data.dvc nor dvc.lock records anything here: run it in the repository's root")
     for out in recorded:
         name, md5 = out["path"], out["md5"]
         yield _File(Path(name), md5, name)
@@ -104,7 +104,7 @@ def _remove(damaged: list[Damaged]) -> None:
     objects = {each.path: each.out for each in damaged if each.cached}
     for path, out in objects.items():
         path.unlink()
-        # DVC takes a result that it made itself at its word; one that is not there it makes anew.
+        # DVC trusts a result that it made itself; one that is missing it rebuilds.
         if out == str(paths.DATA):
             continue
         if Path(out).is_dir():

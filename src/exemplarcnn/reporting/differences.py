@@ -1,0 +1,115 @@
+"""Differences between rows of the report: how large, whether they can be told from zero, and which tell most."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exemplarcnn.evaluation.intervals import bootstrap, gain
+from exemplarcnn.evaluation.metrics import correct
+
+SHORT = 6  # rows of a table whose differences are all written out
+DECIMALS = 9  # of percentage points: sums of shares are not exact
+METHODS = ("pseudo", "given")  # of labels: of the network's own making, and those of the fold
+
+Pair = tuple[str, str]
+
+
+def between_rows(
+    names: list[str], predictions: dict[str, NDArray[np.uint8]], labels: NDArray[np.int64], seed: int
+) -> list[dict[str, Any]]:
+    """Compare each row with every row above it in the table.
+
+    Parameters
+    ----------
+    names
+        Of the rows, in the table's order.
+    predictions
+        Of each row, (folds, test images) uint8.
+    labels
+        Of the test images, from 0.
+    seed
+        Of the bootstrap.
+
+    Returns
+    -------
+    list of dict
+        ``variant``, ``against``, ``difference`` with the ends ``low`` and ``high`` of its 95 % interval, in points of
+        percent, and ``folds``, the difference fold by fold.
+    """
+    right = {name: correct(predictions[name], labels) for name in names}
+    pairs = [(name, other) for place, name in enumerate(names) for other in names[:place]]
+    if not pairs:
+        return []
+    gains = np.stack([gain(right[name], right[other]) for name, other in pairs])
+    # Sums that cancel leave some 1e-15, and an interval that ends at zero would be above it.
+    means, low, high = (each.round(DECIMALS) for each in (gains.mean(axis=1), *bootstrap(gains, seed)))
+    result = []
+    for place, (name, other) in enumerate(pairs):
+        # A network that is trained and tested once has no folds to compare.
+        same = len(right[name]) == len(right[other]) > 1
+        folds = 100 * (right[name].mean(axis=1) - right[other].mean(axis=1)) if same else np.empty(0)
+        entry = {"variant": name, "against": other, "difference": float(means[place])}
+        entry |= {"low": float(low[place]), "high": float(high[place]), "folds": folds.tolist()}
+        result.append(entry)
+    return result
+
+
+def sentence(entry: dict[str, Any], titles: dict[str, str]) -> str:
+    """Say whether a difference between two rows can be told from zero."""
+    sure = entry["low"] > 0 or entry["high"] < 0
+    verdict = "distinguishable from zero" if sure else "not distinguishable from zero"
+    folds = np.array(entry["folds"])
+    by_fold = ""
+    if len(folds):
+        by_fold = f" Fold by fold ± {folds.std():.2f}, above zero in {(folds > 0).sum()} of {len(folds)}."
+    return (
+        f"{titles[entry['variant']]} against {titles[entry['against']]}: {entry['difference']:+.2f} points, 95 % "
+        f"bootstrap interval over test images {entry['low']:+.2f} to {entry['high']:+.2f}: {verdict}.{by_fold}"
+    )
+
+
+def in_full(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """All pairs of a short table; of a long one those with the first row that was trained. The rest is in the JSON."""
+    pairs: list[dict[str, Any]] = results["differences"]
+    trained = _trained(results)
+    if len(results["rows"]) <= SHORT or not trained:
+        return pairs
+    return [pair for pair in pairs if trained[0] in (pair["variant"], pair["against"])]
+
+
+def in_brief(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the differences that say whether something was gained, four at most.
+
+    The first network and the first one with shared classes against the best row that nothing was trained for, one
+    against the other, and the network that learns from labels of its own making against the one that has the fold's.
+    """
+    trained, labelled = _trained(results), results["labelled"]
+    controls = [row for row in results["rows"] if row["variant"] not in (*trained, *labelled)]
+    shared = [name for name in trained if name in results["groupings"]]
+    networks = trained[:1] + [name for name in shared[:1] if name != trained[0]]
+    pairs: list[Pair] = []
+    if controls:
+        best = max(controls, key=lambda row: row["accuracy_mean"])["variant"]
+        pairs += [(name, best) for name in networks]
+    if len(networks) > 1:
+        pairs.append((networks[1], networks[0]))
+    by_method = {method: [name for name in labelled if labelled[name]["method"] == method] for method in METHODS}
+    pairs += zip(*(names[:1] for names in by_method.values()), strict=False)
+    return [_entry(results, pair) for pair in pairs]
+
+
+def _trained(results: dict[str, Any]) -> list[str]:
+    """Name the rows of networks that learned surrogate classes, in the table's order."""
+    return [row["variant"] for row in results["rows"] if "classes" in row]
+
+
+def _entry(results: dict[str, Any], pair: Pair) -> dict[str, Any]:
+    """Return the difference of two rows, whichever stands first in the table."""
+    for entry in results["differences"]:
+        if (entry["variant"], entry["against"]) == pair:
+            return dict(entry)
+        if (entry["against"], entry["variant"]) == pair:
+            turned = {"difference": -entry["difference"], "low": -entry["high"], "high": -entry["low"]}
+            return turned | {"variant": pair[0], "against": pair[1], "folds": [-x for x in entry["folds"]]}
+    raise KeyError(pair)

@@ -1,0 +1,127 @@
+"""The report in Markdown: ``results.md``."""
+
+from typing import Any
+
+import pandas as pd
+
+from exemplarcnn import text
+from exemplarcnn.reporting import differences, sentences, tables
+from exemplarcnn.reporting.results import titles
+
+
+def render(results: dict[str, Any]) -> str:
+    """Write ``results.md``, whatever things are called."""
+    results = _escaped(results)
+    parts = [
+        "# Results",
+        sentences.dataset(results),
+        *(_tested(results) if results["rows"] else [sentences.NOT_TESTED]),
+        "## The surrogate task",
+        _table(tables.surrogate_task(results)),
+        "How many of the validation patches, drawn of the same images, each network gives to their class. More classes "
+        "make a harder task: it says whether a network has learned, not whether its features are good.",
+        "## Pictures",
+        "\n".join(_pictures(results)),
+        "- [Images and their nearest neighbours in the features of different networks](neighbours.png)",
+    ]
+    if results["labelled"]:
+        parts += ["## Learning from labels", _labels(results)]
+    if others := tables.published(results):
+        parts += [
+            "## Others",
+            "Test accuracy on STL-10 in percent, as published; and of this run, which may be of other data. Where its "
+            "numbers of labels are others its figures stand apart, and cannot be compared with the published ones.",
+        ]
+        for what, table in others.items():
+            parts += [what, _table(table)]
+    parts += ["## The images", _table(tables.audit(results)), *sentences.audit(results), _galleries(results)]
+    for name, grouping in results["groupings"].items():
+        lines = "\n".join(f"- {line}" for line in sentences.grouping(grouping))
+        parts += [f"## Classes of {titles(results)[name]}", lines]
+    return "\n\n".join(parts) + "\n"
+
+
+def _escaped(results: dict[str, Any]) -> dict[str, Any]:
+    """Escape what people have named, so that Markdown shows it as it is."""
+
+    def rows(name: str, *keys: str) -> list[dict[str, Any]]:
+        return [row | {key: text.markdown(row[key]) for key in keys} for row in results[name]]
+
+    by_class = [{text.markdown(name): x for name, x in row["class_accuracies"].items()} for row in results["rows"]]
+    tested = [row | {"class_accuracies": found} for row, found in zip(rows("rows", "title"), by_class, strict=True)]
+    return results | {
+        "profile": text.markdown(results["profile"]),
+        "dataset": results["dataset"] | {"name": text.markdown(results["dataset"]["name"])},
+        "rows": tested,
+        "learned": rows("learned", "title"),
+        "published": rows("published", "title", "source"),
+    }
+
+
+def _table(table: pd.DataFrame) -> str:
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+
+
+def _tested(results: dict[str, Any]) -> list[str]:
+    """Say how the features did on the test images."""
+    names = titles(results)
+    paper = (
+        " The last column is what the paper (Arazo et al. 2019) reports for its own run on all of STL-10; not ours."
+        if any(row["paper"] for row in results["rows"])
+        else ""
+    )
+    return [
+        _table(tables.accuracies(results)),
+        "Accuracy: mean ± population standard deviation over the folds, test set, linear SVM on the features." + paper,
+        "![Accuracies](results.png)",
+        "## Differences",
+        "\n".join(f"- {differences.sentence(entry, names)}" for entry in differences.in_full(results)),
+        "The intervals are about the choice of test images. They leave out that another seed trains another network. "
+        "Folds share test images, and some training images: their spread is no interval.",
+        "## Judged otherwise",
+        _table(tables.other_protocols(results)),
+        "Test accuracy in percent. `leaky`: the one C that is best on the test set, as in the paper. It flatters, "
+        "and serves comparison with published figures alone. The other columns are the further protocols of "
+        "`evaluate.protocols`, where C and k are chosen inside the training labels as above.",
+        "## Class by class",
+        *filter(None, [sentences.classes_shown(results)]),
+        _table(tables.by_class(results)),
+    ]
+
+
+def _pictures(results: dict[str, Any]) -> list[str]:
+    links: dict[str, list[str]] = {}
+    for row in results["rows"]:
+        name = row["variant"]
+        links[name] = [f"[confusion matrix](confusion/{name}.png)", f"[most confident mistakes](mistakes/{name}.png)"]
+    for entry in results["learned"]:
+        name = entry["variant"]
+        links.setdefault(name, []).append(f"[images and their patches](patches/{name}.png)")
+        if name in results["groupings"]:
+            links[name].append(f"[gallery of clusters](clusters/{name}.png)")
+    return [f"- {titles(results)[name]}: {', '.join(found)}" for name, found in links.items()]
+
+
+def _labels(results: dict[str, Any]) -> str:
+    about = (
+        "These rows are residual networks that were trained once, on labels, and tested directly: they have no "
+        "deviation over folds. All were shown the same number of images."
+    )
+    lines = [
+        f"- {line}; [some of them](labels/{name}.png)"
+        for name, line in zip(results["labelled"], sentences.labels(results), strict=True)
+    ]
+    return "\n".join([about, "", *lines])
+
+
+def _galleries(results: dict[str, Any]) -> str:
+    pools = results["audit"]["pools"]
+    names = [("audit/duplicates", "near duplicates"), ("audit/leaks", "near duplicates across pools")]
+    names += [(f"audit/borders-{name}", f"black borders in {name}") for name in pools]
+    names += [(f"audit/empty-{name}", f"empty images in {name}") for name in pools]
+    if results["dataset"]["train"]:
+        names += [("outliers/farthest", "farthest from the labelled classes")]
+        names += [("outliers/nearest", "nearest to them")]
+    names += [("outliers/pairs", "closest pairs in feature space")]
+    return "Galleries: " + ", ".join(f"[{title}]({name}.png)" for name, title in names) + "."

@@ -1,0 +1,182 @@
+"""The report's figures: ``results.json``, made of what all stages before have found."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exemplarcnn import paths
+from exemplarcnn.config import Config
+from exemplarcnn.data import image_set, stl10
+from exemplarcnn.data.image_set import Summary
+from exemplarcnn.errors import PipelineError
+from exemplarcnn.files import read_array, read_json, read_table
+from exemplarcnn.reporting import differences
+
+# Of results.json: the next number whenever keys come, go or change their meaning.
+FORMAT = 1
+
+
+class ReportError(PipelineError):
+    """There is no report that this code can read; the message says what makes one."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the report is made of.
+
+    Attributes
+    ----------
+    data, digest
+        What the data is, and its hash.
+    evaluations, predictions
+        Of each row: ``eval.json``, and labels from 0, (folds, test images) uint8.
+    labels
+        Of the test images, from 0; none where nothing is evaluated.
+    groupings, surrogate_sets
+        ``clusters.json`` and ``set.json`` of the trained variants that have them.
+    valid_accuracies
+        Of each trained network: accuracy on validation patches at the end of its training, 0–1.
+    audit, outliers
+        ``audit.json`` and ``outliers.json``.
+    label_sets
+        ``labels.json`` of the networks that learn from labels.
+    """
+
+    data: Summary
+    digest: str
+    evaluations: dict[str, dict[str, Any]]
+    predictions: dict[str, NDArray[np.uint8]]
+    labels: NDArray[np.int64]
+    groupings: dict[str, dict[str, Any]]
+    surrogate_sets: dict[str, dict[str, Any]]
+    valid_accuracies: dict[str, float]
+    audit: dict[str, Any]
+    outliers: dict[str, Any]
+    label_sets: dict[str, dict[str, Any]]
+
+
+def read_inputs(config: Config) -> Inputs:
+    """Read what the stages have left of the variants that the parameters name."""
+    data = image_set.check(paths.DATA)
+    variants = config.variants
+    curves = {name: read_table(paths.learning_curve(name), floats=["valid_accuracy"]) for name in variants.train}
+    return Inputs(
+        data=data,
+        digest=stl10.data_digest(paths.DATA),
+        evaluations={name: read_json(paths.evaluation(name)) for name in config.rows},
+        predictions={name: read_array(paths.classifiers(name) / "predictions.npy") for name in config.rows},
+        labels=stl10.read_labels(paths.TEST_LABELS, data["test"]) if config.rows else np.empty(0, np.int64),
+        groupings={
+            name: read_json(paths.cluster_statistics(name)) for name in variants.group if name in variants.train
+        },
+        surrogate_sets={name: read_json(paths.surrogate_set(name) / "set.json") for name in variants.train},
+        valid_accuracies={name: float(curve["valid_accuracy"].iloc[-1]) for name, curve in curves.items()},
+        audit=read_json(paths.AUDIT_JSON),
+        outliers=read_json(paths.OUTLIERS_JSON),
+        label_sets={name: read_json(paths.label_statistics(name)) for name in variants.label},
+    )
+
+
+def gather(config: Config, inputs: Inputs) -> dict[str, Any]:
+    """Gather what ``results.json`` holds.
+
+    Parameters
+    ----------
+    config
+        Names the rows and their order.
+    inputs
+        As `read_inputs` returns it.
+
+    Returns
+    -------
+    dict
+        ``format``, ``profile``, ``dataset``, ``rows``, ``learned``, ``differences``, ``groupings``, ``audit``,
+        ``outliers``, ``labelled``, ``published`` and ``full``, the names of protocols with all labels; accuracies in
+        percent.
+    """
+    budgets = {name: _budget(config, found) for name, found in inputs.surrogate_sets.items()}
+    return {
+        "format": FORMAT,
+        "profile": config.profile,
+        "dataset": _dataset(inputs),
+        "rows": [_row(config, inputs, name) | budgets.get(name, {}) for name in config.rows],
+        "learned": [
+            {
+                "variant": name,
+                "title": config.rows[name].title if name in config.rows else name,
+                "valid_accuracy": 100 * accuracy,
+                **budgets[name],
+            }
+            for name, accuracy in inputs.valid_accuracies.items()
+        ],
+        "differences": differences.between_rows(list(config.rows), inputs.predictions, inputs.labels, config.seed),
+        "groupings": inputs.groupings,
+        "audit": inputs.audit,
+        "outliers": inputs.outliers,
+        "labelled": inputs.label_sets,
+        "published": [each.model_dump() for each in config.published],
+        "full": [each.name for each in config.evaluate.protocols if (each.labels, each.classifier) == ("all", "svm")],
+    }
+
+
+def _dataset(inputs: Inputs) -> dict[str, Any]:
+    data = inputs.data
+    return {
+        "name": data["dataset"],
+        **stl10.side_entry(data["side"]),
+        "hash": inputs.digest,
+        "folds_official": data["folds_official"],
+        "fold_sizes": data["fold_sizes"],
+        "unlabeled": data["unlabeled"],
+        "train": data["train"],
+        "test": data["test"],
+    }
+
+
+def _budget(config: Config, surrogate_set: dict[str, Any]) -> dict[str, int]:
+    """Return what a network learned from, and in how many steps of SGD."""
+    sizes = {key: surrogate_set[key] for key in ("classes", "images", "train_patches")}
+    return sizes | {"steps": -(-sizes["train_patches"] // config.train.batch_size) * config.train.epochs}
+
+
+def _row(config: Config, inputs: Inputs, name: str) -> dict[str, Any]:
+    row, found = config.rows[name], inputs.evaluations[name]
+    accuracy = ("accuracy_mean", "accuracy_std", "fold_accuracies")
+    others = {protocol: {key: other[key] for key in accuracy} for protocol, other in found["others"].items()}
+    return {
+        "variant": name,
+        "title": row.title,
+        **{key: found[key] for key in (*accuracy, "class_accuracies", "leaky")},
+        "others": others,
+        "paper": row.paper.model_dump() if row.paper else None,
+    }
+
+
+def headline(results: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return accuracy and its deviation over the folds, in percent, by variant: what one compares at a glance."""
+    return {row["variant"]: {"mean": row["accuracy_mean"], "std": row["accuracy_std"]} for row in results["rows"]}
+
+
+def read() -> dict[str, Any]:
+    """Read ``results.json``, as `gather` made it.
+
+    Raises
+    ------
+    ReportError
+        If it is not there, or other code has written it.
+    """
+    if not paths.RESULTS_JSON.exists():
+        raise ReportError(f"{paths.RESULTS_JSON} is not there yet; `dvc repro` makes it")
+    results: dict[str, Any] = read_json(paths.RESULTS_JSON)
+    if results.get("format") != FORMAT:
+        raise ReportError(
+            f"{paths.RESULTS_JSON} was written by another version of the code; `dvc repro report` writes it again"
+        )
+    return results
+
+
+def titles(results: dict[str, Any]) -> dict[str, str]:
+    """Return what people call each variant of the results."""
+    return {entry["variant"]: entry["title"] for entry in (*results["learned"], *results["rows"])}

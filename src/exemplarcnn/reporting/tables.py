@@ -1,0 +1,120 @@
+"""The report's tables, for people: texts in cells, as Markdown, the page and `exemplarcnn show` print them."""
+
+from typing import Any
+
+import pandas as pd
+
+from exemplarcnn.reporting.numbers import accuracy, count, folds
+
+# What classifiers are trained on where others report figures of STL-10.
+STL10 = {"folds": "10 folds of 1,000 labels", "all": "all 5,000 labels"}
+CLASSES = 20  # lines of the table of classes
+
+
+def accuracies(results: dict[str, Any]) -> pd.DataFrame:
+    """Return the table of results; one row a variant."""
+    rows = results["rows"]
+    table = {
+        "Variant": [row["title"] for row in rows],
+        "Accuracy (%)": [_over_folds(row) for row in rows],
+        "Classes": [count(row.get("classes")) for row in rows],
+        "Images": [count(row.get("images")) for row in rows],
+        "SGD steps": [count(row.get("steps")) for row in rows],
+    }
+    if any(row["paper"] for row in rows):
+        table["Paper, on all of STL-10 (%)"] = [
+            accuracy(row["paper"]["mean"], row["paper"]["std"]) if row["paper"] else "–" for row in rows
+        ]
+    return pd.DataFrame(table)
+
+
+def surrogate_task(results: dict[str, Any]) -> pd.DataFrame:
+    """Return how well each network tells its surrogate classes apart, on patches that it was not trained with."""
+    learned = results["learned"]
+    return pd.DataFrame(
+        {
+            "Variant": [entry["title"] for entry in learned],
+            "Surrogate classes": [count(entry["classes"]) for entry in learned],
+            "Images": [count(entry["images"]) for entry in learned],
+            "SGD steps": [count(entry["steps"]) for entry in learned],
+            "Validation patches told right (%)": [f"{entry['valid_accuracy']:.2f}" for entry in learned],
+            "By chance (%)": [f"{100 / entry['classes']:.2f}" for entry in learned],
+        }
+    )
+
+
+def other_protocols(results: dict[str, Any]) -> pd.DataFrame:
+    """Return the accuracies by the other protocols, and by the choice of C that looks at the test set."""
+    rows = [row for row in results["rows"] if row["leaky"]]
+    others = rows[0]["others"] if rows else {}
+    table = {
+        "Variant": [row["title"] for row in rows],
+        "As above": [f"{row['accuracy_mean']:.2f}" for row in rows],
+        "leaky": [f"{row['leaky']['accuracy_mean']:.2f} (C = {row['leaky']['value']:g})" for row in rows],
+    }
+    for name in others:
+        table[name] = [_over_folds(row["others"][name]) for row in rows]
+    return pd.DataFrame(table)
+
+
+def by_class(results: dict[str, Any]) -> pd.DataFrame:
+    """Return the accuracy of each class, in percent, a column a variant; of many classes the worst and the best."""
+    rows = results["rows"]
+    names = list(rows[0]["class_accuracies"]) if rows else []
+    if len(names) > CLASSES:
+        ranked = sorted(names, key=lambda name: sum(row["class_accuracies"][name] for row in rows))
+        names = ranked[: CLASSES // 2] + ranked[-CLASSES // 2 :]
+    lines = [[name, *(f"{row['class_accuracies'][name]:.1f}" for row in rows)] for name in names]
+    return pd.DataFrame(lines, columns=["Class", *(row["title"] for row in rows)])
+
+
+def audit(results: dict[str, Any]) -> pd.DataFrame:
+    """Return what the audit found in each pool."""
+    pools: dict[str, dict[str, Any]] = results["audit"]["pools"]
+    columns = {
+        "Images": "images",
+        "Black borders": "borders",
+        "Empty": "empty",
+        "Grey": "grey",
+        "Near duplicates of others": "duplicates",
+        "Like a labelled image elsewhere": "leaks",
+    }
+    table = pd.DataFrame({"Pool": list(pools)})
+    for title, key in columns.items():
+        table[title] = [count(pool[key]) for pool in pools.values()]
+    table["Cannot be used"] = [count(len(pool["unusable"])) for pool in pools.values()]
+    return table
+
+
+def published(results: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """Return tables of published figures and those of this run, by what classifiers are trained on, if any is given.
+
+    Those of this run have a table of their own where it has other numbers of labels than STL-10.
+    """
+    if not results["published"]:
+        return {}
+    ours = f"this run: {results['dataset']['name']}, profile {results['profile']}"
+    trained = [row for row in results["rows"] if "classes" in row]
+    mine = {
+        "folds": [(row["title"], _over_folds(row)) for row in trained],
+        "all": [(row["title"], _over_folds(row["others"][name])) for row in trained for name in results["full"]],
+    }
+    here = {"folds": folds(results["dataset"]["fold_sizes"]), "all": f"all {results['dataset']['train']:,} labels"}
+    tables: dict[str, list[list[str]]] = {}
+    for labels, there in STL10.items():
+        tables[f"STL-10, {there}:"] = [
+            [each["title"], accuracy(each["accuracy"], each["std"]), each["source"]]
+            for each in results["published"]
+            if each["labels"] == labels
+        ]
+        same = here[labels] == there
+        where = f"STL-10, {there}:" if same else f"This run, {here[labels]}, where STL-10 has {there}:"
+        tables.setdefault(where, []).extend([title, figure, ours] for title, figure in mine[labels])
+    columns = ["Method", "Accuracy (%)", "Source"]
+    return {what: pd.DataFrame(rows, columns=columns) for what, rows in tables.items() if rows}
+
+
+def _over_folds(found: dict[str, Any]) -> str:
+    # A single set of labels has no deviation.
+    several = len(found["fold_accuracies"]) > 1
+    return accuracy(found["accuracy_mean"], found["accuracy_std"] if several else None)

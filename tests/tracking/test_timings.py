@@ -1,0 +1,17 @@
+"""How long stages took."""
+
+from pathlib import Path
+
+from exemplarcnn.tracking import timings
+
+
+def test_times_of_stages(folder: Path) -> None:
+    assert timings.read().empty
+    timings.note("audit", 3.0)
+    timings.note("train@a", 2.0)
+    timings.note("audit", 1.04)
+    found = timings.read()
+    assert sorted(found["stage"]) == ["audit", "train@a"]
+    assert found.set_index("stage").loc["audit", "seconds"] == 1.0
+    (folder / "work/timings.json").write_text("{")
+    assert timings.read().empty
