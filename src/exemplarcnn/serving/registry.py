@@ -125,7 +125,7 @@ def register(config: Config, variants: list[str], crown: bool = False) -> Iterat
                 if not _pack(packed, name, model, config):
                     continue
                 with store.reached():
-                    run = runs.find(client, records[stage]).info.run_id
+                    run = runs.find(client, records[stage], records).info.run_id
                     yield _one(client, model, name, packed, run, judged, crown)
 
 
