@@ -54,7 +54,8 @@ def profile(
         return
     with _plain_errors():
         values = config.compose(CONF, name)
-        PARAMS.write_text(HEADER.format(name=name) + yaml.safe_dump(values, sort_keys=False))
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)  # as DVC writes it
+        PARAMS.write_text(HEADER.format(name=name) + text, encoding="utf-8")
         typer.echo(f"{PARAMS} holds profile {name}; `dvc repro` runs it")
 
 
