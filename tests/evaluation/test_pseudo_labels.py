@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from exemplarcnn.data.stl10 import ImageFile, write_images
+from exemplarcnn.data.types import Pool
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config, compose
-from exemplarcnn.data import images
-from exemplarcnn.data.images import ImageFile, Pool, write_images
+from exemplarcnn.data import stl10
 from exemplarcnn.evaluation.pseudo_labels import (
     LabelError,
     guess,
@@ -102,9 +103,9 @@ def test_the_picture_of_many_classes_shows_some(tmp_path: Path, monkeypatch: pyt
     labels = [number % classes for number in range(2 * classes)]
     pixels = np.repeat(np.arange(2 * classes, dtype=np.uint8), 96 * 96 * 3).reshape(-1, 96, 96, 3)
     write_images(paths.DATA / "train_X.bin", pixels)
-    images.write_labels(paths.TRAIN_LABELS, labels)
-    images.write_class_names(paths.CLASS_NAMES, [f"c{number:02}" for number in range(classes)])
-    images.write_folds(paths.FOLDS, [np.arange(2 * classes)] * images.FOLDS)
+    stl10.write_labels(paths.TRAIN_LABELS, labels)
+    stl10.write_class_names(paths.CLASS_NAMES, [f"c{number:02}" for number in range(classes)])
+    stl10.write_folds(paths.FOLDS, [np.arange(2 * classes)] * stl10.FOLDS)
     shown: list[tuple[str, list[list[figures.Tile]]]] = []
     monkeypatch.setattr(figures, "gallery", lambda path, title, rows: shown.append((title, rows)))
     stage.run("supervised", Config.model_validate(compose(CONF, "tiny_bench")))

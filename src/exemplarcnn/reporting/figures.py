@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
 from exemplarcnn.classes.tables import sizes
-from exemplarcnn.data.images import Pool
-from exemplarcnn.files import read_array, read_table, whole
+from exemplarcnn.data.types import Pool
+from exemplarcnn.files import atomic_write, read_array, read_table
 from exemplarcnn.text import plain
 
 matplotlib.use("Agg")
@@ -58,7 +58,7 @@ def without_missing_letters() -> Iterator[None]:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with whole(path) as partial, without_missing_letters():
+    with atomic_write(path) as partial, without_missing_letters():
         # Without this matplotlib would write its own version into the file.
         figure.savefig(partial, dpi=110, bbox_inches="tight", metadata={"Software": None})
 

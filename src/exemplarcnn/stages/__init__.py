@@ -6,11 +6,11 @@
 import sys
 from types import TracebackType
 
-INTERRUPTED = "interrupted; the same command goes on from what is done"
+INTERRUPTED = "interrupted; rerun to continue: finished work is kept"
 
 
 def _said_in_a_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print what nothing has caught; of a Ctrl-C, which may come while libraries are imported, one line."""
+    """Print uncaught exceptions; for Ctrl-C, which may come while libraries are imported, one line."""
     if issubclass(kind, KeyboardInterrupt):
         print(INTERRUPTED, file=sys.stderr)
     else:

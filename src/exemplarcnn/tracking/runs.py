@@ -27,8 +27,8 @@ import pandas as pd
 from exemplarcnn import config as configuration
 from exemplarcnn import paths, renamed
 from exemplarcnn.config import Config
-from exemplarcnn.data.images import data_digest, md5_of
-from exemplarcnn.files import digest_of, read_json, read_table, rounded
+from exemplarcnn.data.stl10 import data_digest
+from exemplarcnn.files import digest_of, md5_of, read_json, read_table, rounded
 from exemplarcnn.tracking import lineage, repository, store
 from exemplarcnn.tracking.lineage import Record
 
@@ -41,7 +41,7 @@ LONGEST_KEY = 250  # MLflow's limit for names of metrics and tags
 PARAMS_A_CALL = 100
 CURVE = ("learning_rate", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "probe_accuracy")
 SENT, THERE = "sent", "there already"
-BROKEN = "the store failed on the way; the same command goes on"
+BROKEN = "the store failed halfway; rerun to continue"
 # What is tagged with its hash once it is made.
 MADE = {
     "train": {"model": paths.model, "curve": paths.learning_curve},
@@ -251,7 +251,7 @@ def _curve(path: Path) -> pd.DataFrame:
 
 
 def _warn(error: Exception) -> None:
-    log.warning("%s. The work goes on; `exemplarcnn log` sends later what the store lacks.", store.problem(error))
+    log.warning("%s. The work continues; `exemplarcnn log` sends later what the store lacks.", store.problem(error))
 
 
 @contextmanager
@@ -278,15 +278,15 @@ def run(kind: str, variant: str, config: Config) -> Iterator[Run]:
     Yields
     ------
     Run
-        To log to while the work goes on. It swallows what is logged if the same work is finished in the store
+        To log to while the work continues. It swallows what is logged if the same work is finished in the store
         already, or if the store cannot be reached.
     """
     stage = f"{kind}@{variant}"
     tracked = Run()
     with _only_warn():
         # What an earlier code or command left in the folder is not what this work will make.
-        ahead = replace(lineage.now(stage), outs={})
-        tracked = _open(store.connect(), ahead, lineage.locked(), config)
+        ahead = replace(lineage.current(stage), outs={})
+        tracked = _open(store.connect(), ahead, lineage.read_lock(), config)
     try:
         with tracked.system_metrics():
             yield tracked
@@ -295,13 +295,13 @@ def run(kind: str, variant: str, config: Config) -> Iterator[Run]:
         raise
     if not tracked.failed:
         with _only_warn():
-            tracked.complete(lineage.now(stage))
+            tracked.complete(lineage.current(stage))
 
 
 def _open(client: Any, record: Record, records: dict[str, Record], config: Config) -> Run:
     """Find the run of some work, or open one."""
     marks = _marks()
-    with store.locked():
+    with store.lock():
         found = find(client, record, records) or _create(client, record, records, config)
         tracked = Run(client, found)
         for name, value in marks.items():
@@ -414,11 +414,11 @@ def send(config: Config) -> dict[str, str]:
     StoreError
         If the store cannot be reached.
     """
-    with store.reached(), lineage.Here() as here:
-        return _send(store.connect(), lineage.locked(), config, here)
+    with store.reached(), lineage.Workspace() as here:
+        return _send(store.connect(), lineage.read_lock(), config, here)
 
 
-def _send(client: Any, records: dict[str, Record], config: Config, here: lineage.Here) -> dict[str, str]:
+def _send(client: Any, records: dict[str, Record], config: Config, here: lineage.Workspace) -> dict[str, str]:
     stages = [f"train@{name}" for name in config.variants.train]
     stages += [f"evaluate@{name}" for name in config.variants.evaluate] + [
         f"resnet@{name}" for name in config.variants.label
@@ -446,7 +446,7 @@ def send_if_possible(config: Config) -> None:
         send(config)
 
 
-def _missing(stage: str, records: dict[str, Record], here: lineage.Here) -> str | None:
+def _missing(stage: str, records: dict[str, Record], here: lineage.Workspace) -> str | None:
     """Say why the result of a stage cannot be sent."""
     if reason := lineage.out_of_date(stage, records, here):
         return reason
