@@ -6,6 +6,8 @@ import shutil
 import types
 import typing
 from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from exemplarcnn import config
+from exemplarcnn import config, renamed
 from exemplarcnn.cli import HEADER
 from exemplarcnn.config import Config, ConfigError, compose, load, parse, profiles
 from exemplarcnn.errors import PipelineError
@@ -101,7 +103,7 @@ def models(kind: Any) -> Iterator[type[BaseModel]]:
 
 
 def test_every_parameter_is_used_by_the_software() -> None:
-    sources = [path for path in (ROOT / "src").rglob("*.py") if path.name != "config.py"]
+    sources = [path for path in (ROOT / "src").rglob("*.py") if path.name not in ("config.py", "renamed.py")]
     text = "\n".join(path.read_text() for path in sources)
     # Groups are read through their names; `method` decides which model an entry is read as; what is published is read
     # by its keys, as the report has it.
@@ -322,6 +324,50 @@ def test_a_reversed_range_shows_both_ends(values: dict[str, Any]) -> None:
     assert complaints(put(values, "surrogate.hsv.power", [4, 0.25])) == [
         "surrogate.hsv.power: the lower end 4.0 is above the upper end 0.25 (got [4, 0.25])"
     ]
+
+
+@pytest.mark.parametrize(
+    ("old", "now"),
+    [
+        ("machine.memory", "memory_gib"),
+        ("audit.borders.share", "fraction"),
+        ("features.chunk", "batch_size"),
+        ("outliers.features.chunk", "batch_size"),
+        ("variants.describe.random_network.features.chunk", "batch_size"),
+        ("variants.group.clustered.clustered_share", "clustered_fraction"),
+        ("variants.group.pruned.size", "mean_cluster_size"),
+        ("variants.group.pruned.dropped", "drop_fraction"),
+        ("variants.group.pruned.merged_below", "merge_distance"),
+        ("variants.train.baseline.patches", "total_patches"),
+        ("variants.label.supervised.share", "fraction"),
+        ("seeded", "variants.seed"),
+        ("grouped", "variants.group"),
+        ("derived", "variants.regroup"),
+        ("trained", "variants.train"),
+        ("controls", "variants.control"),
+        ("described", "variants.describe"),
+        ("labelled", "variants.label"),
+        ("evaluated", "variants.evaluate"),
+        ("audit_features", "outliers"),
+    ],
+)
+def test_an_old_name_is_refused_with_the_new_one(values: dict[str, Any], old: str, now: str) -> None:
+    pruned = {"from": "baseline", "method": "pruned", "clustered_fraction": 0.5}
+    pruned |= {"mean_cluster_size": 10.0, "drop_fraction": 0.5, "merge_distance": 0.05}
+    put(values, "variants.group.pruned", pruned)
+    put(values, "variants.describe.random_network.features", copy.deepcopy(values["features"]))
+    parse(copy.deepcopy(values), "some.yaml")
+    *sections, name = f"{old.rpartition('.')[0]}.{now}".removeprefix(".").split(".")
+    value = reduce(getitem, sections, values).pop(name)
+    # That the new one is missing is not said as well.
+    assert complaints(put(values, old, value)) == [f"{old}: is {now} now"]
+
+
+def test_parameters_from_before_the_renaming_are_refused_line_by_line(values: dict[str, Any]) -> None:
+    for old, new in renamed.SECTIONS.items():
+        values[old] = reduce(getitem, new.split("."), values)
+    del values["variants"], values["outliers"]
+    assert complaints(values) == [f"{old}: is {new} now" for old, new in renamed.SECTIONS.items()]
 
 
 def test_all_problems_are_told_at_once(values: dict[str, Any]) -> None:

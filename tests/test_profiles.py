@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dvc.utils.hydra import compose_and_dump
 
+from exemplarcnn import cli
 from exemplarcnn.classes import capacity, seeding, tables
 from exemplarcnn.classes.grouping import GroupingError, Split, fill_up, group
 from exemplarcnn.clustering.dendrogram import Cut
-from exemplarcnn.config import Config, Grouped, compose
+from exemplarcnn.config import Config, Grouped, compose, profiles
 from exemplarcnn.networks.exemplar_cnn import initialise
 from exemplarcnn.tracking.runs import flatten
 
@@ -22,6 +24,16 @@ CLUSTERS, CLUSTERED_IMAGES = 2_249, 4_868  # docs/method.md, section 5.2
 
 def profile(name: str) -> Config:
     return Config.model_validate(compose(ROOT / "conf", name))
+
+
+@pytest.mark.parametrize("name", profiles(ROOT / "conf"))
+def test_dvc_composes_the_same_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`dvc exp run -S profile=NAME` writes the same bytes as `exemplarcnn profile NAME`, but for the comment above."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "CONF", ROOT / "conf")
+    cli.profile(name)
+    compose_and_dump("dvc.yaml", str(ROOT / "conf"), None, "config", str(tmp_path), [f"profile={name}"])
+    assert Path("params.yaml").read_bytes() == cli.HEADER.format(name=name).encode() + Path("dvc.yaml").read_bytes()
 
 
 def test_paper_and_code_differ_in_what_the_documentation_lists() -> None:

@@ -53,7 +53,8 @@ def profile(
         return
     with _plain_errors():
         values = config.compose(paths.CONF, name)
-        paths.PARAMS.write_text(HEADER.format(name=name) + yaml.safe_dump(values, sort_keys=False))
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)  # as DVC writes it
+        paths.PARAMS.write_text(HEADER.format(name=name) + text, encoding="utf-8")
         typer.echo(f"{paths.PARAMS} holds profile {name}; `dvc repro` runs it")
 
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import UnreadableError, read_mapping
+from exemplarcnn.renamed import current
 
 LAYERS = ("conv1", "conv2", "conv3", "dense1", "dense2")
 
@@ -626,13 +627,14 @@ def parse(values: dict[str, Any], origin: str) -> Config:
 
 
 def _lines(error: ValidationError, origin: str) -> list[str]:
-    lines = [f"{origin}: {error.error_count()} problem(s) with the parameters"]
-    for problem in error.errors():
-        # For entries of several kinds pydantic names the kind after the entry: no key of the file.
-        kinds = (("variants", "group"), ("variants", "control"))
-        place = [part for at, part in enumerate(problem["loc"]) if at != 3 or problem["loc"][:2] not in kinds]
-        key = ".".join(str(part) for part in place)
-        if problem["type"] == "extra_forbidden":
+    problems = [(_key(problem["loc"]), problem) for problem in error.errors()]
+    renamed = {key: current(key) for key, problem in problems if problem["type"] == "extra_forbidden"}
+    renamed = {old: new for old, new in renamed.items() if old != new}
+    lines = []
+    for key, problem in problems:
+        if key in renamed:
+            lines.append(f"  {key}: is {_from(key, renamed[key])} now")
+        elif problem["type"] == "extra_forbidden":
             lines.append(f"  {key}: unknown parameter")
         elif problem["type"] == "union_tag_not_found":
             lines.append(f"  {key}.method: missing")
@@ -640,12 +642,27 @@ def _lines(error: ValidationError, origin: str) -> list[str]:
             context = problem["ctx"]
             lines.append(f"  {key}.method: expected one of {context['expected_tags']} (got {context['tag']!r})")
         elif problem["type"] == "missing":
+            if any(new == key or new.startswith(f"{key}.") for new in renamed.values()):
+                continue  # it is there, by its old name
             lines.append(f"  {key}: missing")
         else:
             got = f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
             joint = "." if key == "variants" else ": "  # what `Variants` checks goes on with the stage's name
             lines.append(f"  {key + joint if key else ''}{problem['msg'].removeprefix('Value error, ')}{got}")
-    return lines
+    return [f"{origin}: {len(lines)} problem(s) with the parameters", *lines]
+
+
+def _key(place: tuple[int | str, ...]) -> str:
+    """Return the dotted key of what pydantic found wrong."""
+    # For entries of several kinds pydantic names the kind after the entry: no key of the file.
+    kinds = (("variants", "group"), ("variants", "control"))
+    return ".".join(str(part) for at, part in enumerate(place) if at != 3 or place[:2] not in kinds)
+
+
+def _from(old: str, new: str) -> str:
+    """Shorten a key to what differs from another one: its name, where both are in the same section."""
+    section, _, name = new.rpartition(".")
+    return name if section == old.rpartition(".")[0] else new
 
 
 def load(path: Path = Path("params.yaml")) -> Config:

@@ -98,6 +98,33 @@ def test_an_experiment_reaches_the_main_store(project: Project) -> None:
     assert "four-folds" in {row["experiment"] for row in listed}
 
 
+def test_a_queued_experiment_has_the_parameters_of_its_profile_and_what_was_set(project: Project) -> None:
+    def queued(*overrides: str) -> str:
+        words = [word for override in overrides for word in ("-S", override)]
+        project.dvc("exp", "run", "--queue", *words)
+        return project.run("git", "show", "refs/exps/celery/stash:params.yaml").stdout
+
+    params = project.folder / "params.yaml"
+    try:
+        for profile in ("tiny_bench", "tiny"):  # the second is what lies there
+            text = queued(f"profile={profile}")
+            project.run("exemplarcnn", "profile", profile)
+            header, written = params.read_text().split("\n", 1)
+            assert header.startswith("# Written by")
+            assert text == written
+        values = yaml.safe_load(params.read_text())
+        set_to = yaml.safe_load(queued("profile=tiny", "variants.train.baseline.patches_per_image=50"))
+        values["variants"]["train"]["baseline"]["patches_per_image"] = 50
+        assert set_to == values
+        # A name that is no parameter is refused by DVC, with + by the first stage.
+        refused = project.dvc("exp", "run", "--queue", "-S", "variants.train.baseline.patches=50", check=False)
+        assert "Key 'patches' is not in struct" in refused.stderr
+        refused = project.dvc("exp", "run", "--temp", "-S", "+variants.train.baseline.patches=50", check=False)
+        assert "variants.train.baseline.patches: is total_patches now" in refused.stdout + refused.stderr
+    finally:
+        project.dvc("queue", "remove", "--all")
+
+
 def test_an_experiment_runs_the_code_of_its_own_folder(project: Project) -> None:
     # An experiment in a folder of its own must not look at the code that somebody goes on editing in the main one.
     project.dvc(

@@ -9,6 +9,29 @@ from exemplarcnn.tracking import comparison, runs
 from tests.conftest import DATA_MD5, SUMMARY, Pipeline
 
 
+def test_runs_from_before_the_parameters_were_renamed_have_no_columns_of_their_own(store: Any) -> None:
+    names = {
+        "new": ("variant.total_patches", "variants.train.baseline.total_patches", "features.batch_size"),
+        "old": ("variant.patches", "trained.baseline.patches", "features.chunk"),
+        "other": ("variant.patches", "trained.baseline.patches", "features.chunk"),
+    }
+    mark = "a profile with old names"
+    for variant, (own, of_another, everywhere) in names.items():
+        tags = {"kind": "evaluate", "variant": variant, "identity": f"{mark}{variant}", "profile": mark}
+        run_id = store.create_run("0", tags=tags).info.run_id
+        values = {own: "30" if variant == "other" else "20", of_another: "10", everywhere: "64", "seed": "0"}
+        for name, value in values.items():
+            store.log_param(run_id, name, value)
+        store.set_terminated(run_id, "FINISHED")
+    table = comparison.evaluations(profile=mark).set_index("variant")
+    assert table.columns.tolist() == [
+        *comparison.FIRST_COLUMNS[1:],
+        "variant.total_patches",
+        *comparison.LAST_COLUMNS,
+    ]
+    assert table["variant.total_patches"].to_dict() == {"new": "20", "old": "20", "other": "30"}
+
+
 def test_evaluations_as_a_table(store: Any, pipeline: Pipeline, config: Config) -> None:
     marked = config.model_copy(update={"profile": pipeline.mark})
     for inner_folds, accuracy in ((3, 60.0), (4, 70.0)):

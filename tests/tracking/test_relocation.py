@@ -36,7 +36,7 @@ def old(
     with runs.run("train", "baseline", config):
         pass
     client = store.connect()
-    run = runs.find(client, record)
+    run = runs.find(client, record, pipeline.records)
     client.create_registered_model("encoder")
     (folder / "model.txt").write_text("a model")
     client.log_artifact(run.info.run_id, str(folder / "model.txt"), "encoder")
@@ -83,7 +83,7 @@ def test_everything_is_found_and_written_beside_the_store(
     with runs.run("evaluate", "baseline", config):
         pass
     client = store.connect()
-    run = runs.find(client, record)
+    run = runs.find(client, record, pipeline.records)
     assert (after / "mlartifacts" / run.info.run_id / "artifacts" / "confusion" / "baseline.png").is_file()
     picture = client.download_artifacts(first, "patches/baseline.png", str(folder))
     assert Path(picture).read_bytes() == paths.patches_picture("baseline").read_bytes()

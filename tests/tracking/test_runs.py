@@ -380,7 +380,7 @@ def test_of_two_people_who_log_the_same_at_once_one_run_stays(
     with tracking.run("train", "baseline", config):
         pass
     left = {run.info.run_id for run in runs(store, record)}
-    kept = tracking.find(store, record)
+    kept = tracking.find(store, record, pipeline.records)
     assert kept.info.status == "FINISHED"
     assert (kept.info.run_id in theirs) == (mine == "newer")
     # The other one takes its own back when it looks again; nobody takes back somebody else's.
@@ -390,9 +390,78 @@ def test_of_two_people_who_log_the_same_at_once_one_run_stays(
 def test_of_several_runs_a_finished_one_is_gone_on_with(store: Any, pipeline: Pipeline, config: Config) -> None:
     record = pipeline.train()
     made = [store.create_run("0", start_time=time, tags={"identity": record.identity}) for time in (3, 1, 2)]
-    assert tracking.find(store, record).info.run_id == made[1].info.run_id
+    assert tracking.find(store, record, pipeline.records).info.run_id == made[1].info.run_id
     store.set_terminated(made[2].info.run_id, "FINISHED")
-    assert tracking.find(store, record).info.run_id == made[2].info.run_id
+    assert tracking.find(store, record, pipeline.records).info.run_id == made[2].info.run_id
+
+
+# The same result of other code
+
+
+def before_the_renaming(
+    store: Any, pipeline: Pipeline, config: Config, status: str = "FINISHED", **changed: str
+) -> tuple[Record, str]:
+    """A training, and the id of a run of it by code that had other names for some parameters."""
+    own = "variants.train.baseline"
+    pipeline.values |= {f"{own}.total_patches": None, f"{own}.patches_per_image": 4}
+    params = (f"{own}.total_patches", f"{own}.patches_per_image", "surrogate", "features")
+    outs = {"surrogates/baseline": f"{pipeline.mark}.dir"}
+    pipeline.add("surrogate", "baseline", {"data": DATA_MD5}, outs, *params)
+    record = pipeline.train()
+    tracking.send(config)
+    sent = only(store, record)
+    store.delete_run(sent.info.run_id)
+    old = {"variant.total_patches": "variant.patches", "features.batch_size": "features.chunk"}
+    assert sent.data.params.keys() >= old.keys()
+    tags = sent.data.tags | {"identity": f"{pipeline.mark} of other code"}
+    run = store.create_run("0", tags=tags | {name: value for name, value in changed.items() if name in tags})
+    for name, value in sent.data.params.items():
+        store.log_param(run.info.run_id, old.get(name, name), changed.get(name, value))
+    store.set_terminated(run.info.run_id, status)
+    return record, run.info.run_id
+
+
+def test_a_result_that_is_there_under_old_names_is_not_sent_again(
+    store: Any, folder: Path, pipeline: Pipeline, config: Config
+) -> None:
+    record, old = before_the_renaming(store, pipeline, config)
+    commit_id = repository(folder)
+    assert tracking.send(config)["train@baseline"] == "there already"
+    assert runs(store, record) == []
+    assert tracking.find(store, record, pipeline.records).info.run_id == old
+    assert store.get_run(old).data.tags[f"commit.{commit_id}"] == "true"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"variant.total_patches": "100"},
+        {"variant.patches_per_image": "5"},
+        {"train.epochs": "3"},
+        {"variant": "clustered"},
+        {"data.md5": "0.dir"},
+        {"md5.model": "0.dir"},
+        {"md5.curve": "0"},
+        {"status": "FAILED"},
+    ],
+    ids=str,
+)
+def test_another_result_is_sent(changed: dict[str, str], store: Any, pipeline: Pipeline, config: Config) -> None:
+    record, old = before_the_renaming(store, pipeline, config, **changed)
+    assert tracking.send(config)["train@baseline"] == "sent"
+    assert only(store, record).info.run_id != old
+
+
+def test_work_that_is_done_again_by_other_code_is_a_run_of_its_own(
+    store: Any, pipeline: Pipeline, config: Config
+) -> None:
+    """What it will make is not known when it begins, whatever lies in the folder."""
+    record, old = before_the_renaming(store, pipeline, config)
+    before = store.get_run(old).data.to_dictionary()
+    with tracking.run("train", "baseline", config) as tracked:
+        assert tracked.run_id == only(store, record).info.run_id != old
+    assert only(store, record).info.status == "FINISHED"
+    assert store.get_run(old).data.to_dictionary() == before
 
 
 def test_a_damaged_lock_is_named_and_not_the_store(

@@ -167,7 +167,7 @@ def test_pictures_of_a_folder_with_any_name_are_found_again(
     monkeypatch.setenv("DVC_ROOT", str(root))
     with runs.run("train", "baseline", config):
         pass
-    run = runs.find(store.connect(), record)
+    run = runs.find(store.connect(), record, pipeline.records)
     assert run.info.status == "FINISHED"
     name = f"{run.info.run_id}/artifacts/patches/baseline.png"
     assert (root / "mlartifacts" / name).is_file()

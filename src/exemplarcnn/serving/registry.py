@@ -143,7 +143,7 @@ def register(config: Config, variants: list[str], force_champion: bool = False) 
                 packed = Path(folder) / "packed"
                 packed_model.pack_variant(packed, name, config, svm if model == CLASSIFIER else None)
                 with store.reached():
-                    run = runs.find(client, records[stage]).info.run_id
+                    run = runs.find(client, records[stage], records).info.run_id
                     candidate = _Candidate(model, name, accuracy, judged_on, run, packed)
                     yield _register(client, candidate, force_champion)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from exemplarcnn import renamed
 from exemplarcnn.tracking import store
 
 FIRST_COLUMNS = ("variant", "accuracy_mean", "accuracy_std", "profile", "seed")
@@ -55,7 +56,8 @@ def _row_of(run: Any) -> dict[str, Any]:
         "accuracy_mean": metrics.get("accuracy_mean"),
         "accuracy_std": metrics.get("accuracy_std"),
         "profile": tags.get("profile", ""),
-        **run.data.params,
+        # Runs from before the parameters were renamed stand in the same columns.
+        **{renamed.current(name): value for name, value in run.data.params.items()},
         "experiment": " ".join(name.removeprefix("experiment.") for name in tags if name.startswith("experiment.")),
         "commit": tags.get("mlflow.source.git.commit", ""),
         "data": tags.get("data.md5", ""),

@@ -1,8 +1,9 @@
 """Trainings and evaluations as runs in the MLflow store.
 
-A run is a projection of results. Its identity is the hash of what the work depends on, known before the work starts
-and kept as a tag. The same work again finds the same run: a finished one only gains a tag for the commit, an
-unfinished one is completed. What a run shows is read from the files that the stage wrote, so it makes no difference
+A run is a projection of results. Its identity is the hash of what the work depends on, known before the work starts and
+kept as a tag. The same work again finds the same run: a finished one only gains a tag for the commit, an unfinished one
+is completed. A result that is there finds the run that has it under another identity, too: of other code that made the
+same of the same parameters. What a run shows is read from the files that the stage wrote, so it makes no difference
 whether it was logged while the stage ran, or afterwards by `send`: where DVC skipped the stage, in a fresh clone, or
 after the server had been down. No run id enters a result, and a store that fails never stops a stage.
 """
@@ -17,13 +18,14 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from exemplarcnn import config as configuration
-from exemplarcnn import paths
+from exemplarcnn import paths, renamed
 from exemplarcnn.config import Config
 from exemplarcnn.data.stl10 import data_digest
 from exemplarcnn.files import digest_of, md5_of, read_json, read_table, rounded
@@ -174,7 +176,7 @@ class Run:
     def complete(self, record: Record) -> None:
         """Log all that a stage has made, as far as the run lacks it, and close the run as finished."""
         kind, _, variant = record.stage.partition("@")
-        made = {f"md5.{name}": record.outs[str(place(variant))] for name, place in MADE[kind].items()}
+        made = _made(record)
         if self.finished:
             other = [name for name, md5 in made.items() if self._tags.get(name, md5) != md5]
             if other:
@@ -282,7 +284,9 @@ def run(kind: str, variant: str, config: Config) -> Iterator[Run]:
     stage = f"{kind}@{variant}"
     tracked = Run()
     with _only_warn():
-        tracked = _open(store.connect(), lineage.current(stage), lineage.read_lock(), config)
+        # What an earlier code or command left in the folder is not what this work will make.
+        ahead = replace(lineage.current(stage), outs={})
+        tracked = _open(store.connect(), ahead, lineage.read_lock(), config)
     try:
         with tracked.system_metrics():
             yield tracked
@@ -298,7 +302,7 @@ def _open(client: Any, record: Record, records: dict[str, Record], config: Confi
     """Find the run of some work, or open one."""
     marks = _marks()
     with store.lock():
-        found = find(client, record) or _create(client, record, records, config)
+        found = find(client, record, records) or _create(client, record, records, config)
         tracked = Run(client, found)
         for name, value in marks.items():
             client.set_tag(tracked.run_id, name, value)
@@ -309,9 +313,38 @@ def _open(client: Any, record: Record, records: dict[str, Record], config: Confi
     return tracked
 
 
-def find(client: Any, record: Record) -> Any:
-    """Return the run of some work, of several a finished one, then the oldest; None if there is none."""
-    found = store.search(client, f"tags.identity = '{record.identity}'")
+def find(client: Any, record: Record, records: dict[str, Record]) -> Any:
+    """Return the run of some work; None if there is none.
+
+    One of the same identity; else a finished one that had the same parameters, whatever they were called then, and
+    made the same files. The hash of the code is part of the identity, so that the new names alone give all results
+    another one.
+    """
+    if found := _first(client, f"tags.identity = '{record.identity}'"):
+        return found
+    if not (made := _made(record)):
+        return None
+    kind, _, variant = record.stage.partition("@")
+    wanted = {"kind": kind, "variant": variant, "data.md5": data_digest(paths.DATA)} | made
+    same = " and ".join(f"tags.`{name}` = '{value}'" for name, value in wanted.items())
+    params = params_of(record, records)
+    return _first(
+        client,
+        f"{same} and attributes.status = 'FINISHED'",
+        lambda run: {renamed.current(name): value for name, value in run.data.params.items()} == params,
+    )
+
+
+def _made(record: Record) -> dict[str, str]:
+    """Return the tags with the hash of what a stage has made; none before it has made everything."""
+    kind, _, variant = record.stage.partition("@")
+    places = {f"md5.{name}": str(place(variant)) for name, place in MADE[kind].items()}
+    return {tag: record.outs[path] for tag, path in places.items()} if record.outs.keys() >= {*places.values()} else {}
+
+
+def _first(client: Any, wanted: str, suits: Callable[[Any], bool] = lambda run: True) -> Any:
+    """Return one of the runs that match: a finished one, then the oldest; None if there is none."""
+    found = [run for run in store.search(client, wanted) if suits(run)]
     order = [(each.info.status != "FINISHED", each.info.start_time, each.info.run_id) for each in found]
     return found[order.index(min(order))] if found else None
 
@@ -332,7 +365,7 @@ def _create(client: Any, record: Record, records: dict[str, Record], config: Con
     name = _name(record, records, config)
     made = client.create_run(store.experiment_id(client, parent), tags=tags, run_name=name)
     # The lock is this machine's. All who look again find the same one, and each takes back only its own.
-    kept = find(client, record)
+    kept = find(client, record, records)
     if kept is None or kept.info.run_id == made.info.run_id:
         return made
     client.delete_run(made.info.run_id)
