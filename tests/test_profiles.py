@@ -13,7 +13,7 @@ from exemplarcnn.classes.grouping import GroupingError, assemble, group, halves
 from exemplarcnn.clustering.dendrogram import Cut
 from exemplarcnn.config import Config, Grouped, compose
 from exemplarcnn.networks.exemplar_cnn import initialise
-from exemplarcnn.tracking.runs import flatten
+from exemplarcnn.tracking.parameters import flatten
 
 ROOT = Path(__file__).parents[1]
 POOL = 100_000

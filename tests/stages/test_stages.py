@@ -25,9 +25,7 @@ from exemplarcnn.data import colour_axes, images
 from exemplarcnn.evaluation.protocols import evaluate
 from exemplarcnn.networks import resnet, saved
 from exemplarcnn.networks.features import eval_features
-from exemplarcnn.reporting import figures
-from exemplarcnn.stages import group, outliers, surrogate
-from exemplarcnn.stages import label as labels_stage
+from exemplarcnn.stages import group, surrogate
 from exemplarcnn.tracking import runs
 from tests.conftest import CONF
 
@@ -64,12 +62,12 @@ ORDER = (
     "evaluate random",
     "evaluate imagenet",
     "outliers",
-    "neighbours",
     "label semi_supervised",
     "label supervised",
     "resnet semi_supervised",
     "resnet supervised",
     "report",
+    "draw",
 )
 
 

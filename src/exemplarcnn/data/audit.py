@@ -153,7 +153,7 @@ def flag(
 def read(path: Path) -> pd.DataFrame:
     """Read a pool's table of flags; AuditError if it is missing."""
     try:
-        return read_table(path, integers=["image_id", "height", "width", *get_args(Flag)])
+        return read_table(path, integers=["image_id", "height", "width", *SIDES, *get_args(Flag)])
     except FileNotFoundError:
         raise AuditError(f"{path}: not found; `dvc repro audit` makes it") from None
 

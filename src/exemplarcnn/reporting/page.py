@@ -29,10 +29,11 @@ from exemplarcnn.classes import tables as classes
 from exemplarcnn.config import Config
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_table, whole
-from exemplarcnn.reporting import figures, report
+from exemplarcnn.reporting import report
+from exemplarcnn.reporting.figures import style
 from exemplarcnn.text import plain
 from exemplarcnn.tracking import repository, store, timings
-from exemplarcnn.tracking.runs import flatten
+from exemplarcnn.tracking.parameters import flatten
 
 # Photographs are kept at this width at most: two pixels for each of a page's.
 WIDEST = 1600
@@ -143,7 +144,7 @@ def curves(tables: dict[str, Path], titles: dict[str, str]) -> str:
         axes.set_ylabel(label)
         _quiet(axes)
     # Named here, since matplotlib takes a label of a line that begins with _ for none.
-    shown = [plain(titles[name], figures.IN_A_TITLE) for name in there]
+    shown = [plain(titles[name], style.IN_A_TITLE) for name in there]
     figure.legend(lines, shown, loc="lower center", ncol=3, frameon=False, labelcolor=GREY, fontsize=9)
     figure.subplots_adjust(bottom=0.33, wspace=0.28)
     return _svg(figure)
@@ -186,7 +187,7 @@ def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     with (
         matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}),
-        figures.without_missing_letters(),
+        style.without_missing_letters(),
     ):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()

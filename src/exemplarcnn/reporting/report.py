@@ -307,7 +307,7 @@ def markdown(results: dict[str, Any]) -> str:
         "make a harder task: it says whether a network has learned, not whether its features are good.",
         "## Pictures",
         "\n".join(_pictures(results)),
-        "- [Images and their nearest neighbours in the features of different networks](neighbours.png)",
+        "- [Images and their nearest neighbours in the features of different networks](pictures/neighbours.png)",
     ]
     if results["labelled"]:
         parts += ["## Learning from labels", _labelled(results)]
@@ -354,7 +354,7 @@ def _tested(results: dict[str, Any]) -> list[str]:
     return [
         _table(frame(results)),
         "Accuracy: mean ± population standard deviation over the folds, test set, linear SVM on the features." + paper,
-        "![Accuracies](results.png)",
+        "![Accuracies](pictures/results.png)",
         "## Differences",
         "\n".join(f"- {describe_difference(entry, names)}" for entry in shown_differences(results)),
         "The intervals are about the choice of test images. They leave out that another seed trains another network. "
@@ -433,7 +433,7 @@ def _galleries(results: dict[str, Any]) -> str:
         names += [("outliers/farthest", "farthest from the labelled classes")]
         names += [("outliers/nearest", "nearest to them")]
     names += [("outliers/pairs", "closest pairs in feature space")]
-    return "Galleries: " + ", ".join(f"[{title}]({name}.png)" for name, title in names) + "."
+    return "Galleries: " + ", ".join(f"[{title}](pictures/{name}.png)" for name, title in names) + "."
 
 
 def describe_labelled(results: dict[str, Any]) -> list[str]:
@@ -458,7 +458,7 @@ def _labelled(results: dict[str, Any]) -> str:
         "deviation over folds. All were shown the same number of images."
     )
     lines = [
-        f"- {line}; [some of them](labels/{name}.png)"
+        f"- {line}; [some of them](pictures/labels/{name}.png)"
         for name, line in zip(results["labelled"], describe_labelled(results), strict=True)
     ]
     return "\n".join([about, "", *lines])
@@ -517,12 +517,15 @@ def _pictures(results: dict[str, Any]) -> list[str]:
     links: dict[str, list[str]] = {}
     for row in results["rows"]:
         name = row["variant"]
-        links[name] = [f"[confusion matrix](confusion/{name}.png)", f"[most confident mistakes](mistakes/{name}.png)"]
+        links[name] = [
+            f"[confusion matrix](pictures/confusion/{name}.png)",
+            f"[most confident mistakes](pictures/mistakes/{name}.png)",
+        ]
     for entry in results["learned"]:
         name = entry["variant"]
-        links.setdefault(name, []).append(f"[images and their patches](patches/{name}.png)")
+        links.setdefault(name, []).append(f"[images and their patches](pictures/patches/{name}.png)")
         if name in results["groupings"]:
-            links[name].append(f"[gallery of clusters](clusters/{name}.png)")
+            links[name].append(f"[gallery of clusters](pictures/clusters/{name}.png)")
     return [f"- {titles(results)[name]}: {', '.join(found)}" for name, found in links.items()]
 
 

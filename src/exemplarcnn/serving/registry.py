@@ -21,7 +21,7 @@ from exemplarcnn.data import images
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import digest, read_json
 from exemplarcnn.serving import packed_model
-from exemplarcnn.tracking import lineage, runs, store
+from exemplarcnn.tracking import lineage, runs, sending, store
 
 CHAMPION = "champion"
 ENCODER, CLASSIFIER = "exemplarcnn-encoder", "exemplarcnn-classifier"
@@ -109,13 +109,13 @@ def register(config: Config, variants: list[str], crown: bool = False) -> Iterat
             raise RegistryError(f"no trained and evaluated variant {name!r}; there are: {', '.join(known)}")
     chosen = variants or known
     with store.reached():
-        said = runs.send(config)
+        said = sending.send(config)
         client = store.connect()
     records = lineage.locked()
     judged = digest(*(paths.DATA / name for name in JUDGED_ON))
     for name in chosen:
         stage = f"evaluate@{name}"
-        if said[stage] not in (runs.SENT, runs.THERE):
+        if said[stage] not in sending.IN_STORE:
             raise RegistryError(f"{name} cannot be registered, {stage}: {said[stage]}")
         if altered := lineage.altered(f"train@{name}", records) + lineage.altered(stage, records):
             raise RegistryError(f"{altered[0]} is not what `dvc repro` made; `dvc checkout` brings that back")

@@ -1,6 +1,7 @@
 """Stage ``report``: the table of results."""
 
 import logging
+from typing import Any
 
 import numpy as np
 
@@ -9,14 +10,13 @@ from exemplarcnn.config import Config
 from exemplarcnn.data import images
 from exemplarcnn.files import read_array, read_json, read_table, rounded, whole, write_json
 from exemplarcnn.launching.launcher import main
-from exemplarcnn.reporting import figures, report
-from exemplarcnn.tracking import runs
+from exemplarcnn.reporting import report
 
 log = logging.getLogger(__name__)
 
 
 def run(_: str, config: Config) -> None:
-    """Write ``reports/results.json``, ``results.md``, ``results.png`` and ``accuracy.json``."""
+    """Write ``reports/results.json``, ``results.md`` and ``accuracy.json``."""
     data = images.check(paths.DATA)
     labels = images.read_labels(paths.TEST_LABELS, data["test"]) if config.rows else np.empty(0, np.int64)
     summaries = {name: read_json(paths.evaluation(name)) for name in config.rows}
@@ -41,19 +41,22 @@ def run(_: str, config: Config) -> None:
         learned,
         read_json(paths.AUDIT_JSON),
         read_json(paths.OUTLIERS_JSON),
-        {name: read_json(paths.label_statistics(name)) for name in config.variants.label},
+        {name: _labelled(name) for name in config.variants.label},
     )
-    # Once, so that text and picture say what the file says, here and in `exemplarcnn show`.
+    # Once, so that text and pictures say what the file says, here and in `exemplarcnn show`.
     results = rounded(results)
     write_json(paths.RESULTS_JSON, results)
     write_json(paths.ACCURACY_JSON, report.headline(results))
     with whole(paths.RESULTS_MD) as partial:
         partial.write_text(report.markdown(results), encoding="utf-8")
-    figures.results(paths.RESULTS_PNG, results)
     if not config.rows:
         log.warning("data/ has no labels: nothing was tested; features and clusters are what there is")
-    # Whatever stages that DVC skipped, or a store that was down, left out.
-    runs.send_if_possible(config)
+
+
+def _labelled(name: str) -> dict[str, Any]:
+    """Return the figures of a table of labels, without its hash."""
+    found = read_json(paths.label_statistics(name))
+    return {key: value for key, value in found.items() if key != "table"}
 
 
 if __name__ == "__main__":

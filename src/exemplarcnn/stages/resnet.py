@@ -22,16 +22,13 @@ from exemplarcnn.files import digest, digest_of, rounded, whole_folder, write_ar
 from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import resnet, saved
-from exemplarcnn.reporting import figures
 from exemplarcnn.tracking import runs
 from exemplarcnn.training import trainer as training
 from exemplarcnn.training.checkpoint import Epoch
 
-MISTAKES = 40
-
 
 def run(name: str, config: Config) -> None:
-    """Write ``models/NAME/``, ``classifiers/NAME/``, ``metrics/NAME/`` and two pictures.
+    """Write ``models/NAME/``, ``classifiers/NAME/`` and ``metrics/NAME/``.
 
     Goes on from a checkpoint in ``work/resnet/NAME/``.
     """
@@ -77,9 +74,7 @@ def _test(name: str, network: resnet.ResNetClassifier, trainer: training.Trainer
         write_array(folder / "predictions.npy", predictions)
     matrix = confusion(predictions, labels, len(names))
     write_table(paths.confusion(name), rounded(confusion_table(matrix, names)))
-    figures.confusion(paths.confusion_picture(name), matrix, names, name)
-    mistakes = confident_mistakes(logits[None], labels, MISTAKES)
-    figures.mistakes(paths.mistakes_picture(name), pool, mistakes, labels, names)
+    write_table(paths.mistakes(name), rounded(confident_mistakes(logits[None], labels, names)))
 
 
 def _trainer(name: str, config: Config) -> training.Trainer:

@@ -19,7 +19,6 @@ from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import exemplar_cnn, saved
 from exemplarcnn.patches.online import OnlinePatches
-from exemplarcnn.reporting import figures
 from exemplarcnn.tracking import runs
 from exemplarcnn.training import batches, online
 from exemplarcnn.training import trainer as training
@@ -27,7 +26,7 @@ from exemplarcnn.training.checkpoint import Epoch
 
 
 def run(variant: str, config: Config) -> None:
-    """Write ``models/VARIANT/``, ``metrics/VARIANT/train.csv`` as it grows, and a picture of the first layer's filters.
+    """Write ``models/VARIANT/``, and ``metrics/VARIANT/train.csv`` as it grows.
 
     Goes on from a checkpoint in ``work/train/VARIANT/``.
     """
@@ -53,7 +52,6 @@ def _outs(variant: str, config: Config, trainer: training.Trainer) -> Iterator[C
 
         yield after_epoch
         saved.save_weights(partial / "weights.safetensors", trainer.network)
-        figures.filters(paths.filters_picture(variant), trainer.network.tensors()["conv1.weight"].numpy())
     shutil.rmtree(trainer.path.parent, ignore_errors=True)
 
 
