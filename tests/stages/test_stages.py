@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from exemplarcnn import paths, stages
 from exemplarcnn.classes import tables
-from exemplarcnn.config import Config, Labelled, compose
+from exemplarcnn.config import Config, compose
 from exemplarcnn.data import colour_axes, images
 from exemplarcnn.evaluation.protocols import evaluate
 from exemplarcnn.networks import resnet, saved
@@ -173,7 +173,15 @@ def test_figures_in_git_have_six_digits_and_no_more(project: Path) -> None:
     """What comes after is a matter of the CPU, and would be a change in git."""
     files = [path for folder in (paths.METRICS, paths.REPORTS) for path in folder.rglob("*.[cj]s*[vn]")]
     by_file = {str(path): figures_in(path) for path in files}
-    for name in ("train.csv", "confusion.csv", "eval.json", "clusters.json", "outliers.json", "results.json"):
+    for name in (
+        "train.csv",
+        "confusion.csv",
+        "mistakes.csv",
+        "eval.json",
+        "clusters.json",
+        "outliers.json",
+        "results.json",
+    ):
         assert any(path.endswith(name) and found for path, found in by_file.items())
     long = {path: [figure for figure in found if digits(figure) > 6] for path, found in by_file.items()}
     assert not {path: found for path, found in long.items() if found}
@@ -266,32 +274,6 @@ def test_labels_are_the_folds_or_the_classifiers(project: Path) -> None:
     for name in ("supervised", "semi_supervised"):
         assert len(pd.read_csv(paths.learning_curve(name))) == 1
         assert np.load(paths.classifiers(name) / "predictions.npy").shape == (1, 30)
-
-
-def test_captions_have_room_for_a_class_of_any_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    captions: list[str] = []
-
-    def gallery(path: Path, title: str, rows: list[list[tuple[Any, str]]]) -> None:
-        captions.extend(caption for row in rows for _, caption in row)
-
-    monkeypatch.setattr(figures, "gallery", gallery)
-    names = ["cat", "a long name of a thing, number 17"]
-    images.write_images(paths.DATA / "train_X.bin", np.zeros((4, 96, 96, 3), np.uint8))
-    images.write_labels(paths.TRAIN_LABELS, [0, 1, 0, 1])
-    images.write_folds(paths.FOLDS, [range(2)] * 10)
-    images.write_class_names(paths.CLASS_NAMES, names)
-    given = {"title": "x", "paper": None, "method": "given", "of": "baseline", "fold": 0, "fraction": 1.0}
-    variants = config.variants.model_copy(update={"label": {"x": Labelled.model_validate(given)}})
-    labels_stage.run("x", config.model_copy(update={"variants": variants}))
-    assert captions == ["cat: image 0", "a long… 17: image 1"]
-    captions.clear()
-    scores = pd.DataFrame({"image_id": [2, 3], "nearest": names, "score": [0.25, -0.5]})
-    pairs = pd.DataFrame({"first": [], "second": [], "distance": []})
-    outliers._galleries(images.open_pool(paths.DATA, "train"), scores, pairs)
-    assert captions[:2] == ["image 2\ncat? 0.25", "image 3\na long… 17? -0.50"]
 
 
 def test_a_surrogate_set_says_the_side_of_the_data_set(
