@@ -104,8 +104,8 @@ class Pipeline:
         curve.parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame([asdict(epoch(number)) for number in range(1, epochs + 1)]).to_csv(curve, index=False)
         model = {str(paths.model(variant)): f"{self.mark}{variant}.dir"}
-        self.draw(paths.patches_picture(variant), {f"surrogates/{variant}": f"{self.mark}.dir"})
-        self.draw(paths.filters_picture(variant), model)
+        self.draw(paths.patches_picture(variant), f"{self.mark}.dir")
+        self.draw(paths.filters_picture(variant), *model.values())
         outs = {**model, str(curve): md5_of(curve)}
         deps = {f"surrogates/{variant}": f"{self.mark}.dir"}
         return self.add("train", variant, deps, outs, "seed", "train", "network")
@@ -113,11 +113,11 @@ class Pipeline:
     def evaluate(self, variant: str) -> Record:
         path = paths.evaluation(variant)
         write_json(path, SUMMARY)
-        tables = {paths.confusion(variant): {}, paths.mistakes(variant): {"data": DATA_MD5}}
+        tables = [paths.confusion(variant), paths.mistakes(variant)]
         for table in tables:
-            table.write_text(f"{self.mark}\n")
-        for table, picture in zip(tables, (paths.confusion_picture, paths.mistakes_picture), strict=True):
-            self.draw(picture(variant), {str(table): md5_of(table), **tables[table]})
+            table.write_text(f"{table} of {self.mark}\n")
+        self.draw(paths.confusion_picture(variant), md5_of(tables[0]))
+        self.draw(paths.mistakes_picture(variant), DATA_MD5, md5_of(tables[1]))
         outs = {str(paths.classifiers(variant)): f"{self.mark}{variant}.dir"}
         outs |= {str(made): md5_of(made) for made in (path, *tables)}
         deps = {"data": DATA_MD5, f"models/{variant}": f"{self.mark}{variant}.dir"}
@@ -140,10 +140,10 @@ class Pipeline:
             self.resnet(name)
         rows = [{"variant": name, "fold_accuracies": SUMMARY["fold_accuracies"]} for name in config.rows]
         write_json(paths.RESULTS_JSON, {"dataset": {"hash": DATA_MD5}, "rows": rows})
-        self.draw(paths.RESULTS_PICTURE, {str(paths.RESULTS_JSON): md5_of(paths.RESULTS_JSON)})
+        self.draw(paths.RESULTS_PICTURE, md5_of(paths.RESULTS_JSON))
 
-    def draw(self, picture: Path, sources: dict[str, str]) -> None:
-        """Draw a picture of something, named by hashes, as the stage `draw` does."""
+    def draw(self, picture: Path, *sources: str) -> None:
+        """Draw a picture of something, told by hashes, as the stage `draw` does."""
         picture.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(picture)
         before = read_json(paths.PICTURE_SOURCES) if paths.PICTURE_SOURCES.exists() else {}

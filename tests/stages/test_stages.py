@@ -25,6 +25,7 @@ from exemplarcnn.data import colour_axes, images
 from exemplarcnn.evaluation.protocols import evaluate
 from exemplarcnn.networks import resnet, saved
 from exemplarcnn.networks.features import eval_features
+from exemplarcnn.reporting import pictures
 from exemplarcnn.stages import group, surrogate
 from exemplarcnn.tracking import runs
 from tests.conftest import CONF
@@ -152,6 +153,38 @@ def test_the_report_has_every_row(project: Path, config: Config) -> None:
     assert all(0 < row["accuracy_mean"] <= 100 for row in results["rows"])
     text = paths.RESULTS_MD.read_text()
     assert all(row["title"] in text for row in results["rows"])
+
+
+def test_every_picture_is_drawn_and_says_from_what(project: Path, config: Config) -> None:
+    sources = json.loads(paths.PICTURE_SOURCES.read_text())
+    assert set(sources) == {path.relative_to(paths.PICTURES).as_posix() for path in paths.PICTURES.rglob("*.png")}
+    variants = config.variants
+    drawn = {"patches": variants.train, "filters": variants.train, "clusters": variants.group, "labels": variants.label}
+    for kind, names in (drawn | {"confusion": config.rows, "mistakes": config.rows}).items():
+        assert {name for name in sources if name.startswith(f"{kind}/")} == {f"{kind}/{name}.png" for name in names}
+    pools = ("unlabeled", "other", "train", "test")
+    expected = {f"{kind}-{pool}" for kind in ("borders", "empty") for pool in pools} | {"duplicates", "leaks"}
+    assert {path.stem for path in paths.AUDIT_PICTURES.iterdir()} == expected
+    assert {path.stem for path in paths.OUTLIERS_PICTURES.iterdir()} == {"farthest", "nearest", "pairs"}
+    data = "0" * 32 + ".dir"
+    assert sources["confusion/kmeans.png"] == [images.md5_of(paths.confusion("kmeans"))]
+    assert sources["labels/supervised.png"] == [data, images.md5_of(paths.labels("supervised"))]
+    assert sources["mistakes/kmeans.png"] == [data, images.md5_of(paths.mistakes("kmeans"))]
+    assert sources["results.png"] == [images.md5_of(paths.RESULTS_JSON)]
+
+
+def test_pictures_of_what_is_no_longer_asked_for_go(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config
+) -> None:
+    shutil.copytree(project, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    before = {path: path.read_bytes() for path in paths.PICTURES.rglob("*.png")}
+    pictures.draw(config.model_copy(update={"variants": config.variants.model_copy(update={"label": {}})}))
+    after = {path: path.read_bytes() for path in paths.PICTURES.rglob("*.png")}
+    gone = {path.relative_to(paths.PICTURES).as_posix() for path in before.keys() - after.keys()}
+    names = ("semi_supervised", "supervised")
+    assert gone == {f"{kind}/{name}.png" for kind in ("confusion", "labels", "mistakes") for name in names}
+    assert after == {path: content for path, content in before.items() if path in after}, "the same bytes"
 
 
 def figures_in(path: Path) -> list[str]:

@@ -133,11 +133,11 @@ def test_a_picture_of_another_result_is_not_attached(store: Any, pipeline: Pipel
     record = pipeline.train()
     sources = read_json(paths.PICTURE_SOURCES)
     if when == "before the result":
-        sources["filters/baseline.png"] = {"models/baseline": "of another training"}
+        sources["filters/baseline.png"] = ["another model"]
     elif when == "nobody knows when":
         del sources["filters/baseline.png"]
     else:
-        sources["filters/baseline.png"]["classes/baseline.csv"] = "which no stage before has made"
+        sources["filters/baseline.png"].append("what no stage before has made")
     write_json(paths.PICTURE_SOURCES, sources)
     sending.send(config)
     assert artifacts(store, only(store, record)) == ["patches/baseline.png"]
@@ -267,7 +267,7 @@ def test_a_picture_of_another_report_is_not_attached(
     store: Any, pipeline: Pipeline, config: Config, parent: Any
 ) -> None:
     pipeline.everything(config)
-    pipeline.draw(paths.RESULTS_PICTURE, {str(paths.RESULTS_JSON): "of before"})
+    pipeline.draw(paths.RESULTS_PICTURE, "another report")
     sending.send(config)
     assert artifacts(store, parent) == ["results.json"]
 

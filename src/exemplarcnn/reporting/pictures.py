@@ -1,8 +1,8 @@
 """Which pictures there are: what of the outs each shows, and who draws it.
 
-All are drawn from outs, after everything is computed. Beside them lies ``sources.json``: for each picture the files and
-folders that it was drawn from with their hashes, as ``dvc.lock`` has them. So it can be told which result a picture is
-of, wherever it lies and whenever it was drawn.
+All are drawn from outs, after everything is computed. Beside them lies ``sources.json``: for each picture the hashes of
+what it was drawn from, as ``dvc.lock`` has them. So it can be told which result a picture is of, wherever it lies and
+whenever it was drawn.
 """
 
 import hashlib
@@ -48,12 +48,12 @@ class Picture:
 def draw(config: Config) -> None:
     """Draw all pictures in place of those that are there, and write ``sources.json``."""
     hashed = cache(_md5)
-    sources: dict[str, dict[str, str]] = {}
+    sources: dict[str, list[str]] = {}
     with whole_folder(paths.PICTURES) as folder:
         for picture in tqdm(list(_pictures(config)), desc="pictures", unit="picture"):
             place = picture.path.relative_to(paths.PICTURES)
             picture.draw(folder / place)
-            sources[place.as_posix()] = {path.as_posix(): hashed(path) for path in picture.sources}
+            sources[place.as_posix()] = [hashed(path) for path in picture.sources]
         write_json(folder / paths.PICTURE_SOURCES.name, sources)
 
 

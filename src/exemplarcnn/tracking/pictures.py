@@ -13,11 +13,11 @@ PICTURES = {
     "evaluate": (paths.confusion_picture, paths.mistakes_picture),
     "resnet": (paths.confusion_picture, paths.mistakes_picture),
 }
-Sources = dict[str, dict[str, str]]  # by picture: path and hash of what it was drawn from
+Sources = dict[str, list[str]]  # by picture: the hashes of what it was drawn from
 
 
 def sources() -> Sources:
-    """Read what each picture in ``reports/pictures/`` was drawn from; nothing where none was drawn."""
+    """Read what each picture in ``reports/pictures/`` was drawn from; nothing where there is none."""
     found: Sources = read_json(paths.PICTURE_SOURCES) if paths.PICTURE_SOURCES.exists() else {}
     return found
 
@@ -34,13 +34,11 @@ def of(record: Record, records: dict[str, Record], drawn: Sources) -> list[Path]
         another result, and is left out.
     """
     kind, _, variant = record.stage.partition("@")
-    known: dict[str, str] = {}
-    for each in lineage.chain(record, records):
-        known |= each.deps | each.outs
+    known = {md5 for each in lineage.chain(record, records) for md5 in (each.deps | each.outs).values()}
     return [picture for place in PICTURES[kind] if shows(picture := place(variant), drawn, known)]
 
 
-def shows(picture: Path, drawn: Sources, known: dict[str, str]) -> bool:
-    """Say whether a picture is there that was drawn from nothing but known paths, each with the known hash."""
-    found = drawn.get(picture.relative_to(paths.PICTURES).as_posix(), {})
-    return bool(found) and found.items() <= known.items() and picture.exists()
+def shows(picture: Path, drawn: Sources, known: set[str]) -> bool:
+    """Say whether a picture is there, and all that it was drawn from is known by its hash."""
+    found = drawn.get(picture.relative_to(paths.PICTURES).as_posix(), [])
+    return bool(found) and known.issuperset(found) and picture.exists()

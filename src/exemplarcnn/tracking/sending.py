@@ -97,7 +97,7 @@ def _fill_parent(client: Any, parent: Any, config: Config, ids: dict[str, str], 
     if paths.RESULTS_JSON.exists() and _results_stand(config, ids):
         for path in (paths.RESULTS_MD, paths.RESULTS_JSON):
             whole.artifact(path)
-        if pictures.shows(paths.RESULTS_PICTURE, drawn, {str(paths.RESULTS_JSON): md5_of(paths.RESULTS_JSON)}):
+        if pictures.shows(paths.RESULTS_PICTURE, drawn, {md5_of(paths.RESULTS_JSON)}):
             whole.artifact(paths.RESULTS_PICTURE)
 
 
