@@ -20,9 +20,9 @@ import yaml
 from numpy.typing import NDArray
 
 from exemplarcnn import config, paths
-from exemplarcnn.data import images
+from exemplarcnn.data import image_set, stl10
 from exemplarcnn.evaluation.protocols import bootstrap, correct, gain
-from exemplarcnn.files import digest, whole
+from exemplarcnn.files import atomic_write, digest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -154,8 +154,8 @@ def evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
     """
     file = workspace.folder / "found" / workspace.identity() / f"{name}.npz"
     if not file.exists():
-        labels = images.read_labels(
-            workspace.folder / paths.TEST_LABELS, images.check(workspace.folder / "data")["test"]
+        labels = stl10.read_labels(
+            workspace.folder / paths.TEST_LABELS, image_set.check(workspace.folder / "data")["test"]
         )
         workspace.dvc("repro", "-q", f"evaluate@{name}")
         predictions = np.load(workspace.folder / paths.classifiers(name) / "predictions.npy", allow_pickle=False)
@@ -163,7 +163,7 @@ def evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
         trained = workspace.json(about) if (workspace.folder / about).exists() else {}
         kept = {key: trained.get(key, 0) for key in ("classes", "images", "train_patches")}
         file.parent.mkdir(parents=True, exist_ok=True)
-        with whole(file) as partial:
+        with atomic_write(file) as partial:
             np.savez(partial, right=correct(predictions, labels), **kept)
     with np.load(file, allow_pickle=False) as kept:
         return dict(kept)

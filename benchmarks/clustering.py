@@ -38,6 +38,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import torch
+from exemplarcnn.data.types import Pool
 from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
@@ -47,7 +48,7 @@ from exemplarcnn import config
 from exemplarcnn.classes import tables
 from exemplarcnn.clustering import dendrogram
 from exemplarcnn.clustering.linkage import flat_clusters
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.networks import exemplar_cnn, features, saved
 from exemplarcnn.patches import surrogate_set
@@ -175,7 +176,7 @@ def measure(method: str, file: Path, count: int) -> dict[str, Any]:
 # Features
 
 
-def small_network(folder: Path, pool: images.Pool) -> Path:
+def small_network(folder: Path, pool: Pool) -> Path:
     """Train a network of the paper's size for a short time: 300 classes, 80 patches each, two epochs."""
     model = folder / "model"
     if (model / "weights.safetensors").exists():
@@ -206,7 +207,7 @@ def corner(image: NDArray[np.uint8], which: int) -> NDArray[np.uint8]:
 
 def real(folder: Path, source: Path, count: int) -> tuple[Path, int]:
     """Describe images, their mirror images, their corners and the mirrored corners, until there are enough."""
-    pools = [images.open_pool(source, "unlabeled"), images.ImageFile(source / "test_X.bin")]
+    pools = [stl10.open_pool(source, "unlabeled"), stl10.ImageFile(source / "test_X.bin")]
     distinct = sum(map(len, pools))
     file = folder / f"real-{count}.npy"
     if file.exists():

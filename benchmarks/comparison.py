@@ -6,7 +6,7 @@
 Runs profile `bench` (see stl10.py, whose FOLDER, --stand-in and --images these are) but its residual networks, once a
 seed. Each seed draws everything anew: images, patches, weights, order. For each row: accuracy, its mean over the seeds
 and that of each; how much it is above ExemplarCNN of the same seed, with a 95 % percentile bootstrap over seeds and
-test images together. Running the same command again goes on where it stopped.
+test images together. Running the same command again continues where it stopped.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import pandas as pd
 
 from _common import ROOT, Workspace, bootstrap_seeds, evaluated, finish
 from exemplarcnn import config
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 from exemplarcnn.evaluation.protocols import gain
 from exemplarcnn.importing import download
 from stl10 import fill, suit
@@ -45,7 +45,7 @@ def main() -> None:
         {"folder": str(folder), "stand_in": arguments.stand_in, "images": str(arguments.images.resolve())},
         lambda data: fill(data, folder, arguments.stand_in, arguments.images, arguments.quick),
     )
-    pool_size = len(images.open_pool(workspace.folder / "data", "unlabeled"))
+    pool_size = len(stl10.open_pool(workspace.folder / "data", "unlabeled"))
     found = {}
     for seed in arguments.seeds:
         workspace.use(profile, seed)

@@ -33,7 +33,7 @@ from threadpoolctl import threadpool_limits
 
 from _common import ROOT, finish, watched
 from exemplarcnn import config
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.evaluation import protocols
 from exemplarcnn.importing import download
@@ -61,7 +61,7 @@ def describe(folder: Path, source: Path, width: int, profile: str, classes: int)
     net = exemplar_cnn.initialise(params.network, classes, 32, 0, MEAN, STD)
     function = features.eval_features(net, params.features, torch.device("cpu"))
     for split in ("train", "test"):
-        pool = images.open_pool(source, split)
+        pool = stl10.open_pool(source, split)
         features.write_features(folder / f"{split}.npy", pool, function, params.features.batch_size)
     found = np.load(folder / "test.npy", mmap_mode="r", allow_pickle=False).shape[1]
     if found != width:
@@ -77,8 +77,8 @@ def protocol(**changes: Any) -> config.Evaluate:
 
 def labels_and_folds(source: Path) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
     """Read what training needs beside features."""
-    count = len(images.open_pool(source, "train"))
-    return images.read_labels(source / "train_y.bin", count), images.read_folds(source / "fold_indices.txt", count)
+    count = len(stl10.open_pool(source, "train"))
+    return stl10.read_labels(source / "train_y.bin", count), stl10.read_folds(source / "fold_indices.txt", count)
 
 
 def child(folder: Path, source: Path) -> None:
@@ -87,10 +87,10 @@ def child(folder: Path, source: Path) -> None:
     labels, folds = labels_and_folds(source)
     train, test = (np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False) for split in ("train", "test"))
     begin = time.perf_counter()
-    results = protocols.evaluate(train, labels, folds, test, images.CLASSES, protocol(), 0, WORKERS)["folds"]
+    results = protocols.evaluate(train, labels, folds, test, stl10.CLASSES, protocol(), 0, WORKERS)["folds"]
     seconds = time.perf_counter() - begin
-    truth = images.read_labels(source / "test_y.bin", len(test))
-    names = images.read_class_names(source / "class_names.txt")
+    truth = stl10.read_labels(source / "test_y.bin", len(test))
+    names = stl10.read_class_names(source / "class_names.txt")
     summary = protocols.summarise(results, protocol().C, truth, names)
     print(json.dumps({"seconds": seconds, "accuracy": summary["accuracy_mean"], "C": summary["chosen"]}))
 
@@ -130,7 +130,7 @@ def agree(
         params = protocol(C=(C,), inner_folds=2)
         block, its_labels = np.asarray(train[folds[0]]), labels[folds[0]]
         every = [np.arange(len(block))]
-        mine = protocols.evaluate(block, its_labels, every, test, images.CLASSES, params, 0, 1)["folds"][0]
+        mine = protocols.evaluate(block, its_labels, every, test, stl10.CLASSES, params, 0, 1)["folds"][0]
         assert mine.linear is not None
         theirs = LinearSVC(C=C, dual=False, tol=1e-9, max_iter=100_000).fit(block.astype(np.float64), its_labels)
         scores = np.concatenate(

@@ -27,23 +27,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from exemplarcnn.data.types import Pool
 from PIL import Image
 from tqdm import tqdm
 
 from _common import ROOT, finish, peak_anonymous
 from exemplarcnn import config
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 
 SIDE, CLASSES = 64, 10
 
 
-def draw(folder: Path, count: int, pool: images.Pool) -> None:
+def draw(folder: Path, count: int, pool: Pool) -> None:
     """Write JPEGs into ten folders."""
     for name in range(CLASSES):
         (folder / f"class {name}").mkdir(parents=True)
     for number in tqdm(range(count), desc="draw", unit="image"):
         draws = np.random.default_rng(number)
-        top, left = draws.integers(0, images.SIDE - SIDE, 2)
+        top, left = draws.integers(0, stl10.SIDE - SIDE, 2)
         pixels = pool[int(draws.integers(len(pool)))][top : top + SIDE, left : left + SIDE]
         pixels = pixels[:, ::-1] if draws.random() < 0.5 else pixels
         lit = np.clip(pixels * draws.uniform(0.6, 1.2) + draws.uniform(-20, 20), 0, 255).astype(np.uint8)
@@ -68,7 +69,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.work) as temporary:
         project, source = Path(temporary, "project"), Path(temporary, "photographs")
-        draw(source, arguments.images, images.open_pool(ROOT / "data", "unlabeled"))
+        draw(source, arguments.images, stl10.open_pool(ROOT / "data", "unlabeled"))
         project.mkdir()
         for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
             subprocess.run(command, cwd=project, check=True)

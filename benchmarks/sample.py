@@ -3,7 +3,7 @@
     python benchmarks/sample.py            # three seeds, some minutes each
     python benchmarks/sample.py --quick    # one seed, profile tiny
 
-For each seed the baseline (and nothing else) is trained anew with everything drawn from that seed, and compared with
+For each seed the baseline (and nothing else) is trained again with everything drawn from that seed, and compared with
 raw pixels and with the same network before training. Intervals: 95 %, percentile bootstrap over test images of the
 mean difference over the folds.
 """
@@ -17,7 +17,7 @@ import pandas as pd
 
 from _common import ROOT, Workspace, bootstrap_difference, finish
 from exemplarcnn import paths
-from exemplarcnn.data import images
+from exemplarcnn.data import image_set, stl10
 from exemplarcnn.evaluation.protocols import correct
 
 CONTROLS = ("raw_pixels", "random_network")
@@ -34,7 +34,7 @@ def main() -> None:
     profile, seeds = ("tiny", arguments.seeds[:1]) if arguments.quick else ("sample", arguments.seeds)
     workspace = Workspace(
         arguments.work or ROOT / "work" / f"benchmark-sample-{profile}",
-        {"data": images.data_digest(arguments.data)},
+        {"data": stl10.data_digest(arguments.data)},
         lambda data: shutil.copytree(arguments.data, data, dirs_exist_ok=True),
     )
 
@@ -42,8 +42,8 @@ def main() -> None:
     for seed in seeds:
         workspace.use(profile, seed)
         workspace.dvc("repro", "-q", *(f"evaluate@{name}" for name in ("baseline", *CONTROLS)))
-        labels = images.read_labels(
-            workspace.folder / paths.TEST_LABELS, images.check(workspace.folder / "data")["test"]
+        labels = stl10.read_labels(
+            workspace.folder / paths.TEST_LABELS, image_set.check(workspace.folder / "data")["test"]
         )
         right = {
             name: correct(
@@ -57,7 +57,7 @@ def main() -> None:
             row |= {control: 100 * float(right[control].mean()), f"gain over {control}": difference}
             row |= {f"{control} low": low, f"{control} high": high}
         rows.append(row)
-    finish(pd.DataFrame(rows).round(2), "sample", profile=profile, data=images.data_digest(arguments.data), rows=rows)
+    finish(pd.DataFrame(rows).round(2), "sample", profile=profile, data=stl10.data_digest(arguments.data), rows=rows)
 
 
 if __name__ == "__main__":

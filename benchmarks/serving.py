@@ -32,7 +32,7 @@ from safetensors.numpy import load_file
 from _common import ROOT, finish
 from exemplarcnn import paths
 from exemplarcnn.config import load
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 from exemplarcnn.files import read_array, read_json
 from exemplarcnn.serving.packed_model import Encoder, pack
 
@@ -133,12 +133,12 @@ def main() -> None:
         binaries = fresh_environment(folder, environment) if arguments.fresh else Path(sys.executable).parent
         rows = {name: read_json(paths.evaluation(name))["accuracy_mean"] for name in load().trained}
         champion = max(rows, key=lambda name: rows[name])
-        pool = images.open_pool(paths.DATA, "test")
+        pool = stl10.open_pool(paths.DATA, "test")
         parts = [pool.batch(range(i, min(i + BATCH, len(pool)))) for i in range(0, len(pool), BATCH)]
         features = read_array(paths.eval_features(champion, "test")).astype(np.float64)
         svm = load_file(paths.classifiers(champion) / "all.safetensors")
         expected = features @ svm["weights"].T.astype(np.float64) + svm["intercept"]
-        names = images.read_class_names(paths.CLASS_NAMES)
+        names = stl10.read_class_names(paths.CLASS_NAMES)
 
         pack(
             folder / "packed",

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from _common import ROOT, Watcher, Workspace, finish
 from exemplarcnn import config, paths
 from exemplarcnn.classes import tables
-from exemplarcnn.data import images
+from exemplarcnn.data import pools, stl10
 from exemplarcnn.importing import download
 
 POOL_SEED, FOLD_SEED = 19, 2011
@@ -39,12 +39,12 @@ SMALLER = {"clustered_fraction": 0.5, "neighbours": 1}
 LABELLED = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt")
 
 
-def stand_in_pool(train: images.ImageFile, other: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def stand_in_pool(train: stl10.ImageFile, other: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Put together the training images and those of a folder, shuffled by a fixed seed; which is which comes second."""
     pool = [train.batch(range(len(train)))]
     if other is not None:
-        folder = images.ImageFolder(other)
-        pool.append(np.stack([images.square(folder[i]) for i in range(len(folder))]))
+        folder = pools.ImageFolder(other)
+        pool.append(np.stack([pools.centre_square(folder[i]) for i in range(len(folder))]))
     together = np.concatenate(pool)
     order = np.random.Generator(np.random.PCG64(POOL_SEED)).permutation(len(together))
     return together[order], order
@@ -53,10 +53,10 @@ def stand_in_pool(train: images.ImageFile, other: Path | None) -> tuple[NDArray[
 def stand_in_folds(labels: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
     """Make ten class-balanced draws of `size` training images by a fixed seed."""
     draw = np.random.Generator(np.random.PCG64(FOLD_SEED))
-    each = size // images.CLASSES
+    each = size // stl10.CLASSES
     return [
-        np.sort(np.concatenate([draw.choice(np.flatnonzero(labels == c), each, False) for c in range(images.CLASSES)]))
-        for _ in range(images.FOLDS)
+        np.sort(np.concatenate([draw.choice(np.flatnonzero(labels == c), each, False) for c in range(stl10.CLASSES)]))
+        for _ in range(stl10.FOLDS)
     ]
 
 
@@ -64,32 +64,32 @@ def make_stand_in(source: Path, data: Path, other: Path | None) -> None:
     """Put the labelled files, a stand-in pool and stand-in folds into `data`."""
     for name in LABELLED:
         shutil.copy(source / name, data / name)
-    train = images.ImageFile(data / "train_X.bin")
+    train = stl10.ImageFile(data / "train_X.bin")
     pool, source_index = stand_in_pool(train, other)
-    images.write_images(data / "unlabeled_X.bin", pool)
-    labels = images.read_labels(data / "train_y.bin", len(train))
-    names = np.array([*images.read_class_names(data / "class_names.txt"), ""])
-    tables = names[np.append(labels, np.full(len(pool) - len(train), images.CLASSES))[source_index]]
+    stl10.write_images(data / "unlabeled_X.bin", pool)
+    labels = stl10.read_labels(data / "train_y.bin", len(train))
+    names = np.array([*stl10.read_class_names(data / "class_names.txt"), ""])
+    tables = names[np.append(labels, np.full(len(pool) - len(train), stl10.CLASSES))[source_index]]
     truth = pd.DataFrame({"index": np.arange(len(pool)), "class": tables, "original": ""})
     truth.to_csv(data / "truth.csv", index=False)
-    images.write_folds(data / "fold_indices.txt", stand_in_folds(labels, 1000))
+    stl10.write_folds(data / "fold_indices.txt", stand_in_folds(labels, 1000))
 
 
 def shrink(data: Path) -> None:
     """Keep a tenth of every set, for --quick."""
-    for split in images.SPLITS:
-        file = images.ImageFile(data / f"{split}_X.bin")
+    for split in stl10.SPLITS:
+        file = stl10.ImageFile(data / f"{split}_X.bin")
         keep = np.arange(0, len(file), 10)
-        images.write_images(data / f"{split}_X.bin", file.batch(keep))
+        stl10.write_images(data / f"{split}_X.bin", file.batch(keep))
         if split == "unlabeled" and (truth := data / "truth.csv").exists():
             table = pd.read_csv(truth).iloc[keep].assign(index=np.arange(len(keep)))
             table.to_csv(truth, index=False)
         if split != "unlabeled":
-            labels = images.read_labels(data / f"{split}_y.bin", len(file))
-            images.write_labels(data / f"{split}_y.bin", labels[keep])
-    train = images.ImageFile(data / "train_X.bin")
-    labels = images.read_labels(data / "train_y.bin", len(train))
-    images.write_folds(data / "fold_indices.txt", stand_in_folds(labels, 100))
+            labels = stl10.read_labels(data / f"{split}_y.bin", len(file))
+            stl10.write_labels(data / f"{split}_y.bin", labels[keep])
+    train = stl10.ImageFile(data / "train_X.bin")
+    labels = stl10.read_labels(data / "train_y.bin", len(train))
+    stl10.write_folds(data / "fold_indices.txt", stand_in_folds(labels, 100))
 
 
 def fill(data: Path, source: Path, stand_in: bool, other: Path | None, quick: bool) -> None:
@@ -154,7 +154,7 @@ def main() -> None:
     )
     workspace.use(profile, arguments.seed)
     changed: list[str] = []
-    pool_size = len(images.open_pool(workspace.folder / "data", "unlabeled"))
+    pool_size = len(stl10.open_pool(workspace.folder / "data", "unlabeled"))
     workspace.edit(lambda values: changed.extend(suit(values, pool_size)))
     for line in changed:
         print(line, flush=True)

@@ -24,13 +24,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
+from exemplarcnn.data.types import Pool
 from numpy.typing import NDArray
 from skimage import color, transform, util
 from threadpoolctl import threadpool_limits
 
 from _common import ROOT, finish, watched
 from exemplarcnn import config, rng
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 from exemplarcnn.importing import download
 from exemplarcnn.patches import surrogate_set
 from exemplarcnn.patches.anchors import draw_anchors
@@ -79,7 +80,7 @@ def chain(image: Image, anchor: NDArray[np.int64], draw: np.random.Generator, pa
     return result
 
 
-def by_scikit(pool: images.Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
+def by_scikit(pool: Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
     """Draw patches of some images with the chain."""
     draw = np.random.default_rng(0)
     for index in chosen:
@@ -89,7 +90,7 @@ def by_scikit(pool: images.Pool, chosen: list[int], number: int, params: config.
             chain(image, anchor, draw, params)
 
 
-def by_albumentations(pool: images.Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
+def by_albumentations(pool: Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
     """Draw patches of some images by calling the recipe."""
     compose, stream = arazo.build(params, 32), rng.Stream(0, rng.Purpose.TRAIN_PATCH)
     arazo.bind(compose, stream.generator)
@@ -101,7 +102,7 @@ def by_albumentations(pool: images.Pool, chosen: list[int], number: int, params:
             arazo.to_uint8(compose(image=image, anchor=(int(anchor[0]), int(anchor[1])))["image"])
 
 
-def by_pipeline(pool: images.Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
+def by_pipeline(pool: Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
     """Draw patches of some images as the pipeline does."""
     painter = surrogate_set.Painter(pool, params, 32, 0)
     for index in chosen:
@@ -112,7 +113,7 @@ def by_pipeline(pool: images.Pool, chosen: list[int], number: int, params: confi
 WAYS = {"scikit-image chain": by_scikit, "albumentations": by_albumentations, "pipeline": by_pipeline}
 
 
-def rates(pool: images.Pool, params: config.Surrogate, quick: bool) -> list[dict[str, Any]]:
+def rates(pool: Pool, params: config.Surrogate, quick: bool) -> list[dict[str, Any]]:
     """Measure all ways in turns; return the median of their patches a second."""
     counts = {"scikit-image chain": 2, "albumentations": 12, "pipeline": 24}
     number, rounds = (VALID + 1, 1) if quick else (TRAIN + VALID, ROUNDS)
@@ -133,7 +134,7 @@ def rates(pool: images.Pool, params: config.Surrogate, quick: bool) -> list[dict
 
 def child(pool_file: Path, folder: Path) -> None:
     """Draw a set, and say how long it took."""
-    pool = images.ImageFile(pool_file)
+    pool = stl10.ImageFile(pool_file)
     params = config.parse(config.compose(ROOT / "conf", "paper"), "profile paper")
     trained = params.variants.train["baseline"].model_copy(update={"patches_per_image": TRAIN})
     everything = np.arange(len(pool))
@@ -145,11 +146,11 @@ def child(pool_file: Path, folder: Path) -> None:
     print(json.dumps({"seconds": time.perf_counter() - begin}))
 
 
-def whole_set(pool: images.Pool, count: int, work: Path) -> dict[str, Any]:
+def whole_set(pool: Pool, count: int, work: Path) -> dict[str, Any]:
     """Draw a set of `count` images in a process of its own, and watch its memory from outside."""
     with tempfile.TemporaryDirectory(dir=work) as name:
         repeated = Path(name) / "pool.bin"
-        images.write_images(repeated, pool.batch(np.arange(count) % len(pool)))
+        stl10.write_images(repeated, pool.batch(np.arange(count) % len(pool)))
         answer = watched(__file__, str(repeated), str(Path(name) / "set"))
         size = sum(file.stat().st_size for file in (Path(name) / "set").iterdir())
     figures = {"images": count, "different": min(count, len(pool)), "patches": count * (TRAIN + VALID)}
@@ -169,7 +170,7 @@ def main() -> None:
         child(*arguments.child)
         return
     source = download.binary_folder(arguments.folder).resolve() if arguments.folder else ROOT / "data"
-    pool = images.open_pool(source, "train")
+    pool = stl10.open_pool(source, "train")
     params = config.parse(config.compose(ROOT / "conf", "paper"), "profile paper").surrogate
     rows = rates(pool, params, arguments.quick)
     figures: dict[str, Any] = {}

@@ -31,8 +31,7 @@ import yaml
 from _common import ROOT, finish
 from _servers import HOST, database, environment, fail, free_ports, make_key, mlflow_server, s3_server, ssh_server
 from exemplarcnn import paths
-from exemplarcnn.data.images import md5_of
-from exemplarcnn.files import read_array
+from exemplarcnn.files import md5_of, read_array
 
 ENCODER, CLASSIFIER = "models:/exemplarcnn-encoder@champion", "models:/exemplarcnn-classifier@champion"
 

@@ -30,6 +30,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from exemplarcnn.data.types import Pool
 from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
@@ -37,7 +38,7 @@ from torchvision import datasets, transforms
 
 from _common import ROOT, finish
 from exemplarcnn import config
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 from exemplarcnn.importing import download
 from exemplarcnn.networks import exemplar_cnn
 from exemplarcnn.patches import surrogate_set
@@ -52,7 +53,7 @@ CPU = torch.device("cpu")
 Round = Callable[[], float]
 
 
-def write_sets(pool: images.Pool, classes: int, folder: Path, steps: int) -> dict[str, Any]:
+def write_sets(pool: Pool, classes: int, folder: Path, steps: int) -> dict[str, Any]:
     """Draw a surrogate set of as many batches, in both modes and as PNG files; return its summary."""
     params = config.parse(config.compose(ROOT / "conf", "paper"), "profile paper")
     count = min(len(pool), classes, steps * BATCH // 10)
@@ -172,7 +173,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="profile `tiny`, a few steps")
     arguments = parser.parse_args()
     source = download.binary_folder(arguments.folder).resolve() if arguments.folder else ROOT / "data"
-    pool = images.open_pool(source, "train")
+    pool = stl10.open_pool(source, "train")
     torch.set_num_threads(os.cpu_count() or 1)
     rates = {"float32": matrix_products(torch.float32), "bfloat16": matrix_products(torch.bfloat16)}
     print("matrix products, GFLOP/s:", {name: round(rate / 1e9) for name, rate in rates.items()}, end="\n\n")
@@ -189,7 +190,7 @@ def measure(
     sizes: config.Network,
     params: config.Train,
     classes: int,
-    pool: images.Pool,
+    pool: Pool,
     folder: Path,
     steps: int,
     rounds: int,

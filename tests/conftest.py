@@ -15,8 +15,7 @@ from PIL import Image
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config, compose
-from exemplarcnn.data.images import md5_of
-from exemplarcnn.files import read_json, write_json
+from exemplarcnn.files import md5_of, read_json, write_json
 from exemplarcnn.tracking import lineage
 from exemplarcnn.tracking.lineage import Record
 from exemplarcnn.training.trainer import Epoch
@@ -154,7 +153,7 @@ class Pipeline:
 def pipeline(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     made = Pipeline(folder, md5(request.node.nodeid.encode()).hexdigest()[:8], compose(CONF, "tiny_bench"))
     # Asking DVC takes a repository and a second; tests/test_lineage.py does.
-    monkeypatch.setattr(lineage, "now", lambda stage: made.records[stage])
+    monkeypatch.setattr(lineage, "current", lambda stage: made.records[stage])
     return made
 
 

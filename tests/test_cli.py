@@ -15,7 +15,7 @@ import yaml
 from typer.testing import CliRunner
 
 from exemplarcnn import cli, config
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 from exemplarcnn.sample import generate
 from exemplarcnn.tracking import comparison, sending
 
@@ -125,11 +125,11 @@ def test_check_without_data_is_refused_without_a_traceback(command: list[str]) -
 def small_set(folder: Path) -> None:
     folder.mkdir()
     for split, number in {"train": 20, "test": 3, "unlabeled": 1234}.items():
-        images.write_images(folder / f"{split}_X.bin", np.zeros((number, 96, 96, 3), np.uint8))
-    images.write_labels(folder / "train_y.bin", [*range(10), *range(10)])
-    images.write_labels(folder / "test_y.bin", [0, 1, 2])
-    images.write_folds(folder / "fold_indices.txt", [[fold, fold + 10] for fold in range(10)])
-    images.write_class_names(folder / "class_names.txt", list("abcdefghij"))
+        stl10.write_images(folder / f"{split}_X.bin", np.zeros((number, 96, 96, 3), np.uint8))
+    stl10.write_labels(folder / "train_y.bin", [*range(10), *range(10)])
+    stl10.write_labels(folder / "test_y.bin", [0, 1, 2])
+    stl10.write_folds(folder / "fold_indices.txt", [[fold, fold + 10] for fold in range(10)])
+    stl10.write_class_names(folder / "class_names.txt", list("abcdefghij"))
 
 
 def test_check_describes_params_and_data(home: Path) -> None:
@@ -158,7 +158,7 @@ def test_check_says_what_would_end_a_later_stage(home: Path) -> None:
 def test_the_side_of_images_is_said_where_it_is_not_stl10s(home: Path) -> None:
     small_set(home / "data")
     for split, number in {"train": 20, "test": 3, "unlabeled": 7}.items():
-        images.write_images(home / f"data/{split}_X.bin", np.zeros((number, 64, 64, 3), np.uint8), 64)
+        stl10.write_images(home / f"data/{split}_X.bin", np.zeros((number, 64, 64, 3), np.uint8), 64)
     (home / "data/import.json").write_text('{"name": "mine", "side": 64}')
     said = run(cli.app, ["data", "check"]).stdout
     assert said.startswith("data/: mine; 7 unlabelled, 20 training and 3 test images; ")
@@ -196,7 +196,7 @@ def test_import_refuses_a_side_that_cannot_be(home: Path, side: str, code: int, 
 def test_help_names_the_sides_that_there_are() -> None:
     said = " ".join(run(cli.app, ["data", "import", "--help"], terminal_width=200).stdout.split())
     assert f"from {images.LEAST_SIDE} to {images.MOST_SIDE}" in said
-    assert f"[default: {images.SIDE}]" in said
+    assert f"[default: {stl10.SIDE}]" in said
 
 
 def test_show_without_results_says_what_makes_them() -> None:
@@ -229,7 +229,7 @@ def test_damaged_parameters_are_named_by_every_command(home: Path, command: str)
     result = run(cli.app, [command])
     assert result.exit_code == 1
     assert result.stderr == (
-        "error: params.yaml: byte 9 is not UTF-8; mend it, or let `exemplarcnn profile NAME` write it anew\n"
+        "error: params.yaml: byte 9 is not UTF-8; fix it, or let `exemplarcnn profile NAME` write it again\n"
     )
 
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from exemplarcnn import files
 from exemplarcnn.files import (
+    atomic_folder,
+    atomic_write,
     digest,
     digest_of,
     read_array,
     read_json,
     read_table,
     rounded,
-    whole,
-    whole_folder,
     write_array,
     write_json,
     write_table,
@@ -28,7 +28,7 @@ from exemplarcnn.files import (
 
 def test_file_appears_when_the_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.csv"
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         assert partial.parent == path.parent
         assert partial.suffix == ".csv"
         partial.write_text("done")
@@ -40,7 +40,7 @@ def test_file_appears_when_the_block_ends(tmp_path: Path) -> None:
 def test_failure_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), whole(path) as partial:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as partial:
         partial.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "old"
@@ -51,7 +51,7 @@ def test_success_replaces_the_old_file_without_writing_through_its_links(tmp_pat
     path, link = tmp_path / "a.csv", tmp_path / "cached"
     path.write_text("old")
     link.hardlink_to(path)
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("new")
     assert path.read_text() == "new"
     assert link.read_text() == "old"
@@ -60,7 +60,7 @@ def test_success_replaces_the_old_file_without_writing_through_its_links(tmp_pat
 def test_folder_appears_when_the_block_ends_and_replaces_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "new" / "set"
     for name in ("first", "second"):
-        with whole_folder(path) as partial:
+        with atomic_folder(path) as partial:
             assert list(partial.iterdir()) == []
             (partial / name).write_text("x")
             assert not (path / name).exists()
@@ -72,7 +72,7 @@ def test_failure_keeps_the_old_folder_and_leaves_nothing_behind(tmp_path: Path) 
     path = tmp_path / "set"
     path.mkdir()
     (path / "old").write_text("x")
-    with pytest.raises(ValueError, match="stop"), whole_folder(path) as partial:
+    with pytest.raises(ValueError, match="stop"), atomic_folder(path) as partial:
         (partial / "half").write_text("x")
         raise ValueError("stop")
     assert [file.name for file in path.iterdir()] == ["old"]
@@ -80,12 +80,12 @@ def test_failure_keeps_the_old_folder_and_leaves_nothing_behind(tmp_path: Path) 
 
 
 def test_folder_of_a_killed_process_is_cleared(tmp_path: Path) -> None:
-    with whole_folder(tmp_path / "set") as partial:
+    with atomic_folder(tmp_path / "set") as partial:
         name = partial.name
     left = tmp_path / name
     left.mkdir()
     (left / "half").write_text("x")
-    with whole_folder(tmp_path / "set") as partial:
+    with atomic_folder(tmp_path / "set") as partial:
         assert list(partial.iterdir()) == []
     assert not left.exists()
 

@@ -11,7 +11,7 @@ import yaml
 from exemplarcnn.errors import PipelineError, reason
 
 if TYPE_CHECKING:
-    from exemplarcnn.data.images import Summary
+    from exemplarcnn.data.image_set import Summary
 
 app = typer.Typer(
     help="ExemplarCNN with clustered surrogate classes. Run these from the repository's root.",
@@ -37,7 +37,7 @@ def _plain_errors() -> Iterator[None]:
         raise typer.Exit(1) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"error: {where}{reason(error)}; when that is mended, the same command can be typed again", err=True)
+        typer.echo(f"error: {where}{reason(error)}; fix this and rerun command can be typed again", err=True)
         raise typer.Exit(1) from None
 
 
@@ -62,17 +62,17 @@ def profile(
 def check() -> None:
     """Check params.yaml and the data, and say what they are."""
     from exemplarcnn import config, paths
-    from exemplarcnn.data import images
+    from exemplarcnn.data import image_set, stl10
     from exemplarcnn.launching import preflight
     from exemplarcnn.tracking import lineage, repository
 
     with _plain_errors():
         params = config.load(PARAMS)
         if (repository.root() / ".dvc").is_dir():
-            lineage.cache()  # `dvc pull -q` fails without a word where DVC wants a git repository and there is none
+            lineage.cache_folder()  # `dvc pull -q` fails without a word where DVC wants a git repository and there is none
         typer.echo(f"{PARAMS}: profile {params.profile}, seed {params.seed}, trains {', '.join(params.variants.train)}")
-        _describe_data(images.check(paths.DATA))
-        there = lineage.out_of_date("audit", lineage.locked()) is None and paths.AUDIT.is_dir()
+        _describe_data(image_set.check(paths.DATA))
+        there = lineage.out_of_date("audit", lineage.read_lock()) is None and paths.AUDIT.is_dir()
         preflight.check(params, audited=there)
 
 
@@ -169,7 +169,7 @@ def register_models(
     from exemplarcnn.serving import registry
 
     if champion and len(variants or []) != 1:
-        typer.echo("error: --champion wants the one variant that is to be it", err=True)
+        typer.echo("error: --champion requires exactly one VARIANT", err=True)
         raise typer.Exit(1)
     with _plain_errors():
         for made in registry.register(config.load(PARAMS), variants or [], champion):
@@ -208,17 +208,17 @@ def store_address() -> None:
     from exemplarcnn.tracking import store
 
     with _plain_errors():
-        typer.echo(store.settled())
+        typer.echo(store.corrected_address())
 
 
 @data.command("check")
 def data_check() -> None:
     """Check the files in data/ and say what they are."""
     from exemplarcnn import paths
-    from exemplarcnn.data import images
+    from exemplarcnn.data import image_set, stl10
 
     with _plain_errors():
-        _describe_data(images.check(paths.DATA))
+        _describe_data(image_set.check(paths.DATA))
 
 
 @data.command("sample")
@@ -304,7 +304,7 @@ def _tell(notes: list[str], where: str) -> None:
 
 
 def _describe_data(summary: "Summary") -> None:
-    from exemplarcnn.data import images
+    from exemplarcnn.data import image_set, stl10
 
     said = f"data/: {summary['dataset']}; {summary['unlabeled']:,} unlabelled"
     if summary["fold_sizes"]:
@@ -313,7 +313,7 @@ def _describe_data(summary: "Summary") -> None:
         said += f"{len(summary['fold_sizes'])} folds of {summary['fold_sizes'][0]:,}, {folds}"
     else:
         said += " images, none with a label"
-    if (side := summary["side"]) != images.SIDE:
+    if (side := summary["side"]) != stl10.SIDE:
         said += f"; {side}×{side} pixels"
     typer.echo(said)
 

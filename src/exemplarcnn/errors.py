@@ -1,6 +1,6 @@
 """The errors that a person can put right, and how they read."""
 
-INTERRUPTED = "interrupted; the same command goes on from what is done"
+INTERRUPTED = "interrupted; rerun to continue: finished work is kept"
 
 
 class PipelineError(Exception):

@@ -24,12 +24,12 @@ Loader: type[yaml.SafeLoader | yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", 
 # What to do about a file that cannot be read.
 COMMITTED = "`git checkout HEAD -- {path}` brings the committed one back"
 REMEDIES = {
-    "params.yaml": "mend it, or let `exemplarcnn profile NAME` write it anew",
+    "params.yaml": "fix it, or let `exemplarcnn profile NAME` write it again",
     "dvc.yaml": COMMITTED,
     "data.dvc": COMMITTED,
-    "dvc.lock": f"{COMMITTED}; without the file `dvc repro` makes all anew",
+    "dvc.lock": f"{COMMITTED}; without the file `dvc repro` runs everything again",
 }
-DATA = "mend it, or let `dvc checkout data.dvc` bring back what DVC keeps"
+DATA = "fix it, or let `dvc checkout data.dvc` bring back what DVC keeps"
 DIGITS = 6  # significant ones of figures in metrics/ and reports/; see `rounded`
 RESULT = "remove it, and `dvc checkout` or `dvc repro` brings it back"
 CONFLICT = "take one side, as with `git checkout --ours {path}` while git merges; or "
@@ -47,7 +47,7 @@ class UnreadableError(PipelineError, ValueError):
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``; move it to ``path`` if the block ends well, delete it if not.
 
     An old file is replaced, never written through: it may be a hard link into DVC's cache.
@@ -66,7 +66,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Give an empty temporary folder beside ``path``; move it to ``path`` if the block ends well.
 
     An existing ``path`` is replaced. A folder left behind by a killed process is cleared.
@@ -105,7 +105,7 @@ def rounded(value: Any) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON with two blanks of indent and a closing newline. NaN is refused, since JSON has none."""
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -146,7 +146,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write one ``.npy`` file."""
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         np.save(partial, array, allow_pickle=False)
 
 
@@ -175,7 +175,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     text = table.to_csv(index=False, lineterminator="\n")
     if "\r" in text:  # Python 3.11 takes it for an ordinary character, and whoever reads the file for a line's end
         text = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(text.encode())
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from exemplarcnn.data.pools import ImageFolder
+from exemplarcnn.data.stl10 import ImageFile, write_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,7 +16,6 @@ from PIL import Image
 from exemplarcnn.config import Audit, Borders
 from exemplarcnn.data import audit
 from exemplarcnn.data.audit import AuditError, bordered, borders, flag, inspect, marks, summary, usable, write
-from exemplarcnn.data.images import ImageFile, ImageFolder, write_images
 from exemplarcnn.sample import generate
 
 BORDERS = Borders(level=16, fraction=0.9, width=2)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from exemplarcnn.data.pools import ImageFolder
+from exemplarcnn.data.types import DataError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -18,7 +20,6 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from exemplarcnn.data import decoding
 from exemplarcnn.data.decoding import TRANSPARENT, DecodingError
-from exemplarcnn.data.images import DataError, ImageFolder
 from tests.picture_files import (
     ORIENTATION,
     chunk,

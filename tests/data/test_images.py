@@ -10,18 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from PIL import ExifTags, Image
-
-from exemplarcnn.data import images
-from exemplarcnn.data.images import (
-    DataError,
+from exemplarcnn.data.image_set import check, folds_are_official
+from exemplarcnn.data.pools import ImageFolder
+from exemplarcnn.data.stl10 import (
     ImageFile,
-    ImageFolder,
-    check,
-    folds_are_official,
     open_pool,
     read_class_names,
     read_folds,
@@ -31,7 +23,14 @@ from exemplarcnn.data.images import (
     write_images,
     write_labels,
 )
-from exemplarcnn.files import write_table
+from exemplarcnn.data.types import DataError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import ExifTags, Image
+
+from exemplarcnn.data import image_set, pools, stl10
+from exemplarcnn.files import md5_of, write_table
 
 NAMES = [f"class {number}" for number in range(10)]
 
@@ -155,9 +154,9 @@ def test_a_file_of_another_side_is_no_whole_number_of_images(tmp_path: Path) -> 
 
 
 def test_a_set_says_the_side_of_its_images(data: Path) -> None:
-    assert images.side_of(data) == 96
+    assert stl10.side_of(data) == 96
     (data / "import.json").write_text('{"name": "mine"}')
-    assert images.side_of(data) == 96, "imported before there was another"
+    assert stl10.side_of(data) == 96, "imported before there was another"
     # Nine images of 128×128 have as many bytes as sixteen of 96×96: sizes cannot tell.
     written = {}
     for split, count in {"train": 12, "test": 5, "unlabeled": 9}.items():
@@ -168,7 +167,7 @@ def test_a_set_says_the_side_of_its_images(data: Path) -> None:
     for split, expected in written.items():
         pool = open_pool(data, split)
         assert np.array_equal(pool.batch(range(len(pool))), expected)
-        assert np.array_equal(images.open_file(data / f"{split}_X.bin")[0], expected[0])
+        assert np.array_equal(stl10.open_file(data / f"{split}_X.bin")[0], expected[0])
     found = check(data)
     assert (found["dataset"], found["side"], found["unlabeled"]) == ("mine", 128, 9)
 
@@ -177,13 +176,13 @@ def test_a_second_pools_file_has_stl10s_side_in_any_set(data: Path) -> None:
     write_images(data / "other_X.bin", pixels(16))
     (data / "import.json").write_text('{"name": "mine", "side": 128}')
     assert open_pool(data, "other")[15].shape == (96, 96, 3)
-    assert len(images.open_file(data / "other_X.bin")) == 16
+    assert len(stl10.open_file(data / "other_X.bin")) == 16
 
 
 @pytest.mark.parametrize("side", [31, 257, 0, -96, "x", "96", 96.0, True, None, [96]])
 def test_a_side_that_cannot_be_is_refused(data: Path, side: object) -> None:
     (data / "import.json").write_text(json.dumps({"name": "mine", "side": side}))
-    for look in (images.side_of, check):
+    for look in (stl10.side_of, check):
         with pytest.raises(DataError, match=r"import\.json: found .* for the side .* from 32 to 256"):
             look(data)
 
@@ -326,7 +325,7 @@ def test_folds_that_are_not_text_are_refused(tmp_path: Path) -> None:
 def test_official_folds_are_known_by_their_md5(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = data / "fold_indices.txt"
     assert not folds_are_official(path)
-    monkeypatch.setattr(images, "STL10_FOLDS_MD5", images.md5_of(path))
+    monkeypatch.setattr(images, "STL10_FOLDS_MD5", md5_of(path))
     assert folds_are_official(path)
 
 
@@ -346,7 +345,7 @@ def test_class_names_are_two_at_least_and_different(tmp_path: Path, names: list[
 def test_md5_of_a_file_longer_than_one_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "_CHUNK", 3)
     (tmp_path / "a").write_bytes(b"message digest")
-    assert images.md5_of(tmp_path / "a") == "f96b697d7cb7938d525a2f31aaf161d0"  # from RFC 1321
+    assert md5_of(tmp_path / "a") == "f96b697d7cb7938d525a2f31aaf161d0"  # from RFC 1321
 
 
 # Folders of images
@@ -449,13 +448,13 @@ def test_h_a_class_name_that_would_shift_the_others_is_refused(tmp_path: Path, n
 def test_fingerprint_sees_another_file_size_or_time(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
-    before = images.fingerprint(ImageFolder(tmp_path))
-    assert images.fingerprint(ImageFolder(tmp_path)) == before
+    before = pools.fingerprint(ImageFolder(tmp_path))
+    assert pools.fingerprint(ImageFolder(tmp_path)) == before
     stat = (tmp_path / "a.png").stat()
     os.utime(tmp_path / "a.png", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    later = images.fingerprint(ImageFolder(tmp_path))
+    later = pools.fingerprint(ImageFolder(tmp_path))
     (tmp_path / "b.png").rename(tmp_path / "c.png")
-    assert len({before, later, images.fingerprint(ImageFolder(tmp_path))}) == 3
+    assert len({before, later, pools.fingerprint(ImageFolder(tmp_path))}) == 3
 
 
 def test_pools_open_by_name(data: Path) -> None:
@@ -484,7 +483,7 @@ def test_check_counts_everything(data: Path) -> None:
 
 
 def test_check_knows_stl10_by_counts_and_md5s(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "STL10_MD5", {name: images.md5_of(data / name) for name in images.STL10_MD5})
+    monkeypatch.setattr(images, "STL10_MD5", {name: md5_of(data / name) for name in image_set.STL10_MD5})
     assert check(data)["dataset"] == "custom"
     monkeypatch.setattr(images, "STL10_COUNTS", {"train": 12, "test": 5, "unlabeled": 7})
     assert check(data)["dataset"] == "STL-10"
@@ -494,7 +493,7 @@ def test_check_knows_stl10_by_counts_and_md5s(data: Path, monkeypatch: pytest.Mo
 
 def test_check_hashes_no_large_file_without_need(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[str] = []
-    real = images.md5_of
+    real = md5_of
 
     def spy(path: Path) -> str:
         hashed.append(path.name)
@@ -561,10 +560,10 @@ def test_photographs_are_upright_and_their_size_is_that_of_their_pixels(
 
 
 def test_a_set_without_labels_is_whole(data: Path) -> None:
-    for name in images.LABELLED_FILES:
+    for name in stl10.LABELLED_FILES:
         (data / name).unlink()
-    found = images.check(data)
+    found = image_set.check(data)
     assert (found["train"], found["test"], found["fold_sizes"], found["class_names"]) == (0, 0, [], [])
     assert found["unlabeled"] == len(ImageFile(data / "unlabeled_X.bin"))
     with pytest.raises(DataError, match="no labelled images"):
-        images.open_pool(data, "test")
+        stl10.open_pool(data, "test")

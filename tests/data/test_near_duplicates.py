@@ -5,9 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from exemplarcnn.data.pools import ImageFolder
+from exemplarcnn.data.stl10 import ImageFile, write_images
+from exemplarcnn.data.types import Pixels, Pool
 
 from exemplarcnn.config import Duplicates
-from exemplarcnn.data.images import ImageFile, ImageFolder, Pixels, Pool, write_images
 from exemplarcnn.data.near_duplicates import WINDOW, find, fine, grey, similarity, spectrum
 from tests.patches.recipes.test_arazo import photo
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exemplarcnn.data.folder_walk import Passed, is_utf8, lines, readable, walk
 
 from exemplarcnn.data import walking
-from exemplarcnn.data.walking import Passed, is_utf8, lines, readable, walk
 
 
 def put(*files: Path) -> None:
@@ -62,7 +62,7 @@ def test_e_loops_end(tmp_path: Path) -> None:
     assert walk(tmp_path / "set").files == ["a/b/1.png", "out/2.png"]
     assert found.pop("self") == f"cannot be followed: {os.strerror(errno.ELOOP)}"
     assert set(found) == {"a/b/up", "root", "around", "slash", "out/back", "out/itself"}
-    assert set(found.values()) == {walking.LOOP}
+    assert set(found.values()) == {folder_walk.LOOP}
 
 
 def test_e_a_link_to_the_set_itself_may_be_named(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_j_names_that_are_not_utf8_are_found_and_readable(tmp_path: Path) -> Non
 
 
 def test_notes_odd_things_come_before_harmless_ones() -> None:
-    texts = [walking.no_image(f"a/{number}.TXT") for number in range(2198)]
-    some = [*texts, walking.no_image("LICENSE"), Passed("z", "cannot be opened: no", "folders")]
+    texts = [folder_walk.no_image(f"a/{number}.TXT") for number in range(2198)]
+    some = [*texts, folder_walk.no_image("LICENSE"), Passed("z", "cannot be opened: no", "folders")]
     assert lines(some) == [
         "z: cannot be opened: no",
         "2,198 .txt: no image by its name; the first is a/0.TXT",

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from exemplarcnn.data.stl10 import ImageFile, write_images
+from exemplarcnn.data.types import Pool
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 from sklearn.svm import LinearSVC
 
-from exemplarcnn.data.images import ImageFile, Pool, write_images
 from exemplarcnn.evaluation.outliers import Classes, agreement, closest_pairs, count, described, marks, mirrored, score
 
 CHUNK, COUNT = 16, 42

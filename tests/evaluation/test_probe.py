@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from exemplarcnn.data.stl10 import ImageFile, write_class_names, write_folds, write_images, write_labels
 from sklearn.svm import LinearSVC
 
 from exemplarcnn.config import Network
-from exemplarcnn.data.images import ImageFile, write_class_names, write_folds, write_images, write_labels
 from exemplarcnn.evaluation.probe import PARAMS, Probe
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, initialise
 from exemplarcnn.networks.features import eval_features

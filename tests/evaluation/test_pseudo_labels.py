@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from exemplarcnn.data.stl10 import ImageFile, write_images
+from exemplarcnn.data.types import Pool
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config, compose
-from exemplarcnn.data import images
-from exemplarcnn.data.images import ImageFile, Pool, write_images
+from exemplarcnn.data import stl10
 from exemplarcnn.evaluation.pseudo_labels import (
     LabelError,
     guess,
@@ -98,9 +99,9 @@ def test_the_table_of_labels_is_known_by_its_hash(tmp_path: Path, monkeypatch: p
     """Pictures are drawn anew by it."""
     monkeypatch.chdir(tmp_path)
     write_images(paths.DATA / "train_X.bin", np.zeros((6, 96, 96, 3), np.uint8))
-    images.write_labels(paths.TRAIN_LABELS, [0, 1, 0, 1, 0, 1])
-    images.write_class_names(paths.CLASS_NAMES, ["cat", "dog"])
-    images.write_folds(paths.FOLDS, [np.arange(4)] * images.FOLDS)
+    stl10.write_labels(paths.TRAIN_LABELS, [0, 1, 0, 1, 0, 1])
+    stl10.write_class_names(paths.CLASS_NAMES, ["cat", "dog"])
+    stl10.write_folds(paths.FOLDS, [np.arange(4)] * stl10.FOLDS)
     stage.run("supervised", Config.model_validate(compose(CONF, "tiny_bench")))
     found = read_json(paths.label_statistics("supervised"))
     assert found["by_class"] == {"cat": 2, "dog": 2}

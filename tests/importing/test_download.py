@@ -19,17 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from exemplarcnn.data.stl10 import ImageFile, write_class_names, write_folds, write_images, write_labels
+from exemplarcnn.data.types import DataError
 from PIL import Image
 
-from exemplarcnn.data import images
-from exemplarcnn.data.images import (
-    DataError,
-    ImageFile,
-    write_class_names,
-    write_folds,
-    write_images,
-    write_labels,
-)
+from exemplarcnn.data import image_set, stl10
 from exemplarcnn.importing import download
 from exemplarcnn.importing.download import fetch_stl10, install, install_folder, install_stl10, track, unpack
 
@@ -631,7 +625,7 @@ def test_a_folder_of_images_becomes_the_second_pool(project: Path, tmp_path: Pat
     found = snapshot(project / "data")
     assert {k: v for k, v in found.items() if not k.startswith("other/")} == kept
     assert {k for k in found if k.startswith("other/")} == {"other/x.png", "other/deep/y.png", "other/notes.txt"}
-    assert len(images.open_pool(project / "data", "other")) == 2
+    assert len(stl10.open_pool(project / "data", "other")) == 2
     assert "remote" not in out(project)
     assert run(project, "dvc", "status", "data.dvc").strip() == "Data and pipelines are up to date."
 
@@ -641,11 +635,11 @@ def test_a_file_in_stl10s_format_becomes_the_second_pool_and_back(project: Path,
     given = image_set(tmp_path / "given", 4) / "unlabeled_X.bin"
     assert download.install_other(project, given) == (4, [])
     assert not (project / "data" / "other").exists()
-    assert images.check(project / "data")["other"] == 4
-    assert images.open_pool(project / "data", "other")[1].shape == (96, 96, 3)
+    assert image_set.check(project / "data")["other"] == 4
+    assert stl10.open_pool(project / "data", "other")[1].shape == (96, 96, 3)
     # It stays when the set is replaced, like a folder.
     download.install_folder(project, image_set(tmp_path / "next", 3))
-    assert images.check(project / "data")["other"] == 4
+    assert image_set.check(project / "data")["other"] == 4
     add_other(tmp_path / "photos", "x.png")
     assert download.install_other(project, tmp_path / "photos" / "other") == (1, [])
     assert not (project / "data" / "other_X.bin").exists()
@@ -669,7 +663,7 @@ def test_a_set_of_another_side_keeps_it(tmp_path: Path) -> None:
         write_images(given / f"{split}_X.bin", np.zeros((count, 128, 128, 3), np.uint8), 128)
     (given / "import.json").write_text('{"name": "mine", "side": 128}')
     download.install(given, tmp_path / "data")
-    found = images.check(tmp_path / "data")
+    found = image_set.check(tmp_path / "data")
     assert (found["dataset"], found["side"], found["unlabeled"]) == ("mine", 128, 9)
 
 
@@ -729,7 +723,7 @@ def test_j_whatever_dvc_refuses_the_data_are_as_they_were(
     if had != "folder":
         shutil.rmtree(project / "data" / "other")
     if had == "file":
-        shutil.copy(given / "unlabeled_X.bin", project / "data" / images.OTHER_FILE)
+        shutil.copy(given / "unlabeled_X.bin", project / "data" / stl10.OTHER_FILE)
     run(project, "dvc", "add", "--quiet", "data")
     before, pointer = snapshot(project / "data"), (project / "data.dvc").read_bytes()
     add_other(tmp_path / "photos", "x.png")

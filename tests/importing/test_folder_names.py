@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from exemplarcnn.data.types import DataError
 
-from exemplarcnn.data.images import DataError
 from exemplarcnn.importing.folder_names import Meaning, kind_of, read
 
 

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from exemplarcnn.data.stl10 import ImageFile
+from exemplarcnn.data.types import DataError
 from PIL import ExifTags, Image
 
 from exemplarcnn.config import Config, compose
-from exemplarcnn.data import images
-from exemplarcnn.data.images import DataError, ImageFile
+from exemplarcnn.data import image_set, pools, stl10
 from exemplarcnn.evaluation import pseudo_labels
 from exemplarcnn.importing import download, image_folder
 from exemplarcnn.importing.image_folder import Imported, import_folder
@@ -78,13 +79,13 @@ def test_every_image_is_where_the_table_says(
     table = provenance(tmp_path)
     assert table["file"].tolist() == sorted(table["file"])
     assert len(table) == sum(SIZES.values()) + 6
-    names = images.read_class_names(tmp_path / "data/class_names.txt")
+    names = stl10.read_class_names(tmp_path / "data/class_names.txt")
     assert names == sorted(SIZES)
-    pools = {name: ImageFile(tmp_path / f"data/{name}_X.bin") for name in images.SPLITS}
-    labels = {name: images.read_labels(tmp_path / f"data/{name}_y.bin", len(pools[name])) for name in ("train", "test")}
+    pools = {name: ImageFile(tmp_path / f"data/{name}_X.bin") for name in stl10.SPLITS}
+    labels = {name: stl10.read_labels(tmp_path / f"data/{name}_y.bin", len(pools[name])) for name in ("train", "test")}
     for row in table.itertuples():
         with Image.open(labelled / str(row.file)) as image:
-            pixels = images.square(np.array(image))
+            pixels = pools.centre_square(np.array(image))
         assert (row.height, row.width) == (40, 52)
         if row.pool_index >= 0:
             assert np.array_equal(pools["unlabeled"][row.pool_index], pixels)
@@ -95,7 +96,7 @@ def test_every_image_is_where_the_table_says(
         assert [names[label] for label in labels[part]] == rows["label"].tolist()
         for file, index in zip(rows["file"], rows["index"], strict=True):
             with Image.open(labelled / file) as image:
-                assert np.array_equal(pools[part][index], images.square(np.array(image)))
+                assert np.array_equal(pools[part][index], pools.centre_square(np.array(image)))
 
 
 def test_each_class_is_split_by_the_share(tmp_path: Path, labelled: Path, config: Config) -> None:
@@ -114,7 +115,7 @@ def test_each_class_is_split_by_the_share(tmp_path: Path, labelled: Path, config
 def test_folds_have_of_each_class_what_cross_validation_needs(tmp_path: Path, labelled: Path, config: Config) -> None:
     done(tmp_path, labelled, config)
     train = provenance(tmp_path).query("part == 'train'")["label"].to_numpy()
-    folds = images.read_folds(tmp_path / "data/fold_indices.txt", len(train))
+    folds = stl10.read_folds(tmp_path / "data/fold_indices.txt", len(train))
     assert len({tuple(fold) for fold in folds}) > 1
     for fold in folds:
         names, counts = np.unique(train[fold], return_counts=True)
@@ -156,9 +157,9 @@ def test_without_folders_there_are_no_labels(tmp_path: Path, labelled: Path, con
     assert summary["fold_sizes"] == summary["class_names"] == []
     names = {file.name for file in (tmp_path / "data").iterdir()}
     assert names == {"unlabeled_X.bin", "provenance.csv", "import.json"}
-    assert images.check(tmp_path / "data") == summary
+    assert image_set.check(tmp_path / "data") == summary
     with pytest.raises(DataError, match=r"no labelled images.*own_unlabelled"):
-        images.open_pool(tmp_path / "data", "train")
+        stl10.open_pool(tmp_path / "data", "train")
 
 
 def test_one_folder_is_no_label(tmp_path: Path, labelled: Path, config: Config) -> None:
@@ -290,10 +291,10 @@ def test_h_names_stay_text_and_one_class_is_one_class(tmp_path: Path, config: Co
             draw(tmp_path / "odd" / name / f"{number}.png", 100 * place + number)
     found = done(tmp_path, tmp_path / "odd", config)
     names = ["01", "1", "NA", "big cat", "caf\u00e9", "null"]
-    assert images.read_class_names(tmp_path / "data/class_names.txt") == found.summary["class_names"] == names
+    assert stl10.read_class_names(tmp_path / "data/class_names.txt") == found.summary["class_names"] == names
     table = provenance(tmp_path)
     train = table[table["part"] == "train"]
-    labels = images.read_labels(tmp_path / "data/train_y.bin", len(train))
+    labels = stl10.read_labels(tmp_path / "data/train_y.bin", len(train))
     assert [names[label] for label in labels] == train["label"].astype(str).tolist()
     files = train["file"].str.split("/").str[0].str.replace("e\u0301", "\u00e9").str.replace(r"\n", " ", regex=False)
     assert [names[label] for label in labels] == files.tolist()
@@ -371,7 +372,7 @@ def test_size_pixels_are_never_held_for_more_than_one_task(
 ) -> None:
     """Read, they go to a file, and from there into others: memory grows with the table alone."""
     read: list[weakref.ref[Any]] = []
-    inner, written = images.square, images.stream_images
+    inner, written = pools.centre_square, stl10.stream_images
 
     def square(*options: Any) -> Any:
         read.append(weakref.ref(squared := inner(*options)))
@@ -398,7 +399,7 @@ def test_size_a_process_that_the_system_ends_leaves_the_old_data(
         raise BrokenProcessPool
 
     monkeypatch.setattr(image_folder, "in_order", end)
-    with pytest.raises(DataError, match=r"the system ended a process.*data/ is unchanged.*Lower machine\.workers"):
+    with pytest.raises(DataError, match=r"was killed.*data/ is unchanged.*Lower machine\.workers"):
         done(tmp_path, labelled, config)
     assert not list(tmp_path.glob(".data*"))
 
@@ -562,13 +563,13 @@ def test_images_have_the_side_that_was_asked_for(tmp_path: Path, labelled: Path,
     found = import_folder(tmp_path, labelled, config, "zoo", 0.3, False, side)
     assert found.summary["side"] == side
     assert json.loads((tmp_path / "data/import.json").read_text())["side"] == side
-    assert images.check(tmp_path / "data") == found.summary
-    pools = {name: images.open_pool(tmp_path / "data", name) for name in images.SPLITS}
+    assert image_set.check(tmp_path / "data") == found.summary
+    pools = {name: stl10.open_pool(tmp_path / "data", name) for name in stl10.SPLITS}
     table = provenance(tmp_path)
     assert [len(pool) for pool in pools.values()] == [found.summary[name] for name in ("train", "test", "unlabeled")]
     for row in table.itertuples():
         with Image.open(labelled / str(row.file)) as image:
-            pixels = images.square(np.array(image), side)
+            pixels = pools.centre_square(np.array(image), side)
         assert pixels.shape == (side, side, 3)
         places = {str(row.part): row.index, "unlabeled": row.pool_index}
         for name in {"train", "test", "unlabeled"} & {key for key, place in places.items() if place >= 0}:

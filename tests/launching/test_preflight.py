@@ -17,7 +17,7 @@ from exemplarcnn import paths
 from exemplarcnn.classes import tables
 from exemplarcnn.classes.grouping import halves
 from exemplarcnn.config import Config, compose
-from exemplarcnn.data import audit, images
+from exemplarcnn.data import audit_tables, stl10
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import write_table
 from exemplarcnn.launching import launcher, preflight
@@ -32,11 +32,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A set of 100 unlabelled images and of two classes with 60 training images each, all in every fold but one."""
     monkeypatch.chdir(tmp_path)
     for name, count in {"unlabeled": ROOM, "train": 120, "test": 4}.items():
-        images.write_images(paths.DATA / f"{name}_X.bin", np.zeros((count, 96, 96, 3), np.uint8))
-    images.write_labels(paths.TRAIN_LABELS, np.arange(120) % 2)
-    images.write_labels(paths.TEST_LABELS, [0, 1, 0, 1])
-    images.write_folds(paths.FOLDS, [np.arange(119)] * 10)
-    images.write_class_names(paths.CLASS_NAMES, ["cat", "dog"])
+        stl10.write_images(paths.DATA / f"{name}_X.bin", np.zeros((count, 96, 96, 3), np.uint8))
+    stl10.write_labels(paths.TRAIN_LABELS, np.arange(120) % 2)
+    stl10.write_labels(paths.TEST_LABELS, [0, 1, 0, 1])
+    stl10.write_folds(paths.FOLDS, [np.arange(119)] * 10)
+    stl10.write_class_names(paths.CLASS_NAMES, ["cat", "dog"])
     return tmp_path
 
 
@@ -141,11 +141,11 @@ def test_copies_alone_are_not_clustered() -> None:
 
 
 def test_labels_are_looked_at_where_something_is_tested(home: Path) -> None:
-    images.write_labels(paths.TEST_LABELS, [0, 1, 0])
+    stl10.write_labels(paths.TEST_LABELS, [0, 1, 0])
     with pytest.raises(PipelineError, match=r"found 3 labels, expected 4"):
         preflight.check(config())
     preflight.check(config("own_unlabelled"))
-    for file in images.LABELLED_FILES:
+    for file in stl10.LABELLED_FILES:
         (paths.DATA / file).unlink()
     with pytest.raises(PipelineError, match=r"take profile `own_unlabelled`"):
         preflight.check(config())
@@ -154,7 +154,7 @@ def test_labels_are_looked_at_where_something_is_tested(home: Path) -> None:
 
 
 def test_a_training_on_labels_is_watched_by_other_images() -> None:
-    images.write_folds(paths.FOLDS, [np.arange(120)] * 10)
+    stl10.write_folds(paths.FOLDS, [np.arange(120)] * 10)
     preflight.check(config("tiny"))
     with pytest.raises(PipelineError, match=r"fold 0 has all 120 training images"):
         preflight.check(config("tiny", lambda v: v["train"].update(probe_every=1)))
@@ -191,8 +191,12 @@ def test_other_images_of_several_sizes() -> None:
 
 def test_the_audit_counts_as_the_stage_seed_counts() -> None:
     audited(flagged=40)
-    table = audit.read(paths.audit("unlabeled"))
-    assert audit.kept(table, ["duplicate"]).sum() == len(audit.usable(paths.audit("unlabeled"), ["duplicate"])) == 60
+    table = audit_tables.read_flags(paths.audit("unlabeled"))
+    assert (
+        audit_tables.is_usable(table, ["duplicate"]).sum()
+        == len(audit_tables.usable_images(paths.audit("unlabeled"), ["duplicate"]))
+        == 60
+    )
     params = config("own").variants.seed["baseline"]
     assert tables.seed_count(params, 60, ROOM) == 60
 
@@ -203,8 +207,8 @@ def test_the_audit_counts_as_the_stage_seed_counts() -> None:
 def of_side(side: int) -> None:
     """Make the set one of images of a side."""
     for name, count in {"unlabeled": ROOM, "train": 120, "test": 4}.items():
-        images.write_images(paths.DATA / f"{name}_X.bin", np.zeros((count, side, side, 3), np.uint8), side)
-    (paths.DATA / images.IMPORTED).write_text(json.dumps({"name": "mine", "side": side}))
+        stl10.write_images(paths.DATA / f"{name}_X.bin", np.zeros((count, side, side, 3), np.uint8), side)
+    (paths.DATA / stl10.IMPORT_FILE).write_text(json.dumps({"name": "mine", "side": side}))
 
 
 @pytest.mark.parametrize("side", [32, 64, 96, 128])

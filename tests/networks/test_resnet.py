@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from exemplarcnn.data.stl10 import ImageFile, write_images
+from exemplarcnn.data.types import Pool
 
 from exemplarcnn.config import Augment, ResNet
-from exemplarcnn.data.images import ImageFile, Pool, write_images
 from exemplarcnn.networks.resnet import (
     Augmented,
     Labelled,

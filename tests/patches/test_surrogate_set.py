@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from exemplarcnn.data.pools import ImageFolder
+from exemplarcnn.data.stl10 import write_images
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +30,6 @@ from PIL import Image
 from scipy import ndimage
 
 from exemplarcnn.config import Surrogate, Trained
-from exemplarcnn.data.images import ImageFolder, write_images
 from exemplarcnn.files import digest
 from exemplarcnn.patches import partial_set, surrogate_set
 from exemplarcnn.patches.allocation import SurrogateError, portions
@@ -457,7 +458,7 @@ import sys
 from pathlib import Path
 import numpy as np, pandas as pd
 from exemplarcnn import config, surrogate, unfinished
-from exemplarcnn.data.images import ImageFile
+from exemplarcnn.data.stl10 import ImageFile
 if __name__ == "__main__":
     unfinished.IMAGES_A_TASK = 4
     here = Path(sys.argv[1])
@@ -528,7 +529,7 @@ def test_a_disk_that_fills_up_keeps_what_is_drawn(
 
     with monkeypatch.context() as patch:
         patch.setattr(surrogate_set, "write_rows", full)
-        with pytest.raises(SurrogateError, match=r"set-work: No space left on device; when that is mended, the same"):
+        with pytest.raises(SurrogateError, match=r"set-work: No space left on device; fix this and rerun"):
             written(tmp_path / "set", pool)
     assert np.load(tmp_path / "set-work" / "done.npy").tolist() == [True, False]
     written(tmp_path / "set", pool)
@@ -540,7 +541,7 @@ def test_a_worker_that_the_system_ends(pool: ImageFolder, tmp_path: Path, monkey
         raise BrokenProcessPool
 
     monkeypatch.setattr(surrogate_set, "in_order", end)
-    with pytest.raises(SurrogateError, match=r"lower machine\.workers; the same command goes on"):
+    with pytest.raises(SurrogateError, match=r"lower machine\.workers; rerun to continue"):
         written(tmp_path / "set", pool)
 
 

@@ -112,10 +112,10 @@ def test_photographs_of_another_side_to_the_report_and_the_served_model(project:
     code = """
 import mlflow, numpy as np
 from pathlib import Path
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 model = mlflow.pyfunc.load_model("models:/exemplarcnn-encoder@champion")
 assert model.metadata.signature.inputs.inputs[0].shape == (-1, 128, 128, 3), model.metadata.signature
-pool = images.open_pool(Path("data"), "test")
+pool = stl10.open_pool(Path("data"), "test")
 np.save("served.npy", model.predict(pool.batch(range(len(pool))).astype(np.float32)))
 """
     store = f"sqlite:///{project.folder}/mlflow.db"

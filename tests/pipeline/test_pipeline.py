@@ -211,7 +211,7 @@ def test_where_a_model_cannot_be_written_nothing_trained_is_lost(scratch: Projec
     scratch.reset()
     assert refused.returncode == 1
     (line,) = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
-    assert re.fullmatch(r"error: \S*models: File exists; when that is mended, the same command goes on .*", line)
+    assert re.fullmatch(r"error: \S*models: File exists; fix this and rerun: .*", line)
     assert "exemplarcnn/stages/train.py" not in refused.stderr, "a traceback"
     scratch.run("python", "-m", "exemplarcnn.stages.train", "baseline")
     assert (models / "baseline/weights.safetensors").read_bytes() == before

@@ -18,10 +18,9 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from exemplarcnn.data.stl10 import ImageFile, read_class_names
 from PIL import Image
 from safetensors.numpy import load_file
-
-from exemplarcnn.data.images import ImageFile, read_class_names
 
 from .conftest import Project
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from exemplarcnn.data.image_set import Summary
+from exemplarcnn.data.stl10 import data_digest
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config, compose
-from exemplarcnn.data.images import Summary, data_digest
 from exemplarcnn.evaluation.protocols import bootstrap, correct, gain
 from exemplarcnn.files import digest_of, write_json
 from exemplarcnn.reporting import report

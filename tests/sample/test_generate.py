@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from exemplarcnn.data import images
+from exemplarcnn.data import image_set, pools, stl10
 from exemplarcnn.sample import generate
 from exemplarcnn.sample.scene import draw_scene
 from exemplarcnn.sample.shapes import CLASSES, ODD
@@ -33,7 +33,7 @@ def truths(folder: Path) -> Truths:
 
 @pytest.fixture(scope="module")
 def unlabeled(folder: Path) -> npt.NDArray[np.uint8]:
-    return images.open_pool(folder, "unlabeled").batch(range(540))
+    return pools.open_pool(folder, "unlabeled").batch(range(540))
 
 
 def test_the_same_seed_draws_the_same_image_and_another_one_another() -> None:
@@ -56,7 +56,7 @@ def of_kind(truths: Truths, kind: str) -> Truths:
 
 @pytest.mark.slow
 def test_is_a_complete_data_folder(folder: Path) -> None:
-    found = images.check(folder)
+    found = image_set.check(folder)
     assert found["dataset"] == "sample"
     assert (found["unlabeled"], found["train"], found["test"], found["other"]) == (540, 300, 500, 60)
     assert found["class_names"] == [shape.__name__ for shape in CLASSES]
@@ -96,10 +96,10 @@ def test_fits_into_git(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_labels_and_folds_are_balanced(folder: Path) -> None:
-    labels = images.read_labels(folder / "train_y.bin", 300)
+    labels = stl10.read_labels(folder / "train_y.bin", 300)
     assert (np.bincount(labels, minlength=10) == 30).all()
-    assert (np.bincount(images.read_labels(folder / "test_y.bin", 500), minlength=10) == 50).all()
-    folds = images.read_folds(folder / "fold_indices.txt", 300)
+    assert (np.bincount(stl10.read_labels(folder / "test_y.bin", 500), minlength=10) == 50).all()
+    folds = stl10.read_folds(folder / "fold_indices.txt", 300)
     assert len({tuple(fold) for fold in folds}) == 10
     for fold in folds:
         assert (np.bincount(labels[fold], minlength=10) == 10).all()
@@ -177,7 +177,7 @@ def test_decoys_have_a_dark_edge(truths: Truths, unlabeled: npt.NDArray[np.uint8
 @pytest.mark.slow
 def test_colour_and_brightness_say_nothing_about_the_class(folder: Path) -> None:
     def statistics(part: str, count: int) -> npt.NDArray[np.float64]:
-        pixels = images.open_pool(folder, part).batch(range(count)).reshape(count, -1, 3).astype(float)
+        pixels = pools.open_pool(folder, part).batch(range(count)).reshape(count, -1, 3).astype(float)
         return np.concatenate([pixels.mean(axis=1), pixels.std(axis=1)], axis=1)
 
     train, test = statistics("train", 300), statistics("test", 500)
@@ -186,8 +186,8 @@ def test_colour_and_brightness_say_nothing_about_the_class(folder: Path) -> None
         (test - train.mean(axis=0)) / train.std(axis=0),
     )
     labels, truth = (
-        images.read_labels(folder / "train_y.bin", 300),
-        images.read_labels(folder / "test_y.bin", 500),
+        stl10.read_labels(folder / "train_y.bin", 300),
+        stl10.read_labels(folder / "test_y.bin", 500),
     )
     centroids = np.stack([train[labels == label].mean(axis=0) for label in range(10)])
     nearest = ((test[:, None] - centroids) ** 2).sum(axis=2).argmin(axis=1)
@@ -196,7 +196,7 @@ def test_colour_and_brightness_say_nothing_about_the_class(folder: Path) -> None
 
 @pytest.mark.slow
 def test_second_pool_has_mixed_sizes_from_96_up(folder: Path) -> None:
-    pool = images.open_pool(folder, "other")
+    pool = pools.open_pool(folder, "other")
     sizes = [pool[index].shape[:2] for index in range(len(pool))]
     assert min(min(size) for size in sizes) >= 96
     assert len(set(sizes)) > 30

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from exemplarcnn.data.pools import ImageFolder, centre_square
+from exemplarcnn.data.stl10 import SIDE, write_images
+from exemplarcnn.data.types import DataError
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from exemplarcnn.config import Config, Features, Network, compose
-from exemplarcnn.data.images import SIDE, DataError, ImageFolder, square, write_images
 from exemplarcnn.networks.exemplar_cnn import initialise
 from exemplarcnn.networks.features import eval_features
 from exemplarcnn.networks.saved import describe, load, save_weights

@@ -21,8 +21,9 @@ from safetensors.torch import load_file
 from exemplarcnn import paths, stages
 from exemplarcnn.classes import tables
 from exemplarcnn.config import Config, compose
-from exemplarcnn.data import colour_axes, images
+from exemplarcnn.data import colour_axes, stl10
 from exemplarcnn.evaluation.protocols import evaluate
+from exemplarcnn.files import md5_of
 from exemplarcnn.networks import resnet, saved
 from exemplarcnn.networks.features import eval_features
 from exemplarcnn.reporting import pictures
@@ -86,12 +87,12 @@ def write_data(data: Path) -> None:
     data.mkdir()
     for name, count in (("unlabeled", 42), ("train", 60), ("test", 30)):
         labels = [number % len(CLASSES) for number in range(count)]
-        images.write_images(data / f"{name}_X.bin", draw(generator, labels))
+        stl10.write_images(data / f"{name}_X.bin", draw(generator, labels))
         if name != "unlabeled":
-            images.write_labels(data / f"{name}_y.bin", labels)
-    images.write_class_names(data / "class_names.txt", CLASSES)
+            stl10.write_labels(data / f"{name}_y.bin", labels)
+    stl10.write_class_names(data / "class_names.txt", CLASSES)
     # Each fold has five images a class, and no two folds are the same.
-    images.write_folds(data / "fold_indices.txt", [np.arange(15) + 5 * fold // 2 for fold in range(images.FOLDS)])
+    stl10.write_folds(data / "fold_indices.txt", [np.arange(15) + 5 * fold // 2 for fold in range(stl10.FOLDS)])
     (data / "other").mkdir()
     for number, picture in enumerate(draw(generator, [0, 1, 2] * 4)):
         Image.fromarray(picture).resize((120, 96 + number)).save(data / "other" / f"{number:02}.png")
@@ -167,10 +168,10 @@ def test_every_picture_is_drawn_and_says_from_what(project: Path, config: Config
     assert {path.stem for path in paths.AUDIT_PICTURES.iterdir()} == expected
     assert {path.stem for path in paths.OUTLIERS_PICTURES.iterdir()} == {"farthest", "nearest", "pairs"}
     data = "0" * 32 + ".dir"
-    assert sources["confusion/kmeans.png"] == [images.md5_of(paths.confusion("kmeans"))]
-    assert sources["labels/supervised.png"] == [data, images.md5_of(paths.labels("supervised"))]
-    assert sources["mistakes/kmeans.png"] == [data, images.md5_of(paths.mistakes("kmeans"))]
-    assert sources["results.png"] == [images.md5_of(paths.RESULTS_JSON)]
+    assert sources["confusion/kmeans.png"] == [md5_of(paths.confusion("kmeans"))]
+    assert sources["labels/supervised.png"] == [data, md5_of(paths.labels("supervised"))]
+    assert sources["mistakes/kmeans.png"] == [data, md5_of(paths.mistakes("kmeans"))]
+    assert sources["results.png"] == [md5_of(paths.RESULTS_JSON)]
 
 
 def test_pictures_of_what_is_no_longer_asked_for_go(
@@ -235,7 +236,7 @@ def test_a_variant_trains_with_rates_of_its_own(project: Path) -> None:
 
 
 def test_the_random_network_is_the_one_before_its_first_step(project: Path, config: Config) -> None:
-    pixels = images.open_pool(paths.DATA, "test").batch(range(30))
+    pixels = stl10.open_pool(paths.DATA, "test").batch(range(30))
     for variant, file in (("random_network", "initial.safetensors"), ("baseline", "weights.safetensors")):
         describe = eval_features(saved.load(paths.model("baseline"), file), config.features, torch.device("cpu"))
         found = np.load(paths.eval_features(variant, "test"))
@@ -246,8 +247,8 @@ def test_the_random_network_is_the_one_before_its_first_step(project: Path, conf
 @pytest.mark.parametrize("variant", ["raw_pixels", "baseline"])
 def test_each_fold_has_a_classifier_of_its_own_images(project: Path, config: Config, variant: str) -> None:
     train, test = (np.load(paths.eval_features(variant, split)) for split in ("train", "test"))
-    labels = images.read_labels(paths.TRAIN_LABELS, len(train))
-    folds = images.read_folds(paths.FOLDS, len(train))
+    labels = stl10.read_labels(paths.TRAIN_LABELS, len(train))
+    folds = stl10.read_folds(paths.FOLDS, len(train))
     predictions = np.load(paths.classifiers(variant) / "predictions.npy")
     weights = load_file(paths.classifiers(variant) / "svm.safetensors")["weights"]
     for number, fold in enumerate(folds):
@@ -258,7 +259,7 @@ def test_each_fold_has_a_classifier_of_its_own_images(project: Path, config: Con
         assert result.linear is not None
         np.testing.assert_array_equal(weights[number], result.linear.weights)
     assert len({each.numpy().tobytes() for each in weights}) == len(folds)
-    truth = images.read_labels(paths.TEST_LABELS, len(test))
+    truth = stl10.read_labels(paths.TEST_LABELS, len(test))
     found = json.loads(paths.evaluation(variant).read_text())["fold_accuracies"]
     assert found == pytest.approx([100 * float((row == truth).mean()) for row in predictions])
 
@@ -300,7 +301,7 @@ def test_fewer_classes_than_wanted_are_told(
 
 def test_labels_are_the_folds_or_the_classifiers(project: Path) -> None:
     given, guessed = (pd.read_csv(paths.labels(name)) for name in ("supervised", "semi_supervised"))
-    fold = images.read_folds(paths.FOLDS, 60)[0]
+    fold = stl10.read_folds(paths.FOLDS, 60)[0]
     assert given["image_id"].tolist() == sorted(fold.tolist())
     assert given["label"].tolist() == (np.sort(fold) % len(CLASSES)).tolist()
     assert set(guessed["pool"]) == {"unlabeled"}
@@ -315,8 +316,8 @@ def test_a_surrogate_set_says_the_side_of_the_data_set(
     """By it the network, and whoever describes files with it, know what side to resize to."""
     monkeypatch.chdir(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
-    images.write_images(paths.DATA / "unlabeled_X.bin", pixels, 64)
-    (paths.DATA / images.IMPORTED).write_text('{"name": "mine", "side": 64}')
+    stl10.write_images(paths.DATA / "unlabeled_X.bin", pixels, 64)
+    (paths.DATA / stl10.IMPORT_FILE).write_text('{"name": "mine", "side": 64}')
     table = config.variants.train["baseline"].table
     tables.write(paths.class_table(table), tables.seed_table(4, 4, 0, np.arange(4)))
     colour_axes.write(paths.colours("unlabeled"), None)

@@ -101,13 +101,13 @@ def change(file: str, edit: Callable[[Any], None]) -> None:
 
 @pytest.mark.slow
 def test_what_dvc_says_now_is_what_the_lock_says_afterwards(here: Path) -> None:
-    records = lineage.locked()
+    records = lineage.read_lock()
     for stage in ("seed@a", "train@b", "evaluate@a"):
-        assert lineage.now(stage) == records[stage]
+        assert lineage.current(stage) == records[stage]
 
 
 def test_a_record(here: Path) -> None:
-    record = lineage.locked()["train@b"]
+    record = lineage.read_lock()["train@b"]
     assert set(record.deps) == {"classes/b.csv"}
     assert record.params == {"train": {"epochs": 3, "lr": 0.1}}
     assert set(record.outs) == {"models/b", "metrics/b.csv"}
@@ -115,10 +115,10 @@ def test_a_record(here: Path) -> None:
 
 
 def test_the_identity_is_known_before_the_work_is_done(here: Path) -> None:
-    identity = lineage.locked()["train@a"].identity
+    identity = lineage.read_lock()["train@a"].identity
     Path("dvc.lock").unlink()
     subprocess.run(["rm", "-rf", "models/a", "metrics/a.csv"], check=True)
-    now = lineage.now("train@a")
+    now = lineage.current("train@a")
     assert now.outs == {}
     assert now.identity == identity
 
@@ -132,9 +132,9 @@ def test_the_identity_is_known_before_the_work_is_done(here: Path) -> None:
     ids=["parameter", "dependency"],
 )
 def test_other_work_has_another_identity(here: Path, edit: Callable[[], None]) -> None:
-    identity = lineage.now("train@a").identity
+    identity = lineage.current("train@a").identity
     edit()
-    assert lineage.now("train@a").identity != identity
+    assert lineage.current("train@a").identity != identity
 
 
 def test_variants_have_identities_of_their_own() -> None:
@@ -144,7 +144,7 @@ def test_variants_have_identities_of_their_own() -> None:
 
 
 def test_no_lock_no_records(tmp_path: Path) -> None:
-    assert lineage.locked(tmp_path / "dvc.lock") == {}
+    assert lineage.read_lock(tmp_path / "dvc.lock") == {}
 
 
 CONFLICT = "<<<<<<< HEAD\n=======\n>>>>>>> other\n"
@@ -170,14 +170,14 @@ CONFLICT = "<<<<<<< HEAD\n=======\n>>>>>>> other\n"
 )
 def test_a_damaged_lock_is_named(here: Path, text: str, said: str) -> None:
     (here / "dvc.lock").write_bytes(text.encode("latin-1"))
-    for ask in (lineage.locked, lambda: lineage.now("seed@a")):
+    for ask in (lineage.read_lock, lambda: lineage.current("seed@a")):
         with pytest.raises(PipelineError, match=rf"^dvc\.lock: .*{re.escape(said)}"):
             ask()
 
 
 def test_damaged_parameters_are_named(here: Path) -> None:
     (here / "params.yaml").write_text(CONFLICT)
-    for ask in (lineage.locked, lambda: lineage.now("train@a")):
+    for ask in (lineage.read_lock, lambda: lineage.current("train@a")):
         with pytest.raises(PipelineError, match=r"^params\.yaml: git left a conflict in it, at line 1; "):
             ask()
 
@@ -185,41 +185,41 @@ def test_damaged_parameters_are_named(here: Path) -> None:
 def test_a_damaged_pointer_to_the_data_is_named(here: Path) -> None:
     (here / "data.dvc").write_text(CONFLICT)
     with pytest.raises(PipelineError, match=r"^data\.dvc: git left a conflict in it, at line 1; "):
-        lineage.locked()
+        lineage.read_lock()
 
 
 def test_a_lock_of_no_stages_is_whole(here: Path) -> None:
     """DVC takes it, too."""
     (here / "dvc.lock").write_text("schema: '2.0'\n")
-    assert lineage.locked() == {}
+    assert lineage.read_lock() == {}
 
 
 def test_a_damaged_pipeline_is_named(here: Path) -> None:
-    records = lineage.locked()
+    records = lineage.read_lock()
     with (here / "dvc.yaml").open("a") as file:
         file.write(CONFLICT)
-    for ask in (lambda: lineage.now("seed@a"), lambda: lineage.altered("seed@a", records)):
+    for ask in (lambda: lineage.current("seed@a"), lambda: lineage.changed_outs("seed@a", records)):
         with pytest.raises(PipelineError, match=r"^dvc\.yaml: git left a conflict in it, at line "):
             ask()
 
 
 def test_what_dvc_refuses_is_said_in_its_words(here: Path) -> None:
     with pytest.raises(LineageError, match=r"^DVC: "):
-        lineage.now("seed@nobody")
+        lineage.current("seed@nobody")
     shutil.rmtree(here / ".dvc")
     with pytest.raises(LineageError, match=r"^DVC: you are not inside of a DVC repository"):
-        lineage.cache()
+        lineage.cache_folder()
 
 
 def test_a_folder_without_git_is_told_what_dvc_wants(here: Path) -> None:
     """An unpacked archive: DVC's own words leave open what to do."""
     (here / ".dvc" / "config").write_text("")
     with pytest.raises(LineageError, match=r"is not a git repository; work in a `git clone`, or .*core\.no_scm true`"):
-        lineage.cache()
+        lineage.cache_folder()
 
 
 def test_the_chain_goes_back_to_the_data(here: Path) -> None:
-    records = lineage.locked()
+    records = lineage.read_lock()
     names = [record.stage for record in lineage.chain(records["evaluate@a"], records)]
     assert names == ["evaluate@a", "train@a", "seed@a"]
     # A folder that several stages write into.
@@ -228,7 +228,7 @@ def test_the_chain_goes_back_to_the_data(here: Path) -> None:
 
 
 def test_all_parameters_of_a_result(here: Path) -> None:
-    records = lineage.locked()
+    records = lineage.read_lock()
     assert lineage.params(records["evaluate@b"], records) == {
         "evaluate.C": [1],
         "train": {"epochs": 3, "lr": 0.1},
@@ -242,14 +242,14 @@ def test_all_parameters_of_a_result(here: Path) -> None:
 
 
 def test_a_finished_pipeline_is_up_to_date(here: Path) -> None:
-    records = lineage.locked()
+    records = lineage.read_lock()
     assert [lineage.out_of_date(stage, records) for stage in records] == [None] * len(records)
 
 
 def test_it_stands_without_data_and_large_results(here: Path) -> None:
     # As in a fresh clone, before anything is fetched.
     subprocess.run(["rm", "-rf", "data", "models", "classes"], check=True)
-    assert lineage.out_of_date("evaluate@a", lineage.locked()) is None
+    assert lineage.out_of_date("evaluate@a", lineage.read_lock()) is None
 
 
 @pytest.mark.parametrize(
@@ -271,25 +271,25 @@ def test_it_stands_without_data_and_large_results(here: Path) -> None:
 )
 def test_what_makes_a_result_out_of_date(here: Path, edit: Callable[[], None], said: str) -> None:
     edit()
-    reason = lineage.out_of_date("evaluate@a", lineage.locked())
+    reason = lineage.out_of_date("evaluate@a", lineage.read_lock())
     assert reason is not None
     assert said in reason
 
 
 def test_what_it_does_not_depend_on_makes_no_difference(here: Path) -> None:
     change("params.yaml", lambda v: v["variants"]["seed"]["b"].update(n=9))
-    assert lineage.out_of_date("evaluate@a", lineage.locked()) is None
-    assert "variants.seed.b" in str(lineage.out_of_date("evaluate@b", lineage.locked()))
+    assert lineage.out_of_date("evaluate@a", lineage.read_lock()) is None
+    assert "variants.seed.b" in str(lineage.out_of_date("evaluate@b", lineage.read_lock()))
 
 
 def test_variants_of_the_past_are_left_out(here: Path) -> None:
     # DVC keeps their entries in the lock; one of another kind may have made the very file that a new one makes.
     change("params.yaml", lambda v: v["variants"]["train"].pop("b"))
-    assert set(lineage.locked()) == {"seed@a", "seed@b", "train@a", "evaluate@a", "evaluate@b", "report"}
+    assert set(lineage.read_lock()) == {"seed@a", "seed@b", "train@a", "evaluate@a", "evaluate@b", "report"}
 
 
 def test_a_stage_that_has_not_run(here: Path) -> None:
-    assert lineage.out_of_date("train@c", lineage.locked()) == "it has not run"
+    assert lineage.out_of_date("train@c", lineage.read_lock()) == "it has not run"
 
 
 @pytest.mark.parametrize(
@@ -316,9 +316,9 @@ def test_many_questions_are_answered_as_each_alone_with_one_look(here: Path, mon
         real(self, *args, **kwargs)
 
     monkeypatch.setattr(Repo, "__init__", counted)
-    with lineage.Here() as folder:
-        for stage in lineage.locked():
+    with lineage.Workspace() as folder:
+        for stage in lineage.read_lock():
             assert folder.deps(stage) == folder.deps(stage)
         assert len(opened) == 1
-        for stage in lineage.locked():
-            assert folder.deps(stage) == lineage.now(stage).deps
+        for stage in lineage.read_lock():
+            assert folder.deps(stage) == lineage.current(stage).deps

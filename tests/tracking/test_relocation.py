@@ -107,7 +107,7 @@ def test_a_store_that_was_copied_without_its_pictures_says_where_they_are(
     after.mkdir()
     shutil.copy(old[0] / "mlflow.db", after)
     monkeypatch.setenv("DVC_ROOT", str(after))
-    assert store.settled() == f"sqlite:///{after}/mlflow.db"
+    assert store.corrected_address() == f"sqlite:///{after}/mlflow.db"
     (line,) = said(caplog)
     assert line.endswith(f"not in {old[0]}/mlartifacts; earlier ones are there still: copy them")
     assert f"{after.as_uri()}/mlartifacts" in addresses(after / "mlflow.db")
@@ -120,7 +120,7 @@ def test_a_store_at_its_place_is_left_as_it_is(
     (folder / "link").symlink_to(old[0])
     for root in (old[0], folder / "link"):
         monkeypatch.setenv("DVC_ROOT", str(root))
-        store.settled()
+        store.corrected_address()
     assert (old[0] / "mlflow.db").read_bytes() == before
     assert said(caplog) == []
 

@@ -54,7 +54,7 @@ def test_git_that_refuses_a_folder_is_told_once_with_what_to_type(
     assert said(caplog) == [
         "git names no commit: detected dubious ownership in repository at '/srv/other one'; if you trust whom it "
         "belongs to, `git config --global --add safe.directory '/srv/other one'`. Runs and the page name no commit "
-        "until that is mended; the work goes on."
+        "until this is fixed; the work continues."
     ]
 
 

@@ -400,7 +400,7 @@ def test_a_store_out_of_reach_only_warns(
     assert done
     (warning,) = warnings(caplog)
     assert "http://127.0.0.1:9" in warning
-    assert "The work goes on" in warning
+    assert "The work continues" in warning
 
 
 def test_a_store_out_of_reach_does_not_hide_errors_of_the_work(

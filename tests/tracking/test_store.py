@@ -52,7 +52,7 @@ def test_the_lock_is_the_same_for_stages_and_commands(folder: Path, monkeypatch:
     (folder / ".dvc" / "tmp").mkdir(parents=True)
     (folder / "below").mkdir()
     monkeypatch.chdir(folder / "below")
-    with store.locked():
+    with store.lock():
         assert (folder / ".dvc" / "tmp" / "tracking.lock").exists()
 
 

@@ -15,7 +15,7 @@ from exemplarcnn.tracking.verify import Damaged, VerifyError, verify
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(lineage, "cache", lambda: Path("cache"))
+    monkeypatch.setattr(lineage, "cache_folder", lambda: Path("cache"))
     return Path("cache")
 
 

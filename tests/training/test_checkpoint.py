@@ -81,7 +81,7 @@ def test_another_configuration_is_refused_with_the_keys_that_differ(
         checkpoint.load(path, other)
     text = str(refusal.value)
     assert f"with another configuration: {', '.join(named)}. Set this back" in text
-    assert f"remove {path} to start anew" in text
+    assert f"remove {path} to start over" in text
     assert path.read_bytes() == written
 
 
@@ -101,7 +101,7 @@ def test_a_checkpoint_that_is_cut_off(tmp_path: Path, kept: float) -> None:
     checkpoint.save(path, TENSORS, PROGRESS, CONFIGURATION)
     content = path.read_bytes()
     path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
-    with pytest.raises(CheckpointError, match=r"c is no whole checkpoint of a training .* remove .* to start anew"):
+    with pytest.raises(CheckpointError, match=r"c is no whole checkpoint of a training .* remove .* to start over"):
         checkpoint.load(path, CONFIGURATION)
 
 

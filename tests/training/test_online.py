@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from exemplarcnn.data.pools import ImageFolder
+from exemplarcnn.data.stl10 import ImageFile, write_images
+from exemplarcnn.data.types import DataError, Pool
 from numpy.typing import NDArray
 
 from exemplarcnn.config import Network, Trained
 from exemplarcnn.data import colour_axes
-from exemplarcnn.data.images import DataError, ImageFile, ImageFolder, Pool, write_images
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, initialise
 from exemplarcnn.patches.online import OnlinePatches
 from exemplarcnn.patches.surrogate_set import write_set

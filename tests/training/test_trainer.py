@@ -453,7 +453,7 @@ def test_divergence_later_keeps_the_last_good_checkpoint(surrogate_set: Path, tm
     # Two epochs as they should be, then a rate that no network survives.
     params = train_params(epochs=4, schedule=Schedule(epochs=4, drops=((2, 1e30),)))
     rows: list[Epoch] = []
-    with pytest.raises(TrainingError, match=r"in epoch 3 .*/c holds epoch 2, all finite: remove it to start anew"):
+    with pytest.raises(TrainingError, match=r"in epoch 3 .*/c holds epoch 2, all finite: remove it to start over"):
         trainer(surrogate_set, tmp_path / "c", params).run(rows.append)
     assert rows == expected
     kept = load_file(tmp_path / "c")

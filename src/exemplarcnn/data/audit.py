@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from exemplarcnn.config import Audit, Borders, Flag
 from exemplarcnn.data import walking
-from exemplarcnn.data.images import DataError, Pixels, Pool
+from exemplarcnn.data.types import DataError, Pixels, Pool
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_table, write_table
 from exemplarcnn.progress import tqdm
@@ -96,7 +96,7 @@ def inspect(pool: Pool, params: Audit) -> pd.DataFrame:
                 image, note = pool.read(index)
                 found, grey, colour = borders(image, params.borders), contrast(image), colourfulness(image)
         except DataError as error:
-            problem = walking.readable(f"cannot be read: {error}")
+            problem = folder_walk.readable(f"cannot be read: {error}")
         rows.append([index, pool.name(index), height, width, *found, grey, colour, problem, note])
     columns = ["image_id", "name", "height", "width", *SIDES, "contrast", "colourfulness", "problem", "note"]
     return pd.DataFrame(rows, columns=columns)
@@ -276,5 +276,5 @@ def summary(table: pd.DataFrame, pool: Pool) -> dict[str, Any]:
         "unusable": [f"{row['name'] or row['image_id']}: {row['problem']}" for _, row in unusable.iterrows()],
         "noticed": [f"{name}: no colour" for name in table.loc[table["grey"] == 1, "name"] if name]
         + [f"{name}: {note}" for name, note in zip(table["name"], table["note"], strict=True) if note],
-        "passed_over": walking.lines(pool.passed_over),
+        "passed_over": folder_walk.lines(pool.passed_over),
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from exemplarcnn.data.images import Pool
+from exemplarcnn.data.types import Pool
 from exemplarcnn.files import read_json, write_json
 from exemplarcnn.progress import tqdm
 

@@ -13,20 +13,20 @@ from PIL import Image
 
 from exemplarcnn.data import decoding
 from exemplarcnn.data.decoding import IMAGE_SUFFIXES, DecodingError
-from exemplarcnn.data.walking import Passed, lines, no_image, readable, walk
+from exemplarcnn.data.folder_walk import Passed, lines, no_image, readable, walk
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import digest_of, read_json, whole
+from exemplarcnn.files import atomic_write, digest_of, read_json
 from exemplarcnn.progress import tqdm
 
 SIDE = 96  # of STL-10's images, and of those of every set that does not say another
 LEAST_SIDE, MOST_SIDE = 32, 256
 CLASSES = 10  # of STL-10; another set has as many as its class_names.txt names
-MOST_CLASSES = 255  # a label is one byte, and 0 is none
+MAX_CLASSES = 255  # a label is one byte, and 0 is none
 FOLDS = 10
 SPLITS = ("train", "test", "unlabeled")
 LABELLED_FILES = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt", "fold_indices.txt")
 OTHER_FILE = "other_X.bin"
-IMPORTED = "import.json"  # what `exemplarcnn data import` says of a set
+IMPORT_FILE = "import.json"  # what `exemplarcnn data import` says of a set
 
 STL10_COUNTS = {"train": 5_000, "test": 8_000, "unlabeled": 100_000}
 STL10_MD5 = {  # smallest first, so that a foreign set is recognised before the large files are read
@@ -235,7 +235,7 @@ class ImageFolder:
         )
 
     def name(self, index: int) -> str:
-        """Return an image's file, relative to the folder, as `exemplarcnn.data.walking.readable` spells it."""
+        """Return an image's file, relative to the folder, as `exemplarcnn.data.folder_walk.readable` spells it."""
         return readable(self._relative(self.files[index]))
 
     def part(self, start: int, stop: int) -> "ImageFolder":
@@ -315,10 +315,10 @@ def open_file(path: Path) -> ImageFile:
 
 def side_of(data: Path) -> int:
     """Return the side in pixels of a set's images; DataError if ``import.json`` says one that cannot be."""
-    return said_side(_imported(data), str(data / IMPORTED))
+    return read_side(_imported(data), str(data / IMPORT_FILE))
 
 
-def said_side(about: Mapping[str, Any], origin: str) -> int:
+def read_side(about: Mapping[str, Any], origin: str) -> int:
     """Return the side that an entry of `side_entry` says; DataError, naming the origin, if it cannot be."""
     return check_side(about.get("side", SIDE), origin)
 
@@ -340,7 +340,7 @@ def check_side(side: object, origin: str) -> int:
 
 def _imported(data: Path) -> dict[str, Any]:
     """Return what `exemplarcnn data import` said of a set; nothing of a set that was not imported."""
-    path = data / IMPORTED
+    path = data / IMPORT_FILE
     if not path.is_file():
         return {}
     try:
@@ -450,9 +450,9 @@ def folds_are_official(path: Path) -> bool:
 def read_class_names(path: Path) -> list[str]:
     """Read the class names, one a line; DataError if they are not at least two, all different."""
     names = [name for line in _text(path).splitlines() if (name := line.strip())]
-    if not 2 <= len(names) <= MOST_CLASSES or len(set(names)) != len(names):
+    if not 2 <= len(names) <= MAX_CLASSES or len(set(names)) != len(names):
         raise DataError(
-            f"{path}: found {len(names)} names, {len(set(names))} of them different, expected 2 to {MOST_CLASSES} "
+            f"{path}: found {len(names)} names, {len(set(names))} of them different, expected 2 to {MAX_CLASSES} "
             "different names, one a line; correct the file."
         )
     return names
@@ -470,7 +470,7 @@ def write_images(path: Path, images: Pixels, side: int = SIDE) -> None:
 
 def stream_images(path: Path, images: Iterable[Pixels]) -> None:
     """Write images, each (side, side, 3) uint8, as an STL-10 ``*_X.bin`` file, one after the other as they come."""
-    with whole(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         for image in images:
             file.write(image.transpose(2, 1, 0).tobytes())
 
@@ -478,16 +478,16 @@ def stream_images(path: Path, images: Iterable[Pixels]) -> None:
 def write_labels(path: Path, labels: Sequence[int] | npt.NDArray[np.integer]) -> None:
     """Write labels, (n,) integers from 0 to 254, as an STL-10 ``*_y.bin`` file (one more on disk)."""
     values = np.asarray(labels, dtype=np.int64)
-    wrong = values[(values < 0) | (values >= MOST_CLASSES)]
+    wrong = values[(values < 0) | (values >= MAX_CLASSES)]
     if wrong.size:
-        raise DataError(f"{path}: found label {wrong[0]}, expected 0..{MOST_CLASSES - 1}; number the classes from 0.")
-    with whole(path) as partial, partial.open("wb") as file:
+        raise DataError(f"{path}: found label {wrong[0]}, expected 0..{MAX_CLASSES - 1}; number the classes from 0.")
+    with atomic_write(path) as partial, partial.open("wb") as file:
         file.write((values + 1).astype(np.uint8).tobytes())
 
 
 def write_folds(path: Path, folds: Sequence[Indices]) -> None:
     """Write folds, each a sequence of indices into ``train``, one fold a line."""
-    with whole(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         file.writelines((" ".join(str(int(index)) for index in fold) + "\n").encode() for fold in folds)
 
 
@@ -497,7 +497,7 @@ def write_class_names(path: Path, names: Sequence[str]) -> None:
         raise DataError(
             f"{path}: found the name {odd[0]!r}, expected one on a line, without blanks around it; rename it."
         )
-    with whole(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         file.writelines(f"{name}\n".encode() for name in names)
 
 

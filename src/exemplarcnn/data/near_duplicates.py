@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from exemplarcnn.clustering.radius_graph import neighbour_graph
 from exemplarcnn.config import Duplicates
-from exemplarcnn.data.images import Pixels, Pool
+from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.progress import tqdm
 
 # Pixels: what all pictures are brought to before they are compared, whatever their size.

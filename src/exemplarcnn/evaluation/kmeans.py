@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from exemplarcnn import rng
 from exemplarcnn.config import KMeans
-from exemplarcnn.data.images import Pool
+from exemplarcnn.data.types import Pool
 from exemplarcnn.networks.features import Describe
 from exemplarcnn.progress import tqdm
 

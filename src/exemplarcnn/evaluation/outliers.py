@@ -12,7 +12,7 @@ from scipy.stats import betabinom
 from sklearn.metrics import roc_auc_score
 
 from exemplarcnn.clustering.radius_graph import Sample, neighbour_graph
-from exemplarcnn.data.images import Pixels, Pool
+from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.evaluation import svm
 from exemplarcnn.files import read_table
 from exemplarcnn.networks.features import Describe

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from exemplarcnn.config import Features
-from exemplarcnn.data import folds, images
+from exemplarcnn.data import folds, stl10
 from exemplarcnn.evaluation import svm
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN
 from exemplarcnn.networks.features import eval_features
@@ -35,9 +35,9 @@ class Probe:
     """
 
     def __init__(self, data: Path, device: torch.device):
-        self.pool, self.device = images.open_pool(data, "train"), device
-        self.labels = images.read_labels(data / "train_y.bin", len(self.pool))
-        known = images.read_folds(data / "fold_indices.txt", len(self.pool))
+        self.pool, self.device = stl10.open_pool(data, "train"), device
+        self.labels = stl10.read_labels(data / "train_y.bin", len(self.pool))
+        known = stl10.read_folds(data / "fold_indices.txt", len(self.pool))
         fold, others = known[0], folds.outside(known, 0, len(self.pool))
         self.rows = np.concatenate([fold, others[:JUDGED]])
         self.inside = len(fold)

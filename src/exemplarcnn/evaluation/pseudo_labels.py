@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from exemplarcnn.data.images import Pool
+from exemplarcnn.data.types import Pool
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_table
 from exemplarcnn.networks.features import Describe

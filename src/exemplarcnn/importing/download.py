@@ -19,9 +19,10 @@ from typing import IO, cast
 
 import yaml
 
-from exemplarcnn.data import images, walking
-from exemplarcnn.data.images import DataError, Summary
-from exemplarcnn.files import whole
+from exemplarcnn.data import image_set, pools, stl10, walking
+from exemplarcnn.data.image_set import Summary
+from exemplarcnn.data.types import DataError, Pool
+from exemplarcnn.files import atomic_write, md5_of
 from exemplarcnn.progress import tqdm
 
 STL10_URL = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
@@ -37,7 +38,7 @@ REQUIRED = (
     "class_names.txt",
     "fold_indices.txt",
 )
-OPTIONAL = ("truth.csv", "sample.json", images.IMPORTED, "provenance.csv")
+OPTIONAL = ("truth.csv", "sample.json", stl10.IMPORT_FILE, "provenance.csv")
 
 OTHERWISE = "bring STL-10's unpacked folder by other means and install that"
 _CHUNK = 1 << 20
@@ -61,7 +62,7 @@ def install_stl10(root: Path, url: str = STL10_URL, md5: str = STL10_ARCHIVE_MD5
     Returns
     -------
     Summary
-        What `exemplarcnn.data.images.check` says of the new data.
+        What `exemplarcnn.data.image_set.check` says of the new data.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def install_folder(root: Path, folder: Path) -> Summary:
     Returns
     -------
     Summary
-        What `exemplarcnn.data.images.check` says of the new data.
+        What `exemplarcnn.data.image_set.check` says of the new data.
 
     Raises
     ------
@@ -129,8 +130,8 @@ def install_other(root: Path, source: Path) -> tuple[int, list[str]]:
         or if the disk or DVC refuses; ``data/`` is then as it was.
     """
     data = root / "data"
-    pool: images.Pool = _other_file(source) if source.is_file() else images.ImageFolder(source)
-    files = {source: Path(images.OTHER_FILE)} if source.is_file() else _listed(source, Path("other"))
+    pool: Pool = _other_file(source) if source.is_file() else pools.ImageFolder(source)
+    files = {source: Path(stl10.OTHER_FILE)} if source.is_file() else _listed(source, Path("other"))
     staging = beside(data, "other")
     remove(staging)
     try:
@@ -138,9 +139,9 @@ def install_other(root: Path, source: Path) -> tuple[int, list[str]]:
             (staging / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, staging / place)
         with ExitStack() as stack:
-            for name in ("other", images.OTHER_FILE):
+            for name in ("other", stl10.OTHER_FILE):
                 stack.enter_context(_replaced(data / name, staging / name, staging / f"old-{name}"))
-            count = len(images.open_pool(data, "other"))
+            count = len(stl10.open_pool(data, "other"))
             track(root)
     except OSError as error:
         raise DataError(
@@ -149,13 +150,13 @@ def install_other(root: Path, source: Path) -> tuple[int, list[str]]:
         ) from error
     finally:
         remove(staging)
-    return count, walking.lines(pool.passed_over)
+    return count, folder_walk.lines(pool.passed_over)
 
 
 def _listed(folder: Path, place: Path) -> dict[Path, Path]:
     """List the files of a folder, each with its place; DataError if DVC could not record a name."""
-    names = walking.walk(folder).files
-    if odd := [walking.readable(name) for name in names if not walking.is_utf8(name)]:
+    names = folder_walk.walk(folder).files
+    if odd := [folder_walk.readable(name) for name in names if not folder_walk.is_utf8(name)]:
         raise DataError(
             f"{folder}: found {len(odd):,} names that are not UTF-8, such as {', '.join(odd[:3])}, expected what DVC "
             "can record; data/ is unchanged. Rename them, for instance with "
@@ -164,12 +165,12 @@ def _listed(folder: Path, place: Path) -> dict[Path, Path]:
     return {folder / name: place / name for name in names}
 
 
-def _other_file(source: Path) -> images.ImageFile:
+def _other_file(source: Path) -> stl10.ImageFile:
     """Open a file of other images; DataError if they are not of STL-10's side, which nothing in ``data/`` would say."""
-    pool = images.open_file(source)
-    if pool.side != images.SIDE:
+    pool = stl10.open_file(source)
+    if pool.side != stl10.SIDE:
         raise DataError(
-            f"{source}: found images of {pool.side}×{pool.side} pixels, expected {images.SIDE}×{images.SIDE}, as in "
+            f"{source}: found images of {pool.side}×{pool.side} pixels, expected {stl10.SIDE}×{stl10.SIDE}, as in "
             "STL-10's format; give the folder of images that the set was imported from."
         )
     return pool
@@ -199,7 +200,7 @@ def fetch_stl10(destination_archive: Path, url: str = STL10_URL, md5: str = STL1
         If the server cannot be reached or the connection breaks (the next call continues), or if the checksum
         is wrong (the bad file is removed, so that the next call starts afresh).
     """
-    if destination_archive.is_file() and images.md5_of(destination_archive) == md5:
+    if destination_archive.is_file() and md5_of(destination_archive) == md5:
         return destination_archive
     part = destination_archive.with_name(destination_archive.name + ".part")
     try:
@@ -210,7 +211,7 @@ def fetch_stl10(destination_archive: Path, url: str = STL10_URL, md5: str = STL1
             f"{part}: expected to store the archive there, found {error}; make room or correct the "
             "permissions, then run the command again."
         ) from error
-    found = images.md5_of(part)
+    found = md5_of(part)
     if found != md5:
         part.unlink()
         raise DataError(
@@ -372,7 +373,7 @@ def install(
     Returns
     -------
     Summary
-        What `exemplarcnn.data.images.check` says of the new data.
+        What `exemplarcnn.data.image_set.check` says of the new data.
 
     Raises
     ------
@@ -381,7 +382,7 @@ def install(
     """
     _recover(data)
     source = binary_folder(source_folder)
-    summary = images.check(source)
+    summary = image_set.check(source)
     staging = beside(data, "incoming")
     remove(staging)
     try:
@@ -392,8 +393,8 @@ def install(
                 shutil.move(file, target)
             else:
                 shutil.copyfile(file, target)  # without its permissions, which may be a cache's, read-only
-        if images.has_other(staging):
-            summary["other"] = len(images.open_pool(staging, "other"))
+        if pools.has_other(staging):
+            summary["other"] = len(stl10.open_pool(staging, "other"))
         with _replaced(data, staging, beside(data, "old")):
             record()
     except OSError as error:
@@ -421,8 +422,8 @@ def _plan(source: Path, fallback: Path, staging: Path) -> list[tuple[Path, Path]
     """List each file to install with its place in the staging folder; a second pool is in one of two places."""
     files = [source / name for name in (*REQUIRED, *OPTIONAL) if (source / name).is_file()]
     plan = [(file, staging / file.name) for file in files]
-    home = source if images.has_other(source) else fallback
-    if (file := home / images.OTHER_FILE).is_file():
+    home = source if pools.has_other(source) else fallback
+    if (file := home / stl10.OTHER_FILE).is_file():
         plan.append((file, staging / file.name))
     if (home / "other").is_dir():
         plan += _listed(home / "other", staging / "other").items()
@@ -510,5 +511,5 @@ def _drop_remote(pointer: Path) -> None:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    with whole(file) as partial:
+    with atomic_write(file) as partial:
         partial.write_bytes(content)

@@ -10,8 +10,9 @@ from os.path import commonpath
 from pathlib import Path
 from typing import Literal
 
-from exemplarcnn.data.images import MOST_CLASSES, DataError
-from exemplarcnn.data.walking import as_text, readable
+from exemplarcnn.data.folder_walk import as_text, readable
+from exemplarcnn.data.stl10 import MAX_CLASSES
+from exemplarcnn.data.types import DataError
 
 Kind = Literal["unlabelled", "train", "test", "valid"]
 Way = tuple[str, ...]  # the folders on the way to a file, as the system spells them
@@ -85,9 +86,9 @@ def read(files: Iterable[str], source: Path, unlabelled: bool) -> Meaning:
         return Meaning([""] * len(ways), [""] * len(ways), said)
     understood = _understand(set(ways), source, said)
     names = _names({place for _, place in understood.values() if place}, source, said)
-    if (classes := len(set(names.values()))) > MOST_CLASSES:
+    if (classes := len(set(names.values()))) > MAX_CLASSES:
         raise DataError(
-            f"{source}: found {classes} folders of images, expected {MOST_CLASSES} classes at most; if they are no "
+            f"{source}: found {classes} folders of images, expected {MAX_CLASSES} classes at most; if they are no "
             "classes, add --unlabelled."
         )
     return Meaning([understood[way][0] for way in ways], [names.get(understood[way][1], "") for way in ways], said)

@@ -15,13 +15,15 @@ import numpy as np
 import pandas as pd
 
 from exemplarcnn.config import Audit, Config
-from exemplarcnn.data import audit, images, walking
+from exemplarcnn.data import audit, image_set, pools, stl10, walking
 from exemplarcnn.data.decoding import DecodingError
+from exemplarcnn.data.folder_walk import Passed
 from exemplarcnn.data.folds import MOST_AT_ONCE
-from exemplarcnn.data.images import DataError, ImageFolder, Pixels, Summary
-from exemplarcnn.data.walking import Passed
+from exemplarcnn.data.image_set import Summary
+from exemplarcnn.data.pools import ImageFolder
+from exemplarcnn.data.types import DataError, Pixels
 from exemplarcnn.errors import reason
-from exemplarcnn.files import write_json, write_table
+from exemplarcnn.files import md5_of, write_json, write_table
 from exemplarcnn.importing import download, folder_names
 from exemplarcnn.progress import tqdm
 from exemplarcnn.workers import in_order
@@ -42,7 +44,7 @@ class Imported:
     Attributes
     ----------
     summary
-        What `exemplarcnn.data.images.check` says of the new set.
+        What `exemplarcnn.data.image_set.check` says of the new set.
     said
         How the folders were understood, and the classes with their numbers of images, a line each.
     notes
@@ -62,7 +64,7 @@ def import_folder(
     name: str,
     test_share: float,
     unlabelled: bool,
-    side: int = images.SIDE,
+    side: int = stl10.SIDE,
 ) -> Imported:
     """Make a folder of images the project's data, recorded in DVC.
 
@@ -96,7 +98,7 @@ def import_folder(
         If the folders can be understood in two ways, if there are too few images, too many classes or no
         such side, or if the disk or DVC refuses; ``data/`` is then as it was.
     """
-    images.check_side(side, "--side")
+    stl10.check_side(side, "--side")
     if not source.is_dir():
         raise DataError(f"{source}: found no such folder, expected one of images; name the folder that holds them.")
     folder = ImageFolder(source)
@@ -109,21 +111,23 @@ def import_folder(
         table = table.assign(side=meaning.sides, label=meaning.labels)
         table = _choose(table, config.evaluate.inner_folds, test_share)
         _write(staging, table, config.evaluate.inner_folds, side, folder.passed_over)
-        seen = [each for each in folder.passed_over if each.why not in (walking.HIDDEN_FILE, walking.HIDDEN_FOLDER)]
+        seen = [
+            each for each in folder.passed_over if each.why not in (folder_walk.HIDDEN_FILE, folder_walk.HIDDEN_FOLDER)
+        ]
         about = {
-            "name": walking.readable(name),
+            "name": folder_walk.readable(name),
             "files": len(table),
             "test_share": test_share,
             "labels": bool((table["part"] != "").any()),
-            **images.side_entry(side),
+            **stl10.side_entry(side),
         }
-        write_json(staging / images.IMPORTED, about | {"left_out": int((table["problem"] != "").sum()) + len(seen)})
+        write_json(staging / stl10.IMPORT_FILE, about | {"left_out": int((table["problem"] != "").sum()) + len(seen)})
         summary = download.install(
             staging, root / "data", move=True, keep_other=False, record=lambda: download.track(root)
         )
     except BrokenProcessPool:
         raise DataError(
-            f"{source}: the system ended a process that read images, for lack of memory more often than not; data/ is "
+            f"{source}: a worker that read images was killed, probably for lack of memory; data/ is "
             "unchanged. Lower machine.workers, then run the command again."
         ) from None
     except OSError as error:
@@ -140,14 +144,14 @@ def _look(folder: ImageFolder, store: Path, config: Config, side: int) -> pd.Dat
     """Read every file once: what can be used is cut and resized and appended to `store`, side×side×3 bytes an image."""
     rows: list[dict[str, Any]] = []
     tasks = (folder.part(first, first + FILES_A_TASK) for first in range(0, len(folder), FILES_A_TASK))
-    called = walking.readable(folder.path.name)
+    called = folder_walk.readable(folder.path.name)
     with store.open("wb") as file, tqdm(total=len(folder), desc=f"read {called}", unit="image") as bar:
         for some in in_order(_look_at_all, (config.audit, side), tasks, config.machine.workers):
             for row, square in some:
                 if square is not None:
                     row["stored"] = file.tell() // square.nbytes
                     file.write(square.tobytes())
-                rows.append(row | {"problem": walking.readable(row["problem"])})
+                rows.append(row | {"problem": folder_walk.readable(row["problem"])})
             bar.update(len(some))
     return pd.DataFrame(rows)
 
@@ -161,9 +165,9 @@ def _look_at(folder: ImageFolder, index: int, params: Audit, side: int) -> tuple
     row |= {"problem": "", "note": "", "stored": -1}
     image, note = None, ""
     try:
-        row["md5"] = images.md5_of(folder.files[index])
+        row["md5"] = md5_of(folder.files[index])
         height, width = folder.size(index)
-        row |= {"height": height, "width": width, "problem": audit.unfit(height, width, params)}
+        row |= {"height": height, "width": width, "problem": audit.size_problem(height, width, params)}
         if not row["problem"]:
             image, note = folder.read(index)
     except (DataError, OSError) as error:
@@ -176,7 +180,7 @@ def _look_at(folder: ImageFolder, index: int, params: Audit, side: int) -> tuple
     if audit.colourfulness(image) <= params.grey_up_to:
         notes.append(NO_COLOUR)
     row["note"] = "; ".join(notes)
-    return row, images.square(image, side)
+    return row, pools.centre_square(image, side)
 
 
 def _mark_copies(table: pd.DataFrame) -> pd.DataFrame:
@@ -227,13 +231,13 @@ def _write(staging: Path, table: pd.DataFrame, least: int, side: int, passed_ove
     # What is tested on is never learned from, with labels or without.
     pool = whole[whole["part"] != "test"]
     for name, rows in {**chosen, "unlabeled": pool}.items():
-        images.stream_images(staging / f"{name}_X.bin", _each(stored, rows, name))
+        stl10.stream_images(staging / f"{name}_X.bin", _each(stored, rows, name))
     if chosen:
         names = sorted(set(chosen["train"]["label"]))
         for name, rows in chosen.items():
-            images.write_labels(staging / f"{name}_y.bin", [names.index(label) for label in rows["label"]])
-        images.write_class_names(staging / "class_names.txt", names)
-        images.write_folds(staging / "fold_indices.txt", _folds(chosen["train"], least))
+            stl10.write_labels(staging / f"{name}_y.bin", [names.index(label) for label in rows["label"]])
+        stl10.write_class_names(staging / "class_names.txt", names)
+        stl10.write_folds(staging / "fold_indices.txt", _folds(chosen["train"], least))
         known = pool["label"].where(pool["label"].isin(names), "")
         truth = {"index": np.arange(len(pool)), "class": known.to_numpy(), "original": ""}
         write_table(staging / "truth.csv", pd.DataFrame(truth))
@@ -258,7 +262,7 @@ def _folds(train: pd.DataFrame, least: int) -> list[list[int]]:
     """Take a fifth of the training images of each class for each of ten folds, but what cross-validation needs."""
     places = train.reset_index(drop=True)
     folds = []
-    for fold in range(images.FOLDS):
+    for fold in range(stl10.FOLDS):
         ranks = places["md5"].map(lambda md5, fold=fold: hashlib.md5(f"{fold} {md5}".encode()).hexdigest())
         ordered = places.assign(rank=ranks).sort_values("rank")
         some = [rows.index[: max(least, round(FOLD_SHARE * len(rows)))] for _, rows in ordered.groupby("label")]
@@ -282,13 +286,13 @@ def _notes(table: pd.DataFrame, passed_over: Sequence[Passed]) -> list[str]:
     broken = table[(table["problem"] != "") & ~table["problem"].str.startswith(COPY)]
     copies = table[table["problem"].str.startswith(COPY)]
     said = [f"{file}: {problem}" for file, problem in zip(broken["file"], broken["problem"], strict=True)]
-    said += walking.lines(passed_over, harmless=False)
-    few = len(copies) <= walking.EACH
+    said += folder_walk.lines(passed_over, harmless=False)
+    few = len(copies) <= folder_walk.EACH
     said += _of_files(copies.assign(note=copies["note"] if few else f"{COPY}an earlier file"))
     noted = table[(table["problem"] == "") & (table["note"] != "")]
     labels = noted["note"].str.startswith(NOT_USED)
-    return said + _of_files(noted[labels]) + walking.lines(passed_over, harmless=True) + _of_files(noted[~labels])
+    return said + _of_files(noted[labels]) + folder_walk.lines(passed_over, harmless=True) + _of_files(noted[~labels])
 
 
 def _of_files(rows: pd.DataFrame) -> list[str]:
-    return walking.lines(Passed(file, note, "files") for file, note in zip(rows["file"], rows["note"], strict=True))
+    return folder_walk.lines(Passed(file, note, "files") for file, note in zip(rows["file"], rows["note"], strict=True))

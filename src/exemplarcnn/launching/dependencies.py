@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
-from exemplarcnn.files import digest, whole
+from exemplarcnn.files import atomic_write, digest
 
 PACKAGE = "exemplarcnn"
 SOURCES = Path(__file__).parents[1]
@@ -149,7 +149,7 @@ def main() -> None:
         return
     if check:
         sys.exit("error: the code in deps of dvc.yaml is not what the stages import: run 'make dependencies'")
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(after, encoding="utf-8")
 
 

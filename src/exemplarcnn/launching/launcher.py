@@ -44,7 +44,7 @@ def main(stage: Stage, together: bool = False, audited: bool = False) -> None:
         sys.exit(f"error: {error}")
     except (OSError, SafetensorError) as error:
         where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-        sys.exit(f"error: {where}{reason(error)}; when that is mended, the same command goes on from what is done")
+        sys.exit(f"error: {where}{reason(error)}; fix this and rerun: finished work is kept")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

@@ -15,7 +15,7 @@ from exemplarcnn.classes import quality
 from exemplarcnn.classes import tables as classes
 from exemplarcnn.classes.regrouping import RULES
 from exemplarcnn.config import Config, Grouped, KMeans, PoolName, Trained
-from exemplarcnn.data import audit, folds, images
+from exemplarcnn.data import audit_tables, folds, stl10, types
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.patches import allocation
 
@@ -54,10 +54,10 @@ def check(config: Config, data: Path = paths.DATA, audited: bool = False) -> Non
         return
     _check_labels(config, data)
     _check_side(config, data)
-    tables = {pool: audit.read(paths.audit(pool)) for pool in config.pools} if audited else {}
+    tables = {pool: audit_tables.read_flags(paths.audit(pool)) for pool in config.pools} if audited else {}
     sizes = {pool: len(table) for pool, table in tables.items()} or _sizes(config, data)
     with _named(str(paths.TRUTH)):
-        quality.read_truth(data / paths.TRUTH.name, len(images.open_pool(data, "unlabeled")))
+        quality.read_truth(data / paths.TRUTH.name, len(stl10.open_pool(data, "unlabeled")))
     known = _check_tables(config, tables, sizes)
     for name, trained in config.variants.train.items():
         with _named(f"variants.train.{name}"):
@@ -66,7 +66,7 @@ def check(config: Config, data: Path = paths.DATA, audited: bool = False) -> Non
                 _check_one_size(config, trained, tables[trained.pool])
     for control in config.variants.control.values():
         if isinstance(control, KMeans):
-            control.check_images(len(images.open_pool(data, "unlabeled")))
+            control.check_images(len(stl10.open_pool(data, "unlabeled")))
 
 
 @contextmanager
@@ -80,18 +80,18 @@ def _named(entry: str) -> Iterator[None]:
 
 def _check_labels(config: Config, data: Path) -> None:
     """Check the labels and folds that features are judged by, and networks learn from."""
-    if not images.has_labels(data):
+    if not stl10.has_labels(data):
         if config.rows:
-            raise images.DataError(images.NO_LABELS)
+            raise types.DataError(stl10.NO_LABELS)
         if config.train.probe_every:
             raise PreflightError("train.probe_every looks at labelled images, and data/ has none; set it to 0")
         return
     if not (config.rows or config.train.probe_every):
         return
-    counts = {split: len(images.open_pool(data, split)) for split in ("train", "test")}
-    labels = {split: images.read_labels(data / f"{split}_y.bin", count) for split, count in counts.items()}
-    names = images.read_class_names(data / paths.CLASS_NAMES.name)
-    known = images.read_folds(data / paths.FOLDS.name, counts["train"])
+    counts = {split: len(stl10.open_pool(data, split)) for split in ("train", "test")}
+    labels = {split: stl10.read_labels(data / f"{split}_y.bin", count) for split, count in counts.items()}
+    names = stl10.read_class_names(data / paths.CLASS_NAMES.name)
+    known = stl10.read_folds(data / paths.FOLDS.name, counts["train"])
     if config.variants.evaluate:
         folds.check(labels["train"], known, len(names), config.evaluate)
     watched = [labelled.fold for labelled in config.variants.label.values()]
@@ -101,7 +101,7 @@ def _check_labels(config: Config, data: Path) -> None:
 
 def _check_side(config: Config, data: Path) -> None:
     """Refuse what asks for more pixels than the images have."""
-    side = images.side_of(data)
+    side = stl10.side_of(data)
     # Patches of a second pool are cut from images of any size, but their networks describe these.
     sizes = {f"variants.train.{name}.patch": trained.patch for name, trained in config.variants.train.items()}
     sizes |= {f"variants.control.{name}.side": control.side for name, control in config.variants.control.items()}
@@ -116,7 +116,7 @@ def _check_side(config: Config, data: Path) -> None:
 def _sizes(config: Config, data: Path) -> dict[PoolName, int]:
     """Count the images of the pools that are one file: listing a folder takes its time."""
     files = {pool: data / f"{pool}_X.bin" for pool in config.pools}
-    return {pool: len(images.open_pool(data, pool)) for pool, file in files.items() if file.is_file()}
+    return {pool: len(stl10.open_pool(data, pool)) for pool, file in files.items() if file.is_file()}
 
 
 def _check_tables(config: Config, tables: Tables, sizes: dict[PoolName, int]) -> dict[str, int]:
@@ -125,7 +125,7 @@ def _check_tables(config: Config, tables: Tables, sizes: dict[PoolName, int]) ->
     for name, seeded in config.variants.seed.items():
         if (size := sizes.get(seeded.pool)) is not None:
             table = tables.get(seeded.pool)
-            usable = size if table is None else int(audit.kept(table, seeded.leave_out).sum())
+            usable = size if table is None else int(audit_tables.is_usable(table, seeded.leave_out).sum())
             with _named(f"variants.seed.{name}"):
                 count = classes.seed_count(seeded, usable, size)
             known[name] = 2 if seeded.or_fewer and table is None else count
@@ -144,7 +144,7 @@ def _check_tables(config: Config, tables: Tables, sizes: dict[PoolName, int]) ->
 
 def _check_alike(config: Config, grouped: Grouped, pool: PoolName, size: int) -> None:
     """Refuse to cluster images of the very same pixels alone, which are one cluster by any features."""
-    groups = audit.read_groups(paths.DUPLICATES)
+    groups = audit_tables.read_duplicates(paths.DUPLICATES)
     same = groups[(groups["pool"] == pool) & (groups["exact"] == 1)].set_index("image_id")["group"]
     if same.value_counts().max() < classes.clustered_part(size, grouped.clustered_fraction) or same.empty:
         return

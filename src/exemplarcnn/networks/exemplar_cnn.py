@@ -191,7 +191,7 @@ def pool(x: Tensor) -> Tensor:
     return F.max_pool2d(x, 3, 2)
 
 
-def place(network: Module, device: torch.device, layout: torch.memory_format) -> Module:
+def to_device(network: Module, device: torch.device, layout: torch.memory_format) -> Module:
     """Move a network to a device and lay its weights out as asked; returns the same network."""
     # torch documents this call, but its type stubs have no overload with memory_format.
     network.to(device=device, memory_format=layout)  # type: ignore[call-overload]

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from exemplarcnn.config import LAYERS, ClusterFeatures, Features
-from exemplarcnn.data.images import Pool
-from exemplarcnn.files import whole
-from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, place
+from exemplarcnn.data.types import Pool
+from exemplarcnn.files import atomic_write
+from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, to_device
 from exemplarcnn.progress import tqdm
 
 Describe = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -77,7 +77,7 @@ def _through(
     device: torch.device,
     describe: Callable[[dict[str, tuple[Tensor, Tensor]]], Tensor],
 ) -> Describe:
-    network = place(network, device, torch.channels_last).eval()
+    network = to_device(network, device, torch.channels_last).eval()
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -118,7 +118,7 @@ def write_features(path: Path, pool: Pool, describe: Describe, chunk: int) -> No
         Images at a time. The last chunk is filled up with its last image.
     """
     with (
-        whole(path) as partial,
+        atomic_write(path) as partial,
         # Not a memory map: there a full disk ends the process without a word.
         partial.open("wb") as file,
         tqdm(total=len(pool), desc=f"{path.parent.name}/{path.stem}", unit="image") as bar,

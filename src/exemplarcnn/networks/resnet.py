@@ -15,7 +15,7 @@ from torchvision.models.resnet import ResNet as TorchvisionResNet
 
 from exemplarcnn import rng
 from exemplarcnn.config import Augment, ResNet, ResNetGroups
-from exemplarcnn.data.images import Pixels, Pool
+from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.networks.exemplar_cnn import Classifier, with_rates
 from exemplarcnn.training.batches import Batch, ahead
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from exemplarcnn.config import Network
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import read_json, whole, write_json
+from exemplarcnn.files import atomic_write, read_json, write_json
 from exemplarcnn.networks.exemplar_cnn import Classifier, ExemplarCNN
 
 
@@ -19,12 +19,12 @@ class ModelError(PipelineError):
 
 def save_weights(path: Path, network: Classifier) -> None:
     """Write a network's parameters and statistics as safetensors."""
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         save_file(network.tensors(), partial)
 
 
 def describe(path: Path, params: Network, summary: dict[str, Any]) -> None:
-    """Write ``network.json``: all that is needed to build the network anew.
+    """Write ``network.json``: all that is needed to build the network again.
 
     Parameters
     ----------

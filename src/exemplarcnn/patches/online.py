@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from exemplarcnn import rng
-from exemplarcnn.data import images
-from exemplarcnn.data.images import Pool
+from exemplarcnn.data import pools
+from exemplarcnn.data.types import Pool
 from exemplarcnn.files import read_array, read_json, read_table
 from exemplarcnn.patches.recipes import arazo, on_device
 
@@ -53,7 +53,7 @@ class OnlinePatches:
     @classmethod
     def open(cls, folder: Path, data: Path, pool: str, patch: int, seed: int, device: torch.device) -> "OnlinePatches":
         """Draw from the pool of that name in the data set."""
-        return cls(folder, images.open_pool(data, pool), patch, seed, device)
+        return cls(folder, pools.open_pool(data, pool), patch, seed, device)
 
     def hold(self) -> None:
         """Keep all images on the device, ``image_bytes`` of them."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplarcnn.files import whole_folder, write_array
+from exemplarcnn.files import atomic_folder, write_array
 from exemplarcnn.patches.allocation import Portion, SurrogateError
 
 IMAGES_A_TASK = 32
@@ -125,7 +125,7 @@ class Unfinished:
     def hand_over(self, folder: Path) -> None:
         """Move the set to its place, and remove what is left."""
         (self.folder / "identity").unlink()
-        with whole_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             for file in self.made.iterdir():
                 shutil.move(file, partial / file.name)
         shutil.rmtree(self.folder)

@@ -34,7 +34,8 @@ from exemplarcnn import rng
 from exemplarcnn.classes.tables import count
 from exemplarcnn.config import Mode, Surrogate, Trained
 from exemplarcnn.data.colour_axes import Axes
-from exemplarcnn.data.images import SIDE, Pixels, Pool, side_entry
+from exemplarcnn.data.stl10 import SIDE, side_entry
+from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.errors import reason
 from exemplarcnn.files import digest, write_array, write_json, write_rows, write_table
 from exemplarcnn.patches.allocation import Portion, SurrogateError, portions
@@ -220,13 +221,12 @@ def write_set(
         raise SurrogateError(f"another process is drawing the set of {work.absolute()}; wait for it") from None
     except BrokenProcessPool:
         raise SurrogateError(
-            "the system ended a worker process, for lack of memory more often than not: lower machine.workers; "
-            "the same command goes on from what is drawn"
+            "a worker was killed, probably for lack of memory: lower machine.workers; "
+            "rerun to continue: what is drawn is kept"
         ) from None
     except OSError as error:
         raise SurrogateError(
-            f"{error.filename or work.absolute()}: {reason(error)}; "
-            "when that is mended, the same command goes on from what is drawn"
+            f"{error.filename or work.absolute()}: {reason(error)}; fix this and rerun: what is drawn is kept"
         ) from error
     return summary
 

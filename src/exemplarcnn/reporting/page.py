@@ -28,7 +28,7 @@ from exemplarcnn import paths
 from exemplarcnn.classes import tables as classes
 from exemplarcnn.config import Config
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import read_table, whole
+from exemplarcnn.files import atomic_write, read_table
 from exemplarcnn.reporting import report
 from exemplarcnn.reporting.figures import style
 from exemplarcnn.text import plain
@@ -70,7 +70,7 @@ def write(path: Path, config: Config, conf: Path) -> None:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"picture": picture, "code": code}
     template = environment.from_string(files("exemplarcnn.reporting").joinpath("page.html").read_text(encoding="utf-8"))
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(template.render(**_values(results, config, conf)), encoding="utf-8")
 
 
@@ -208,10 +208,10 @@ def deviations(config: Config, conf: Path) -> list[tuple[str, str, str]]:
 
 def hashes() -> list[tuple[str, str]]:
     """List the hashes of the data and of every out that DVC knows."""
-    from exemplarcnn.data.images import data_digest
+    from exemplarcnn.data.stl10 import data_digest
     from exemplarcnn.tracking import lineage
 
-    outs = [(path, md5) for record in lineage.locked().values() for path, md5 in record.outs.items()]
+    outs = [(path, md5) for record in lineage.read_lock().values() for path, md5 in record.outs.items()]
     return [(str(paths.DATA), data_digest(paths.DATA)), *sorted(outs)]
 
 

@@ -17,9 +17,9 @@ from safetensors import safe_open
 from exemplarcnn import paths
 from exemplarcnn.classes import tables
 from exemplarcnn.config import Config
-from exemplarcnn.data import audit, images
-from exemplarcnn.data.images import Pool
-from exemplarcnn.files import read_array, read_json, read_table, whole_folder, write_json
+from exemplarcnn.data import audit_tables, stl10
+from exemplarcnn.data.types import Pool
+from exemplarcnn.files import atomic_folder, md5_of, read_array, read_json, read_table, write_json
 from exemplarcnn.progress import tqdm
 from exemplarcnn.reporting.figures import audit as audit_figures
 from exemplarcnn.reporting.figures import clusters, confusion, filters, labels, neighbours, outliers, patches, results
@@ -49,7 +49,7 @@ def draw(config: Config) -> None:
     """Draw all pictures in place of those that are there, and write ``sources.json``."""
     hashed = cache(_md5)
     sources: dict[str, list[str]] = {}
-    with whole_folder(paths.PICTURES) as folder:
+    with atomic_folder(paths.PICTURES) as folder:
         for picture in tqdm(list(_pictures(config)), desc="pictures", unit="picture"):
             place = picture.path.relative_to(paths.PICTURES)
             picture.draw(folder / place)
@@ -60,11 +60,11 @@ def draw(config: Config) -> None:
 def _md5(path: Path) -> str:
     """Return the hash of a file or folder as DVC records it."""
     if path == paths.DATA:
-        return images.data_digest(path)
+        return stl10.data_digest(path)
     if path.is_file():
-        return images.md5_of(path)
+        return md5_of(path)
     files = sorted((each.relative_to(path).as_posix(), each) for each in path.rglob("*") if each.is_file())
-    listing = [{"md5": images.md5_of(file), "relpath": name} for name, file in files]
+    listing = [{"md5": md5_of(file), "relpath": name} for name, file in files]
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
@@ -90,19 +90,19 @@ def _pictures(config: Config) -> Iterator[Picture]:
 
 
 def _pool(name: str) -> Pool:
-    return images.open_pool(paths.DATA, name)
+    return stl10.open_pool(paths.DATA, name)
 
 
 def _of_audit(config: Config) -> Iterator[Picture]:
-    labelled = ("train", "test") if images.has_labels(paths.DATA) else ()
+    labelled = ("train", "test") if stl10.has_labels(paths.DATA) else ()
     pools = {name: _pool(name) for name in dict.fromkeys((*config.pools, *labelled))}
     sources = (paths.DATA, paths.AUDIT)
     for name, pool in pools.items():
-        table = audit.read(paths.audit(name))
+        table = audit_tables.read_flags(paths.audit(name))
         for kind, figure in (("borders", audit_figures.draw_borders), ("empty", audit_figures.draw_empty)):
             path = paths.AUDIT_PICTURES / f"{kind}-{name}.png"
             yield Picture(path, sources, partial(figure, pool=pool, table=table, name=name))
-    groups = audit.read_groups(paths.DUPLICATES)
+    groups = audit_tables.read_duplicates(paths.DUPLICATES)
     for kind, across in (("duplicates", False), ("leaks", True)):
         figure = partial(audit_figures.draw_duplicates, pools=pools, groups=groups, across=across)
         yield Picture(paths.AUDIT_PICTURES / f"{kind}.png", sources, figure)
@@ -110,7 +110,7 @@ def _of_audit(config: Config) -> Iterator[Picture]:
 
 def _of_outliers() -> Iterator[Picture]:
     sources, pool = (paths.DATA, paths.OUTLIERS), _pool("unlabeled")
-    if images.has_labels(paths.DATA):
+    if stl10.has_labels(paths.DATA):
         scores = read_table(paths.OUTLIERS / "images.csv", integers=["image_id"], floats=["score"])
         for kind, figure in (("farthest", outliers.draw_farthest), ("nearest", outliers.draw_nearest)):
             path = paths.OUTLIERS_PICTURES / f"{kind}.png"
@@ -149,7 +149,7 @@ def _draw_mistakes(variant: str, path: Path) -> None:
 def _draw_labels(name: str, path: Path) -> None:
     table = read_table(paths.labels(name), integers=["image_id", "label"], floats=["margin"])
     pools = {pool: _pool(pool) for pool in table["pool"].unique()}
-    labels.draw(path, pools, table, images.read_class_names(paths.CLASS_NAMES))
+    labels.draw(path, pools, table, stl10.read_class_names(paths.CLASS_NAMES))
 
 
 def _draw_neighbours(config: Config, path: Path) -> None:

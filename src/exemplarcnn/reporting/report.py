@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from exemplarcnn import paths, text
 from exemplarcnn.config import Config
-from exemplarcnn.data.images import Summary, side_entry
+from exemplarcnn.data.image_set import Summary
+from exemplarcnn.data.stl10 import side_entry
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.evaluation.protocols import bootstrap, correct, gain
 from exemplarcnn.files import read_json

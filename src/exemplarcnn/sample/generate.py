@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from exemplarcnn.data.images import CLASSES as CLASS_COUNT
-from exemplarcnn.data.images import FOLDS, SIDE, write_class_names, write_folds, write_images, write_labels
-from exemplarcnn.files import whole, write_json
+from exemplarcnn.data.stl10 import CLASSES as CLASS_COUNT
+from exemplarcnn.data.stl10 import FOLDS, SIDE, write_class_names, write_folds, write_images, write_labels
+from exemplarcnn.files import atomic_write, write_json
 from exemplarcnn.sample.scene import Image, draw_scene
 from exemplarcnn.sample.shapes import CLASSES, ODD, Shape
 
@@ -184,7 +184,7 @@ def _plan_one(rng: np.random.Generator, index: int, kind: str) -> Truth:
 
 def _write_truths(path: Path, truths: list[Truth]) -> None:
     """Write the truth table; the class is empty for objects of none of the ten."""
-    with whole(path) as partial, partial.open("w", newline="") as file:
+    with atomic_write(path) as partial, partial.open("w", newline="") as file:
         details = [field.name for field in dataclasses.fields(Truth)]
         writer = csv.DictWriter(file, ["index", "class", *details[1:]], lineterminator="\n")
         writer.writeheader()
@@ -280,5 +280,5 @@ def _with_dark_edge(image: Image, truth: Truth, rng: np.random.Generator) -> Ima
 
 def _write_png(path: Path, picture: Image) -> None:
     _, encoded = cv2.imencode(".png", picture[..., ::-1])
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(encoded.tobytes())

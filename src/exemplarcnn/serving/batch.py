@@ -11,7 +11,8 @@ import pandas as pd
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.data import audit, images, walking
+from exemplarcnn.data import audit, pools, stl10, walking
+from exemplarcnn.data.types import Pool
 from exemplarcnn.files import read_array, write_array, write_table
 from exemplarcnn.networks.features import write_features
 from exemplarcnn.serving import packed_model, registry
@@ -115,15 +116,15 @@ def _opened(model: str, config: Config) -> Iterator[Encoder]:
             svm = paths.classifiers(model) / "all.safetensors"
             # Where nothing is evaluated, one of other images may lie there still.
             tested = model in config.variants.evaluate and svm.exists()
-            names = images.read_class_names(paths.CLASS_NAMES) if tested else []
+            names = stl10.read_class_names(paths.CLASS_NAMES) if tested else []
             packed_model.pack(packed, paths.model(model), config.features, svm if tested else None, names)
         yield Encoder(packed, config.machine.device)
 
 
 def _pool(source: Path, config: Config, side: int) -> Squares:
     """Open images, and leave out what cannot be used, by name."""
-    pool: images.Pool = images.open_file(source) if source.is_file() else images.ImageFolder(source)
-    for line in walking.lines(pool.passed_over):
+    pool: Pool = stl10.open_file(source) if source.is_file() else pools.ImageFolder(source)
+    for line in folder_walk.lines(pool.passed_over):
         log.warning("passed over: %s", line)
     table = audit.inspect(pool, config.audit)
     usable = table.loc[table["problem"] == "", "image_id"].to_numpy()

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from exemplarcnn.config import Features
-from exemplarcnn.data import images
-from exemplarcnn.data.images import Indices, Pixels, Pool
+from exemplarcnn.data import pools, stl10
+from exemplarcnn.data.types import Indices, Pixels, Pool
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_json, write_json
 from exemplarcnn.networks import saved
@@ -94,7 +94,7 @@ class Encoder:
             if not (folder / name).is_file():
                 raise EncoderError(f"{folder} is no packed model: it lacks {name}")
         self.params = Features(**read_json(folder / FEATURES))
-        self.side = images.said_side(read_json(folder / NETWORK[0]), str(folder / NETWORK[0]))
+        self.side = stl10.read_side(read_json(folder / NETWORK[0]), str(folder / NETWORK[0]))
         self._describe = eval_features(saved.load(folder), self.params, saved.pick_device(device))
         self.size = self._describe(np.zeros((1, self.side, self.side, 3), np.uint8)).shape[1]
         self.classes: list[str] = []
@@ -175,7 +175,7 @@ class Squares:
     def read(self, index: int) -> tuple[Pixels, str]:
         """Return one image, and what is to be said of how it was read."""
         image, note = self.pool.read(int(self.chosen[index]))
-        return images.square(image, self.side), note
+        return pools.centre_square(image, self.side), note
 
     def size(self, index: int) -> tuple[int, int]:
         """Return the side twice."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import digest, read_json
 from exemplarcnn.serving import packed_model
@@ -101,7 +101,7 @@ def register(config: Config, variants: list[str], crown: bool = False) -> Iterat
     known = [name for name in config.variants.train if name in config.variants.evaluate]
     if not known:
         raise RegistryError(
-            "nothing is evaluated, as with images that have no labels, so that no version could be told from another; "
+            "nothing is evaluated, as with images that have no labels, so that versions cannot be ranked; "
             "`exemplarcnn embed FOLDER --model VARIANT` uses a network without the registry"
         )
     for name in variants:
@@ -111,13 +111,13 @@ def register(config: Config, variants: list[str], crown: bool = False) -> Iterat
     with store.reached():
         said = sending.send(config)
         client = store.connect()
-    records = lineage.locked()
+    records = lineage.read_lock()
     judged = digest(*(paths.DATA / name for name in JUDGED_ON))
     for name in chosen:
         stage = f"evaluate@{name}"
         if said[stage] not in sending.IN_STORE:
             raise RegistryError(f"{name} cannot be registered, {stage}: {said[stage]}")
-        if altered := lineage.altered(f"train@{name}", records) + lineage.altered(stage, records):
+        if altered := lineage.changed_outs(f"train@{name}", records) + lineage.changed_outs(stage, records):
             raise RegistryError(f"{altered[0]} is not what `dvc repro` made; `dvc checkout` brings that back")
         for model in (ENCODER, CLASSIFIER):
             with tempfile.TemporaryDirectory() as folder:
@@ -137,7 +137,7 @@ def _pack(folder: Path, variant: str, model: str, config: Config) -> bool:
     if not any(each.labels == "all" and each.classifier == "svm" for each in config.evaluate.protocols):
         return False
     svm = paths.classifiers(variant) / "all.safetensors"
-    packed_model.pack(folder, paths.model(variant), config.features, svm, images.read_class_names(paths.CLASS_NAMES))
+    packed_model.pack(folder, paths.model(variant), config.features, svm, stl10.read_class_names(paths.CLASS_NAMES))
     return True
 
 
@@ -194,7 +194,7 @@ def _upload(client: Any, model: str, variant: str, packed: Path, run: str) -> st
     import numpy as np
 
     folder, ready = packed.parent / model, packed_model.Encoder(packed, "cpu")
-    example = images.open_pool(paths.DATA, "test").batch([0]).astype(np.float32)
+    example = stl10.open_pool(paths.DATA, "test").batch([0]).astype(np.float32)
     package = packed.parent / "exemplarcnn"
     shutil.copytree(Path(__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # for a few local files

@@ -10,7 +10,7 @@ from exemplarcnn.errors import INTERRUPTED
 
 
 def _said_in_a_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print what nothing has caught; of a Ctrl-C, which may come while libraries are imported, one line."""
+    """Print uncaught exceptions; for Ctrl-C, which may come while libraries are imported, one line."""
     if issubclass(kind, KeyboardInterrupt):
         print(INTERRUPTED, file=sys.stderr)
     else:

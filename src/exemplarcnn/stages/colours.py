@@ -2,7 +2,7 @@
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.data import audit, colour_axes, images
+from exemplarcnn.data import audit_tables, colour_axes, pools
 from exemplarcnn.data.colour_axes import Axes
 from exemplarcnn.launching.launcher import main
 
@@ -13,8 +13,8 @@ def run(pool: str, config: Config) -> None:
 
 
 def _measured(pool: str) -> Axes:
-    usable = audit.usable(paths.audit(pool))
-    return colour_axes.measure(images.open_pool(paths.DATA, pool), usable)
+    usable = audit_tables.usable_images(paths.audit(pool))
+    return colour_axes.measure(pools.open_pool(paths.DATA, pool), usable)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config, RawPixels
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 from exemplarcnn.evaluation.kmeans import kmeans_features
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks.features import Describe, pixel_features, write_features
@@ -12,7 +12,7 @@ def run(name: str, config: Config) -> None:
     """Write ``features/NAME/eval/``."""
     describe = _describe(name, config)
     for split in ("train", "test"):
-        pool = images.open_pool(paths.DATA, split)
+        pool = stl10.open_pool(paths.DATA, split)
         write_features(paths.eval_features(name, split), pool, describe, config.features.batch_size)
 
 
@@ -20,7 +20,7 @@ def _describe(name: str, config: Config) -> Describe:
     params = config.variants.control[name]
     if isinstance(params, RawPixels):
         return pixel_features(params.side)
-    return kmeans_features(images.open_pool(paths.DATA, "unlabeled"), params, config.seed)
+    return kmeans_features(stl10.open_pool(paths.DATA, "unlabeled"), params, config.seed)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
 from exemplarcnn.networks.features import eval_features, write_features
@@ -16,7 +16,7 @@ def run(name: str, config: Config) -> None:
     network = saved.load(paths.model(params.of), weights)
     describe = eval_features(network, features, saved.pick_device(config.machine.device))
     for split in ("train", "test"):
-        pool = images.open_pool(paths.DATA, split)
+        pool = stl10.open_pool(paths.DATA, split)
         write_features(paths.eval_features(name, split), pool, describe, features.batch_size)
 
 

@@ -2,7 +2,7 @@
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.data import images
+from exemplarcnn.data import pools, stl10
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
 from exemplarcnn.networks.features import cluster_features, eval_features, write_features
@@ -14,12 +14,12 @@ def run(variant: str, config: Config) -> None:
     network = saved.load(paths.model(variant))
     device = saved.pick_device(config.machine.device)
     describe = eval_features(network, config.features, device)
-    for split in ("train", "test") if images.has_labels(paths.DATA) else ():
-        pool = images.open_pool(paths.DATA, split)
+    for split in ("train", "test") if stl10.has_labels(paths.DATA) else ():
+        pool = pools.open_pool(paths.DATA, split)
         write_features(paths.eval_features(variant, split), pool, describe, config.features.batch_size)
     if params.cluster_features:
         describe = cluster_features(network, config.cluster, config.features.dense_stride, device)
-        pool = images.open_pool(paths.DATA, params.pool)
+        pool = pools.open_pool(paths.DATA, params.pool)
         write_features(paths.cluster_features(variant), pool, describe, config.features.batch_size)
 
 

@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 from exemplarcnn.evaluation.protocols import (
     Result,
     confident_mistakes,
@@ -18,7 +18,7 @@ from exemplarcnn.evaluation.protocols import (
     grid,
     summarise,
 )
-from exemplarcnn.files import digest_of, read_array, rounded, whole_folder, write_array, write_json, write_table
+from exemplarcnn.files import atomic_folder, digest_of, read_array, rounded, write_array, write_json, write_table
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.tracking import runs
 
@@ -26,10 +26,10 @@ from exemplarcnn.tracking import runs
 def run(variant: str, config: Config) -> None:
     """Write ``metrics/VARIANT/`` and ``classifiers/VARIANT/``."""
     train, test = (read_array(paths.eval_features(variant, split)) for split in ("train", "test"))
-    train_labels = images.read_labels(paths.TRAIN_LABELS, len(train))
-    test_labels = images.read_labels(paths.TEST_LABELS, len(test))
-    names = images.read_class_names(paths.CLASS_NAMES)
-    folds = images.read_folds(paths.FOLDS, len(train))
+    train_labels = stl10.read_labels(paths.TRAIN_LABELS, len(train))
+    test_labels = stl10.read_labels(paths.TEST_LABELS, len(test))
+    names = stl10.read_class_names(paths.CLASS_NAMES)
+    folds = stl10.read_folds(paths.FOLDS, len(train))
     params = config.evaluate
     with runs.run("evaluate", variant, config):
         results = evaluate(train, train_labels, folds, test, len(names), params, config.seed, config.machine.workers)
@@ -60,7 +60,7 @@ def _write_classifiers(
 ) -> None:
     """Write the folds' classifiers and predictions; and the linear classifier of all labels, if there is one."""
     linear = [result.linear for result in results if result.linear]
-    with whole_folder(paths.classifiers(variant)) as folder:
+    with atomic_folder(paths.classifiers(variant)) as folder:
         if whole is not None and whole.linear is not None:
             tensors = {"weights": whole.linear.weights, "intercept": whole.linear.intercept}
             save_file(tensors, folder / "all.safetensors")

@@ -9,7 +9,7 @@ from exemplarcnn import distributed, paths
 from exemplarcnn.classes import quality, tables
 from exemplarcnn.classes.grouping import group, halves, shortfall
 from exemplarcnn.config import Config, Grouped
-from exemplarcnn.data import images
+from exemplarcnn.data import pools
 from exemplarcnn.files import read_array, rounded, write_json
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def run(variant: str, config: Config) -> None:
     """Write ``classes/VARIANT.csv`` and ``metrics/VARIANT/clusters.json``."""
     params = config.variants.group[variant]
-    pool = images.open_pool(paths.DATA, config.variants.train[params.source].pool)
+    pool = pools.open_pool(paths.DATA, config.variants.train[params.source].pool)
     features = read_array(paths.cluster_features(params.source))
     truth = (
         quality.read_truth(paths.TRUTH, len(pool)) if config.variants.train[params.source].pool == "unlabeled" else None
@@ -29,7 +29,7 @@ def run(variant: str, config: Config) -> None:
         tables.read(paths.class_table(params.source), len(pool)) if params.source not in config.variants.seed else None
     )
     with distributed.processes():
-        device = distributed.own(saved.pick_device(config.machine.device))
+        device = distributed.local_device(saved.pick_device(config.machine.device))
         table, statistics = group(features, params, config.seed, config.machine.memory_gib, device)
         if distributed.rank() > 0:
             return

@@ -5,7 +5,7 @@ import pandas as pd
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config, Labelled
-from exemplarcnn.data import audit, images
+from exemplarcnn.data import audit_tables, stl10
 from exemplarcnn.evaluation import pseudo_labels
 from exemplarcnn.files import digest, rounded, write_json, write_table
 from exemplarcnn.launching.launcher import main
@@ -16,12 +16,12 @@ from exemplarcnn.networks.features import eval_features
 def run(name: str, config: Config) -> None:
     """Write ``labels/NAME.csv`` and ``metrics/NAME/labels.json``."""
     params = config.variants.label[name]
-    names = images.read_class_names(paths.CLASS_NAMES)
+    names = stl10.read_class_names(paths.CLASS_NAMES)
     table = _guessed(params, config) if params.method == "pseudo" else _given(params)
     write_table(paths.labels(name), table.round({"margin": 5}))
     judged = None
     if params.method == "pseudo" and (known := pseudo_labels.known_classes(paths.TRUTH, names)) is not None:
-        groups = audit.read_groups(paths.DUPLICATES)
+        groups = audit_tables.read_duplicates(paths.DUPLICATES)
         seen = groups.loc[groups["pool"] == "train", "group"]
         alike = groups[(groups["pool"] == "unlabeled") & groups["group"].isin(seen)]
         judged = pseudo_labels.judge(table, known, set(alike["image_id"]))
@@ -34,8 +34,8 @@ def run(name: str, config: Config) -> None:
 
 def _guessed(params: Labelled, config: Config) -> pd.DataFrame:
     """Take what the classifier of a fold says of the unlabelled images."""
-    pool = images.open_pool(paths.DATA, "unlabeled")
-    usable = audit.usable(paths.audit("unlabeled"))
+    pool = stl10.open_pool(paths.DATA, "unlabeled")
+    usable = audit_tables.usable_images(paths.audit("unlabeled"))
     describe = eval_features(
         saved.load(paths.model(params.of)), config.features, saved.pick_device(config.machine.device)
     )
@@ -47,9 +47,9 @@ def _guessed(params: Labelled, config: Config) -> pd.DataFrame:
 
 def _given(params: Labelled) -> pd.DataFrame:
     """Take the labels of a fold."""
-    pool = images.open_pool(paths.DATA, "train")
-    fold = np.sort(images.read_folds(paths.FOLDS, len(pool))[params.fold])
-    labels = images.read_labels(paths.TRAIN_LABELS, len(pool))[fold]
+    pool = stl10.open_pool(paths.DATA, "train")
+    fold = np.sort(stl10.read_folds(paths.FOLDS, len(pool))[params.fold])
+    labels = stl10.read_labels(paths.TRAIN_LABELS, len(pool))[fold]
     return pd.DataFrame({"pool": "train", "image_id": fold, "label": labels, "margin": np.nan})
 
 

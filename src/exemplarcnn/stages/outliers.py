@@ -7,10 +7,10 @@ import pandas as pd
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.data import audit, images
-from exemplarcnn.data.images import Pool
+from exemplarcnn.data import audit_tables, stl10
+from exemplarcnn.data.types import Pool
 from exemplarcnn.evaluation import outliers
-from exemplarcnn.files import read_array, rounded, whole_folder, write_json, write_table
+from exemplarcnn.files import atomic_folder, read_array, rounded, write_json, write_table
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
 from exemplarcnn.networks.features import eval_features
@@ -25,12 +25,12 @@ def run(_: str, config: Config) -> None:
     such classes.
     """
     params = config.outliers
-    pool = images.open_pool(paths.DATA, "unlabeled")
-    scores, counted = _scores(pool, config) if images.has_labels(paths.DATA) else (None, None)
+    pool = stl10.open_pool(paths.DATA, "unlabeled")
+    scores, counted = _scores(pool, config) if stl10.has_labels(paths.DATA) else (None, None)
     features = read_array(paths.cluster_features(params.of))
     pairs = outliers.closest_pairs(features, params.pairs, config.machine.memory_gib)
-    known = audit.pairs(audit.read_groups(paths.DUPLICATES), "unlabeled")
-    with whole_folder(paths.OUTLIERS) as partial:
+    known = audit_tables.duplicate_pairs(audit_tables.read_duplicates(paths.DUPLICATES), "unlabeled")
+    with atomic_folder(paths.OUTLIERS) as partial:
         if scores is not None:
             write_table(partial / "images.csv", scores.round({"score": 5}))
         write_table(partial / "pairs.csv", pairs.round({"distance": 5}))
@@ -52,15 +52,15 @@ def run(_: str, config: Config) -> None:
 def _scores(pool: Pool, config: Config) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Score each image by its distance to the labelled classes, name the nearest, and count those that are far."""
     params = config.outliers
-    labelled = images.open_pool(paths.DATA, "train")
-    labels = images.read_labels(paths.TRAIN_LABELS, len(labelled))
-    names = images.read_class_names(paths.CLASS_NAMES)
+    labelled = stl10.open_pool(paths.DATA, "train")
+    labels = stl10.read_labels(paths.TRAIN_LABELS, len(labelled))
+    names = stl10.read_class_names(paths.CLASS_NAMES)
     network = saved.load(paths.model(params.of))
     describe = eval_features(network, params.features, saved.pick_device(config.machine.device))
     classes = outliers.Classes.learn(labelled, labels, describe, params.features.batch_size, params.C)
     scores, known = (
         outliers.score(each, classes, describe, params.features.batch_size)
-        for each in (pool, images.open_pool(paths.DATA, "test"))
+        for each in (pool, stl10.open_pool(paths.DATA, "test"))
     )
     counted = outliers.count(scores["score"].to_numpy(), known["score"].to_numpy(), params.false_alarms)
     return scores.assign(nearest=np.array(names)[scores["nearest"]]), counted

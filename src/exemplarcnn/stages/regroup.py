@@ -4,14 +4,14 @@ from exemplarcnn import paths
 from exemplarcnn.classes import tables
 from exemplarcnn.classes.regrouping import RULES
 from exemplarcnn.config import Config
-from exemplarcnn.data import images
+from exemplarcnn.data import stl10
 from exemplarcnn.launching.launcher import main
 
 
 def run(variant: str, config: Config) -> None:
     """Write ``classes/VARIANT.csv``."""
     params = config.variants.regroup[variant]
-    pool = images.open_pool(paths.DATA, config.variants.pool_of(variant))
+    pool = stl10.open_pool(paths.DATA, config.variants.pool_of(variant))
     table = tables.read(paths.class_table(params.table), len(pool))
     derived = RULES[params.rule](table, config.seed)
     tables.check(derived, len(pool), f"rule {params.rule}")

@@ -7,8 +7,8 @@ import numpy as np
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.data import images
-from exemplarcnn.files import read_array, read_json, read_table, rounded, whole, write_json
+from exemplarcnn.data import image_set, stl10
+from exemplarcnn.files import atomic_write, read_array, read_json, read_table, rounded, write_json
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.reporting import report
 
@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 
 def run(_: str, config: Config) -> None:
     """Write ``reports/results.json``, ``results.md`` and ``accuracy.json``."""
-    data = images.check(paths.DATA)
-    labels = images.read_labels(paths.TEST_LABELS, data["test"]) if config.rows else np.empty(0, np.int64)
+    data = image_set.check(paths.DATA)
+    labels = stl10.read_labels(paths.TEST_LABELS, data["test"]) if config.rows else np.empty(0, np.int64)
     summaries = {name: read_json(paths.evaluation(name)) for name in config.rows}
     predictions = {name: read_array(paths.classifiers(name) / "predictions.npy") for name in config.rows}
     groupings = {
@@ -32,7 +32,7 @@ def run(_: str, config: Config) -> None:
     results = report.gather(
         config,
         data,
-        images.data_digest(paths.DATA),
+        stl10.data_digest(paths.DATA),
         summaries,
         predictions,
         labels,
@@ -47,7 +47,7 @@ def run(_: str, config: Config) -> None:
     results = rounded(results)
     write_json(paths.RESULTS_JSON, results)
     write_json(paths.ACCURACY_JSON, report.headline(results))
-    with whole(paths.RESULTS_MD) as partial:
+    with atomic_write(paths.RESULTS_MD) as partial:
         partial.write_text(report.markdown(results), encoding="utf-8")
     if not config.rows:
         log.warning("data/ has no labels: nothing was tested; features and clusters are what there is")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from exemplarcnn import distributed, paths
 from exemplarcnn.config import Config
-from exemplarcnn.data import folds, images
+from exemplarcnn.data import folds, stl10
 from exemplarcnn.evaluation import pseudo_labels
 from exemplarcnn.evaluation.protocols import (
     confident_mistakes,
@@ -18,7 +18,7 @@ from exemplarcnn.evaluation.protocols import (
     confusion_table,
     summarise_one,
 )
-from exemplarcnn.files import digest, digest_of, rounded, whole_folder, write_array, write_json, write_table
+from exemplarcnn.files import atomic_folder, digest, digest_of, rounded, write_array, write_json, write_table
 from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import resnet, saved
@@ -45,7 +45,7 @@ def _outs(name: str, config: Config, trainer: training.Trainer) -> Iterator[Call
     network = trainer.network
     assert isinstance(network, resnet.ResNetClassifier)
     with runs.run("resnet", name, config) as tracked:
-        with whole_folder(paths.model(name)) as partial:
+        with atomic_folder(paths.model(name)) as partial:
             curve: list[Epoch] = []
 
             def after_epoch(row: Epoch) -> None:
@@ -62,15 +62,15 @@ def _outs(name: str, config: Config, trainer: training.Trainer) -> Iterator[Call
 
 
 def _test(name: str, network: resnet.ResNetClassifier, trainer: training.Trainer) -> None:
-    pool = images.open_pool(paths.DATA, "test")
-    labels = images.read_labels(paths.TEST_LABELS, len(pool))
-    names = images.read_class_names(paths.CLASS_NAMES)
+    pool = stl10.open_pool(paths.DATA, "test")
+    labels = stl10.read_labels(paths.TEST_LABELS, len(pool))
+    names = stl10.read_class_names(paths.CLASS_NAMES)
     logits = resnet.predict(network, pool, trainer.device)
     predictions = logits.argmax(axis=1).astype(np.uint8)[None]
     summary = summarise_one(predictions[0], labels, names)
     summary["predictions"] = digest_of(predictions.tolist())
     write_json(paths.evaluation(name), rounded(summary))
-    with whole_folder(paths.classifiers(name)) as folder:
+    with atomic_folder(paths.classifiers(name)) as folder:
         write_array(folder / "predictions.npy", predictions)
     matrix = confusion(predictions, labels, len(names))
     write_table(paths.confusion(name), rounded(confusion_table(matrix, names)))
@@ -79,16 +79,16 @@ def _test(name: str, network: resnet.ResNetClassifier, trainer: training.Trainer
 
 def _trainer(name: str, config: Config) -> training.Trainer:
     params = config.resnet
-    device = distributed.own(saved.pick_device(config.machine.device))
+    device = distributed.local_device(saved.pick_device(config.machine.device))
     table = pseudo_labels.read(paths.labels(name))
-    pools = {pool: images.open_pool(paths.DATA, pool) for pool in ("unlabeled", "train")}
+    pools = {pool: stl10.open_pool(paths.DATA, pool) for pool in ("unlabeled", "train")}
     train = resnet.Augmented(pools, table, device, params.augment, params.epoch_images, config.seed)
     valid = resnet.Labelled(pools, _watched(config.variants.label[name].fold), device)
-    classes = len(images.read_class_names(paths.CLASS_NAMES))
+    classes = len(stl10.read_class_names(paths.CLASS_NAMES))
     network = resnet.initialise(params, classes, config.seed, *resnet.channel_statistics(train))
     configuration = {
         "labels": digest(paths.labels(name)),
-        "data": images.data_digest(paths.DATA),
+        "data": stl10.data_digest(paths.DATA),
         "resnet": params.model_dump(mode="json"),
         "seed": config.seed,
         "threads": config.machine.threads,
@@ -104,9 +104,9 @@ def _trainer(name: str, config: Config) -> training.Trainer:
 
 def _watched(fold: int) -> pd.DataFrame:
     """Training images outside the fold: nothing is chosen by them, but a person sees how it goes."""
-    pool = images.open_pool(paths.DATA, "train")
-    others = folds.outside(images.read_folds(paths.FOLDS, len(pool)), fold, len(pool))
-    labels = images.read_labels(paths.TRAIN_LABELS, len(pool))[others]
+    pool = stl10.open_pool(paths.DATA, "train")
+    others = folds.outside(stl10.read_folds(paths.FOLDS, len(pool)), fold, len(pool))
+    labels = stl10.read_labels(paths.TRAIN_LABELS, len(pool))[others]
     return pd.DataFrame({"pool": "train", "image_id": others, "label": labels})
 
 

@@ -3,16 +3,16 @@
 from exemplarcnn import paths
 from exemplarcnn.classes import tables
 from exemplarcnn.config import Config
-from exemplarcnn.data import audit, images
+from exemplarcnn.data import audit_tables, image_set, pools
 from exemplarcnn.launching.launcher import main
 
 
 def run(variant: str, config: Config) -> None:
     """Write ``classes/VARIANT.csv``."""
     params = config.variants.seed[variant]
-    images.check(paths.DATA)
-    pool = images.open_pool(paths.DATA, params.pool)
-    usable = audit.usable(paths.audit(params.pool), params.leave_out)
+    image_set.check(paths.DATA)
+    pool = pools.open_pool(paths.DATA, params.pool)
+    usable = audit_tables.usable_images(paths.audit(params.pool), params.leave_out)
     count = tables.seed_count(params, len(usable), len(pool))
     tables.write(paths.class_table(variant), tables.seed_table(len(pool), count, config.seed, usable))
 

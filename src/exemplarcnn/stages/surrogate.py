@@ -3,7 +3,7 @@
 from exemplarcnn import files, paths
 from exemplarcnn.classes import tables
 from exemplarcnn.config import Config
-from exemplarcnn.data import colour_axes, images
+from exemplarcnn.data import colour_axes, pools, stl10
 from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.patches import surrogate_set
@@ -14,13 +14,13 @@ PACKAGES = ("albumentations", "numpy", "opencv-python-headless", "torch")
 def run(variant: str, config: Config) -> None:
     """Write ``surrogates/VARIANT/``, going on from what lies in ``work/``."""
     params = config.variants.train[variant]
-    pool = images.open_pool(paths.DATA, params.pool)
+    pool = pools.open_pool(paths.DATA, params.pool)
     table = tables.read(paths.class_table(params.table), len(pool))
     mode = params.mode or config.surrogate.mode
     # What the bytes of patches depend on, whenever they are drawn.
     drawing = {
         "packages": packages(*PACKAGES),
-        "data": images.data_digest(paths.DATA),
+        "data": stl10.data_digest(paths.DATA),
         "colours": files.digest(paths.colours(params.pool)),
         "surrogate": config.surrogate.model_dump(mode="json", exclude={"mode"}),
         "trained": params.model_dump(mode="json", exclude={"table", "mode", "cluster_features"}),
@@ -31,7 +31,7 @@ def run(variant: str, config: Config) -> None:
         {
             "drawing": drawing,
             "code": code("stages.surrogate"),
-            "pool": images.fingerprint(pool),
+            "pool": pools.fingerprint(pool),
             "table": files.digest(paths.class_table(params.table)),
             "mode": mode,
         }
@@ -50,7 +50,7 @@ def run(variant: str, config: Config) -> None:
         identity,
         mode,
         axes,
-        images.side_of(paths.DATA),
+        stl10.side_of(paths.DATA),
     )
     if mode == "online":
         # Training draws from the data by this code: with this in the set, it is repeated when they change. Imported

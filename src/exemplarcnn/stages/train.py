@@ -14,7 +14,7 @@ import pandas as pd
 from exemplarcnn import distributed, paths
 from exemplarcnn.config import Config
 from exemplarcnn.evaluation import probe
-from exemplarcnn.files import read_json, rounded, whole_folder, write_table
+from exemplarcnn.files import atomic_folder, read_json, rounded, write_table
 from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import exemplar_cnn, saved
@@ -40,7 +40,7 @@ def run(variant: str, config: Config) -> None:
 def _outs(variant: str, config: Config, trainer: training.Trainer) -> Iterator[Callable[[Epoch], None]]:
     """Write and log what comes of a training; gives what is to be called after each epoch."""
     about = read_json(paths.surrogate_set(variant) / "set.json")
-    with runs.run("train", variant, config) as tracked, whole_folder(paths.model(variant)) as partial:
+    with runs.run("train", variant, config) as tracked, atomic_folder(paths.model(variant)) as partial:
         saved.describe(partial / "network.json", config.network, about)
         saved.save_weights(partial / "initial.safetensors", trainer.network)
         curve: list[Epoch] = []
@@ -58,7 +58,7 @@ def _outs(variant: str, config: Config, trainer: training.Trainer) -> Iterator[C
 def _trainer(variant: str, config: Config) -> training.Trainer:
     folder = paths.surrogate_set(variant)
     about = read_json(folder / "set.json")
-    device = distributed.own(saved.pick_device(config.machine.device))
+    device = distributed.local_device(saved.pick_device(config.machine.device))
     params = config.train
     if (groups := config.variants.train[variant].groups) is not None:
         params = params.model_copy(update={"groups": groups})

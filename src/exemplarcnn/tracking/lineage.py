@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from exemplarcnn import paths
-from exemplarcnn.data.images import data_digest, md5_of
+from exemplarcnn.data.stl10 import data_digest
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import UnreadableError, digest_of, read_mapping
+from exemplarcnn.files import UnreadableError, digest_of, md5_of, read_mapping
 
 PIPELINE = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
@@ -64,14 +64,14 @@ def _asked() -> Iterator[None]:
         for path in (PIPELINE, PARAMS):
             if path.exists():
                 read_mapping(path)
-        entries()
+        lock_entries()
         advice = ""
         if "is not a git repository" in str(error):
             advice = "; work in a `git clone`, or tell DVC to do without git: `dvc config --local core.no_scm true`"
         raise LineageError(f"DVC: {error}{advice}") from error
 
 
-def now(stage: str) -> Record:
+def current(stage: str) -> Record:
     """Ask DVC what a stage depends on and has made, as things lie in the folder now.
 
     Raises
@@ -92,7 +92,7 @@ def now(stage: str) -> Record:
     return Record(stage, record.deps, record.params, outs)
 
 
-def cache() -> Path:
+def cache_folder() -> Path:
     """Return the folder in which DVC keeps the objects of this repository, by their hash."""
     from dvc.repo import Repo
 
@@ -100,7 +100,7 @@ def cache() -> Path:
         return Path(repo.cache.local.path)
 
 
-def altered(stage: str, records: dict[str, Record]) -> list[str]:
+def changed_outs(stage: str, records: dict[str, Record]) -> list[str]:
     """Name the outs of a stage that lie in the folder other than ``dvc.lock`` says, or not at all."""
     from dvc.repo import Repo
 
@@ -110,7 +110,7 @@ def altered(stage: str, records: dict[str, Record]) -> list[str]:
     return [path for path, md5 in records[stage].outs.items() if there.get(path) != md5]
 
 
-def locked(lock: Path = LOCK) -> dict[str, Record]:
+def read_lock(lock: Path = LOCK) -> dict[str, Record]:
     """Read the records of all stages in ``dvc.lock``, by name; none if there is no such file.
 
     Variants that ``params.yaml`` no longer names are left out: DVC keeps their entries for ever.
@@ -120,10 +120,10 @@ def locked(lock: Path = LOCK) -> dict[str, Record]:
     values = read_mapping(PARAMS)
     if POINTER.exists():  # read all over; whoever asks for records learns here that it is damaged
         read_mapping(POINTER)
-    return {name: _record(name, entry) for name, entry in entries(lock).items() if _named(name, values)}
+    return {name: _record(name, entry) for name, entry in lock_entries(lock).items() if _named(name, values)}
 
 
-def entries(lock: Path = LOCK) -> dict[str, dict[str, Any]]:
+def lock_entries(lock: Path = LOCK) -> dict[str, dict[str, Any]]:
     """Read what ``dvc.lock`` holds of each stage, nothing if it is not there; `UnreadableError` if it is damaged."""
     stages = read_mapping(lock).get("stages", {}) if lock.exists() else {}
     if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
@@ -161,7 +161,7 @@ def params(record: Record, records: dict[str, Record]) -> dict[str, Any]:
     return {key: value for each in reversed(chain(record, records)) for key, value in each.params.items()}
 
 
-class Here:
+class Workspace:
     """What lies in the folder now, for questions about many stages: DVC reads its files once, and hashes once.
 
     The folder must not change meanwhile. A context manager.
@@ -172,7 +172,7 @@ class Here:
         self._stages: dict[str, Any] | None = None
         self._deps: dict[str, dict[str, str]] = {}
 
-    def __enter__(self) -> "Here":
+    def __enter__(self) -> "Workspace":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -184,7 +184,7 @@ class Here:
         Raises
         ------
         LineageError
-            As `now`.
+            As `current`.
         """
         if stage not in self._deps:
             from dvc.stage.serialize import to_single_stage_lockfile
@@ -204,7 +204,7 @@ class Here:
         return self._stages
 
 
-def out_of_date(stage: str, records: dict[str, Record], folder: Here | None = None) -> str | None:
+def out_of_date(stage: str, records: dict[str, Record], folder: Workspace | None = None) -> str | None:
     """Say why the result of a stage is not what the parameters, code and data here give; None if it is.
 
     Parameters
@@ -212,12 +212,12 @@ def out_of_date(stage: str, records: dict[str, Record], folder: Here | None = No
     stage
         As DVC calls it, such as ``evaluate@baseline``.
     records
-        Those of `locked`.
+        Those of `read_lock`.
     folder
         One for all questions, if there are several.
     """
     if folder is None:
-        with Here() as folder:
+        with Workspace() as folder:
             return out_of_date(stage, records, folder)
     if stage not in records:
         return "it has not run"
@@ -238,7 +238,7 @@ def out_of_date(stage: str, records: dict[str, Record], folder: Here | None = No
     return None
 
 
-def _hash(producer: Record, record: Record, path: str, here: Here) -> str:
+def _hash(producer: Record, record: Record, path: str, here: Workspace) -> str:
     """Return the hash of what a stage read, as its producer has it now."""
     if path in producer.outs:
         return producer.outs[path]

@@ -12,7 +12,7 @@ from typing import Any
 
 # What results depend on.
 SOURCES = ("params.yaml", "dvc.yaml", "data.dvc", "src")
-NO_COMMIT = "Runs and the page name no commit until that is mended; the work goes on."
+NO_COMMIT = "Runs and the page name no commit until this is fixed; the work continues."
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ import pandas as pd
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.data.images import data_digest
+from exemplarcnn.data.stl10 import data_digest
 from exemplarcnn.files import read_json, read_table, rounded
 from exemplarcnn.tracking import lineage, parameters, repository, store
 from exemplarcnn.tracking.lineage import Record
@@ -204,7 +204,7 @@ def _curve(path: Path) -> pd.DataFrame:
 
 
 def _warn(error: Exception) -> None:
-    log.warning("%s. The work goes on; `exemplarcnn log` sends later what the store lacks.", store.problem(error))
+    log.warning("%s. The work continues; `exemplarcnn log` sends later what the store lacks.", store.problem(error))
 
 
 @contextmanager
@@ -232,13 +232,13 @@ def run(kind: str, variant: str, config: Config) -> Iterator[Run]:
     Yields
     ------
     Run
-        To log to while the work goes on. It swallows what is logged if the same work is finished in the store
+        To log to while the work continues. It swallows what is logged if the same work is finished in the store
         already, or if the store cannot be reached.
     """
     stage = f"{kind}@{variant}"
     tracked = Run()
     with only_warn():
-        tracked = open_run(store.connect(), lineage.now(stage), lineage.locked(), config)
+        tracked = open_run(store.connect(), lineage.current(stage), lineage.read_lock(), config)
     try:
         with tracked.system_metrics():
             yield tracked
@@ -247,13 +247,13 @@ def run(kind: str, variant: str, config: Config) -> Iterator[Run]:
         raise
     if not tracked.failed:
         with only_warn():
-            tracked.complete(lineage.now(stage))
+            tracked.complete(lineage.current(stage))
 
 
 def open_run(client: Any, record: Record, records: dict[str, Record], config: Config) -> Run:
     """Find the run of some work, or open one."""
     marks = _marks()
-    with store.locked():
+    with store.lock():
         found = find(client, record) or _create(client, record, records, config)
         tracked = Run(client, found)
         for name, value in marks.items():

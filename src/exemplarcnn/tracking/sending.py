@@ -8,8 +8,8 @@ from typing import Any
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.data.images import data_digest, md5_of
-from exemplarcnn.files import read_json
+from exemplarcnn.data.stl10 import data_digest
+from exemplarcnn.files import md5_of, read_json
 from exemplarcnn.tracking import lineage, pictures, runs, store
 from exemplarcnn.tracking.lineage import Record
 from exemplarcnn.tracking.pictures import Sources
@@ -17,7 +17,7 @@ from exemplarcnn.tracking.runs import Run
 
 SENT, THERE, PICTURES_SENT = "sent", "there already", "there already; sent pictures that it lacked"
 IN_STORE = (SENT, THERE, PICTURES_SENT)
-BROKEN = "the store failed on the way; the same command goes on"
+BROKEN = "the store failed halfway; rerun to continue"
 
 
 def send(config: Config) -> dict[str, str]:
@@ -36,11 +36,11 @@ def send(config: Config) -> dict[str, str]:
     StoreError
         If the store cannot be reached.
     """
-    with store.reached(), lineage.Here() as here:
-        return _send(store.connect(), lineage.locked(), config, here)
+    with store.reached(), lineage.Workspace() as here:
+        return _send(store.connect(), lineage.read_lock(), config, here)
 
 
-def _send(client: Any, records: dict[str, Record], config: Config, here: lineage.Here) -> dict[str, str]:
+def _send(client: Any, records: dict[str, Record], config: Config, here: lineage.Workspace) -> dict[str, str]:
     variants = config.variants
     stages = [f"train@{name}" for name in variants.train]
     stages += [f"evaluate@{name}" for name in variants.evaluate] + [f"resnet@{name}" for name in variants.label]
@@ -70,7 +70,7 @@ def send_if_possible(config: Config) -> None:
         send(config)
 
 
-def _missing(stage: str, records: dict[str, Record], here: lineage.Here) -> str | None:
+def _missing(stage: str, records: dict[str, Record], here: lineage.Workspace) -> str | None:
     """Say why the result of a stage cannot be sent."""
     if reason := lineage.out_of_date(stage, records, here):
         return reason

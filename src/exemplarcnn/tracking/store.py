@@ -112,7 +112,7 @@ def _check_file(place: Path) -> None:
         database.execute("select count(*) from sqlite_master")
 
 
-def settled() -> str:
+def corrected_address() -> str:
     """Return `address`, for programs that open the store by themselves: a local one that was moved is corrected."""
     if (place := _file(address())) and place.exists():
         with reached():
@@ -162,7 +162,7 @@ def _anonymous(text: str) -> str:
 
 
 @contextmanager
-def locked() -> Iterator[None]:
+def lock() -> Iterator[None]:
     """Let one process at a time look for a run and open it: two at once would open two."""
     from filelock import FileLock
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exemplarcnn import paths
-from exemplarcnn.data.images import md5_of
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.files import read_mapping
+from exemplarcnn.files import md5_of, read_mapping
 from exemplarcnn.progress import tqdm
 from exemplarcnn.tracking import lineage
 
@@ -70,7 +69,7 @@ def verify(repair: bool = False) -> tuple[int, list[Damaged]]:
         If there is neither ``dvc.lock`` nor ``data.dvc``.
     """
     read, damaged = 0, []
-    cache = lineage.cache()
+    cache = lineage.cache_folder()
     files = list(_files(cache))
     for file in tqdm(files, desc="verify", unit="file"):
         stored = cache / file.md5[:2] / file.md5[2:]
@@ -88,7 +87,7 @@ def verify(repair: bool = False) -> tuple[int, list[Damaged]]:
 def _files(cache: Path) -> Iterator[_File]:
     """All files that are recorded, those inside of folders one by one."""
     stages = [read_mapping(lineage.POINTER)] if lineage.POINTER.exists() else []
-    stages += lineage.entries().values()
+    stages += lineage.lock_entries().values()
     recorded: list[dict[str, str]] = [out for stage in stages for out in stage.get("outs", [])]
     if not recorded:
         raise VerifyError("neither data.dvc nor dvc.lock records anything here: run it in the repository's root")

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from exemplarcnn.errors import PipelineError, reason
-from exemplarcnn.files import whole
+from exemplarcnn.files import atomic_write
 
 LONGEST_VALUE = 30
 
@@ -73,15 +73,14 @@ def save(path: Path, tensors: dict[str, Tensor], progress: Progress, configurati
     """
     about = {"progress": json.dumps(asdict(progress)), "configuration": json.dumps(configuration)}
     try:
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             save_file(tensors, partial, about)
             with partial.open("rb") as file:
                 os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
         kept = "the last good checkpoint is kept; " if path.exists() else ""
         raise CheckpointError(
-            f"{path}: the checkpoint cannot be written ({reason(error)}); {kept}"
-            "when that is mended, the same command goes on"
+            f"{path}: the checkpoint cannot be written ({reason(error)}); {kept}fix this and rerun"
         ) from error
 
 
@@ -99,7 +98,7 @@ def load(path: Path, configuration: dict[str, Any]) -> tuple[dict[str, Tensor], 
         If it is cut off or something else, cannot be read, or belongs to another configuration: then with the keys
         that differ.
     """
-    anew = f"remove {path} to start anew"
+    anew = f"remove {path} to start over"
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
@@ -114,7 +113,7 @@ def load(path: Path, configuration: dict[str, Any]) -> tuple[dict[str, Tensor], 
     if differing := differences(there, json.loads(json.dumps(configuration))):
         raise CheckpointError(
             f"{path} belongs to a training with another configuration: {', '.join(differing)}. "
-            f"Set this back to go on with it, or {anew}"
+            f"Set this back to continue it, or {anew}"
         )
     return tensors, found
 

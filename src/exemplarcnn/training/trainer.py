@@ -1,6 +1,6 @@
 """Training a network on labelled images (docs/method.md, section 3), by one process or several under ``torchrun``.
 
-An interrupted training goes on from its last checkpoint and ends with the same weights: the order of the patches is a
+An interrupted training continues from its last checkpoint and ends with the same weights: the order of the patches is a
 function of (seed, epoch), dropout one of (seed, epoch, step), and the checkpoint holds all the rest.
 """
 
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from exemplarcnn import distributed, rng
 from exemplarcnn.config import ResNet, Schedule, Train
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.networks.exemplar_cnn import Classifier, place
+from exemplarcnn.networks.exemplar_cnn import Classifier, to_device
 from exemplarcnn.progress import tqdm
 from exemplarcnn.training import checkpoint
 from exemplarcnn.training.batches import Source
@@ -110,7 +110,7 @@ class Trainer:
         self.path, self.configuration, self.minutes = path, configuration, minutes
         self.probe, self.probe_every = probe, probe_every
         layout = torch.channels_last if params.channels_last else torch.contiguous_format
-        self.network = place(network, device, layout)
+        self.network = to_device(network, device, layout)
         self.optimiser = torch.optim.SGD(network.parameter_groups(params.groups), momentum=params.momentum)
         self.train, self.valid = train, valid
         self.rank, self.world = distributed.rank(), distributed.world()
@@ -305,7 +305,7 @@ class Trainer:
         self._looked_at = 0.0, 0.0
 
     def _diverged(self, epoch: int) -> str:
-        kept = f". {self.path} holds {self._kept}, all finite: remove it to start anew" if self._kept else ""
+        kept = f". {self.path} holds {self._kept}, all finite: remove it to start over" if self._kept else ""
         return (
             f"in epoch {epoch + 1} the loss or a weight stopped being a finite number: training diverged. "
             f"Lower the learning rates ({self._section}.groups.*.lr), by ten for a start, or set "
@@ -384,7 +384,7 @@ def alone(folder: Path) -> Iterator[None]:
         except Timeout:
             raise TrainingError(
                 f"another process is training {folder.name} (it holds {lock.lock_file}): wait for it, or end it; "
-                "then the same command goes on from its last checkpoint"
+                "then rerun to continue from its last checkpoint"
             ) from None
 
     distributed.by_the_first(acquire)

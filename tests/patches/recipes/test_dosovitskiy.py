@@ -8,6 +8,7 @@ from typing import Any
 import albumentations as A
 import numpy as np
 import pytest
+from exemplarcnn.data.pools import ImageFolder
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -19,7 +20,6 @@ from exemplarcnn.config import Config, compose
 from exemplarcnn.data import colour_axes
 from exemplarcnn.data.audit import AuditError
 from exemplarcnn.data.colour_axes import Axes
-from exemplarcnn.data.images import ImageFolder
 from exemplarcnn.patches.allocation import SurrogateError
 from exemplarcnn.patches.recipes import arazo
 from exemplarcnn.patches.recipes.dosovitskiy import PoolPCAContrast, RotatedCrop, SeparateHSVContrast, build

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from exemplarcnn.data import audit
-from exemplarcnn.data.images import Pool
+from exemplarcnn.data.types import Pool
 from exemplarcnn.reporting.figures.sheet import TILES, Tile, gallery, lines, spread
 
 # Of each gallery, at most.
@@ -14,7 +14,7 @@ IMAGES, GROUPS = 32, 24
 
 def draw_borders(path: Path, pool: Pool, table: pd.DataFrame, name: str) -> None:
     """Draw images with a black border, the widest first; the table is the audit's, the name the pool's."""
-    bordered = spread(audit.bordered(table), IMAGES)
+    bordered = spread(audit.widest_borders(table), IMAGES)
     tiles = [[(pool[image], f"image {image}\n{widths}")] for image, widths in bordered]
     gallery(path, f"Black borders in {name}, from the widest to the narrowest", lines(tiles))
 

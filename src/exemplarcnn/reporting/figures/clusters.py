@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
 from exemplarcnn.classes.tables import sizes
-from exemplarcnn.data.images import Pool
+from exemplarcnn.data.types import Pool
 from exemplarcnn.reporting.figures import style
 
 

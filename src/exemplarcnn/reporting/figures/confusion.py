@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from exemplarcnn.data.images import Pool
+from exemplarcnn.data.types import Pool
 from exemplarcnn.reporting.figures import style
 from exemplarcnn.reporting.figures.sheet import Sheet
 from exemplarcnn.text import plain

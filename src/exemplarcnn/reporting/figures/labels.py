@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from exemplarcnn.data.images import Pool
+from exemplarcnn.data.types import Pool
 from exemplarcnn.reporting.figures.sheet import gallery, spread
 from exemplarcnn.reporting.figures.style import CLASSES, IN_A_TILE
 from exemplarcnn.text import plain

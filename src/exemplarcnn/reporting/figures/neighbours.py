@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplarcnn.data.images import Pool
+from exemplarcnn.data.types import Pool
 from exemplarcnn.reporting.figures.sheet import GAP, Sheet
 from exemplarcnn.reporting.figures.style import IN_A_TITLE
 from exemplarcnn.text import plain

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from exemplarcnn.data.images import Pool
+from exemplarcnn.data.types import Pool
 from exemplarcnn.reporting.figures.sheet import gallery, lines
 from exemplarcnn.reporting.figures.style import IN_A_TILE
 from exemplarcnn.text import plain

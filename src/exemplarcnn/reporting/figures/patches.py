@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from exemplarcnn.data.images import Pool
+from exemplarcnn.data.types import Pool
 from exemplarcnn.files import read_array, read_table
 from exemplarcnn.reporting.figures.sheet import Sheet
 

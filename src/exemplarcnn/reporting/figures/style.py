@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from exemplarcnn.files import whole
+from exemplarcnn.files import atomic_write
 
 matplotlib.use("Agg")
 matplotlib.rcParams["text.parse_math"] = False  # a class may be called US$ and A$, or $\frac$
@@ -43,6 +43,6 @@ def without_missing_letters() -> Iterator[None]:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a picture as PNG."""
-    with whole(path) as partial, without_missing_letters():
+    with atomic_write(path) as partial, without_missing_letters():
         # Without this matplotlib would write its own version into the file.
         figure.savefig(partial, dpi=110, bbox_inches="tight", metadata={"Software": None})
