@@ -15,7 +15,7 @@ from PIL import Image
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config, compose
-from exemplarcnn.files import md5_of, write_json
+from exemplarcnn.files import md5_of, read_json, write_json
 from exemplarcnn.tracking import lineage
 from exemplarcnn.tracking.lineage import Record
 from exemplarcnn.training.learning_curve import Epoch
@@ -102,30 +102,31 @@ class Pipeline:
         curve = paths.learning_curve(variant)
         curve.parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame([asdict(epoch(number)) for number in range(1, epochs + 1)]).to_csv(curve, index=False)
-        picture(paths.patches_picture(variant))
-        outs = {str(paths.model(variant)): f"{self.mark}{variant}.dir", str(curve): md5_of(curve)}
+        model = {str(paths.model(variant)): f"{self.mark}{variant}.dir"}
+        self.draw(paths.patches_picture(variant), f"{self.mark}.dir")
+        self.draw(paths.filters_picture(variant), *model.values())
+        outs = {**model, str(curve): md5_of(curve)}
         deps = {f"surrogates/{variant}": f"{self.mark}.dir"}
         return self.add("train", variant, deps, outs, "seed", "train", "network")
 
     def evaluate(self, variant: str) -> Record:
         path = paths.evaluation(variant)
         write_json(path, SUMMARY)
-        picture(paths.confusion_picture(variant))
-        picture(paths.mistakes_picture(variant))
-        outs = {str(paths.classifiers(variant)): f"{self.mark}{variant}.dir", str(path): md5_of(path)}
+        tables = [paths.confusion(variant), paths.mistakes(variant)]
+        for table in tables:
+            table.write_text(f"{table} of {self.mark}\n")
+        self.draw(paths.confusion_picture(variant), md5_of(tables[0]))
+        self.draw(paths.mistakes_picture(variant), DATA_MD5, md5_of(tables[1]))
+        outs = {str(paths.classifiers(variant)): f"{self.mark}{variant}.dir"}
+        outs |= {str(made): md5_of(made) for made in (path, *tables)}
         deps = {"data": DATA_MD5, f"models/{variant}": f"{self.mark}{variant}.dir"}
         return self.add("evaluate", variant, deps, outs, "seed", "evaluate")
 
     def resnet(self, name: str) -> Record:
-        self.train(name)
-        self.evaluate(name)
+        outs = self.train(name).outs | self.evaluate(name).outs
         write_json(paths.evaluation(name), SUMMARY | {"chosen": [], "leaky": None, "others": {}})
         del self.records[f"train@{name}"], self.records[f"evaluate@{name}"]
-        outs = {
-            str(paths.model(name)): f"{self.mark}{name}.dir",
-            str(paths.classifiers(name)): f"{self.mark}{name}.dir",
-        }
-        outs |= {str(path): md5_of(path) for path in (paths.learning_curve(name), paths.evaluation(name))}
+        outs[str(paths.evaluation(name))] = md5_of(paths.evaluation(name))
         deps = {"data": DATA_MD5, f"labels/{name}.csv": self.mark}
         return self.add("resnet", name, deps, outs, "seed", "resnet")
 
@@ -136,14 +137,16 @@ class Pipeline:
             self.evaluate(variant)
         for name in config.variants.label:
             self.resnet(name)
-        picture(paths.RESULTS_PNG)
         rows = [{"variant": name, "fold_accuracies": SUMMARY["fold_accuracies"]} for name in config.rows]
         write_json(paths.RESULTS_JSON, {"dataset": {"hash": DATA_MD5}, "rows": rows})
+        self.draw(paths.RESULTS_PICTURE, md5_of(paths.RESULTS_JSON))
 
-
-def picture(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
+    def draw(self, picture: Path, *sources: str) -> None:
+        """Draw a picture of something, told by hashes, as the stage `draw` does."""
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(picture)
+        before = read_json(paths.PICTURE_SOURCES) if paths.PICTURE_SOURCES.exists() else {}
+        write_json(paths.PICTURE_SOURCES, before | {picture.relative_to(paths.PICTURES).as_posix(): sources})
 
 
 @pytest.fixture

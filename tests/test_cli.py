@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from exemplarcnn import cli, config
 from exemplarcnn.data import stl10
 from exemplarcnn.sample import generate
-from exemplarcnn.tracking import comparison, runs
+from exemplarcnn.tracking import comparison, sending
 
 ROOT = Path(__file__).parents[1]
 run = CliRunner().invoke
@@ -322,7 +322,7 @@ def no_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_log_that_broke_off_is_a_failure(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(cli.app, ["profile", "tiny"])
-    monkeypatch.setattr(runs, "send", lambda config: {"train@baseline": runs.BROKEN})
+    monkeypatch.setattr(sending, "send", lambda config: {"train@baseline": sending.BROKEN})
     assert run(cli.app, ["log"]).exit_code == 1
 
 
@@ -335,7 +335,7 @@ def test_log_without_results_says_so(no_store: None, home: Path) -> None:
 
 def test_log_says_what_became_of_each_result(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(cli.app, ["profile", "tiny"])
-    monkeypatch.setattr(runs, "send", lambda config: {f"train@{name}": "sent" for name in config.variants.train})
+    monkeypatch.setattr(sending, "send", lambda config: {f"train@{name}": "sent" for name in config.variants.train})
     result = run(cli.app, ["log"])
     assert result.exit_code == 0
     assert result.stdout.splitlines() == ["train@baseline: sent", "train@clustered: sent"]

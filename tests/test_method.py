@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from exemplarcnn.config import compose, profiles
-from exemplarcnn.tracking.runs import flatten
+from exemplarcnn.tracking.parameters import flatten
 
 ROOT = Path(__file__).parents[1]
 # Sections whose entries have names of a profile's choice, and what the documentation may call any of them.

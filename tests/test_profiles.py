@@ -15,7 +15,7 @@ from exemplarcnn.classes.grouping import GroupingError, Split, fill_up, group
 from exemplarcnn.clustering.dendrogram import Cut
 from exemplarcnn.config import Config, Grouped, compose, profiles
 from exemplarcnn.networks.exemplar_cnn import initialise
-from exemplarcnn.tracking.runs import flatten
+from exemplarcnn.tracking.parameters import flatten
 
 ROOT = Path(__file__).parents[1]
 POOL = 100_000

@@ -103,14 +103,14 @@ def page() -> None:
 def log_results() -> None:
     """Send the results that stand here to the MLflow store, as far as it lacks them. Safe to repeat."""
     from exemplarcnn import config
-    from exemplarcnn.tracking import runs
+    from exemplarcnn.tracking import sending
 
     with _plain_errors():
         params = config.load()
-        outcome = runs.send(params)
+        outcome = sending.send(params)
         for stage, said in outcome.items():
             typer.echo(f"{stage}: {said}")
-        if runs.BROKEN in outcome.values():
+        if sending.BROKEN in outcome.values():
             raise typer.Exit(1)
 
 

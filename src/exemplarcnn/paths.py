@@ -10,11 +10,9 @@ METRICS = Path("metrics")
 REPORTS = Path("reports")
 AUDIT = Path("audit")
 AUDIT_JSON = METRICS / "audit.json"
-AUDIT_PICTURES = REPORTS / "audit"
 DUPLICATES = AUDIT / "duplicates.csv"
 OUTLIERS = Path("outliers")
 OUTLIERS_JSON = METRICS / "outliers.json"
-OUTLIERS_PICTURES = REPORTS / "outliers"
 TEST_LABELS = DATA / "test_y.bin"
 TRAIN_LABELS = DATA / "train_y.bin"
 TRUTH = DATA / "truth.csv"
@@ -23,9 +21,14 @@ CLASS_NAMES = DATA / "class_names.txt"
 RESULTS_JSON = REPORTS / "results.json"
 ACCURACY_JSON = REPORTS / "accuracy.json"
 RESULTS_MD = REPORTS / "results.md"
-RESULTS_PNG = REPORTS / "results.png"
-NEIGHBOURS_PICTURE = REPORTS / "neighbours.png"
 PAGE = REPORTS / "index.html"
+# Whatever the stage `draw` makes.
+PICTURES = REPORTS / "pictures"
+PICTURE_SOURCES = PICTURES / "sources.json"
+AUDIT_PICTURES = PICTURES / "audit"
+OUTLIERS_PICTURES = PICTURES / "outliers"
+NEIGHBOURS_PICTURE = PICTURES / "neighbours.png"
+RESULTS_PICTURE = PICTURES / "results.png"
 
 
 def class_table(variant: str) -> Path:
@@ -53,14 +56,19 @@ def model(variant: str) -> Path:
     return Path("models") / variant
 
 
+def features(variant: str) -> Path:
+    """Return the folder of a variant's features."""
+    return Path("features") / variant
+
+
 def eval_features(variant: str, split: str) -> Path:
     """Return the classifier's features of ``train`` or ``test`` images."""
-    return Path("features") / variant / "eval" / f"{split}.npy"
+    return features(variant) / "eval" / f"{split}.npy"
 
 
 def cluster_features(variant: str) -> Path:
     """Return the features that are clustered."""
-    return Path("features") / variant / "cluster.npy"
+    return features(variant) / "cluster.npy"
 
 
 def labels(name: str) -> Path:
@@ -75,7 +83,7 @@ def label_statistics(name: str) -> Path:
 
 def labels_picture(name: str) -> Path:
     """Return the picture of some images and their labels."""
-    return REPORTS / "labels" / f"{name}.png"
+    return PICTURES / "labels" / f"{name}.png"
 
 
 def classifiers(variant: str) -> Path:
@@ -98,6 +106,11 @@ def confusion(variant: str) -> Path:
     return METRICS / variant / "confusion.csv"
 
 
+def mistakes(variant: str) -> Path:
+    """Return the table of the most confident mistakes."""
+    return METRICS / variant / "mistakes.csv"
+
+
 def cluster_statistics(variant: str) -> Path:
     """Return the figures of a grouping."""
     return METRICS / variant / "clusters.json"
@@ -105,24 +118,24 @@ def cluster_statistics(variant: str) -> Path:
 
 def patches_picture(variant: str) -> Path:
     """Return the picture of some images and their patches."""
-    return REPORTS / "patches" / f"{variant}.png"
+    return PICTURES / "patches" / f"{variant}.png"
 
 
 def filters_picture(variant: str) -> Path:
     """Return the picture of the first layer's filters."""
-    return REPORTS / "filters" / f"{variant}.png"
+    return PICTURES / "filters" / f"{variant}.png"
 
 
 def clusters_picture(variant: str) -> Path:
     """Return the gallery of clusters."""
-    return REPORTS / "clusters" / f"{variant}.png"
+    return PICTURES / "clusters" / f"{variant}.png"
 
 
 def confusion_picture(variant: str) -> Path:
     """Return the picture of a confusion matrix."""
-    return REPORTS / "confusion" / f"{variant}.png"
+    return PICTURES / "confusion" / f"{variant}.png"
 
 
 def mistakes_picture(variant: str) -> Path:
     """Return the picture of the most confident mistakes."""
-    return REPORTS / "mistakes" / f"{variant}.png"
+    return PICTURES / "mistakes" / f"{variant}.png"

@@ -15,8 +15,12 @@ def test_mistakes_are_those_of_the_widest_margin() -> None:
     scores[:, 1] = [[3, 0, 0], [1, 2, 0]]  # one fold right, together wrong by 1
     scores[:, 2] = [[0, 4, -1], [0, 4, 1]]  # wrong by 4
     scores[:, 3] = [[0, 0, 2], [0, 0, 2]]  # wrong by 2
-    assert confident_mistakes(scores, labels, 10) == [(2, 1, 4.0), (3, 2, 2.0), (1, 0, 1.0)]
-    assert confident_mistakes(scores, labels, 2) == [(2, 1, 4.0), (3, 2, 2.0)]
+    names = ["cat", "dog", "owl"]
+    found = confident_mistakes(scores, labels, names)
+    assert list(found) == ["image_id", "actual", "predicted", "margin"]
+    assert found.to_numpy().tolist() == [[2, "owl", "dog", 4.0], [3, "dog", "owl", 2.0], [1, "dog", "cat", 1.0]]
+    assert confident_mistakes(scores, labels, names, 2).equals(found[:2])
+    assert list(confident_mistakes(scores[:, :1], labels[:1], names)) == list(found), "no mistakes are a table, too"
 
 
 def test_correct_by_hand() -> None:

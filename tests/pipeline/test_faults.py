@@ -31,8 +31,8 @@ STAGES = [
     "control@kmeans",
     "describe@random_network",
     "evaluate@kmeans",
-    "neighbours",
     "report",
+    "draw",
 ]
 
 

@@ -150,7 +150,7 @@ def test_a_folder_without_labels_ends_with_features_and_clusters(project: Projec
     assert results["rows"] == []
     assert [entry["variant"] for entry in results["learned"]] == TRAINED
     for picture in ("results.png", "neighbours.png", "clusters/clustered.png", "audit/duplicates.png"):
-        assert (project.folder / "reports" / picture).exists()
+        assert (project.folder / "reports/pictures" / picture).exists()
     assert project.repro() == []
     said = project.run("exemplarcnn", "log").stdout
     assert all(f"train@{name}: there already" in said for name in TRAINED)

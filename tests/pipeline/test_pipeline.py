@@ -3,12 +3,14 @@
 import json
 import re
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from filelock import FileLock
 
 from .conftest import Project
@@ -29,7 +31,7 @@ def test_results_have_the_rows_in_order(finished: Project) -> None:
         assert list(row["others"]) == ["full", "knn"]
         assert [len(row["others"][name]["fold_accuracies"]) for name in ("full", "knn")] == [1, 10]
         assert row["leaky"]["accuracy_mean"] > 0
-        assert (finished.folder / f"reports/mistakes/{row['variant']}.png").exists()
+        assert (finished.folder / f"reports/pictures/mistakes/{row['variant']}.png").exists()
 
 
 def test_both_variants_have_the_same_number_of_classes(finished: Project) -> None:
@@ -44,6 +46,45 @@ def test_store_holds_every_training_and_evaluation(finished: Project) -> None:
     expected = [f"train {v} tiny seed 0" for v in ("baseline", "clustered")]
     expected += [f"evaluate {v} tiny seed 0" for v in EVALUATED]
     assert sorted(names) == sorted(expected)
+
+
+def test_every_run_has_its_pictures(finished: Project) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{finished.folder}/mlflow.db")
+    kinds = {"train": ["filters", "patches"], "evaluate": ["confusion", "mistakes"]}
+    for run in client.search_runs([each.experiment_id for each in client.search_experiments()]):
+        kind, variant = run.data.tags["kind"], run.data.tags["variant"]
+        assert [artifact.path for artifact in client.list_artifacts(run.info.run_id)] == kinds[kind]
+        for folder in kinds[kind]:
+            sent = Path(client.download_artifacts(run.info.run_id, f"{folder}/{variant}.png"))
+            drawn = finished.folder / f"reports/pictures/{folder}/{variant}.png"
+            assert sent.read_bytes() == drawn.read_bytes()
+
+
+def test_pictures_say_in_dvcs_words_what_they_were_drawn_from(finished: Project) -> None:
+    data = yaml.safe_load((finished.folder / "data.dvc").read_text())["outs"][0]["md5"]
+    outs = {data: "data"} | {md5: path for path, md5 in finished.outs().items()}
+    sources = json.loads((finished.folder / "reports/pictures/sources.json").read_text())
+    named = {picture: [outs[md5] for md5 in found] for picture, found in sources.items()}
+    assert named["filters/baseline.png"] == ["models/baseline"]
+    assert named["patches/clustered.png"] == ["data", "classes/clustered.csv", "surrogates/clustered"]
+    assert named["clusters/clustered.png"] == ["data", "classes/clustered.csv", "features/baseline"]
+    assert named["confusion/kmeans.png"] == ["metrics/kmeans/confusion.csv"]
+    assert named["audit/leaks.png"] == ["data", "audit"]
+
+
+def test_another_caption_draws_anew_and_runs_nothing_else(scratch: Project) -> None:
+    before, lock = scratch.outs(), scratch.folder / "dvc.lock"
+    figure = scratch.folder / "src/exemplarcnn/reporting/figures/patches.py"
+    title = "Surrogate classes: an image with its anchor"
+    text = figure.read_text()
+    assert title in text
+    figure.write_text(text.replace(title, "Classes: an image with its anchor"))
+    assert scratch.repro() == ["draw"]
+    differing = {path for path, md5 in scratch.outs().items() if before[path] != md5}
+    assert differing == {"reports/pictures"}
+    assert "reporting/figures/patches.py" in lock.read_text()
+    said = scratch.run("exemplarcnn", "log").stdout.splitlines()
+    assert all(line.endswith(": there already") for line in said), "its runs keep the pictures that they have"
 
 
 def test_metrics_and_plots_show(finished: Project) -> None:
@@ -73,7 +114,7 @@ def test_only_what_depends_on_a_parameter_runs(scratch: Project) -> None:
     """Of the clustering here, of the evaluation where test_runs.py mixes kinds of runs."""
     scratch.change(lambda values: values["variants"]["group"]["clustered"].update(merged_fraction=0.05))
     after = {f"{stage}@clustered" for stage in ("group", "surrogate", "train", "embed", "evaluate")}
-    assert set(scratch.repro()) == after | {"neighbours", "report"}
+    assert set(scratch.repro()) == after | {"report", "draw"}
 
 
 def test_rivals_and_controls_are_entries_of_params(scratch: Project) -> None:

@@ -142,7 +142,7 @@ def test_runs_mixed_with_repro_and_experiments(project: Project, tmp_path: Path)
         whole_run(project, tmp_path if number % 2 == 1 else None)
         if number == 1:
             project.change(inner_folds(7))
-            assert set(project.repro()) == {f"evaluate@{name}" for name in EVALUATED} | {"report"}
+            assert set(project.repro()) == {f"evaluate@{name}" for name in EVALUATED} | {"report", "draw"}
         if number == 2:
             project.dvc("exp", "run", "--temp", "-S", "profile=tiny", "-S", "evaluate.inner_folds=7")
     after = runs(store_of(project))
@@ -181,6 +181,11 @@ def test_a_fresh_clone_with_an_empty_store_sends_all(project: Project, tmp_path:
     assert again.count(": there already") == len(STAGES)
     rows = json.loads(project.run("exemplarcnn", "compare", "--json", folder=clone, **variables).stdout)
     assert {row["variant"] for row in rows} == set(EVALUATED)
+    client = mlflow.MlflowClient(f"sqlite:///{clone}/mlflow.db")
+    for run_id in runs(f"sqlite:///{clone}/mlflow.db"):
+        assert len(client.list_artifacts(run_id)) == 2, (
+            "pictures come with the clone, without what they were drawn from"
+        )
 
 
 class Server:

@@ -34,7 +34,7 @@ def test_the_report_has_all_rows(whole: Project) -> None:
         assert row["fold_accuracies"] == [row["accuracy_mean"]]
         assert 0 < row["accuracy_mean"] < 100
         for folder in ("labels", "confusion", "mistakes"):
-            assert (whole.folder / f"reports/{folder}/{row['variant']}.png").exists()
+            assert (whole.folder / f"reports/pictures/{folder}/{row['variant']}.png").exists()
     text = (whole.folder / "reports/results.md").read_text()
     for heading in ("## Learning from labels", "## Others", "## The images"):
         assert heading in text
@@ -67,7 +67,7 @@ def test_the_page_is_made(whole: Project) -> None:
 def test_nothing_runs_again_and_forced_labels_are_the_same(whole: Project) -> None:
     assert whole.repro() == []
     before = whole.outs()
-    stages = ["audit", "outliers", "neighbours", *(f"label@{name}" for name in LABELLED), "resnet@supervised"]
+    stages = ["audit", "outliers", "draw", *(f"label@{name}" for name in LABELLED), "resnet@supervised"]
     for stage in stages:
         assert whole.repro("--force", "--single-item", stage) == [stage]
     assert whole.outs() == before

@@ -20,15 +20,15 @@ from safetensors.torch import load_file
 
 from exemplarcnn import paths, stages
 from exemplarcnn.classes import seeding, tables
-from exemplarcnn.config import Config, Labelled, compose
+from exemplarcnn.config import Config, compose
 from exemplarcnn.data import colour_axes, stl10
 from exemplarcnn.evaluation.classifiers import FeatureSet
 from exemplarcnn.evaluation.protocols import evaluate
+from exemplarcnn.files import md5_of
 from exemplarcnn.networks import resnet, saved
 from exemplarcnn.networks.features import eval_features
-from exemplarcnn.reporting import figures
-from exemplarcnn.stages import group, outliers, surrogate
-from exemplarcnn.stages import label as labels_stage
+from exemplarcnn.reporting import pictures
+from exemplarcnn.stages import group, surrogate
 from exemplarcnn.tracking import runs
 from tests.conftest import CONF
 
@@ -65,12 +65,12 @@ ORDER = (
     "evaluate random",
     "evaluate imagenet",
     "outliers",
-    "neighbours",
     "label semi_supervised",
     "label supervised",
     "resnet semi_supervised",
     "resnet supervised",
     "report",
+    "draw",
 )
 
 
@@ -157,6 +157,38 @@ def test_the_report_has_every_row(project: Path, config: Config) -> None:
     assert all(row["title"] in text for row in results["rows"])
 
 
+def test_every_picture_is_drawn_and_says_from_what(project: Path, config: Config) -> None:
+    sources = json.loads(paths.PICTURE_SOURCES.read_text())
+    assert set(sources) == {path.relative_to(paths.PICTURES).as_posix() for path in paths.PICTURES.rglob("*.png")}
+    variants = config.variants
+    drawn = {"patches": variants.train, "filters": variants.train, "clusters": variants.group, "labels": variants.label}
+    for kind, names in (drawn | {"confusion": config.rows, "mistakes": config.rows}).items():
+        assert {name for name in sources if name.startswith(f"{kind}/")} == {f"{kind}/{name}.png" for name in names}
+    pools = ("unlabeled", "other", "train", "test")
+    expected = {f"{kind}-{pool}" for kind in ("borders", "empty") for pool in pools} | {"duplicates", "leaks"}
+    assert {path.stem for path in paths.AUDIT_PICTURES.iterdir()} == expected
+    assert {path.stem for path in paths.OUTLIERS_PICTURES.iterdir()} == {"farthest", "nearest", "pairs"}
+    data = "0" * 32 + ".dir"
+    assert sources["confusion/kmeans.png"] == [md5_of(paths.confusion("kmeans"))]
+    assert sources["labels/supervised.png"] == [data, md5_of(paths.labels("supervised"))]
+    assert sources["mistakes/kmeans.png"] == [data, md5_of(paths.mistakes("kmeans"))]
+    assert sources["results.png"] == [md5_of(paths.RESULTS_JSON)]
+
+
+def test_pictures_of_what_is_no_longer_asked_for_go(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config
+) -> None:
+    shutil.copytree(project, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    before = {path: path.read_bytes() for path in paths.PICTURES.rglob("*.png")}
+    pictures.draw(config.model_copy(update={"variants": config.variants.model_copy(update={"label": {}})}))
+    after = {path: path.read_bytes() for path in paths.PICTURES.rglob("*.png")}
+    gone = {path.relative_to(paths.PICTURES).as_posix() for path in before.keys() - after.keys()}
+    names = ("semi_supervised", "supervised")
+    assert gone == {f"{kind}/{name}.png" for kind in ("confusion", "labels", "mistakes") for name in names}
+    assert after == {path: content for path, content in before.items() if path in after}, "the same bytes"
+
+
 def figures_in(path: Path) -> list[str]:
     """All numbers of a file that are not whole, as they are written."""
     if path.suffix == ".json":
@@ -176,7 +208,15 @@ def test_figures_in_git_have_six_digits_and_no_more(project: Path) -> None:
     """What comes after is a matter of the CPU, and would be a change in git."""
     files = [path for folder in (paths.METRICS, paths.REPORTS) for path in folder.rglob("*.[cj]s*[vn]")]
     by_file = {str(path): figures_in(path) for path in files}
-    for name in ("train.csv", "confusion.csv", "eval.json", "clusters.json", "outliers.json", "results.json"):
+    for name in (
+        "train.csv",
+        "confusion.csv",
+        "mistakes.csv",
+        "eval.json",
+        "clusters.json",
+        "outliers.json",
+        "results.json",
+    ):
         assert any(path.endswith(name) and found for path, found in by_file.items())
     long = {path: [figure for figure in found if digits(figure) > 6] for path, found in by_file.items()}
     assert not {path: found for path, found in long.items() if found}
@@ -269,32 +309,6 @@ def test_labels_are_the_folds_or_the_classifiers(project: Path) -> None:
     for name in ("supervised", "semi_supervised"):
         assert len(pd.read_csv(paths.learning_curve(name))) == 1
         assert np.load(paths.classifiers(name) / "predictions.npy").shape == (1, 30)
-
-
-def test_captions_have_room_for_a_class_of_any_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    captions: list[str] = []
-
-    def gallery(path: Path, title: str, rows: list[list[tuple[Any, str]]]) -> None:
-        captions.extend(caption for row in rows for _, caption in row)
-
-    monkeypatch.setattr(figures, "gallery", gallery)
-    names = ["cat", "a long name of a thing, number 17"]
-    stl10.write_images(paths.DATA / "train_X.bin", np.zeros((4, 96, 96, 3), np.uint8))
-    stl10.write_labels(paths.TRAIN_LABELS, [0, 1, 0, 1])
-    stl10.write_folds(paths.FOLDS, [range(2)] * 10)
-    stl10.write_class_names(paths.CLASS_NAMES, names)
-    given = {"title": "x", "paper": None, "method": "given", "of": "baseline", "fold": 0, "fraction": 1.0}
-    variants = config.variants.model_copy(update={"label": {"x": Labelled.model_validate(given)}})
-    labels_stage.run("x", config.model_copy(update={"variants": variants}))
-    assert captions == ["cat: image 0", "a long… 17: image 1"]
-    captions.clear()
-    scores = pd.DataFrame({"image_id": [2, 3], "nearest": names, "score": [0.25, -0.5]})
-    pairs = pd.DataFrame({"first": [], "second": [], "distance": []})
-    outliers._galleries(stl10.open_pool(paths.DATA, "train"), scores, pairs)
-    assert captions[:2] == ["image 2\ncat? 0.25", "image 3\na long… 17? -0.50"]
 
 
 def test_a_surrogate_set_says_the_side_of_the_data_set(

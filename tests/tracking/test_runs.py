@@ -1,40 +1,23 @@
 """What is logged, what is found again, and that a store that fails never stops the work."""
 
-import json
-import logging
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from hashlib import md5
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from mlflow.utils.validation import _validate_metric_name
 
 from exemplarcnn import paths
 from exemplarcnn.config import Config
-from exemplarcnn.files import digest_of, write_json
+from exemplarcnn.files import write_json
 from exemplarcnn.tracking import runs as tracking
-from exemplarcnn.tracking import store as store_module
+from exemplarcnn.tracking import sending
 from exemplarcnn.tracking.lineage import Record
-from exemplarcnn.tracking.store import StoreError
+from exemplarcnn.tracking.parameters import key, params_of
 from tests.conftest import CONF, DATA_MD5, SUMMARY, Pipeline, epoch
-
-
-def runs(store: Any, record: Record) -> list[Any]:
-    everywhere = [experiment.experiment_id for experiment in store.search_experiments()]
-    return list(store.search_runs(everywhere, f"tags.identity = '{record.identity}'"))
-
-
-def only(store: Any, record: Record) -> Any:
-    (found,) = runs(store, record)
-    return found
-
-
-def steps(store: Any, run: Any, metric: str) -> list[tuple[int, float]]:
-    return sorted((m.step, m.value) for m in store.get_metric_history(run.info.run_id, metric))
+from tests.mlflow_runs import artifacts, only, runs, steps, warnings
 
 
 def repository(folder: Path) -> str:
@@ -50,55 +33,6 @@ def commit(folder: Path) -> str:
     return answer.stdout.strip()
 
 
-# Parameters
-
-
-def test_flatten_gives_dotted_names_and_short_texts() -> None:
-    nested = {"a": {"b": {"c": 1}, "d": None}, "e": [1, 2], "f": "x" * 900}
-    assert tracking.flatten(nested, "p.") == {"p.a.b.c": "1", "p.a.d": "None", "p.e": "[1, 2]", "p.f": "x" * 500}
-
-
-def test_parameters_of_a_result() -> None:
-    table = Record(
-        "group@clustered", {"features/baseline": "1"}, {"variants.group.clustered": {"from": "baseline"}}, {"c": "2"}
-    )
-    train = Record("train@baseline", {}, {"variants.train.baseline.patch": 32, "seed": 3}, {"features/baseline": "1"})
-    other = Record("train@clustered", {"c": "2"}, {"train": {"epochs": 7}, "seed": 3}, {})
-    records = {record.stage: record for record in (table, train, other)}
-    assert tracking.params_of(other, records) == {
-        "variant.from": "baseline",
-        "variants.train.baseline.patch": "32",
-        "train.epochs": "7",
-        "seed": "3",
-    }
-
-
-def test_what_mlflow_takes_keeps_its_name() -> None:
-    for name in ("accuracy_mean", "class_Käfer 1.0_accuracy", "clustered/accuracy_std", "x" * 250):
-        assert tracking.key(name) == name
-
-
-def test_other_names_stay_apart_and_are_the_same_in_every_run() -> None:
-    odd = ["C#", "C+", "C_", "a//b", "a/../b", "../a", "./a", "a/", ".", "..", "/a", "a:b", "a\n", "", "é" * 300]
-    odd += ["x" * 400, "x" * 401, "x" * 249 + "#"]
-    keys = [tracking.key(name) for name in odd]
-    assert len(set(keys)) == len(odd)
-    for made in keys:
-        _validate_metric_name(made)
-        assert len(made) <= 250
-    assert tracking.key("class_C#_accuracy") == "class_C__accuracy-" + digest_of("class_C#_accuracy")[:8]
-
-
-def test_what_was_changed() -> None:
-    profile = {"seed": 0, "train": {"epochs": 10, "lr": 0.1}, "machine": {"threads": 2}, "C": [1, 2]}
-    params = {"seed": 5, "train": {"epochs": 20, "lr": 0.1}, "machine.threads": 4, "C": [1]}
-    assert tracking.changes(params, profile) == ["train.epochs=20", "C=[1]"]
-    assert tracking.changes(profile, profile) == []
-
-
-# What is logged
-
-
 def test_a_training_run(store: Any, pipeline: Pipeline, config: Config) -> None:
     record = pipeline.train()
     with tracking.run("train", "baseline", config) as tracked:
@@ -107,7 +41,7 @@ def test_a_training_run(store: Any, pipeline: Pipeline, config: Config) -> None:
         assert steps(store, only(store, record), "train_loss") == [(1, 3.0)]
     run = only(store, record)
     assert run.info.status == "FINISHED"
-    assert run.data.params == tracking.params_of(record, pipeline.records)
+    assert run.data.params == params_of(record, pipeline.records)
     assert run.data.params["train.epochs"] == str(config.train.epochs)
     assert (
         run.data.tags
@@ -127,7 +61,7 @@ def test_a_training_run(store: Any, pipeline: Pipeline, config: Config) -> None:
     assert steps(store, run, "valid_accuracy") == [(1, 0.09), (2, 0.18)]
     found = {name for name in run.data.metrics if not name.startswith("system/")}
     assert found == {"epoch", *tracking.CURVE} - {"probe_accuracy"}
-    assert [artifact.path for artifact in store.list_artifacts(run.info.run_id, "patches")] == ["patches/baseline.png"]
+    assert artifacts(store, run) == [], "pictures come later"
 
 
 def test_the_probe_is_logged_in_the_epochs_that_have_it(store: Any, pipeline: Any, config: Config) -> None:
@@ -195,8 +129,6 @@ def test_an_evaluation_run_stands_alone(store: Any, pipeline: Pipeline, config: 
     # Through the model that it was made of, the parameters of the training too.
     assert run.data.params["train.epochs"] == str(config.train.epochs)
     assert run.data.tags["md5.eval"] == record.outs["metrics/clustered/eval.json"]
-    for kind in ("confusion", "mistakes"):
-        assert [each.path for each in store.list_artifacts(run.info.run_id, kind)] == [f"{kind}/clustered.png"]
 
 
 def test_classes_of_any_name_have_an_accuracy_each(store: Any, pipeline: Pipeline, config: Config) -> None:
@@ -207,7 +139,7 @@ def test_classes_of_any_name_have_an_accuracy_each(store: Any, pipeline: Pipelin
         pass
     run = only(store, record)
     assert run.info.status == "FINISHED"
-    found = {name: run.data.metrics[tracking.key(f"class_{name}_accuracy")] for name in accuracies}
+    found = {name: run.data.metrics[key(f"class_{name}_accuracy")] for name in accuracies}
     assert found == accuracies
     assert sum(name.startswith("class_") for name in run.data.metrics) == len(accuracies)
 
@@ -219,7 +151,7 @@ def test_more_parameters_than_one_call_takes(
     record = pipeline.train()
     with tracking.run("train", "baseline", config):
         pass
-    assert only(store, record).data.params == tracking.params_of(record, pipeline.records)
+    assert only(store, record).data.params == params_of(record, pipeline.records)
 
 
 def test_names_tell_what_was_changed(store: Any, folder: Path, pipeline: Pipeline, config: Config) -> None:
@@ -245,7 +177,7 @@ def test_a_run_says_who_made_it_and_for_which_experiment(
         pass
     tags = only(store, record).data.tags
     assert tags["mlflow.user"] == "alice"
-    assert tracking.key("experiment.c++") in tags
+    assert key("experiment.c++") in tags
 
 
 def test_a_user_without_a_name_can_log(
@@ -343,7 +275,7 @@ def test_failed_work_is_continued_without_doubled_epochs(store: Any, pipeline: P
 def test_a_killed_run_is_continued(store: Any, pipeline: Pipeline, config: Config) -> None:
     record = pipeline.train()
     # What a killed process leaves behind: a run that says it is running.
-    tracking._open(store, record, pipeline.records, config).epoch(epoch(1))
+    tracking.open_run(store, record, pipeline.records, config).epoch(epoch(1))
     with tracking.run("train", "baseline", config) as tracked:
         tracked.epoch(epoch(1))
         tracked.epoch(epoch(2))
@@ -356,7 +288,7 @@ def test_two_processes_at_once_open_one_run(store: Any, folder: Path, pipeline: 
     record = pipeline.train()
     (folder / ".dvc" / "tmp").mkdir(parents=True)
     with ThreadPoolExecutor(4) as pool:
-        opened = list(pool.map(lambda _: tracking._open(store, record, pipeline.records, config), range(4)))
+        opened = list(pool.map(lambda _: tracking.open_run(store, record, pipeline.records, config), range(4)))
     assert len({run.run_id for run in opened}) == 1
     only(store, record)
 
@@ -411,7 +343,7 @@ def before_the_renaming(
     tracking.send(config)
     sent = only(store, record)
     store.delete_run(sent.info.run_id)
-    old = {"variant.total_patches": "variant.patches", "features.batch_size": "features.chunk"}
+    old = {"variant.total_patches": "variant.patches", "features.batch_size": "features.batch_size"}
     assert sent.data.params.keys() >= old.keys()
     tags = sent.data.tags | {"identity": f"{pipeline.mark} of other code"}
     run = store.create_run("0", tags=tags | {name: value for name, value in changed.items() if name in tags})
@@ -490,7 +422,7 @@ def test_a_parameter_that_made_no_difference_does_not_block_a_run(
     store: Any, pipeline: Pipeline, config: Config
 ) -> None:
     record = pipeline.train()
-    broken = tracking._open(store, record, pipeline.records, config)
+    broken = tracking.open_run(store, record, pipeline.records, config)
     # Another surrogate recipe, the very same surrogate set.
     pipeline.values["surrogate"]["flip"] = 0.25
     outs = {"surrogates/baseline": f"{pipeline.mark}.dir"}
@@ -523,191 +455,7 @@ def test_a_network_that_learns_from_labels_is_one_run(store: Any, pipeline: Pipe
     assert made <= set(run.data.tags)
 
 
-# Sending what the store lacks
-
-
-def test_everything_is_sent_once(store: Any, pipeline: Pipeline, config: Config) -> None:
-    pipeline.everything(config)
-    stages = [f"train@{name}" for name in config.variants.train] + [
-        f"evaluate@{name}" for name in config.variants.evaluate
-    ]
-    stages += [f"resnet@{name}" for name in config.variants.label]
-    assert len(stages) > 10
-    assert tracking.send(config) == dict.fromkeys(stages, "sent")
-    before = {stage: only(store, pipeline.records[stage]) for stage in stages}
-    assert tracking.send(config) == dict.fromkeys(stages, "there already")
-    for stage in stages:
-        after = only(store, pipeline.records[stage])
-        assert after.info.status == "FINISHED"
-        assert after.data.to_dictionary() == before[stage].data.to_dictionary()
-
-
-def test_what_is_sent_is_what_would_have_been_logged(store: Any, pipeline: Pipeline, config: Config) -> None:
-    record = pipeline.train()
-    tracking.send(config)
-    sent = only(store, record)
-    store.delete_run(sent.info.run_id)
-    with tracking.run("train", "baseline", config) as tracked:
-        tracked.epoch(epoch(1))
-    logged = only(store, record)
-    assert logged.info.run_id != sent.info.run_id
-    assert (logged.info.run_name, logged.data.params, logged.data.tags, logged.data.metrics) == (
-        sent.info.run_name,
-        sent.data.params,
-        sent.data.tags,
-        sent.data.metrics,
-    )
-
-
-def test_a_run_that_broke_off_is_completed(store: Any, pipeline: Pipeline, config: Config) -> None:
-    record = pipeline.train(epochs=3)
-    broken = tracking._open(store, record, pipeline.records, config)
-    broken.epoch(epoch(1))  # the server goes down here, the training goes on
-    assert tracking.send(config)["train@baseline"] == "sent"
-    run = only(store, record)
-    assert (run.info.run_id, run.info.status) == (broken.run_id, "FINISHED")
-    assert steps(store, run, "epoch") == [(1, 1.0), (2, 2.0), (3, 3.0)]
-
-
-def test_results_that_do_not_stand_are_left_out(store: Any, folder: Path, pipeline: Pipeline, config: Config) -> None:
-    pipeline.everything(config)
-    del pipeline.values["network"]
-    (folder / "params.yaml").write_text(yaml.safe_dump(pipeline.values))
-    said = tracking.send(config)
-    assert "params.yaml says network" in said["train@baseline"]
-    assert "params.yaml says network" in said["evaluate@baseline"]
-    assert said["evaluate@raw_pixels"] == "sent"
-    assert runs(store, pipeline.records["train@baseline"]) == []
-
-
-def test_changed_metrics_are_left_out(store: Any, folder: Path, pipeline: Pipeline, config: Config) -> None:
-    record = pipeline.evaluate("raw_pixels")
-    (folder / paths.evaluation("raw_pixels")).write_text(json.dumps(SUMMARY | {"accuracy_mean": 99.0}))
-    assert (
-        tracking.send(config)["evaluate@raw_pixels"]
-        == "metrics/raw_pixels/eval.json is not what evaluate@raw_pixels wrote"
-    )
-    assert runs(store, record) == []
-
-
-def test_sending_says_what_is_wrong_with_the_store(no_server: None, pipeline: Pipeline, config: Config) -> None:
-    pipeline.everything(config)
-    with pytest.raises(StoreError, match=r"MLflow store http://127\.0\.0\.1:9"):
-        tracking.send(config)
-
-
-# Under `mlflow run`
-
-
-@pytest.fixture
-def parent(store: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
-    experiment = store.create_experiment(request.node.nodeid)
-    run = store.create_run(experiment, run_name="mine")
-    store.log_param(run.info.run_id, "profile", "tiny")
-    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
-    return run
-
-
-def test_runs_are_nested(store: Any, pipeline: Pipeline, config: Config, parent: Any) -> None:
-    records = [pipeline.train("baseline"), pipeline.train("clustered")]
-    for variant in ("baseline", "clustered"):
-        with tracking.run("train", variant, config) as tracked:
-            tracked.epoch(epoch(1))
-    for record in records:
-        run = only(store, record)
-        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert run.info.experiment_id == parent.info.experiment_id
-        assert run.info.status == "FINISHED"
-    untouched = store.get_run(parent.info.run_id)
-    assert (untouched.info.status, untouched.info.run_name) == ("RUNNING", "mine")
-    assert untouched.data.params == {"profile": "tiny"}
-
-
-@pytest.mark.slow
-def test_the_parent_gets_the_figures_even_of_cached_stages(
-    store: Any, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch, parent: Any
-) -> None:
-    pipeline.everything(config)
-    with monkeypatch.context() as before:
-        before.delenv("MLFLOW_RUN_ID")
-        tracking.send(config)  # all runs are there from before
-    for _ in range(2):
-        tracking.send(config)
-    run = store.get_run(parent.info.run_id)
-    expected = {f"{v}/{name}": SUMMARY[name] for v in config.rows for name in ("accuracy_mean", "accuracy_std")}
-    assert run.data.metrics == expected
-    for name in expected:
-        assert len(store.get_metric_history(parent.info.run_id, name)) == 1
-    found = only(store, pipeline.records["evaluate@baseline"])
-    assert run.data.tags["run.evaluate.baseline"] == found.info.run_id
-    assert run.data.tags["data.md5"] == DATA_MD5
-    assert {artifact.path for artifact in store.list_artifacts(parent.info.run_id)} == {"results.png", "results.json"}
-    assert (run.info.status, run.info.run_name) == ("RUNNING", "mine")
-
-
-def test_a_report_of_other_evaluations_is_not_attached(
-    store: Any, pipeline: Pipeline, config: Config, parent: Any
-) -> None:
-    pipeline.everything(config)
-    results = json.loads(paths.RESULTS_JSON.read_text())
-    results["rows"][0]["fold_accuracies"][0] += 1
-    write_json(paths.RESULTS_JSON, results)
-    tracking.send(config)
-    assert store.list_artifacts(parent.info.run_id) == []
-
-
-def test_a_parent_that_is_not_in_the_store(
-    store: Any, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("MLFLOW_RUN_ID", md5(pipeline.mark.encode()).hexdigest())
-    record = pipeline.train()
-    with tracking.run("train", "baseline", config):
-        pass
-    tracking.send(config)
-    run = only(store, record)
-    assert run.info.status == "FINISHED"
-    assert "mlflow.parentRunId" not in run.data.tags
-    (warning,) = warnings(caplog)
-    assert "is not in the store" in warning
-
-
-def test_a_deleted_experiment_is_named(
-    store: Any,
-    pipeline: Pipeline,
-    config: Config,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", pipeline.mark)
-    store.delete_experiment(store.create_experiment(pipeline.mark))
-    pipeline.train()
-    with tracking.run("train", "baseline", config):
-        pass
-    (warning,) = warnings(caplog)
-    assert "is deleted; `mlflow experiments restore" in warning
-
-
-def test_an_experiment_named_by_the_user(
-    store: Any, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record = pipeline.train()
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", pipeline.mark)
-    with tracking.run("train", "baseline", config):
-        pass
-    assert store.get_experiment(only(store, record).info.experiment_id).name == pipeline.mark
-    # The same work is found again wherever its run is.
-    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
-    tracking.send(config)
-    only(store, record)
-
-
 # A store that fails
-
-
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    ours = (tracking.log.name, store_module.log.name)
-    return [r.getMessage() for r in caplog.records if r.name in ours and r.levelno == logging.WARNING]
 
 
 def test_a_store_out_of_reach_only_warns(
@@ -717,7 +465,7 @@ def test_a_store_out_of_reach_only_warns(
     done = []
     with tracking.run("train", "baseline", config) as tracked:
         tracked.epoch(epoch(1))
-        tracked.artifact(paths.patches_picture("baseline"))
+        tracked.attach([paths.patches_picture("baseline")])
         done.append(True)
     assert done
     (warning,) = warnings(caplog)
@@ -792,5 +540,5 @@ def test_a_store_that_fails_on_the_way_warns_once(
     # It stays unfinished, so that it is completed later.
     run = only(store, record)
     assert run.info.status == "RUNNING"
-    assert tracking.send(config)["train@baseline"] == "sent"
+    assert sending.send(config)["train@baseline"] == "sent"
     assert steps(store, only(store, record), "epoch") == [(1, 1.0), (2, 2.0), (3, 3.0)]

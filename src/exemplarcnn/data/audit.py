@@ -13,14 +13,13 @@ import pandas as pd
 
 from exemplarcnn.config import Audit, Borders
 from exemplarcnn.data import folder_walk
-from exemplarcnn.data.audit_tables import duplicate_pairs, pairs_within
+from exemplarcnn.data.audit_tables import SIDES, duplicate_pairs, pairs_within
 from exemplarcnn.data.file_names import readable
 from exemplarcnn.data.folder_walk import PassedOver
 from exemplarcnn.data.types import DataError, Pixels, Pool
 from exemplarcnn.files import read_table
 from exemplarcnn.progress import tqdm
 
-SIDES = ("top", "bottom", "left", "right")
 ARROWS = ("↑", "↓", "←", "→")
 
 

@@ -16,6 +16,8 @@ from exemplarcnn.config import Flag
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_table, write_table
 
+SIDES = ("top", "bottom", "left", "right")  # that a black border may be on; columns of a table of flags
+
 
 class AuditError(PipelineError):
     """No audit of a pool is there, or none of its images is left."""
@@ -24,7 +26,7 @@ class AuditError(PipelineError):
 def read_flags(path: Path) -> pd.DataFrame:
     """Read a pool's table of flags; AuditError if it is missing."""
     try:
-        return read_table(path, integers=["image_id", "height", "width", *get_args(Flag)])
+        return read_table(path, integers=["image_id", "height", "width", *SIDES, *get_args(Flag)])
     except FileNotFoundError:
         raise AuditError(f"{path}: not found; `dvc repro audit` makes it") from None
 

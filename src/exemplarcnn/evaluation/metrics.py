@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+MISTAKES = 40  # that are written down: a page of pictures
+
 
 def correct(predictions: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which predictions are right: (folds, test images)."""
@@ -69,8 +71,8 @@ def confusion_table(matrix: NDArray[np.float64], names: list[str]) -> pd.DataFra
 
 
 def confident_mistakes(
-    scores: NDArray[np.float32], labels: NDArray[np.int64], most: int
-) -> list[tuple[int, int, float]]:
+    scores: NDArray[np.float32], labels: NDArray[np.int64], names: list[str], most: int = MISTAKES
+) -> pd.DataFrame:
     """Find the test images that the classifiers of all folds together get wrong by the widest margin.
 
     Parameters
@@ -79,16 +81,20 @@ def confident_mistakes(
         Decision values, (folds, test images, classes).
     labels
         (test images,).
+    names
+        Of the classes.
     most
         How many at most.
 
     Returns
     -------
-    list
-        Test image, class predicted, and by how much its mean score is above that of the true class; widest first.
+    pandas.DataFrame
+        ``image_id`` of the test image, ``actual`` and ``predicted`` class, and ``margin``: by how much the mean score
+        of the one is below that of the other. The widest first.
     """
     mean = scores.mean(axis=0, dtype=np.float64)
     found = mean.argmax(axis=1)
     margins = mean.max(axis=1) - mean[np.arange(len(mean)), labels]
     order = np.argsort(-margins, kind="stable")[:most]
-    return [(int(i), int(found[i]), float(margins[i])) for i in order if margins[i] > 0]
+    rows = [(int(i), names[labels[i]], names[found[i]], float(margins[i])) for i in order if margins[i] > 0]
+    return pd.DataFrame(rows, columns=["image_id", "actual", "predicted", "margin"])

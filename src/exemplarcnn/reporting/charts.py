@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from exemplarcnn.classes import tables as classes
 from exemplarcnn.files import read_table
-from exemplarcnn.reporting import figures
+from exemplarcnn.reporting.figures import style
 from exemplarcnn.text import plain
 
 GREY = "#8a8a8a"  # legible on white and on black
@@ -35,7 +35,7 @@ def learning_curves(tables: dict[str, Path], titles: dict[str, str]) -> str:
         axes.set_ylabel(label)
         _quiet(axes)
     # Named here, since matplotlib takes a label of a line that begins with _ for none.
-    shown = [plain(titles[name], figures.IN_A_TITLE) for name in there]
+    shown = [plain(titles[name], style.IN_A_TITLE) for name in there]
     figure.legend(lines, shown, loc="lower center", ncol=3, frameon=False, labelcolor=GREY, fontsize=9)
     figure.subplots_adjust(bottom=0.33, wspace=0.28)
     return _svg(figure)
@@ -78,7 +78,7 @@ def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     with (
         matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}),
-        figures.without_missing_letters(),
+        style.without_missing_letters(),
     ):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()

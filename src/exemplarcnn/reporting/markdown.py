@@ -22,7 +22,7 @@ def render(results: dict[str, Any]) -> str:
         "make a harder task: it says whether a network has learned, not whether its features are good.",
         "## Pictures",
         "\n".join(_pictures(results)),
-        "- [Images and their nearest neighbours in the features of different networks](neighbours.png)",
+        "- [Images and their nearest neighbours in the features of different networks](pictures/neighbours.png)",
     ]
     if results["labelled"]:
         parts += ["## Learning from labels", _labels(results)]
@@ -74,7 +74,7 @@ def _tested(results: dict[str, Any]) -> list[str]:
     return [
         _table(tables.accuracies(results)),
         "Accuracy: mean ± population standard deviation over the folds, test set, linear SVM on the features." + paper,
-        "![Accuracies](results.png)",
+        "![Accuracies](pictures/results.png)",
         "## Differences",
         "\n".join(f"- {differences.sentence(entry, names)}" for entry in differences.in_full(results)),
         "The intervals are about the choice of test images. They leave out that another seed trains another network. "
@@ -94,12 +94,15 @@ def _pictures(results: dict[str, Any]) -> list[str]:
     links: dict[str, list[str]] = {}
     for row in results["rows"]:
         name = row["variant"]
-        links[name] = [f"[confusion matrix](confusion/{name}.png)", f"[most confident mistakes](mistakes/{name}.png)"]
+        links[name] = [
+            f"[confusion matrix](pictures/confusion/{name}.png)",
+            f"[most confident mistakes](pictures/mistakes/{name}.png)",
+        ]
     for entry in results["learned"]:
         name = entry["variant"]
-        links.setdefault(name, []).append(f"[images and their patches](patches/{name}.png)")
+        links.setdefault(name, []).append(f"[images and their patches](pictures/patches/{name}.png)")
         if name in results["groupings"]:
-            links[name].append(f"[gallery of clusters](clusters/{name}.png)")
+            links[name].append(f"[gallery of clusters](pictures/clusters/{name}.png)")
     return [f"- {titles(results)[name]}: {', '.join(found)}" for name, found in links.items()]
 
 
@@ -109,7 +112,7 @@ def _labels(results: dict[str, Any]) -> str:
         "deviation over folds. All were shown the same number of images."
     )
     lines = [
-        f"- {line}; [some of them](labels/{name}.png)"
+        f"- {line}; [some of them](pictures/labels/{name}.png)"
         for name, line in zip(results["labelled"], sentences.labels(results), strict=True)
     ]
     return "\n".join([about, "", *lines])
@@ -124,4 +127,4 @@ def _galleries(results: dict[str, Any]) -> str:
         names += [("outliers/farthest", "farthest from the labelled classes")]
         names += [("outliers/nearest", "nearest to them")]
     names += [("outliers/pairs", "closest pairs in feature space")]
-    return "Galleries: " + ", ".join(f"[{title}]({name}.png)" for name, title in names) + "."
+    return "Galleries: " + ", ".join(f"[{title}](pictures/{name}.png)" for name, title in names) + "."

@@ -26,7 +26,7 @@ from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import atomic_write
 from exemplarcnn.reporting import charts, differences, results, sentences, tables
 from exemplarcnn.tracking import comparison, lineage, repository, store, timings
-from exemplarcnn.tracking.runs import flatten
+from exemplarcnn.tracking.parameters import flatten
 
 # Photographs are kept at this width at most: two pixels for each of a page's.
 WIDEST = 1600

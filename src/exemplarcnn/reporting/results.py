@@ -75,8 +75,14 @@ def read_inputs(config: Config) -> Inputs:
         valid_accuracies={name: float(curve["valid_accuracy"].iloc[-1]) for name, curve in curves.items()},
         audit=read_json(paths.AUDIT_JSON),
         outliers=read_json(paths.OUTLIERS_JSON),
-        label_sets={name: read_json(paths.label_statistics(name)) for name in variants.label},
+        label_sets={name: _label_set(name) for name in variants.label},
     )
+
+
+def _label_set(name: str) -> dict[str, Any]:
+    """Return the figures of a table of labels, without its hash."""
+    found = read_json(paths.label_statistics(name))
+    return {key: value for key, value in found.items() if key != "table"}
 
 
 def gather(config: Config, inputs: Inputs) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from exemplarcnn.data import stl10
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import digest, read_json
 from exemplarcnn.serving import packed_model
-from exemplarcnn.tracking import lineage, runs, store
+from exemplarcnn.tracking import lineage, runs, sending, store
 
 CHAMPION = "champion"
 ENCODER, CLASSIFIER = "exemplarcnn-encoder", "exemplarcnn-classifier"
@@ -126,13 +126,13 @@ def register(config: Config, variants: list[str], force_champion: bool = False) 
     """
     chosen = _chosen(config, variants)
     with store.reached():
-        said = runs.send(config)
+        said = sending.send(config)
         client = store.connect()
     records = lineage.read_lock()
     judged_on = digest(*(paths.DATA / name for name in JUDGED_ON))
     for name in chosen:
         stage = f"evaluate@{name}"
-        if said[stage] not in (runs.SENT, runs.THERE):
+        if said[stage] not in sending.IN_STORE:
             raise RegistryError(f"{name} cannot be registered, {stage}: {said[stage]}")
         if altered := lineage.changed_outs(f"train@{name}", records) + lineage.changed_outs(stage, records):
             raise RegistryError(f"{altered[0]} is not what `dvc repro` made; `dvc checkout` brings that back")

@@ -14,14 +14,11 @@ from exemplarcnn.evaluation.metrics import confident_mistakes, confusion_matrix,
 from exemplarcnn.evaluation.protocols import evaluate, grid, summarise
 from exemplarcnn.files import atomic_folder, digest_of, read_array, rounded, write_array, write_json, write_table
 from exemplarcnn.launching.launcher import main
-from exemplarcnn.reporting import figures
 from exemplarcnn.tracking import runs
-
-MISTAKES = 40
 
 
 def run(variant: str, config: Config) -> None:
-    """Write ``metrics/VARIANT/``, two pictures, and ``classifiers/VARIANT/``."""
+    """Write ``metrics/VARIANT/`` and ``classifiers/VARIANT/``."""
     train, test = (read_array(paths.eval_features(variant, split)) for split in ("train", "test"))
     train_labels = stl10.read_labels(paths.TRAIN_LABELS, len(train))
     test_labels = stl10.read_labels(paths.TEST_LABELS, len(test))
@@ -45,15 +42,8 @@ def run(variant: str, config: Config) -> None:
         _write_classifiers(variant, results[main], predictions, single, params.C)
         matrix = confusion_matrix(predictions, test_labels, len(names))
         write_table(paths.confusion(variant), rounded(confusion_table(matrix, names)))
-        figures.confusion(paths.confusion_picture(variant), matrix, names, variant)
         scores = np.stack([result.linear.scores for result in results[main] if result.linear])
-        figures.mistakes(
-            paths.mistakes_picture(variant),
-            stl10.open_pool(paths.DATA, "test"),
-            confident_mistakes(scores, test_labels, MISTAKES),
-            test_labels,
-            names,
-        )
+        write_table(paths.mistakes(variant), rounded(confident_mistakes(scores, test_labels, names)))
 
 
 def _write_classifiers(

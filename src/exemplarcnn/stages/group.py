@@ -14,13 +14,12 @@ from exemplarcnn.data import pools
 from exemplarcnn.files import read_array, rounded, write_json
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
-from exemplarcnn.reporting import figures
 
 log = logging.getLogger(__name__)
 
 
 def run(variant: str, config: Config) -> None:
-    """Write ``classes/VARIANT.csv``, ``metrics/VARIANT/clusters.json`` and a gallery."""
+    """Write ``classes/VARIANT.csv`` and ``metrics/VARIANT/clusters.json``."""
     params = config.variants.group[variant]
     pool = pools.open_pool(paths.DATA, config.variants.train[params.source].pool)
     features = read_array(paths.cluster_features(params.source))
@@ -42,7 +41,6 @@ def run(variant: str, config: Config) -> None:
     clustered, _ = split_pool(len(pool), params.clustered_fraction, config.seed)
     measured = quality.measure(table, truth, clustered, before)
     write_json(paths.cluster_statistics(variant), rounded(statistics | measured))
-    figures.clusters(paths.clusters_picture(variant), pool, table, features)
 
 
 if __name__ == "__main__":

@@ -7,19 +7,14 @@ from exemplarcnn import paths
 from exemplarcnn.config import Config, Labelled
 from exemplarcnn.data import audit_tables, stl10
 from exemplarcnn.evaluation import pseudo_labels
-from exemplarcnn.files import rounded, write_json, write_table
+from exemplarcnn.files import digest, rounded, write_json, write_table
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
 from exemplarcnn.networks.features import eval_features
-from exemplarcnn.reporting import figures
-from exemplarcnn.text import plain
-
-# Images of each class in the picture.
-SHOWN = 6
 
 
 def run(name: str, config: Config) -> None:
-    """Write ``labels/NAME.csv``, ``metrics/NAME/labels.json`` and a picture of some of the images."""
+    """Write ``labels/NAME.csv`` and ``metrics/NAME/labels.json``."""
     params = config.variants.label[name]
     names = stl10.read_class_names(paths.CLASS_NAMES)
     table = _predicted(params, config) if params.method == "pseudo" else _given(params)
@@ -33,20 +28,8 @@ def run(name: str, config: Config) -> None:
     counts = table["label"].value_counts().sort_index()
     by_class = {names[int(label)]: int(count) for label, count in zip(counts.index, counts, strict=True)}
     summary = {"method": params.method, "labelled": len(table), "by_class": by_class, "judged": compared}
-    write_json(paths.label_statistics(name), rounded(summary))
-    pools = {pool: stl10.open_pool(paths.DATA, pool) for pool in table["pool"].unique()}
-    rows = []
-    chosen = figures.spread(list(enumerate(names)), figures.CLASSES)
-    for label, title in chosen:
-        mine = table[table["label"] == label].sort_values("margin", ascending=False, kind="stable")
-        some = figures.spread(list(mine[["pool", "image_id", "margin"]].itertuples(index=False)), SHOWN)
-        rows.append([(pools[pool][image], _caption(title, image, margin)) for pool, image, margin in some])
-    which = "" if len(chosen) == len(names) else f", {len(chosen)} of {len(names)} classes"
-    figures.gallery(paths.labels_picture(name), f"Images by label, from the surest to the least sure{which}", rows)
-
-
-def _caption(title: str, image: int, margin: float) -> str:
-    return f"{plain(title, figures.IN_A_TILE)}: image {image}" + ("" if np.isnan(margin) else f"\nby {margin:.2f}")
+    # With the table's hash: a stage that reads it and depends on `metrics/` runs again when it changes.
+    write_json(paths.label_statistics(name), rounded(summary | {"table": digest(paths.labels(name))}))
 
 
 def _predicted(params: Labelled, config: Config) -> pd.DataFrame:

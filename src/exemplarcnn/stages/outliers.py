@@ -14,16 +14,12 @@ from exemplarcnn.files import atomic_folder, read_array, rounded, write_json, wr
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
 from exemplarcnn.networks.features import eval_features
-from exemplarcnn.reporting import figures
-from exemplarcnn.text import plain
 
-# Of each gallery, at most.
-OUTLIERS, PAIRS = 32, 24
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def run(_: str, config: Config) -> None:
-    """Write ``outliers/pairs.csv``, ``metrics/outliers.json`` and galleries.
+    """Write ``outliers/pairs.csv`` and ``metrics/outliers.json``.
 
     And ``outliers/images.csv``, the distances to the labelled classes, and how many images are too far, if there are
     such classes.
@@ -51,7 +47,6 @@ def run(_: str, config: Config) -> None:
         "near_duplicates": outliers.agreement(pairs, known),
     }
     write_json(paths.OUTLIERS_JSON, rounded(summary))
-    _galleries(pool, scores, pairs)
 
 
 def _scores(pool: Pool, config: Config) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -69,28 +64,6 @@ def _scores(pool: Pool, config: Config) -> tuple[pd.DataFrame, dict[str, Any]]:
     )
     counted = outliers.count_outliers(scores["score"].to_numpy(), known["score"].to_numpy(), params.false_alarms)
     return scores.assign(nearest=np.array(names)[scores["nearest"]]), counted
-
-
-def _galleries(pool: Pool, scores: pd.DataFrame | None, pairs: pd.DataFrame) -> None:
-    by_distance: list[tuple[str, str, pd.DataFrame]] = []
-    if scores is not None:
-        ranked = scores.sort_values("score", ascending=False, kind="stable")
-        by_distance = [
-            ("farthest.png", "Farthest from every labelled class", ranked.head(OUTLIERS)),
-            ("nearest.png", "Nearest to a labelled class", ranked.tail(OUTLIERS)[::-1]),
-        ]
-    with atomic_folder(paths.OUTLIERS_PICTURES) as partial:
-        for file, title, some in by_distance:
-            tiles = [
-                [(pool[image], f"image {image}\n{plain(nearest, figures.IN_A_TILE)}? {score:.2f}")]
-                for image, nearest, score in some.itertuples(index=False)
-            ]
-            figures.gallery(partial / file, title, figures.lines(tiles))
-        couples = [
-            [(pool[first], f"image {first}"), (pool[second], f"image {second}\n{distance:.3f} apart")]
-            for first, second, distance in pairs.head(PAIRS).itertuples(index=False)
-        ]
-        figures.gallery(partial / "pairs.png", "Closest pairs in feature space", figures.lines(couples))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from exemplarcnn.files import atomic_folder, digest, digest_of, rounded, write_a
 from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import resnet, saved
-from exemplarcnn.reporting import figures
 from exemplarcnn.tracking import runs
 from exemplarcnn.training import session
 from exemplarcnn.training.batches import TrainingData
@@ -26,11 +25,9 @@ from exemplarcnn.training.labelled_images import AugmentedImages, LabelledImages
 from exemplarcnn.training.learning_curve import LearningCurve
 from exemplarcnn.training.trainer import Trainer
 
-MISTAKES = 40
-
 
 def run(name: str, config: Config) -> None:
-    """Write ``models/NAME/``, ``classifiers/NAME/``, ``metrics/NAME/`` and two pictures.
+    """Write ``models/NAME/``, ``classifiers/NAME/`` and ``metrics/NAME/``.
 
     Goes on from a checkpoint in ``work/resnet/NAME/``.
     """
@@ -65,9 +62,7 @@ def _test(name: str, network: resnet.ResNetClassifier, device: torch.device) -> 
         write_array(folder / "predictions.npy", predictions)
     matrix = confusion_matrix(predictions, labels, len(names))
     write_table(paths.confusion(name), rounded(confusion_table(matrix, names)))
-    figures.confusion(paths.confusion_picture(name), matrix, names, name)
-    mistakes = confident_mistakes(logits[None], labels, MISTAKES)
-    figures.mistakes(paths.mistakes_picture(name), pool, mistakes, labels, names)
+    write_table(paths.mistakes(name), rounded(confident_mistakes(logits[None], labels, names)))
 
 
 def _trainer(name: str, config: Config, folder: Path) -> Trainer:

@@ -7,13 +7,12 @@ from exemplarcnn.data import colour_axes, pools, stl10
 from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
-from exemplarcnn.reporting import figures
 
 PACKAGES = ("albumentations", "numpy", "opencv-python-headless", "torch")
 
 
 def run(variant: str, config: Config) -> None:
-    """Write ``surrogates/VARIANT/``, going on from what lies in ``work/``, and a picture of some of its patches."""
+    """Write ``surrogates/VARIANT/``, going on from what lies in ``work/``."""
     params = config.variants.train[variant]
     pool = pools.open_pool(paths.DATA, params.pool)
     table = tables.read(paths.class_table(params.table), len(pool))
@@ -54,7 +53,6 @@ def run(variant: str, config: Config) -> None:
         from exemplarcnn.patches import online
 
         files.write_json(folder / "drawing.json", drawing | {"code": code(online)})
-    figures.patches(paths.patches_picture(variant), pool, table, folder)
 
 
 if __name__ == "__main__":

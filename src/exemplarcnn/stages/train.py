@@ -17,7 +17,6 @@ from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import exemplar_cnn, saved
 from exemplarcnn.patches.online import OnlinePatches
-from exemplarcnn.reporting import figures
 from exemplarcnn.tracking import runs
 from exemplarcnn.training import session
 from exemplarcnn.training.batches import Batches, Source, TrainingData
@@ -27,7 +26,7 @@ from exemplarcnn.training.trainer import PeriodicProbe, Trainer
 
 
 def run(variant: str, config: Config) -> None:
-    """Write ``models/VARIANT/``, ``metrics/VARIANT/train.csv`` as it grows, and a picture of the first layer's filters.
+    """Write ``models/VARIANT/``, and ``metrics/VARIANT/train.csv`` as it grows.
 
     Goes on from a checkpoint in ``work/train/VARIANT/``.
     """
@@ -44,7 +43,6 @@ def _outs(variant: str, config: Config, trainer: Trainer) -> Iterator[session.Af
         saved.save_weights(model / "initial.safetensors", trainer.network)
         yield LearningCurve(paths.learning_curve(variant), tracked.epoch).add
         saved.save_weights(model / "weights.safetensors", trainer.network)
-        figures.filters(paths.filters_picture(variant), trainer.network.tensors()["conv1.weight"].numpy())
 
 
 def _trainer(variant: str, config: Config, folder: Path) -> Trainer:

@@ -4,8 +4,9 @@ A run is a projection of results. Its identity is the hash of what the work depe
 kept as a tag. The same work again finds the same run: a finished one only gains a tag for the commit, an unfinished one
 is completed. A result that is there finds the run that has it under another identity, too: of other code that made the
 same of the same parameters. What a run shows is read from the files that the stage wrote, so it makes no difference
-whether it was logged while the stage ran, or afterwards by `send`: where DVC skipped the stage, in a fresh clone, or
-after the server had been down. No run id enters a result, and a store that fails never stops a stage.
+whether it was logged while the stage ran, or afterwards (:mod:`exemplarcnn.tracking.sending`): where DVC skipped the
+stage, in a fresh clone, or after the server had been down. No run id enters a result, and a store that fails never
+stops a stage.
 """
 
 import getpass
@@ -13,8 +14,6 @@ import json
 import logging
 import math
 import os
-import posixpath
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,24 +23,18 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from exemplarcnn import config as configuration
 from exemplarcnn import paths, renamed
 from exemplarcnn.config import Config
 from exemplarcnn.data.stl10 import data_digest
-from exemplarcnn.files import digest_of, md5_of, read_json, read_table, rounded
-from exemplarcnn.tracking import lineage, repository, store
+from exemplarcnn.files import read_json, read_table, rounded
+from exemplarcnn.tracking import lineage, parameters, repository, store
 from exemplarcnn.tracking.lineage import Record
 
 if TYPE_CHECKING:  # importing torch takes seconds
     from exemplarcnn.training.learning_curve import Epoch
 
-LONGEST_PARAM = 500
-LONGEST_NAME = 200
-LONGEST_KEY = 250  # MLflow's limit for names of metrics and tags
 PARAMS_A_CALL = 100
 CURVE = ("learning_rate", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "probe_accuracy")
-SENT, THERE = "sent", "there already"
-BROKEN = "the store failed halfway; rerun to continue"
 # What is tagged with its hash once it is made.
 MADE = {
     "train": {"model": paths.model, "curve": paths.learning_curve},
@@ -57,65 +50,6 @@ MADE = {
 log = logging.getLogger(__name__)
 
 
-# What a run says about itself
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Turn nested parameters into dotted names and texts."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = str(value)[:LONGEST_PARAM]
-    return flat
-
-
-def key(name: str) -> str:
-    """Return the name under which MLflow keeps a metric or tag: class names of other data sets may hold anything.
-
-    One that MLflow takes stays as it is. In any other what it refuses becomes ``_``, what is too long is cut, and
-    eight digits of the name's hash tell it from others: the same in every run, so that runs can be compared.
-    """
-    fit = re.sub(r"[^\w./ -]", "_", name)
-    if posixpath.normpath(fit) != fit or fit.startswith(("/", ".")):  # MLflow wants names to be proper paths
-        fit = re.sub(r"/|^\.+", "_", fit)
-    if fit == name and 0 < len(name) <= LONGEST_KEY:
-        return name
-    mark = f"-{digest_of(name)[:8]}"
-    return fit[: LONGEST_KEY - len(mark)] + mark
-
-
-def params_of(record: Record, records: dict[str, Record]) -> dict[str, str]:
-    """All parameters that a result depends on; those of its own variant as ``variant.``, to compare across variants."""
-    variant = record.stage.partition("@")[2]
-    own = re.compile(rf"^variants\.\w+\.{re.escape(variant)}\.")
-    return {own.sub("variant.", key): value for key, value in flatten(lineage.params(record, records)).items()}
-
-
-def changes(params: dict[str, Any], profile: dict[str, Any]) -> list[str]:
-    """Say where parameters are other than a profile's, as ``train.epochs=20``; seed and machine are not changes."""
-    base = flatten(profile)
-    return [
-        f"{key}={value}"
-        for key, value in flatten(params).items()
-        if key != "seed" and not key.startswith("machine.") and base.get(key) != value
-    ]
-
-
-def _name(record: Record, records: dict[str, Record], config: Config) -> str:
-    """Return a name by which a person tells runs apart: what, on which scale, which seed, and what was changed."""
-    changed = []
-    # A profile of the user's own making may no longer be there, or be half edited: a name is not worth a run.
-    with suppress(Exception):
-        changed = changes(lineage.params(record, records), configuration.compose(Path("conf"), config.profile))
-    kind, _, variant = record.stage.partition("@")
-    return " ".join([kind, variant, config.profile, f"seed {config.seed}", *changed])[:LONGEST_NAME]
-
-
-# One run
-
-
 class Run:
     """One run in the store. Every method is safe to call: a store that fails is reported once and then left alone."""
 
@@ -127,13 +61,16 @@ class Run:
         self._epochs = int(found.data.metrics.get("epoch", 0)) if found else 0
         self._tags = dict(found.data.tags) if found else {}
 
-    def safely(self, action: Callable[[Any], object]) -> None:
-        """Do something with the store's client, unless it has failed before; say so if it fails now."""
-        if self.failed or self.finished:
+    def safely(self, action: Callable[[Any], object], finished: bool = False) -> None:
+        """Do something with the store's client, unless it has failed before; say so if it fails now.
+
+        A finished run is left as it is, unless the action is for `finished` ones, too.
+        """
+        if self.failed or (self.finished and not finished):
             return
         try:
             action(self._client)
-        except Exception as error:  # as in _only_warn
+        except Exception as error:  # as in only_warn
             _warn(error)
             self.failed = True
 
@@ -144,7 +81,7 @@ class Run:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        batch = [Metric(key(name), float(value), now, step) for name, value in values.items()]
+        batch = [Metric(parameters.key(name), float(value), now, step) for name, value in values.items()]
         self.safely(lambda client: client.log_batch(self.run_id, metrics=batch))
 
     def tags(self, values: dict[str, str]) -> None:
@@ -168,13 +105,34 @@ class Run:
             self._epochs = epoch if not self.failed else self._epochs
 
     def artifact(self, path: Path) -> None:
-        """Attach a file of the reports, in its folder there (pictures of a variant have one name), if it exists."""
+        """Attach a file, if it exists."""
         if path.exists():
-            folder = path.relative_to(paths.REPORTS).parent.name or None
-            self.safely(lambda client: client.log_artifact(self.run_id, str(path), folder))
+            self.safely(lambda client: client.log_artifact(self.run_id, str(path)))
 
-    def complete(self, record: Record) -> None:
-        """Log all that a stage has made, as far as the run lacks it, and close the run as finished."""
+    def attach(self, found: list[Path]) -> bool:
+        """Attach those pictures that the run lacks, also to a finished one; say whether there were any."""
+        attached: list[Path] = []
+
+        def attach(client: Any) -> None:
+            # A run has one picture in each folder: all have its variant's name.
+            there = {artifact.path for artifact in client.list_artifacts(self.run_id)}
+            for path in found:
+                if (folder := path.relative_to(paths.PICTURES).parent.as_posix()) not in there:
+                    client.log_artifact(self.run_id, str(path), folder)
+                    attached.append(path)
+
+        if found:
+            self.safely(attach, finished=True)
+        return bool(attached)
+
+    def complete(self, record: Record) -> bool:
+        """Log all that a stage has made, as far as the run lacks it, and close the run as finished.
+
+        Returns
+        -------
+        bool
+            Whether the run is of this very result. One that is finished already may be of another, as of another CPU.
+        """
         kind, _, variant = record.stage.partition("@")
         made = _made(record)
         if self.finished:
@@ -182,19 +140,18 @@ class Run:
             if other:
                 text = "%s gave another result than run %s in the store, which is left as it is: %s differ"
                 log.warning(text, record.stage, self.run_id, ", ".join(other))
-            return
+            return not other
         if kind in ("train", "resnet"):
             self._training(variant)
         if kind in ("evaluate", "resnet"):
             self._evaluation(variant)
         self.tags(made)
         self.finish("FINISHED")
+        return True
 
     def _training(self, variant: str) -> None:
         for row in _curve(paths.learning_curve(variant)).to_dict("records"):
             self._row(int(row["epoch"]), {name: row.get(name) for name in CURVE})
-        self.artifact(paths.patches_picture(variant))
-        self.artifact(paths.filters_picture(variant))
 
     def _evaluation(self, variant: str) -> None:
         """Log accuracies in percent, and what else makes an evaluation stand alone in the comparison view."""
@@ -216,8 +173,6 @@ class Run:
             if (judged := statistics.get("cluster_purity")) is not None:
                 values["cluster_purity"] = judged["purity"]
         self.metrics(values)
-        self.artifact(paths.confusion_picture(variant))
-        self.artifact(paths.mistakes_picture(variant))
 
     def finish(self, status: str) -> None:
         """Close the run as ``FINISHED`` or ``FAILED``; what another process has finished meanwhile stays so."""
@@ -233,7 +188,7 @@ class Run:
         """Log what processor, memory, disk and GPU do while the block runs, every ten seconds."""
         monitor: Any = None
         if not (self.failed or self.finished):
-            with _only_warn():
+            with only_warn():
                 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
                 monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=store.address())
@@ -255,7 +210,8 @@ def _warn(error: Exception) -> None:
 
 
 @contextmanager
-def _only_warn() -> Iterator[None]:
+def only_warn() -> Iterator[None]:
+    """Turn whatever goes wrong with the store in the block into a warning."""
     try:
         yield
     except Exception as error:  # MLflow raises its own, SQLAlchemy's and requests' errors; DVC its own
@@ -283,10 +239,10 @@ def run(kind: str, variant: str, config: Config) -> Iterator[Run]:
     """
     stage = f"{kind}@{variant}"
     tracked = Run()
-    with _only_warn():
+    with only_warn():
         # What an earlier code or command left in the folder is not what this work will make.
         ahead = replace(lineage.current(stage), outs={})
-        tracked = _open(store.connect(), ahead, lineage.read_lock(), config)
+        tracked = open_run(store.connect(), ahead, lineage.read_lock(), config)
     try:
         with tracked.system_metrics():
             yield tracked
@@ -294,11 +250,11 @@ def run(kind: str, variant: str, config: Config) -> Iterator[Run]:
         tracked.finish("FAILED")
         raise
     if not tracked.failed:
-        with _only_warn():
+        with only_warn():
             tracked.complete(lineage.current(stage))
 
 
-def _open(client: Any, record: Record, records: dict[str, Record], config: Config) -> Run:
+def open_run(client: Any, record: Record, records: dict[str, Record], config: Config) -> Run:
     """Find the run of some work, or open one."""
     marks = _marks()
     with store.lock():
@@ -327,11 +283,11 @@ def find(client: Any, record: Record, records: dict[str, Record]) -> Any:
     kind, _, variant = record.stage.partition("@")
     wanted = {"kind": kind, "variant": variant, "data.md5": data_digest(paths.DATA)} | made
     same = " and ".join(f"tags.`{name}` = '{value}'" for name, value in wanted.items())
-    params = params_of(record, records)
+    wanted_params = parameters.params_of(record, records)
     return _first(
         client,
         f"{same} and attributes.status = 'FINISHED'",
-        lambda run: {renamed.current(name): value for name, value in run.data.params.items()} == params,
+        lambda run: {renamed.current(name): value for name, value in run.data.params.items()} == wanted_params,
     )
 
 
@@ -362,8 +318,8 @@ def _create(client: Any, record: Record, records: dict[str, Record], config: Con
         tags["mlflow.user"] = getpass.getuser()
     if parent:
         tags["mlflow.parentRunId"] = parent.info.run_id
-    name = _name(record, records, config)
-    made = client.create_run(store.experiment_id(client, parent), tags=tags, run_name=name)
+    named = parameters.name(record, records, config)
+    made = client.create_run(store.experiment_id(client, parent), tags=tags, run_name=named)
     # The lock is this machine's. All who look again find the same one, and each takes back only its own.
     kept = find(client, record, records)
     if kept is None or kept.info.run_id == made.info.run_id:
@@ -375,7 +331,7 @@ def _create(client: Any, record: Record, records: dict[str, Record], config: Con
 def _marks() -> dict[str, str]:
     """Tags for every commit and every DVC experiment that has this result."""
     if experiment := os.environ.get("DVC_EXP_NAME"):
-        return {key(f"experiment.{experiment}"): "true"}
+        return {parameters.key(f"experiment.{experiment}"): "true"}
     commit = repository.commit()
     return {f"commit.{commit}": "true"} if commit and repository.clean() else {}
 
@@ -386,7 +342,7 @@ def _describe(client: Any, run_id: str, record: Record, records: dict[str, Recor
 
     # A parameter of a stage before may be another now and have made no difference: MLflow takes each name once.
     there = client.get_run(run_id).data.params
-    entries = [Param(name, value) for name, value in params_of(record, records).items() if name not in there]
+    entries = [Param(name, value) for name, value in parameters.params_of(record, records).items() if name not in there]
     for start in range(0, len(entries), PARAMS_A_CALL):
         client.log_batch(run_id, params=entries[start : start + PARAMS_A_CALL])
     read = {path: md5 for path, md5 in record.deps.items() if not path.startswith(lineage.CODE)}
@@ -394,92 +350,3 @@ def _describe(client: Any, run_id: str, record: Record, records: dict[str, Recor
     context = [InputTag("mlflow.data.context", "evaluation" if record.stage.startswith("evaluate") else "training")]
     sets = [Dataset(path, md5, "dvc", json.dumps({"path": path, "md5": md5})) for path, md5 in read.items()]
     client.log_inputs(run_id, datasets=[DatasetInput(each, context) for each in sets])
-
-
-# All runs
-
-
-def send(config: Config) -> dict[str, str]:
-    """Send whatever results stand in ``metrics/`` and the store lacks, and fill in the run of `mlflow run`.
-
-    Safe to repeat: what the store has is left as it is.
-
-    Returns
-    -------
-    dict
-        Stage and what became of it: ``sent``, ``there already``, or why it was left out.
-
-    Raises
-    ------
-    StoreError
-        If the store cannot be reached.
-    """
-    with store.reached(), lineage.Workspace() as here:
-        return _send(store.connect(), lineage.read_lock(), config, here)
-
-
-def _send(client: Any, records: dict[str, Record], config: Config, here: lineage.Workspace) -> dict[str, str]:
-    stages = [f"train@{name}" for name in config.variants.train]
-    stages += [f"evaluate@{name}" for name in config.variants.evaluate] + [
-        f"resnet@{name}" for name in config.variants.label
-    ]
-    said: dict[str, str] = {}
-    runs: dict[str, str] = {}
-    for stage in stages:
-        said[stage] = _missing(stage, records, here) or ""
-        if said[stage]:
-            continue
-        tracked = _open(client, records[stage], records, config)
-        said[stage] = THERE if tracked.finished else SENT
-        tracked.complete(records[stage])
-        if tracked.failed:
-            said[stage] = BROKEN
-        runs[stage] = tracked.run_id
-    if parent := store.parent_run(client):
-        _fill_parent(client, parent, config, runs)
-    return said
-
-
-def send_if_possible(config: Config) -> None:
-    """Do what `send` does; if the store cannot be reached, say so and go on."""
-    with _only_warn():
-        send(config)
-
-
-def _missing(stage: str, records: dict[str, Record], here: lineage.Workspace) -> str | None:
-    """Say why the result of a stage cannot be sent."""
-    if reason := lineage.out_of_date(stage, records, here):
-        return reason
-    for path, md5 in records[stage].outs.items():
-        if path.startswith(f"{paths.METRICS}/") and not (Path(path).exists() and md5_of(Path(path)) == md5):
-            return f"{path} is not what {stage} wrote"
-    return None
-
-
-def _fill_parent(client: Any, parent: Any, config: Config, runs: dict[str, str]) -> None:
-    """Give the run that `mlflow run` opened the figures of all variants, whether computed under it or before."""
-    whole = Run(client, parent)
-    values: dict[str, float] = {}
-    for stage in runs:
-        kind, _, variant = stage.partition("@")
-        if kind in ("evaluate", "resnet"):
-            summary = read_json(paths.evaluation(variant))
-            values |= {f"{variant}/{name}": summary[name] for name in ("accuracy_mean", "accuracy_std")}
-    whole.metrics({name: value for name, value in values.items() if parent.data.metrics.get(name) != value})
-    tags = {"kind": "pipeline", "profile": config.profile, "seed": str(config.seed)}
-    tags |= {"data.md5": data_digest(paths.DATA)}
-    tags |= {f"run.{stage.replace('@', '.')}": run_id for stage, run_id in runs.items()}
-    whole.tags(tags)
-    if paths.RESULTS_JSON.exists() and _results_stand(config, runs):
-        for path in (paths.RESULTS_MD, paths.RESULTS_PNG, paths.RESULTS_JSON):
-            whole.artifact(path)
-
-
-def _results_stand(config: Config, runs: dict[str, str]) -> bool:
-    """Say whether the report is of the evaluations that stand."""
-    results = read_json(paths.RESULTS_JSON)
-    reported = {row["variant"]: row["fold_accuracies"] for row in results["rows"]}
-    logged = {stage.partition("@")[2] for stage in runs if not stage.startswith("train@")}
-    if results["dataset"]["hash"] != data_digest(paths.DATA) or not logged.issuperset(reported):
-        return False
-    return reported == {name: read_json(paths.evaluation(name))["fold_accuracies"] for name in config.rows}

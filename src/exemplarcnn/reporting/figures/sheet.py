@@ -1,0 +1,73 @@
+"""Images in rows and columns, a caption above each: what most pictures are made of."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from exemplarcnn.reporting.figures import style
+
+TILES = 8  # images in a line of a gallery
+GAP = 0.15  # inches between them
+Tile = tuple[NDArray[np.uint8], str]
+Item = TypeVar("Item")
+
+
+class Sheet:
+    """Images in rows and columns with a caption above each.
+
+    On one pair of axes, whose coordinates are inches from the upper left: with a pair for each image matplotlib takes
+    seconds.
+    """
+
+    def __init__(self, rows: int, columns: int, side: float, line: float, top: float = 0.3):
+        self.side, self.line, self.top = side, line, top
+        width, height = columns * (side + GAP) - GAP, top + rows * (side + line)
+        self.figure = Figure(figsize=(width, height))
+        self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+        self.axes.set_axis_off()
+
+    def tile(self, row: int, column: int, image: NDArray[np.uint8], caption: str = "") -> tuple[float, float, float]:
+        """Draw an image; its left edge, its upper edge and the side of its pixels."""
+        height, width = image.shape[:2]
+        pixel = self.side / max(height, width)
+        left = column * (self.side + GAP) + (self.side - width * pixel) / 2
+        bottom = self.top + (row + 1) * (self.side + self.line)
+        upper = bottom - height * pixel
+        self.axes.imshow(image, extent=(left, left + width * pixel, bottom, upper), aspect="auto")
+        if caption:
+            middle = left + width * pixel / 2
+            self.axes.text(middle, upper - 0.04, caption, fontsize=7, ha="center", va="bottom", linespacing=1)
+        return left, upper, pixel
+
+    def save(self, path: Path, title: str = "") -> None:
+        """Write the picture, with a title in the middle above."""
+        if title:
+            self.axes.set_title(title, fontsize=10, y=1, pad=-self.top * 72 / 2)
+        style.save(self.figure, path)
+
+
+def gallery(path: Path, title: str, rows: list[list[Tile]], columns: int = TILES) -> None:
+    """Draw rows of images, each with its caption; where there are none, say so."""
+    sheet = Sheet(len(rows), columns, side=1.1, line=0.3)
+    for row, tiles in enumerate(rows):
+        for column, (image, caption) in enumerate(tiles):
+            sheet.tile(row, column, image, caption)
+    sheet.save(path, title if rows else f"{title}: none")
+
+
+def lines(blocks: list[list[Tile]]) -> list[list[Tile]]:
+    """Put blocks of tiles side by side as long as a line has room."""
+    result: list[list[Tile]] = []
+    for block in blocks:
+        if not result or len(result[-1]) + len(block) > TILES:
+            result.append([])
+        result[-1] += block
+    return result
+
+
+def spread(items: list[Item], most: int) -> list[Item]:
+    """Choose as many of a list as are shown, evenly."""
+    return [items[place] for place in np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).astype(int))]

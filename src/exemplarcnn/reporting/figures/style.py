@@ -1,0 +1,48 @@
+"""What all pictures share: letters for any name, how many classes are told apart, and how a picture is saved."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+
+from exemplarcnn.files import atomic_write
+
+matplotlib.use("Agg")
+matplotlib.rcParams["text.parse_math"] = False  # a class may be called US$ and A$, or $\frac$
+# For letters that matplotlib's own font lacks, the first of these that is installed and has them.
+FALLBACKS = (
+    "Noto Sans CJK SC",
+    "WenQuanYi Zen Hei",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "Noto Sans Arabic",
+    "Noto Sans Hebrew",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+    "Noto Emoji",
+)
+INSTALLED = {font.name for font in font_manager.fontManager.ttflist}
+matplotlib.rcParams["font.family"] = ["DejaVu Sans", *(name for name in FALLBACKS if name in INSTALLED), "sans-serif"]
+
+# Letters of a name that there is room for.
+IN_A_TILE, ON_AN_AXIS, IN_A_TITLE = 10, 30, 60
+CLASSES = 20  # up to so many are shown one by one: each with its numbers, or its row of images
+
+
+@contextmanager
+def without_missing_letters() -> Iterator[None]:
+    """Say nothing of letters that no font here has: an empty box is drawn for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture as PNG."""
+    with atomic_write(path) as partial, without_missing_letters():
+        # Without this matplotlib would write its own version into the file.
+        figure.savefig(partial, dpi=110, bbox_inches="tight", metadata={"Software": None})

@@ -1,0 +1,44 @@
+"""Which pictures belong to a run: those that were drawn from the very result that it stands for."""
+
+from pathlib import Path
+
+from exemplarcnn import paths
+from exemplarcnn.files import read_json
+from exemplarcnn.tracking import lineage
+from exemplarcnn.tracking.lineage import Record
+
+# Of each kind of run.
+PICTURES = {
+    "train": (paths.patches_picture, paths.filters_picture),
+    "evaluate": (paths.confusion_picture, paths.mistakes_picture),
+    "resnet": (paths.confusion_picture, paths.mistakes_picture),
+}
+Sources = dict[str, list[str]]  # by picture: the hashes of what it was drawn from
+
+
+def sources() -> Sources:
+    """Read what each picture in ``reports/pictures/`` was drawn from; nothing where there is none."""
+    found: Sources = read_json(paths.PICTURE_SOURCES) if paths.PICTURE_SOURCES.exists() else {}
+    return found
+
+
+def of(record: Record, records: dict[str, Record], drawn: Sources) -> list[Path]:
+    """Return the pictures of a result.
+
+    Parameters
+    ----------
+    record, records
+        Of the stage that made the result, and of all stages.
+    drawn
+        See :func:`sources`. A picture of which one source is no out of this stage, nor of one before it, shows
+        another result, and is left out.
+    """
+    kind, _, variant = record.stage.partition("@")
+    known = {md5 for each in lineage.chain(record, records) for md5 in (each.deps | each.outs).values()}
+    return [picture for place in PICTURES[kind] if shows(picture := place(variant), drawn, known)]
+
+
+def shows(picture: Path, drawn: Sources, known: set[str]) -> bool:
+    """Say whether a picture is there, and all that it was drawn from is known by its hash."""
+    found = drawn.get(picture.relative_to(paths.PICTURES).as_posix(), [])
+    return bool(found) and known.issuperset(found) and picture.exists()
