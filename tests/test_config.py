@@ -329,15 +329,15 @@ def test_a_reversed_range_shows_both_ends(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("old", "now"),
     [
-        ("machine.memory_gib", "memory_gib"),
+        ("machine.memory", "memory_gib"),
         ("audit.borders.share", "fraction"),
-        ("features.batch_size", "batch_size"),
-        ("outliers.features.batch_size", "batch_size"),
-        ("variants.describe.random_network.features.batch_size", "batch_size"),
-        ("variants.group.clustered.clustered_fraction", "clustered_fraction"),
+        ("features.chunk", "batch_size"),
+        ("outliers.features.chunk", "batch_size"),
+        ("variants.describe.random_network.features.chunk", "batch_size"),
+        ("variants.group.clustered.clustered_share", "clustered_fraction"),
         ("variants.group.pruned.size", "mean_cluster_size"),
         ("variants.group.pruned.dropped", "drop_fraction"),
-        ("variants.group.pruned.merge_distance", "merge_distance"),
+        ("variants.group.pruned.merged_below", "merge_distance"),
         ("variants.train.baseline.patches", "total_patches"),
         ("variants.label.supervised.share", "fraction"),
         ("seeded", "variants.seed"),
@@ -348,7 +348,7 @@ def test_a_reversed_range_shows_both_ends(values: dict[str, Any]) -> None:
         ("described", "variants.describe"),
         ("labelled", "variants.label"),
         ("evaluated", "variants.evaluate"),
-        ("outliers", "outliers"),
+        ("audit_features", "outliers"),
     ],
 )
 def test_an_old_name_is_refused_with_the_new_one(values: dict[str, Any], old: str, now: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from dvc.utils.hydra import compose_and_dump
 
-from exemplarcnn import cli
+from exemplarcnn import cli, paths
 from exemplarcnn.classes import capacity, seeding, tables
 from exemplarcnn.classes.grouping import GroupingError, Split, fill_up, group
 from exemplarcnn.clustering.dendrogram import Cut
@@ -30,7 +30,7 @@ def profile(name: str) -> Config:
 def test_dvc_composes_the_same_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`dvc exp run -S profile=NAME` writes the same bytes as `exemplarcnn profile NAME`, but for the comment above."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "CONF", ROOT / "conf")
+    monkeypatch.setattr(paths, "CONF", ROOT / "conf")
     cli.profile(name)
     compose_and_dump("dvc.yaml", str(ROOT / "conf"), None, "config", str(tmp_path), [f"profile={name}"])
     assert Path("params.yaml").read_bytes() == cli.HEADER.format(name=name).encode() + Path("dvc.yaml").read_bytes()

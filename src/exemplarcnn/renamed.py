@@ -14,7 +14,7 @@ SECTIONS = {
     "described": "variants.describe",
     "labelled": "variants.label",
     "evaluated": "variants.evaluate",
-    "outliers": "outliers",
+    "audit_features": "outliers",
 }
 # By the sections they are in, as a regular expression. Runs call the parameters of their own variant ``variant.``.
 KEYS = {
@@ -22,10 +22,10 @@ KEYS = {
     r"audit\.borders": {"share": "fraction"},
     r"(.+\.)?features": {"chunk": "batch_size"},
     r"(variants\.group\..+|variant)": {
-        "clustered_fraction": "clustered_fraction",
+        "clustered_share": "clustered_fraction",
         "size": "mean_cluster_size",
         "dropped": "drop_fraction",
-        "merge_distance": "merge_distance",
+        "merged_below": "merge_distance",
     },
     r"(variants\.train\..+|variant)": {"patches": "total_patches"},
     r"(variants\.label\..+|variant)": {"share": "fraction"},

@@ -56,15 +56,15 @@ def test_the_frame_is_the_table(results: dict[str, Any]) -> None:
 def test_pictures_and_groupings_are_linked(results: dict[str, Any]) -> None:
     text = markdown.render(results)
     for link in (
-        "results.png",
-        "confusion/raw_pixels.png",
-        "mistakes/baseline.png",
-        "patches/baseline.png",
-        "clusters/clustered.png",
+        "pictures/results.png",
+        "pictures/confusion/raw_pixels.png",
+        "pictures/mistakes/baseline.png",
+        "pictures/patches/baseline.png",
+        "pictures/clusters/clustered.png",
     ):
         assert f"({link})" in text
-    assert "(patches/raw_pixels.png)" not in text
-    assert "(clusters/baseline.png)" not in text
+    assert "(pictures/patches/raw_pixels.png)" not in text
+    assert "(pictures/clusters/baseline.png)" not in text
     for part in ("## Classes of Clustering", "5 clusters (4 of 2, 1 of 3 images)", "55.00 %", "0.4210", "largest 9"):
         assert part in text
 
@@ -87,7 +87,7 @@ def test_what_the_audit_found(results: dict[str, Any]) -> None:
     assert "the 45 images of none of them with an area under the ROC curve of 0.812; those counted have" in text
     assert "have precision 0.500, recall 0.375." in text
     assert "Of the 200 pairs closest in the features of `baseline`, 41 are among the 45 pairs" in text
-    assert "[black borders in other](audit/borders-other.png)" in text
+    assert "[black borders in other](pictures/audit/borders-other.png)" in text
 
 
 def test_where_nothing_is_known_of_the_images(results: dict[str, Any]) -> None:
@@ -130,7 +130,7 @@ def test_without_labels_there_are_features_and_clusters_and_it_says_so() -> None
     assert "Data set: photos (hash abc.dir), 50 unlabelled images. Profile: own_unlabelled." in text
     assert "| clustered | 20 | 50 | 10 | 50.00 | 5.00 |" in text
     assert "## Classes of clustered" in text
-    assert "(clusters/clustered.png)" in text
+    assert "(pictures/clusters/clustered.png)" in text
     for absent in ("confusion/", "farthest", "## Others", "## Judged otherwise"):
         assert absent not in text
 
@@ -140,7 +140,7 @@ def test_what_is_known_of_pseudo_labels(with_resnet: dict[str, Any]) -> None:
     assert (
         "- Semi-supervised: 1,540 images, pseudo labels; of the 495 whose class is known 62.5 % are labelled right, "
         "45 are of none of the classes, and 12 near duplicates of training images are not counted; "
-        "[some of them](labels/semi.png)"
+        "[some of them](pictures/labels/semi.png)"
     ) in text
     assert "## Learning from labels" in text
 

@@ -12,8 +12,8 @@ from tests.conftest import DATA_MD5, SUMMARY, Pipeline
 def test_runs_from_before_the_parameters_were_renamed_have_no_columns_of_their_own(store: Any) -> None:
     names = {
         "new": ("variant.total_patches", "variants.train.baseline.total_patches", "features.batch_size"),
-        "old": ("variant.patches", "variants.train.baseline.patches", "features.batch_size"),
-        "other": ("variant.patches", "variants.train.baseline.patches", "features.batch_size"),
+        "old": ("variant.patches", "trained.baseline.patches", "features.chunk"),
+        "other": ("variant.patches", "trained.baseline.patches", "features.chunk"),
     }
     mark = "a profile with old names"
     for variant, (own, of_another, everywhere) in names.items():

@@ -340,10 +340,10 @@ def before_the_renaming(
     outs = {"surrogates/baseline": f"{pipeline.mark}.dir"}
     pipeline.add("surrogate", "baseline", {"data": DATA_MD5}, outs, *params)
     record = pipeline.train()
-    tracking.send(config)
+    sending.send(config)
     sent = only(store, record)
     store.delete_run(sent.info.run_id)
-    old = {"variant.total_patches": "variant.patches", "features.batch_size": "features.batch_size"}
+    old = {"variant.total_patches": "variant.patches", "features.batch_size": "features.chunk"}
     assert sent.data.params.keys() >= old.keys()
     tags = sent.data.tags | {"identity": f"{pipeline.mark} of other code"}
     run = store.create_run("0", tags=tags | {name: value for name, value in changed.items() if name in tags})
@@ -358,7 +358,7 @@ def test_a_result_that_is_there_under_old_names_is_not_sent_again(
 ) -> None:
     record, old = before_the_renaming(store, pipeline, config)
     commit_id = repository(folder)
-    assert tracking.send(config)["train@baseline"] == "there already"
+    assert sending.send(config)["train@baseline"] == sending.PICTURES_SENT
     assert runs(store, record) == []
     assert tracking.find(store, record, pipeline.records).info.run_id == old
     assert store.get_run(old).data.tags[f"commit.{commit_id}"] == "true"
@@ -380,7 +380,7 @@ def test_a_result_that_is_there_under_old_names_is_not_sent_again(
 )
 def test_another_result_is_sent(changed: dict[str, str], store: Any, pipeline: Pipeline, config: Config) -> None:
     record, old = before_the_renaming(store, pipeline, config, **changed)
-    assert tracking.send(config)["train@baseline"] == "sent"
+    assert sending.send(config)["train@baseline"] == "sent"
     assert only(store, record).info.run_id != old
 
 

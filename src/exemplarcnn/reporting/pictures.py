@@ -17,7 +17,7 @@ from safetensors import safe_open
 from exemplarcnn import paths
 from exemplarcnn.classes import tables
 from exemplarcnn.config import Config
-from exemplarcnn.data import audit_tables, stl10
+from exemplarcnn.data import audit_tables, pools, stl10
 from exemplarcnn.data.types import Pool
 from exemplarcnn.files import atomic_folder, md5_of, read_array, read_json, read_table, write_json
 from exemplarcnn.progress import tqdm
@@ -90,21 +90,21 @@ def _pictures(config: Config) -> Iterator[Picture]:
 
 
 def _pool(name: str) -> Pool:
-    return stl10.open_pool(paths.DATA, name)
+    return pools.open_pool(paths.DATA, name)
 
 
 def _of_audit(config: Config) -> Iterator[Picture]:
     labelled = ("train", "test") if stl10.has_labels(paths.DATA) else ()
-    pools = {name: _pool(name) for name in dict.fromkeys((*config.pools, *labelled))}
+    opened = {name: _pool(name) for name in dict.fromkeys((*config.pools, *labelled))}
     sources = (paths.DATA, paths.AUDIT)
-    for name, pool in pools.items():
+    for name, pool in opened.items():
         table = audit_tables.read_flags(paths.audit(name))
         for kind, figure in (("borders", audit_figures.draw_borders), ("empty", audit_figures.draw_empty)):
             path = paths.AUDIT_PICTURES / f"{kind}-{name}.png"
             yield Picture(path, sources, partial(figure, pool=pool, table=table, name=name))
     groups = audit_tables.read_duplicates(paths.DUPLICATES)
     for kind, across in (("duplicates", False), ("leaks", True)):
-        figure = partial(audit_figures.draw_duplicates, pools=pools, groups=groups, across=across)
+        figure = partial(audit_figures.draw_duplicates, pools=opened, groups=groups, across=across)
         yield Picture(paths.AUDIT_PICTURES / f"{kind}.png", sources, figure)
 
 
@@ -148,8 +148,8 @@ def _draw_mistakes(variant: str, path: Path) -> None:
 
 def _draw_labels(name: str, path: Path) -> None:
     table = read_table(paths.labels(name), integers=["image_id", "label"], floats=["margin"])
-    pools = {pool: _pool(pool) for pool in table["pool"].unique()}
-    labels.draw(path, pools, table, stl10.read_class_names(paths.CLASS_NAMES))
+    shown = {pool: _pool(pool) for pool in table["pool"].unique()}
+    labels.draw(path, shown, table, stl10.read_class_names(paths.CLASS_NAMES))
 
 
 def _draw_neighbours(config: Config, path: Path) -> None:
