@@ -19,7 +19,8 @@ import psutil
 import yaml
 from numpy.typing import NDArray
 
-from exemplarcnn import config, paths
+from exemplarcnn import paths
+from exemplarcnn.config import profiles
 from exemplarcnn.data import image_set, stl10
 from exemplarcnn.evaluation.intervals import bootstrap, gain
 from exemplarcnn.evaluation.metrics import correct
@@ -115,7 +116,7 @@ class Workspace:
 
     def use(self, profile: str, seed: int) -> None:
         """Write params.yaml."""
-        values = config.compose(ROOT / "conf", profile) | {"seed": seed}
+        values = profiles.compose(ROOT / "conf", profile) | {"seed": seed}
         (self.folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
 
     def edit(self, change: Callable[[dict[str, Any]], None]) -> None:

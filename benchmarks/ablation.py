@@ -23,7 +23,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from _common import ROOT, Workspace, bootstrap_difference, evaluated, finish
-from exemplarcnn import config
+from exemplarcnn.config import profiles
+from exemplarcnn.config.params import parse
 from exemplarcnn.importing.install import binary_folder
 from stl10 import fill
 
@@ -150,7 +151,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-ablation)")
     parser.add_argument("--pictures", type=Path, help="where to draw (default the folder pictures there)")
     arguments = parser.parse_args()
-    profile = config.parse(config.compose(ROOT / "conf", "ablation"), "profile ablation")
+    profile = parse(profiles.compose(ROOT / "conf", "ablation"), "profile ablation")
     rows = [name for name in profile.variants.train if not arguments.rows or name in ("baseline", *arguments.rows)]
     seeds = arguments.seeds
     if arguments.quick:

@@ -43,10 +43,11 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
 
 from _common import ROOT, anonymous, finish, peak_anonymous
-from exemplarcnn import config
 from exemplarcnn.classes import seeding
 from exemplarcnn.clustering import dendrogram
 from exemplarcnn.clustering.linkage import flat_clusters
+from exemplarcnn.config import profiles
+from exemplarcnn.config.params import parse
 from exemplarcnn.data import stl10
 from exemplarcnn.data.types import Pool
 from exemplarcnn.determinism import use_threads
@@ -183,7 +184,7 @@ def small_network(folder: Path, pool: Pool) -> Path:
     model = folder / "model"
     if (model / "weights.safetensors").exists():
         return model
-    params = config.parse(config.compose(ROOT / "conf", "code"), "profile code")
+    params = parse(profiles.compose(ROOT / "conf", "code"), "profile code")
     train = params.train.model_copy(update={"epochs": 2})
     trained = params.variants.train["baseline"].model_copy(update={"patches_per_image": 80})
     patches = folder / "patches"
@@ -215,7 +216,7 @@ def real(folder: Path, source: Path, count: int) -> tuple[Path, int]:
     file = folder / f"real-{count}.npy"
     if file.exists():
         return file, distinct
-    params = config.parse(config.compose(ROOT / "conf", "code"), "profile code")
+    params = parse(profiles.compose(ROOT / "conf", "code"), "profile code")
     net = saved.load(small_network(folder, pools[0]))
     describe = features.cluster_features(net, params.cluster, params.features.dense_stride, torch.device("cpu"))
     kinds = [lambda x: x, lambda x: x[:, ::-1]]

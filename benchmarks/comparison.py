@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from _common import ROOT, Workspace, bootstrap_seeds, evaluated, finish
-from exemplarcnn import config
+from exemplarcnn.config import profiles
+from exemplarcnn.config.params import parse
 from exemplarcnn.data import stl10
 from exemplarcnn.evaluation.intervals import gain
 from exemplarcnn.importing.install import binary_folder
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-comparison)")
     arguments = parser.parse_args()
     profile = "tiny_bench" if arguments.quick else "bench"
-    values = config.parse(config.compose(ROOT / "conf", profile), f"profile {profile}")
+    values = parse(profiles.compose(ROOT / "conf", profile), f"profile {profile}")
     folder = binary_folder(arguments.folder).resolve()
     workspace = Workspace(
         arguments.work or ROOT / "work" / f"benchmark-comparison{'-quick' if arguments.quick else ''}",

@@ -32,7 +32,9 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
 from _common import ROOT, finish, watched
-from exemplarcnn import config
+from exemplarcnn.config import profiles
+from exemplarcnn.config.params import parse
+from exemplarcnn.config.sections import Evaluate
 from exemplarcnn.data import stl10
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.evaluation import protocols
@@ -52,7 +54,7 @@ Array = NDArray[np.float32]
 
 def describe(folder: Path, source: Path, width: int, profile: str, classes: int) -> None:
     """Write the features of an untrained network, unless they are there."""
-    params = config.parse(config.compose(ROOT / "conf", profile), f"profile {profile}")
+    params = parse(profiles.compose(ROOT / "conf", profile), f"profile {profile}")
     made_of = {"source": str(source), "classes": classes} | params.network.model_dump() | params.features.model_dump()
     record = folder / "origin.json"
     if record.exists():
@@ -70,9 +72,9 @@ def describe(folder: Path, source: Path, width: int, profile: str, classes: int)
     record.write_text(json.dumps(made_of))
 
 
-def protocol(**changes: Any) -> config.Evaluate:
+def protocol(**changes: Any) -> Evaluate:
     """Return the protocol of profile `paper` on the folds alone."""
-    params = config.parse(config.compose(ROOT / "conf", "paper"), "profile paper").evaluate
+    params = parse(profiles.compose(ROOT / "conf", "paper"), "profile paper").evaluate
     return params.model_copy(update={"protocols": params.protocols[:1], **changes})
 
 

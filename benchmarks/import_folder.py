@@ -31,7 +31,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from _common import ROOT, finish, peak_anonymous
-from exemplarcnn import config
+from exemplarcnn.config import profiles
 from exemplarcnn.data import stl10
 from exemplarcnn.data.types import Pool
 
@@ -73,7 +73,7 @@ def main() -> None:
         project.mkdir()
         for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
             subprocess.run(command, cwd=project, check=True)
-        values = config.compose(ROOT / "conf", "own")
+        values = profiles.compose(ROOT / "conf", "own")
         values["machine"]["workers"] = arguments.workers
         (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
         words = [sys.executable, "-m", "exemplarcnn.cli", "data", "import", str(source)]

@@ -31,7 +31,7 @@ from safetensors.numpy import load_file
 
 from _common import ROOT, finish
 from exemplarcnn import paths
-from exemplarcnn.config import load
+from exemplarcnn.config.params import load
 from exemplarcnn.data import stl10
 from exemplarcnn.files import read_array, read_json
 from exemplarcnn.serving.packed_model import PackedModel, pack

@@ -27,8 +27,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from _common import ROOT, Watcher, Workspace, finish
-from exemplarcnn import config, paths
+from exemplarcnn import paths
 from exemplarcnn.classes import capacity, tables
+from exemplarcnn.config.variants import ClusterEntry
 from exemplarcnn.data import pools, stl10
 from exemplarcnn.importing.install import binary_folder
 
@@ -122,7 +123,7 @@ def suit(values: dict[str, Any], pool_size: int) -> list[str]:
 def suffices(entry: dict[str, Any], pool_size: int) -> bool:
     """Whether a pool can give the classes that an entry of `variants.group` asks for."""
     try:
-        capacity.check_clusters(config.Grouped.model_validate(entry), pool_size)
+        capacity.check_clusters(ClusterEntry.model_validate(entry), pool_size)
     except tables.ClassTableError:
         return False
     return True

@@ -29,7 +29,10 @@ from skimage import color, transform, util
 from threadpoolctl import threadpool_limits
 
 from _common import ROOT, finish, watched
-from exemplarcnn import config, rng
+from exemplarcnn import rng
+from exemplarcnn.config import profiles
+from exemplarcnn.config.params import parse
+from exemplarcnn.config.sections import Surrogate
 from exemplarcnn.data import stl10
 from exemplarcnn.data.types import Pool
 from exemplarcnn.importing.install import binary_folder
@@ -51,7 +54,7 @@ def stretch(patch: Image) -> Image:
     return (patch - low) / (high - low) if high > low else patch
 
 
-def chain(image: Image, anchor: NDArray[np.int64], draw: np.random.Generator, params: config.Surrogate) -> Bytes:
+def chain(image: Image, anchor: NDArray[np.int64], draw: np.random.Generator, params: Surrogate) -> Bytes:
     """One patch by scikit-image."""
     side = 32
     scale = draw.uniform(*params.scale)
@@ -82,7 +85,7 @@ def chain(image: Image, anchor: NDArray[np.int64], draw: np.random.Generator, pa
     return result
 
 
-def by_scikit(pool: Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
+def by_scikit(pool: Pool, chosen: list[int], number: int, params: Surrogate) -> None:
     """Draw patches of some images with the chain."""
     draw = np.random.default_rng(0)
     for index in chosen:
@@ -92,7 +95,7 @@ def by_scikit(pool: Pool, chosen: list[int], number: int, params: config.Surroga
             chain(image, anchor, draw, params)
 
 
-def by_albumentations(pool: Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
+def by_albumentations(pool: Pool, chosen: list[int], number: int, params: Surrogate) -> None:
     """Draw patches of some images by calling the recipe."""
     compose, stream = arazo.build(params, 32), rng.Stream(0, rng.Purpose.TRAIN_PATCH)
     bind(compose, stream.generator)
@@ -104,7 +107,7 @@ def by_albumentations(pool: Pool, chosen: list[int], number: int, params: config
             to_uint8(compose(image=image, anchor=(int(anchor[0]), int(anchor[1])))["image"])
 
 
-def by_pipeline(pool: Pool, chosen: list[int], number: int, params: config.Surrogate) -> None:
+def by_pipeline(pool: Pool, chosen: list[int], number: int, params: Surrogate) -> None:
     """Draw patches of some images as the pipeline does."""
     sampler = PatchSampler(pool, params, 32, 0)
     for index in chosen:
@@ -115,7 +118,7 @@ def by_pipeline(pool: Pool, chosen: list[int], number: int, params: config.Surro
 WAYS = {"scikit-image chain": by_scikit, "albumentations": by_albumentations, "pipeline": by_pipeline}
 
 
-def rates(pool: Pool, params: config.Surrogate, quick: bool) -> list[dict[str, Any]]:
+def rates(pool: Pool, params: Surrogate, quick: bool) -> list[dict[str, Any]]:
     """Measure all ways in turns; return the median of their patches a second."""
     counts = {"scikit-image chain": 2, "albumentations": 12, "pipeline": 24}
     number, rounds = (VALID + 1, 1) if quick else (TRAIN + VALID, ROUNDS)
@@ -137,7 +140,7 @@ def rates(pool: Pool, params: config.Surrogate, quick: bool) -> list[dict[str, A
 def child(pool_file: Path, folder: Path) -> None:
     """Draw a set, and say how long it took."""
     pool = stl10.ImageFile(pool_file)
-    params = config.parse(config.compose(ROOT / "conf", "paper"), "profile paper")
+    params = parse(profiles.compose(ROOT / "conf", "paper"), "profile paper")
     trained = params.variants.train["baseline"].model_copy(update={"patches_per_image": TRAIN})
     everything = np.arange(len(pool))
     table = pd.DataFrame({"class_id": everything, "image_id": everything, "origin": "seed"})
@@ -172,7 +175,7 @@ def main() -> None:
         return
     source = binary_folder(arguments.folder).resolve() if arguments.folder else ROOT / "data"
     pool = stl10.open_pool(source, "train")
-    params = config.parse(config.compose(ROOT / "conf", "paper"), "profile paper").surrogate
+    params = parse(profiles.compose(ROOT / "conf", "paper"), "profile paper").surrogate
     rows = rates(pool, params, arguments.quick)
     figures: dict[str, Any] = {}
     if count := 64 if arguments.quick else arguments.set:

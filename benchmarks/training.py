@@ -36,7 +36,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import datasets, transforms
 
 from _common import ROOT, finish
-from exemplarcnn import config
+from exemplarcnn.config import profiles
+from exemplarcnn.config.params import Config, parse
+from exemplarcnn.config.sections import Network, Train
 from exemplarcnn.data import stl10
 from exemplarcnn.data.types import Pool
 from exemplarcnn.importing.install import binary_folder
@@ -56,7 +58,7 @@ Round = Callable[[], float]
 
 def write_sets(pool: Pool, classes: int, folder: Path, steps: int) -> dict[str, Any]:
     """Draw a surrogate set of as many batches, in both modes and as PNG files; return its summary."""
-    params = config.parse(config.compose(ROOT / "conf", "paper"), "profile paper")
+    params = parse(profiles.compose(ROOT / "conf", "paper"), "profile paper")
     count = min(len(pool), classes, steps * BATCH // 10)
     trained = params.variants.train["baseline"].model_copy(update={"patches_per_image": None, "patches": steps * BATCH})
     everything = np.arange(count)
@@ -77,7 +79,7 @@ def write_sets(pool: Pool, classes: int, folder: Path, steps: int) -> dict[str, 
     return about
 
 
-def textbook(net: exemplar_cnn.ExemplarCNN, params: config.Train, folder: Path, about: dict[str, Any]) -> Round:
+def textbook(net: exemplar_cnn.ExemplarCNN, params: Train, folder: Path, about: dict[str, Any]) -> Round:
     """Train as tutorials do."""
     steps = [transforms.ToTensor(), transforms.Normalize(about["mean"], about["std"])]
     dataset = datasets.ImageFolder(str(folder / "png"), transforms.Compose(steps))
@@ -100,7 +102,7 @@ def textbook(net: exemplar_cnn.ExemplarCNN, params: config.Train, folder: Path, 
     return run
 
 
-def pipeline(net: exemplar_cnn.ExemplarCNN, params: config.Train, folder: Path, train: Source) -> Round:
+def pipeline(net: exemplar_cnn.ExemplarCNN, params: Train, folder: Path, train: Source) -> Round:
     """Train as the pipeline does; an epoch is a round."""
     data = TrainingData(train, Batches(folder / "materialised", "valid", CPU))
     checkpoint = Checkpoint(folder / "checkpoint.safetensors", {}, minutes=1000)
@@ -122,7 +124,7 @@ def pipeline(net: exemplar_cnn.ExemplarCNN, params: config.Train, folder: Path, 
     return run
 
 
-def fixed(net: exemplar_cnn.ExemplarCNN, params: config.Train, folder: Path, train: Batches, steps: int) -> Round:
+def fixed(net: exemplar_cnn.ExemplarCNN, params: Train, folder: Path, train: Batches, steps: int) -> Round:
     """Repeat the pipeline's step on one batch."""
     trainer = Trainer(net, TrainingData(train, train), params, 0, CPU, Checkpoint(folder / "none", {}))
     patches, labels = train.get(np.arange(BATCH))
@@ -162,10 +164,10 @@ def operations(net: exemplar_cnn.ExemplarCNN) -> int:
     return int(counter.get_total_flops())
 
 
-def networks(quick: bool) -> Iterator[tuple[str, config.Config, int]]:
+def networks(quick: bool) -> Iterator[tuple[str, Config, int]]:
     """Name, parameters and number of classes of the networks."""
     for profile, classes in [("tiny", 20)] if quick else [("core", 2000), ("paper", 16000)]:
-        yield profile, config.parse(config.compose(ROOT / "conf", profile), f"profile {profile}"), classes
+        yield profile, parse(profiles.compose(ROOT / "conf", profile), f"profile {profile}"), classes
 
 
 def main() -> None:
@@ -189,8 +191,8 @@ def main() -> None:
 
 def measure(
     profile: str,
-    sizes: config.Network,
-    params: config.Train,
+    sizes: Network,
+    params: Train,
     classes: int,
     pool: Pool,
     folder: Path,

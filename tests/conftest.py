@@ -14,7 +14,8 @@ import yaml
 from PIL import Image
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config, compose
+from exemplarcnn.config.params import Config
+from exemplarcnn.config.profiles import compose
 from exemplarcnn.files import md5_of, read_json, write_json
 from exemplarcnn.tracking import lineage
 from exemplarcnn.tracking.lineage import Record

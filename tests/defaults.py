@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from exemplarcnn.config import Surrogate
+from exemplarcnn.config.sections import Surrogate
 
 SURROGATE: dict[str, Any] = {
     "mode": "materialised",

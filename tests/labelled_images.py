@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from exemplarcnn.config import Augment, ResNet
+from exemplarcnn.config.sections import Augment, ResNet
 from exemplarcnn.data.stl10 import ImageFile, write_images
 from exemplarcnn.data.types import Pool
 

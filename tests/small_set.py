@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from exemplarcnn.config import Surrogate, Trained
+from exemplarcnn.config.sections import Surrogate
+from exemplarcnn.config.variants import TrainEntry
 from exemplarcnn.data.pools import ImageFolder
 from tests import defaults
 
@@ -31,10 +32,10 @@ def params(**changed: Any) -> Surrogate:
     return defaults.surrogate(**({"valid_patches_per_image": 2} | changed))
 
 
-def trained(**changed: Any) -> Trained:
+def trained(**changed: Any) -> TrainEntry:
     values = {"pool": "other", "patch": 16, "patches_per_image": 3, "patches_per_class": None}
     values |= {"table": "table", "total_patches": None, "mode": None, "groups": None}
-    return Trained.model_validate(values | {"cluster_features": False} | changed)
+    return TrainEntry.model_validate(values | {"cluster_features": False} | changed)
 
 
 def table(rows: list[tuple[int, int, str]] = TABLE) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from exemplarcnn.config import Group, Groups, Network, Schedule, Train
+from exemplarcnn.config.sections import Group, Groups, Network, Schedule, Train
 from exemplarcnn.files import write_array
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, initialise
 from exemplarcnn.training.batches import Batches, TrainingData

@@ -14,7 +14,9 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from exemplarcnn import cli, config
+from exemplarcnn import cli
+from exemplarcnn.config import profiles
+from exemplarcnn.config.params import load
 from exemplarcnn.data import stl10
 from exemplarcnn.sample import generate
 from exemplarcnn.tracking import comparison, sending
@@ -57,7 +59,7 @@ def test_profile_without_a_name_lists_the_profiles(home: Path) -> None:
     (home / "conf" / "profile" / "mine.yaml").write_text("")
     result = run(cli.app, ["profile"])
     assert result.exit_code == 0
-    assert result.stdout.split() == sorted(["mine", *config.profiles(ROOT / "conf")])
+    assert result.stdout.split() == sorted(["mine", *profiles.names(ROOT / "conf")])
     assert not (home / "params.yaml").exists()
 
 
@@ -69,8 +71,8 @@ def test_profile_writes_params(home: Path, name: str) -> None:
     assert result.stdout == f"params.yaml holds profile {name}; `dvc repro` runs it\n"
     text = (home / "params.yaml").read_text()
     assert text.startswith("# Written by `exemplarcnn profile " + name)
-    assert yaml.safe_load(text) == config.compose(ROOT / "conf", name)
-    assert config.load(home / "params.yaml").profile == name
+    assert yaml.safe_load(text) == profiles.compose(ROOT / "conf", name)
+    assert load(home / "params.yaml").profile == name
 
 
 def test_sample_profile_is_the_committed_file_byte_for_byte(home: Path) -> None:

@@ -15,9 +15,11 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from exemplarcnn import config, renamed
 from exemplarcnn.cli import HEADER
-from exemplarcnn.config import Config, ConfigError, compose, load, parse, profiles
+from exemplarcnn.config import profiles, renamed
+from exemplarcnn.config.base import LAYERS, ConfigError
+from exemplarcnn.config.params import Config, load, parse
+from exemplarcnn.config.profiles import compose
 from exemplarcnn.errors import PipelineError
 
 ROOT = Path(__file__).parents[1]
@@ -103,11 +105,11 @@ def models(kind: Any) -> Iterator[type[BaseModel]]:
 
 
 def test_every_parameter_is_used_by_the_software() -> None:
-    sources = [path for path in (ROOT / "src").rglob("*.py") if path.name not in ("config.py", "renamed.py")]
+    sources = [path for path in (ROOT / "src").rglob("*.py") if path.parent.name != "config"]
     text = "\n".join(path.read_text() for path in sources)
     # Groups are read through their names; `method` decides which model an entry is read as; what is published is read
     # by its keys, as the report has it.
-    elsewhere = {*config.LAYERS, "bias", "others", "accuracy", "method"}
+    elsewhere = {*LAYERS, "bias", "others", "accuracy", "method"}
     unused = {
         f"{model.__name__}.{name}"
         for model in models(Config)
@@ -628,7 +630,7 @@ def test_load_names_the_file_and_the_trouble(tmp_path: Path, text: str | bytes |
 # Profiles
 
 
-@pytest.mark.parametrize("profile", profiles(CONF))
+@pytest.mark.parametrize("profile", profiles.names(CONF))
 def test_every_profile_composes_and_parses(profile: str) -> None:
     values = compose(CONF, profile)
     assert values["profile"] == profile
@@ -642,7 +644,7 @@ def test_every_profile_composes_and_parses(profile: str) -> None:
 
 
 def test_there_are_profiles_for_tests_sample_and_benchmark() -> None:
-    assert {"tiny", "sample", "bench"} <= set(profiles(CONF))
+    assert {"tiny", "sample", "bench"} <= set(profiles.names(CONF))
 
 
 def test_a_profile_overrides_and_the_rest_stays() -> None:
@@ -657,7 +659,7 @@ def test_a_profile_overrides_and_the_rest_stays() -> None:
 def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError) as error:
         compose(CONF, "nobody")
-    assert str(error.value).endswith(f"there are: {', '.join(profiles(CONF))}")
+    assert str(error.value).endswith(f"there are: {', '.join(profiles.names(CONF))}")
     assert "no profile 'nobody'" in str(error.value)
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from exemplarcnn.config import compose, profiles
+from exemplarcnn.config import profiles
+from exemplarcnn.config.profiles import compose
 from exemplarcnn.tracking.parameters import flatten
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +59,7 @@ MACHINE = {
 }
 
 
-@pytest.mark.parametrize("profile", profiles(ROOT / "conf"))
+@pytest.mark.parametrize("profile", profiles.names(ROOT / "conf"))
 def test_every_parameter_is_named(profile: str) -> None:
     keys = {general(key) for key in flatten(compose(ROOT / "conf", profile))}
     assert {key for key in keys if key not in (MACHINE if key.startswith("machine.") else METHOD)} == set()
@@ -66,7 +67,7 @@ def test_every_parameter_is_named(profile: str) -> None:
 
 def test_no_key_is_named_that_is_not_there() -> None:
     known: set[str] = set()
-    for profile in profiles(ROOT / "conf"):
+    for profile in profiles.names(ROOT / "conf"):
         for key in map(general, flatten(compose(ROOT / "conf", profile))):
             parts = key.split(".")
             known |= {".".join(parts[: at + 1]) for at in range(len(parts))}

@@ -13,7 +13,10 @@ from exemplarcnn import cli, paths
 from exemplarcnn.classes import capacity, seeding, tables
 from exemplarcnn.classes.grouping import GroupingError, Split, fill_up, group
 from exemplarcnn.clustering.dendrogram import Cut
-from exemplarcnn.config import Config, Grouped, compose, profiles
+from exemplarcnn.config import profiles
+from exemplarcnn.config.params import Config
+from exemplarcnn.config.profiles import compose
+from exemplarcnn.config.variants import ClusterEntry
 from exemplarcnn.networks.exemplar_cnn import initialise
 from exemplarcnn.tracking.parameters import flatten
 
@@ -26,7 +29,7 @@ def profile(name: str) -> Config:
     return Config.model_validate(compose(ROOT / "conf", name))
 
 
-@pytest.mark.parametrize("name", profiles(ROOT / "conf"))
+@pytest.mark.parametrize("name", profiles.names(ROOT / "conf"))
 def test_dvc_composes_the_same_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`dvc exp run -S profile=NAME` writes the same bytes as `exemplarcnn profile NAME`, but for the comment above."""
     monkeypatch.chdir(tmp_path)
@@ -123,7 +126,7 @@ def test_the_other_profiles_add_to_these(name: str, of: str, but: tuple[str, ...
 )
 def test_each_single_image_has_three_neighbours_where_that_is_possible(name: str, pool: int, count: int) -> None:
     params = profile(name).variants.group["clustered"]
-    assert isinstance(params, Grouped)
+    assert isinstance(params, ClusterEntry)
     features = np.random.default_rng(0).normal(size=(pool, 12)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     table, statistics, _ = group(features, params, seed=0)
@@ -156,7 +159,7 @@ def test_the_benchmark_changes_what_a_stand_in_pool_is_too_small_for(
     ]
     before["variants"]["group"]["clustered"] |= {"clustered_fraction": 0.5, "neighbours": 1}
     assert values == before
-    capacity.check_clusters(Grouped.model_validate(values["variants"]["group"]["clustered"]), pool)
+    capacity.check_clusters(ClusterEntry.model_validate(values["variants"]["group"]["clustered"]), pool)
 
 
 @pytest.mark.parametrize("name", ["paper", "code"])

@@ -13,8 +13,10 @@ import pytest
 import yaml
 from safetensors import SafetensorError
 
-from exemplarcnn import config, files
-from exemplarcnn.config import ConfigError, compose, parse
+from exemplarcnn import files
+from exemplarcnn.config.base import ConfigError
+from exemplarcnn.config.params import load, parse
+from exemplarcnn.config.profiles import compose
 from exemplarcnn.files import read_array
 from exemplarcnn.networks import saved
 from exemplarcnn.training.checkpoint import Checkpoint, CheckpointError
@@ -104,7 +106,7 @@ def test_parameters_that_build_objects_are_refused(tmp_path: Path, monkeypatch: 
     place = tmp_path / "exploded"
     Path("params.yaml").write_text(f"profile: !!python/object/apply:os.mkdir ['{place}']\n")
     with pytest.raises(ConfigError):
-        config.load()
+        load()
     assert not place.exists()
 
 

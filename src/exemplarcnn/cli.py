@@ -45,14 +45,14 @@ def profile(
     name: Annotated[str | None, typer.Argument(help="Name of a file in conf/profile. None: list them.")] = None,
 ) -> None:
     """Write params.yaml from a profile, or list the profiles."""
-    from exemplarcnn import config
+    from exemplarcnn.config import profiles
 
     if name is None:
-        for known in config.profiles(paths.CONF):
+        for known in profiles.names(paths.CONF):
             typer.echo(known)
         return
     with _plain_errors():
-        values = config.compose(paths.CONF, name)
+        values = profiles.compose(paths.CONF, name)
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)  # as DVC writes it
         paths.PARAMS.write_text(HEADER.format(name=name) + text, encoding="utf-8")
         typer.echo(f"{paths.PARAMS} holds profile {name}; `dvc repro` runs it")
@@ -61,13 +61,13 @@ def profile(
 @app.command()
 def check() -> None:
     """Check params.yaml and the data, and say what they are."""
-    from exemplarcnn import config
+    from exemplarcnn.config.params import load
     from exemplarcnn.data import image_set
     from exemplarcnn.launching import preflight
     from exemplarcnn.tracking import lineage, repository
 
     with _plain_errors():
-        params = config.load()
+        params = load()
         if (repository.root() / ".dvc").is_dir():
             # `dvc pull -q` fails without a word where DVC wants a git repository and there is none.
             lineage.cache_folder()
@@ -91,22 +91,22 @@ def show() -> None:
 @app.command()
 def page() -> None:
     """Write reports/index.html: everything the last run found, on one page."""
-    from exemplarcnn import config
+    from exemplarcnn.config.params import load
     from exemplarcnn.reporting import page
 
     with _plain_errors():
-        page.write(paths.PAGE, config.load(), paths.CONF)
+        page.write(paths.PAGE, load(), paths.CONF)
         typer.echo(f"{paths.PAGE} written; open it in a browser")
 
 
 @app.command("log")
 def log_results() -> None:
     """Send the results that stand here to the MLflow store, as far as it lacks them. Safe to repeat."""
-    from exemplarcnn import config
+    from exemplarcnn.config.params import load
     from exemplarcnn.tracking import sending
 
     with _plain_errors():
-        params = config.load()
+        params = load()
         outcome = sending.send(params)
         for stage, said in outcome.items():
             typer.echo(f"{stage}: {said}")
@@ -166,13 +166,13 @@ def register_models(
     champion: Annotated[bool, typer.Option(help="Make the variant champion whatever its accuracy.")] = False,
 ) -> None:
     """Register trained networks as MLflow models: features, and classes. The best one is the champion."""
-    from exemplarcnn import config
+    from exemplarcnn.config.params import load
     from exemplarcnn.serving import registry
 
     with _plain_errors():
         if champion and len(variants or []) != 1:
             raise PipelineError("--champion requires exactly one VARIANT")
-        for made in registry.register(config.load(), variants or [], champion):
+        for made in registry.register(load(), variants or [], champion):
             about = f"{made.model} version {made.version}{'' if made.new else ' (there already)'}"
             typer.echo(f"{about}: {made.variant}, {made.accuracy:.2f} %; {made.champion}")
 
@@ -185,21 +185,21 @@ Model = Annotated[str, typer.Option(help="A variant trained here, or a registere
 @app.command()
 def embed(source: FolderOfImages, out: Out, model: Model) -> None:
     """Turn images into features."""
-    from exemplarcnn import config
+    from exemplarcnn.config.params import load
     from exemplarcnn.serving import batch
 
     with _plain_errors():
-        typer.echo(batch.embed(source, out, model, config.load()))
+        typer.echo(batch.embed(source, out, model, load()))
 
 
 @app.command()
 def predict(source: FolderOfImages, out: Out, model: Model) -> None:
     """Classify images, by the classes of the labelled ones."""
-    from exemplarcnn import config
+    from exemplarcnn.config.params import load
     from exemplarcnn.serving import batch
 
     with _plain_errors():
-        typer.echo(batch.predict(source, out, model, config.load()))
+        typer.echo(batch.predict(source, out, model, load()))
 
 
 @app.command("store")
@@ -279,13 +279,13 @@ def data_import(
     side: Annotated[int, typer.Option(help="Pixels that images are resized to, from 32 to 256.")] = 96,
 ) -> None:
     """Make an image set of your own images in place of data/ and track it with DVC."""
-    from exemplarcnn import config
+    from exemplarcnn.config.params import load
     from exemplarcnn.importing import image_folder
     from exemplarcnn.importing.install import PROVENANCE
 
     with _plain_errors():
         called = name or source.resolve().name
-        done = image_folder.import_folder(Path(), source, config.load(), called, test_share, unlabelled, side)
+        done = image_folder.import_folder(Path(), source, load(), called, test_share, unlabelled, side)
     for line in done.said:
         typer.echo(line)
     _tell(done.notes, f"see data/{PROVENANCE}")

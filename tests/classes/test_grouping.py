@@ -15,7 +15,7 @@ from exemplarcnn.classes import tables
 from exemplarcnn.classes.capacity import CHECKS, most_grouped, split_pool
 from exemplarcnn.classes.grouping import GROUPINGS, GroupingError, group
 from exemplarcnn.clustering.dendrogram import cut
-from exemplarcnn.config import Grouped, Pruned, Variants
+from exemplarcnn.config.variants import ClusterEntry, PruneEntry, Variants
 from tests.classes.test_expansion import distance, slow_expand
 
 
@@ -24,7 +24,7 @@ def unit(seed: int, n: int, d: int = 4) -> np.ndarray:
     return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
-def params(**changes: Any) -> Grouped:
+def params(**changes: Any) -> ClusterEntry:
     values: dict[str, Any] = {
         "source": "baseline",
         "method": "clusters",
@@ -36,7 +36,7 @@ def params(**changes: Any) -> Grouped:
         "neighbours": 2,
         "neighbour_order": "query",
     }
-    return Grouped(**(values | changes))
+    return ClusterEntry(**(values | changes))
 
 
 def test_every_method_of_the_parameters_has_its_function() -> None:
@@ -144,7 +144,7 @@ def test_the_largest_possible_number_is_named_and_right(
 ) -> None:
     features = unit(seed, size)
 
-    def asked(number: int) -> Grouped:
+    def asked(number: int) -> ClusterEntry:
         return params(classes=number, clustered_fraction=share, merged_fraction=fraction, neighbours=neighbours)
 
     with pytest.raises(GroupingError, match="largest possible number of classes") as caught:
@@ -254,10 +254,10 @@ def test_exactly_as_many_classes_as_clusters() -> None:
 # Large clusters, pruned
 
 
-def pruned(**changes: Any) -> Pruned:
+def pruned(**changes: Any) -> PruneEntry:
     values = {"source": "baseline", "method": "pruned", "clustered_fraction": 1.0}
     values |= {"mean_cluster_size": 5.0, "drop_fraction": 0.25, "merge_distance": 0.0}
-    return Pruned(**(values | changes))
+    return PruneEntry(**(values | changes))
 
 
 def test_clusters_grow_to_the_size_asked_for() -> None:

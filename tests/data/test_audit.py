@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from exemplarcnn.config import Audit, Borders
+from exemplarcnn.config.sections import Audit, Borders
 from exemplarcnn.data import audit
 from exemplarcnn.data.audit import add_flags, border_widths, inspect, score_detection, summary, widest_borders
 from exemplarcnn.data.audit_tables import AuditError, usable_images, write_flags

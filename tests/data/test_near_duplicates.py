@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from exemplarcnn.config import Duplicates
+from exemplarcnn.config.sections import Duplicates
 from exemplarcnn.data.near_duplicates import WINDOW, find, fine_structure, grey_levels, similarity, spectrum
 from exemplarcnn.data.pools import ImageFolder
 from exemplarcnn.data.stl10 import ImageFile, write_images

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from exemplarcnn.config import KMeans, RawPixels, Variants
+from exemplarcnn.config.variants import KMeans, RawPixels, Variants
 from exemplarcnn.data.stl10 import write_images
 from exemplarcnn.evaluation.controls import CONTROLS, pixel_features
 from exemplarcnn.evaluation.kmeans import kmeans_features

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from exemplarcnn.config import ConfigError, KMeans
+from exemplarcnn.config.base import ConfigError
+from exemplarcnn.config.variants import KMeans
 from exemplarcnn.evaluation import kmeans
 from exemplarcnn.evaluation.kmeans import Dictionary, activations, kmeans_features, learn
 from tests.pools import Images

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.svm import LinearSVC
 
-from exemplarcnn.config import Network
+from exemplarcnn.config.sections import Network
 from exemplarcnn.data.stl10 import ImageFile, write_class_names, write_folds, write_images, write_labels
 from exemplarcnn.evaluation.probe import PARAMS, Probe
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, initialise

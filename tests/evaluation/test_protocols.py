@@ -10,7 +10,7 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from exemplarcnn import rng
-from exemplarcnn.config import Evaluate
+from exemplarcnn.config.sections import Evaluate
 from exemplarcnn.data.folds import EvaluationError
 from exemplarcnn.evaluation import svm
 from exemplarcnn.evaluation.classifiers import FeatureSet, Result

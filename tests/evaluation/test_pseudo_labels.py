@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config, compose
+from exemplarcnn.config.params import Config
+from exemplarcnn.config.profiles import compose
 from exemplarcnn.data import stl10
 from exemplarcnn.data.stl10 import ImageFile, write_images
 from exemplarcnn.data.types import Pool

@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 from PIL import ExifTags, Image
 
-from exemplarcnn.config import Config, compose
+from exemplarcnn.config.params import Config
+from exemplarcnn.config.profiles import compose
 from exemplarcnn.data import image_set, pools, stl10
 from exemplarcnn.data.stl10 import ImageFile
 from exemplarcnn.data.types import DataError

@@ -16,7 +16,8 @@ import yaml
 from exemplarcnn import paths
 from exemplarcnn.classes import seeding
 from exemplarcnn.classes.capacity import split_pool
-from exemplarcnn.config import Config, compose
+from exemplarcnn.config.params import Config
+from exemplarcnn.config.profiles import compose
 from exemplarcnn.data import audit_tables, stl10
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import write_table

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from exemplarcnn.config import Features, Group, Groups, Network
+from exemplarcnn.config.sections import Features, Group, Groups, Network
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, initialise
 from exemplarcnn.networks.features import eval_features
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from exemplarcnn.config import ClusterFeatures, Features, Network
+from exemplarcnn.config.sections import ClusterFeatures, Features, Network
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, initialise
 from exemplarcnn.networks.features import (
     FeatureExtractor,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from exemplarcnn.config import Network
+from exemplarcnn.config.sections import Network
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, initialise
 from exemplarcnn.networks.saved import ModelError, describe, load, pick_device, save_weights
 

@@ -287,14 +287,15 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import numpy as np, pandas as pd
-from exemplarcnn import config
+from exemplarcnn.config import profiles
+from exemplarcnn.config.params import parse
 from exemplarcnn.data.stl10 import ImageFile
 from exemplarcnn.patches import partial_set
 from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
 if __name__ == "__main__":
     partial_set.IMAGES_A_TASK = 4
     here = Path(sys.argv[1])
-    values = config.parse(config.compose(Path(sys.argv[2]), "sample"), "test")
+    values = parse(profiles.compose(Path(sys.argv[2]), "sample"), "test")
     budget = values.variants.train["baseline"].model_copy(update={"patches_per_image": 40})
     table = pd.DataFrame({"class_id": np.arange(60), "image_id": np.arange(60), "origin": "seed"})
     pool = ImageFile(here.parent / "pool.bin")

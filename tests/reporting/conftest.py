@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exemplarcnn.config import Config, compose
+from exemplarcnn.config.params import Config
+from exemplarcnn.config.profiles import compose
 from exemplarcnn.reporting.results import Inputs, gather
 from tests.conftest import CONF, ROOT
 from tests.reporting import examples

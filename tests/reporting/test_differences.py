@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.evaluation.intervals import bootstrap, gain
 from exemplarcnn.evaluation.metrics import correct
 from exemplarcnn.reporting import differences, markdown

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from exemplarcnn.config import Config, compose
+from exemplarcnn.config.params import Config
+from exemplarcnn.config.profiles import compose
 from exemplarcnn.reporting import markdown, tables
 from exemplarcnn.reporting.results import Inputs, gather
 from tests.conftest import CONF

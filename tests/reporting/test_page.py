@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config, compose
+from exemplarcnn.config.params import Config
+from exemplarcnn.config.profiles import compose
 from exemplarcnn.reporting import page
 from exemplarcnn.reporting.page import PageError, code, deviations, picture
 from exemplarcnn.reporting.results import ReportError

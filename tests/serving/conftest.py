@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from exemplarcnn.config import Network
+from exemplarcnn.config.sections import Network
 from exemplarcnn.networks.exemplar_cnn import initialise
 from exemplarcnn.networks.features import eval_features
 from exemplarcnn.networks.saved import describe, load, save_weights

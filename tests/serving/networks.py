@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from exemplarcnn.config import Features
+from exemplarcnn.config.sections import Features
 from exemplarcnn.data.stl10 import SIDE
 
 PARAMS = Features(

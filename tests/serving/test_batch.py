@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from exemplarcnn.config import Config, compose
+from exemplarcnn.config.params import Config
+from exemplarcnn.config.profiles import compose
 from exemplarcnn.data.pools import ImageFolder, centre_square
 from exemplarcnn.data.stl10 import SIDE, write_images
 from exemplarcnn.networks.features import eval_features

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from exemplarcnn.config import Config, compose
+from exemplarcnn.config.params import Config
+from exemplarcnn.config.profiles import compose
 from exemplarcnn.data.types import DataError
 from exemplarcnn.networks.features import eval_features
 from exemplarcnn.networks.saved import load

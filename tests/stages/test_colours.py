@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config, compose
+from exemplarcnn.config.params import Config
+from exemplarcnn.config.profiles import compose
 from exemplarcnn.data import colour_axes
 from exemplarcnn.data.audit_tables import AuditError
 from exemplarcnn.stages import colours as stage

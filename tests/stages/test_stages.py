@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 
 from exemplarcnn import paths, stages
 from exemplarcnn.classes import seeding, tables
-from exemplarcnn.config import Config, compose
+from exemplarcnn.config.params import Config
+from exemplarcnn.config.profiles import compose
 from exemplarcnn.data import colour_axes, stl10
 from exemplarcnn.evaluation.classifiers import FeatureSet
 from exemplarcnn.evaluation.protocols import evaluate

@@ -3,7 +3,7 @@
 from typing import Any
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.files import write_json
 from exemplarcnn.tracking import comparison, runs
 from tests.conftest import DATA_MD5, SUMMARY, Pipeline

@@ -10,7 +10,7 @@ import mlflow
 import pytest
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.tracking import relocation, runs, sending, store
 from tests.conftest import Pipeline
 

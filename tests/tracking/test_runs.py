@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.files import write_json
 from exemplarcnn.tracking import runs as tracking
 from exemplarcnn.tracking import sending

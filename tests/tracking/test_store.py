@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.tracking import runs, sending, store
 from tests.conftest import Pipeline
 from tests.tracking.test_runs import repository

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from exemplarcnn.config import Train
+from exemplarcnn.config.sections import Train
 from exemplarcnn.training.checkpoint import Checkpoint, CheckpointError, Progress
 from exemplarcnn.training.learning_curve import Epoch
 from tests.conftest import ROOT

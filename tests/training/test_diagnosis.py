@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from exemplarcnn.config import Schedule, Train
+from exemplarcnn.config.sections import Schedule, Train
 from exemplarcnn.training.diagnosis import TrainingError
 from exemplarcnn.training.learning_curve import Epoch
 from tests.small_training import (

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from exemplarcnn.config import ResNet
+from exemplarcnn.config.sections import ResNet
 from exemplarcnn.data.stl10 import ImageFile, write_images
 from exemplarcnn.data.types import Pool
 from exemplarcnn.networks.resnet import initialise, predict

@@ -9,7 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from exemplarcnn.config import Network, Trained
+from exemplarcnn.config.sections import Network
+from exemplarcnn.config.variants import TrainEntry
 from exemplarcnn.data import colour_axes
 from exemplarcnn.data.pools import ImageFolder
 from exemplarcnn.data.stl10 import ImageFile, write_images
@@ -39,7 +40,7 @@ def pool(tmp_path: Path) -> Pool:
     return ImageFile(tmp_path / "pool.bin")
 
 
-def trained(**changed: Any) -> Trained:
+def trained(**changed: Any) -> TrainEntry:
     values = {
         "table": "baseline",
         "pool": "unlabeled",
@@ -51,14 +52,14 @@ def trained(**changed: Any) -> Trained:
         "groups": None,
         "cluster_features": False,
     }
-    return Trained.model_validate(values | changed)
+    return TrainEntry.model_validate(values | changed)
 
 
 def params(**changed: Any) -> Any:
     return defaults.surrogate(**({"valid_patches_per_image": 2} | changed))
 
 
-def drawn(folder: Path, pool: Pool, mode: Any, recipe: Any, budget: Trained, seed: int = 3) -> dict[str, Any]:
+def drawn(folder: Path, pool: Pool, mode: Any, recipe: Any, budget: TrainEntry, seed: int = 3) -> dict[str, Any]:
     axes = colour_axes.measure(pool)
     work = folder.with_name(f"work-{mode}")
     return write_set(SetDefinition(pool, TABLE, recipe, budget, seed, mode, axes), DrawingJob(folder, work))

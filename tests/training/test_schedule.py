@@ -2,7 +2,7 @@
 
 import pytest
 
-from exemplarcnn.config import Schedule
+from exemplarcnn.config.sections import Schedule
 from exemplarcnn.training.schedule import rate_factor
 from tests.small_training import PAPER
 

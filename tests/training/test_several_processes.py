@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from exemplarcnn.config import Schedule, Train
+from exemplarcnn.config.sections import Schedule, Train
 from exemplarcnn.training.checkpoint import Checkpoint
 from tests.conftest import ROOT
 from tests.small_training import same, train_params, trainer, weights, write_set

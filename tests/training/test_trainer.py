@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from exemplarcnn import rng
-from exemplarcnn.config import Schedule, Train
+from exemplarcnn.config.sections import Schedule, Train
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN
 from exemplarcnn.training import trainer as training
 from exemplarcnn.training.learning_curve import Epoch

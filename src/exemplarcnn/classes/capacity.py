@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from exemplarcnn import rng
 from exemplarcnn.classes.tables import ClassTableError
-from exemplarcnn.config import Grouped
+from exemplarcnn.config.variants import ClusterEntry
 
 
 def clustered_part(pool_size: int, share: float) -> int:
@@ -34,7 +34,7 @@ def most_grouped(clustered: int, held_out: int, neighbours: int) -> int:
     return singles + (clustered - singles) // 2
 
 
-def check_clusters(params: Grouped, pool_size: int) -> int:
+def check_clusters(params: ClusterEntry, pool_size: int) -> int:
     """Refuse what no clustering of a pool can give; return how many classes there are at least.
 
     Raises

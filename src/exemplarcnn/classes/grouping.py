@@ -19,7 +19,7 @@ from exemplarcnn import rng
 from exemplarcnn.classes.capacity import single_classes, split_pool
 from exemplarcnn.classes.expansion import Expansion, expand
 from exemplarcnn.clustering.dendrogram import Cut, cut
-from exemplarcnn.config import Grouped, Pruned
+from exemplarcnn.config.variants import ClusterEntry, PruneEntry
 from exemplarcnn.errors import PipelineError
 
 
@@ -76,7 +76,7 @@ class Split:
 
 def group(
     features: NDArray[np.float32],
-    params: Grouped | Pruned,
+    params: ClusterEntry | PruneEntry,
     seed: int,
     memory: float = 2.0,
     device: torch.device | None = None,
@@ -101,7 +101,7 @@ def group(
     return GROUPINGS[params.method](Split(features, clustered, held_out, seed, memory, device), params)
 
 
-def clusters(split: Split, params: Grouped) -> GroupedTable:
+def clusters(split: Split, params: ClusterEntry) -> GroupedTable:
     """Make clusters, filled up with single images and their nearest held-out images (sections 5.2 and 5.3).
 
     Raises
@@ -114,7 +114,7 @@ def clusters(split: Split, params: Grouped) -> GroupedTable:
     return fill_up(split, cut(points, params.threshold, params.merged_fraction, split.memory, split.device), params)
 
 
-def fill_up(split: Split, found: Cut, params: Grouped) -> GroupedTable:
+def fill_up(split: Split, found: Cut, params: ClusterEntry) -> GroupedTable:
     """Make a class table of clusters that have been found: clusters first, then single images with those that join.
 
     Parameters as for `clusters`, which says what is raised, too.
@@ -147,7 +147,7 @@ def fill_up(split: Split, found: Cut, params: Grouped) -> GroupedTable:
     return GroupedTable(table, statistics, tuple(warnings))
 
 
-def pruned(split: Split, params: Pruned) -> GroupedTable:
+def pruned(split: Split, params: PruneEntry) -> GroupedTable:
     """Make large clusters, drop the noisy ones and merge the similar ones (docs/method.md, section 5.7).
 
     Held-out images are not used.
@@ -183,7 +183,7 @@ def pruned(split: Split, params: Pruned) -> GroupedTable:
     return GroupedTable(table, statistics)
 
 
-def _kept(found: Cut, sizes: NDArray[np.int64], params: Grouped) -> NDArray[np.int64]:
+def _kept(found: Cut, sizes: NDArray[np.int64], params: ClusterEntry) -> NDArray[np.int64]:
     """Return the clusters of two images or more that become classes, ascending (docs/method.md, section 5.3)."""
     clusters = np.flatnonzero(sizes > 1)
     if len(clusters) <= params.classes:
@@ -198,7 +198,7 @@ def _kept(found: Cut, sizes: NDArray[np.int64], params: Grouped) -> NDArray[np.i
     return np.sort(clusters[order[: params.classes]])
 
 
-def _count_singles(params: Grouped, clusters: int, alone: int, held_out: int) -> int:
+def _count_singles(params: ClusterEntry, clusters: int, alone: int, held_out: int) -> int:
     """Return how many classes of a single image and its neighbours there are to be beside the clusters."""
     wanted = params.classes - clusters
     possible = single_classes(alone, held_out, params.neighbours)
@@ -216,7 +216,7 @@ def _count_singles(params: Grouped, clusters: int, alone: int, held_out: int) ->
     return min(wanted, possible)
 
 
-def _shortfall(statistics: dict[str, Any], params: Grouped) -> str:
+def _shortfall(statistics: dict[str, Any], params: ClusterEntry) -> str:
     """Say how many classes there are and why no more, where ``or_fewer`` let there be fewer than wanted; or nothing."""
     singles, held_out, k = statistics["single_classes"], statistics["held_out_images"], params.neighbours
     count = statistics["clusters"] + singles

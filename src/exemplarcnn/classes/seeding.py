@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from exemplarcnn import rng
 from exemplarcnn.classes.tables import ClassTableError
-from exemplarcnn.config import Seeded
+from exemplarcnn.config.variants import SeedEntry
 
 
 def seed_table(pool_size: int, classes: int, seed: int, usable: NDArray[np.int64] | None = None) -> pd.DataFrame:
@@ -36,7 +36,7 @@ def seed_table(pool_size: int, classes: int, seed: int, usable: NDArray[np.int64
     return pd.DataFrame({"class_id": np.arange(classes), "image_id": images, "origin": "seed"})
 
 
-def seed_count(params: Seeded, usable: int, pool_size: int) -> int:
+def seed_count(params: SeedEntry, usable: int, pool_size: int) -> int:
     """Return how many classes of single images there are to be, by how many images of a pool can be used.
 
     Raises

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import pandas as pd
 
-from exemplarcnn.config import Audit, Borders
+from exemplarcnn.config.sections import Audit, Borders
 from exemplarcnn.data import folder_walk
 from exemplarcnn.data.audit_tables import SIDES, duplicate_pairs, pairs_within
 from exemplarcnn.data.file_names import readable

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from exemplarcnn.config import Flag
+from exemplarcnn.config.base import Flag
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_table, write_table
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplarcnn.config import Evaluate
+from exemplarcnn.config.sections import Evaluate
 from exemplarcnn.errors import PipelineError
 
 # Training on n images at once holds some ten arrays of n × n numbers.

@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from exemplarcnn.clustering.radius_graph import neighbour_graph
-from exemplarcnn.config import Duplicates
+from exemplarcnn.config.sections import Duplicates
 from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.progress import tqdm
 

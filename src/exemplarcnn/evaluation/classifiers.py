@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
-from exemplarcnn.config import Evaluate
+from exemplarcnn.config.sections import Evaluate
 from exemplarcnn.data.folds import Rows
 from exemplarcnn.evaluation import svm
 

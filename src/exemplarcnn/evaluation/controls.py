@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplarcnn.config import KMeans, RawPixels
+from exemplarcnn.config.variants import KMeans, RawPixels
 from exemplarcnn.data import stl10
 from exemplarcnn.evaluation.kmeans import kmeans_features
 from exemplarcnn.networks.features import FeatureExtractor

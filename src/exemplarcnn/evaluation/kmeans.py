@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from exemplarcnn import rng
-from exemplarcnn.config import KMeans
+from exemplarcnn.config.variants import KMeans
 from exemplarcnn.data.types import Pool
 from exemplarcnn.networks.features import FeatureExtractor
 from exemplarcnn.progress import tqdm

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from exemplarcnn.config import Features
+from exemplarcnn.config.sections import Features
 from exemplarcnn.data import folds, stl10
 from exemplarcnn.evaluation import svm
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN

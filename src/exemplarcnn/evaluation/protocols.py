@@ -15,7 +15,7 @@ from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from exemplarcnn import rng
-from exemplarcnn.config import Evaluate, Protocol
+from exemplarcnn.config.sections import Evaluate, Protocol
 from exemplarcnn.data import folds
 from exemplarcnn.data.folds import EvaluationError, Rows
 from exemplarcnn.evaluation.classifiers import CLASSIFIERS, Classifier, FeatureSet, Products, Result

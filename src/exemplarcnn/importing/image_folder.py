@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from exemplarcnn.config import Audit, Config
+from exemplarcnn.config.params import Config
+from exemplarcnn.config.sections import Audit
 from exemplarcnn.data import audit, folder_walk, pools, stl10
 from exemplarcnn.data.decoding import DecodingError
 from exemplarcnn.data.file_names import readable

@@ -20,7 +20,7 @@ from exemplarcnn.files import atomic_write, digest
 PACKAGE = "exemplarcnn"
 SOURCES = Path(__file__).parents[1]
 
-# No out's bytes depend on these, so that an edit of them runs nothing again: tests/stages/test_dependencies.py replaces
+# No out's bytes depend on these, so that an edit of them runs nothing again: tests/launching/test_exemptions.py replaces
 # each. What only they import is left out, too.
 EXEMPT = {
     "config": "checks parameters, which stages track by themselves",

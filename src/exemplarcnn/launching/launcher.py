@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from safetensors import SafetensorError
 
-from exemplarcnn.config import Config, load
+from exemplarcnn.config.params import Config, load
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.errors import INTERRUPTED, FailedElsewhereError, PipelineError, reason
 from exemplarcnn.launching import preflight

@@ -13,7 +13,9 @@ import pandas as pd
 from exemplarcnn import paths
 from exemplarcnn.classes import capacity, quality, seeding
 from exemplarcnn.classes.regrouping import RULES
-from exemplarcnn.config import Config, Grouped, KMeans, PoolName, Pruned, Trained
+from exemplarcnn.config.base import PoolName
+from exemplarcnn.config.params import Config
+from exemplarcnn.config.variants import ClusterEntry, KMeans, PruneEntry, TrainEntry
 from exemplarcnn.data import audit_tables, folds, stl10
 from exemplarcnn.data.types import DataError
 from exemplarcnn.errors import PipelineError
@@ -142,7 +144,7 @@ def _check_tables(config: Config, tables: Tables, sizes: dict[PoolName, int]) ->
     return known
 
 
-def _check_alike(config: Config, grouped: Grouped | Pruned, pool: PoolName, size: int) -> None:
+def _check_alike(config: Config, grouped: ClusterEntry | PruneEntry, pool: PoolName, size: int) -> None:
     """Refuse to cluster images of the very same pixels alone, which are one cluster by any features."""
     groups = audit_tables.read_duplicates(paths.DUPLICATES)
     same = groups[(groups["pool"] == pool) & (groups["exact"] == 1)].set_index("image_id")["group"]
@@ -157,7 +159,7 @@ def _check_alike(config: Config, grouped: Grouped | Pruned, pool: PoolName, size
         )
 
 
-def _check_one_size(config: Config, trained: Trained, table: pd.DataFrame) -> None:
+def _check_one_size(config: Config, trained: TrainEntry, table: pd.DataFrame) -> None:
     """Refuse what looks at images of several sizes at once."""
     whole = table["problem"] == ""
     shapes = np.unique(table.loc[whole, ["height", "width"]].to_numpy(), axis=0)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from exemplarcnn import rng
-from exemplarcnn.config import Groups, Network
+from exemplarcnn.config.sections import Groups, Network
 
 Module = TypeVar("Module", bound=nn.Module)
 # What the third convolution's map measures for a 32×32 patch; other patch sizes are pooled to it.

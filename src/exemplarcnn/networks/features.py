@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from exemplarcnn.config import LAYERS, ClusterFeatures, Features
+from exemplarcnn.config.base import LAYERS
+from exemplarcnn.config.sections import ClusterFeatures, Features
 from exemplarcnn.data.types import Pool
 from exemplarcnn.files import atomic_write
 from exemplarcnn.networks.chunks import padded_chunks

@@ -10,7 +10,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.resnet import ResNet as TorchvisionResNet
 
 from exemplarcnn import rng
-from exemplarcnn.config import ResNet, ResNetGroups
+from exemplarcnn.config.sections import ResNet, ResNetGroups
 from exemplarcnn.data.types import Pool
 from exemplarcnn.networks.chunks import padded_chunks
 from exemplarcnn.networks.exemplar_cnn import Classifier, with_rates

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from exemplarcnn.config import Network
+from exemplarcnn.config.sections import Network
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import atomic_write, read_json, write_json
 from exemplarcnn.networks.exemplar_cnn import Classifier, ExemplarCNN

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from exemplarcnn.classes.tables import sizes
-from exemplarcnn.config import Trained
+from exemplarcnn.config.variants import TrainEntry
 from exemplarcnn.patches.errors import SurrogateError
 
 
@@ -26,7 +26,7 @@ class Portion:
     valid: tuple[int, int]
 
 
-def portions(table: pd.DataFrame, trained: Trained, valid_per_image: int) -> list[Portion]:
+def portions(table: pd.DataFrame, trained: TrainEntry, valid_per_image: int) -> list[Portion]:
     """Share out the rows of the two arrays among the images of a class table.
 
     With ``patches_per_class`` a class's patches are dealt to its images in turn, so that their numbers differ
@@ -50,7 +50,7 @@ def portions(table: pd.DataFrame, trained: Trained, valid_per_image: int) -> lis
     return result
 
 
-def check_budget(trained: Trained, classes: int) -> None:
+def check_budget(trained: TrainEntry, classes: int) -> None:
     """Refuse a number of patches in all that leaves a class without any."""
     if trained.total_patches is not None and trained.total_patches < classes:
         raise SurrogateError(f"{trained.total_patches} patches for {classes} classes: at least one each is needed")

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exemplarcnn import rng
-from exemplarcnn.config import Surrogate
+from exemplarcnn.config.sections import Surrogate
 from exemplarcnn.data.colour_axes import Axes
 from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.patches.anchors import draw_anchors

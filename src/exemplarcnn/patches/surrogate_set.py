@@ -32,7 +32,9 @@ from threadpoolctl import threadpool_limits
 
 from exemplarcnn import rng
 from exemplarcnn.classes.tables import count
-from exemplarcnn.config import Mode, Surrogate, Trained
+from exemplarcnn.config.base import Mode
+from exemplarcnn.config.sections import Surrogate
+from exemplarcnn.config.variants import TrainEntry
 from exemplarcnn.data.colour_axes import Axes
 from exemplarcnn.data.stl10 import SIDE, side_entry
 from exemplarcnn.data.types import Pool
@@ -68,7 +70,7 @@ class SetDefinition:
     pool: Pool
     table: pd.DataFrame
     params: Surrogate
-    trained: Trained
+    trained: TrainEntry
     seed: int
     mode: Mode = "materialised"
     axes: Axes | None = None

@@ -18,9 +18,9 @@ import pandas as pd
 from markupsafe import Markup, escape
 from PIL import Image
 
-from exemplarcnn import config as configuration
 from exemplarcnn import paths
-from exemplarcnn.config import Config
+from exemplarcnn.config import profiles
+from exemplarcnn.config.params import Config, parse
 from exemplarcnn.data.stl10 import data_digest
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import atomic_write
@@ -125,7 +125,7 @@ def code(text: str) -> Markup:
 
 def deviations(config: Config, conf: Path) -> list[tuple[str, str, str]]:
     """List the parameters that differ from profile `paper`: key, here, there; the machine's left out."""
-    paper = configuration.parse(configuration.compose(conf, "paper"), "paper")
+    paper = parse(profiles.compose(conf, "paper"), "paper")
     here, there = (flatten(each.model_dump(mode="json", by_alias=True)) for each in (config, paper))
     keys = [*here, *(key for key in there if key not in here)]
     return [

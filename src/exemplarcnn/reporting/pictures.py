@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from exemplarcnn import paths
 from exemplarcnn.classes import tables
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.data import audit_tables, pools, stl10
 from exemplarcnn.data.types import Pool
 from exemplarcnn.files import atomic_folder, md5_of, read_array, read_json, read_table, write_json

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.data import image_set, stl10
 from exemplarcnn.data.image_set import Summary
 from exemplarcnn.errors import PipelineError

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.data import audit, folder_walk, pools
 from exemplarcnn.data.types import Indices, Pixels, Pool
 from exemplarcnn.files import read_array, write_array, write_table

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from safetensors.numpy import load_file
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config, Features
+from exemplarcnn.config.params import Config
+from exemplarcnn.config.sections import Features
 from exemplarcnn.data import stl10
 from exemplarcnn.data.types import Pixels
 from exemplarcnn.errors import PipelineError

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.data import stl10
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import digest, read_json

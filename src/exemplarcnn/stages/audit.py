@@ -3,7 +3,7 @@
 import logging
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.data import audit, audit_tables, image_set, near_duplicates, stl10
 from exemplarcnn.data.pools import open_pool, passed_over
 from exemplarcnn.files import atomic_folder, rounded, write_json, write_table

@@ -1,7 +1,7 @@
 """Stage ``colours``: the principal axes of a pool's colours, where the recipe needs them."""
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.data import audit_tables, colour_axes, pools
 from exemplarcnn.data.colour_axes import Axes
 from exemplarcnn.launching.launcher import main

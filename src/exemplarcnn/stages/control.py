@@ -1,7 +1,7 @@
 """Stage ``control``: features that no network learned."""
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.data import stl10
 from exemplarcnn.evaluation.controls import CONTROLS
 from exemplarcnn.launching.launcher import main

@@ -1,7 +1,7 @@
 """Stage ``describe``: other features of a network that is trained already, or of it before its first step."""
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.data import stl10
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved

@@ -1,6 +1,6 @@
 """Stage ``draw``: all pictures, of what the other stages have made; and the runs in the MLflow store get theirs."""
 
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.reporting import pictures
 from exemplarcnn.tracking import sending

@@ -1,7 +1,7 @@
 """Stage ``embed``: the features of a trained network, of labelled images and, where wanted, for clustering."""
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.data import pools, stl10
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.data import stl10
 from exemplarcnn.evaluation.classifiers import FeatureSet, Result
 from exemplarcnn.evaluation.metrics import confident_mistakes, confusion_matrix, confusion_table

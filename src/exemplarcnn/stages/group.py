@@ -9,7 +9,7 @@ from exemplarcnn import distributed, paths
 from exemplarcnn.classes import quality, tables
 from exemplarcnn.classes.capacity import split_pool
 from exemplarcnn.classes.grouping import group
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.data import pools
 from exemplarcnn.files import read_array, rounded, write_json
 from exemplarcnn.launching.launcher import main

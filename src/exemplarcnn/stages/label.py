@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config, Labelled
+from exemplarcnn.config.params import Config
+from exemplarcnn.config.variants import LabelEntry
 from exemplarcnn.data import audit_tables, stl10
 from exemplarcnn.evaluation import pseudo_labels
 from exemplarcnn.files import digest, rounded, write_json, write_table
@@ -32,7 +33,7 @@ def run(name: str, config: Config) -> None:
     write_json(paths.label_statistics(name), rounded(summary | {"table": digest(paths.labels(name))}))
 
 
-def _predicted(params: Labelled, config: Config) -> pd.DataFrame:
+def _predicted(params: LabelEntry, config: Config) -> pd.DataFrame:
     """Take what the classifier of a fold says of the unlabelled images."""
     pool = stl10.open_pool(paths.DATA, "unlabeled")
     usable = audit_tables.usable_images(paths.audit("unlabeled"))
@@ -45,7 +46,7 @@ def _predicted(params: Labelled, config: Config) -> pd.DataFrame:
     return pseudo_labels.most_confident(table, params.fraction)
 
 
-def _given(params: Labelled) -> pd.DataFrame:
+def _given(params: LabelEntry) -> pd.DataFrame:
     """Take the labels of a fold."""
     pool = stl10.open_pool(paths.DATA, "train")
     fold = np.sort(stl10.read_folds(paths.FOLDS, len(pool))[params.fold])

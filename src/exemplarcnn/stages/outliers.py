@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.data import audit_tables, stl10
 from exemplarcnn.data.types import Pool
 from exemplarcnn.evaluation import outliers

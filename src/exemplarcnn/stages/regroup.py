@@ -3,7 +3,7 @@
 from exemplarcnn import paths
 from exemplarcnn.classes import tables
 from exemplarcnn.classes.regrouping import RULES
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.data import pools
 from exemplarcnn.launching.launcher import main
 

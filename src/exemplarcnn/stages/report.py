@@ -3,7 +3,7 @@
 import logging
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.files import atomic_write, rounded, write_json
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.reporting import markdown, results

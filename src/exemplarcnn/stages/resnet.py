@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from exemplarcnn import distributed, paths
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.data import folds, stl10
 from exemplarcnn.evaluation import pseudo_labels
 from exemplarcnn.evaluation.metrics import confident_mistakes, confusion_matrix, confusion_table, summarise_one

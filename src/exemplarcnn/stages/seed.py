@@ -2,7 +2,7 @@
 
 from exemplarcnn import paths
 from exemplarcnn.classes import seeding, tables
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.data import audit_tables, image_set, pools
 from exemplarcnn.launching.launcher import main
 

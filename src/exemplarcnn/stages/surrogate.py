@@ -2,7 +2,7 @@
 
 from exemplarcnn import files, paths
 from exemplarcnn.classes import tables
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.data import colour_axes, pools, stl10
 from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from exemplarcnn import distributed, paths
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.evaluation.probe import Probe
 from exemplarcnn.files import atomic_folder, read_json
 from exemplarcnn.launching.dependencies import code, packages

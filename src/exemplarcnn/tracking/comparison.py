@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from exemplarcnn import renamed
+from exemplarcnn.config import renamed
 from exemplarcnn.tracking import store
 
 FIRST_COLUMNS = ("variant", "accuracy_mean", "accuracy_std", "profile", "seed")

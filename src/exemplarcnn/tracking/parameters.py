@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from exemplarcnn import config as configuration
-from exemplarcnn.config import Config
+from exemplarcnn.config import profiles
+from exemplarcnn.config.params import Config
 from exemplarcnn.files import digest_of
 from exemplarcnn.tracking import lineage
 from exemplarcnn.tracking.lineage import Record
@@ -65,6 +65,6 @@ def name(record: Record, records: dict[str, Record], config: Config) -> str:
     changed = []
     # A profile of the user's own making may no longer be there, or be half edited: a name is not worth a run.
     with suppress(Exception):
-        changed = changes(lineage.params(record, records), configuration.compose(Path("conf"), config.profile))
+        changed = changes(lineage.params(record, records), profiles.compose(Path("conf"), config.profile))
     kind, _, variant = record.stage.partition("@")
     return " ".join([kind, variant, config.profile, f"seed {config.seed}", *changed])[:LONGEST_NAME]

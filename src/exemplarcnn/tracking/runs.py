@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from exemplarcnn import paths, renamed
-from exemplarcnn.config import Config
+from exemplarcnn import paths
+from exemplarcnn.config import renamed
+from exemplarcnn.config.params import Config
 from exemplarcnn.data.stl10 import data_digest
 from exemplarcnn.files import read_json, read_table, rounded
 from exemplarcnn.tracking import lineage, parameters, repository, store

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from exemplarcnn import paths
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.data.stl10 import data_digest
 from exemplarcnn.files import md5_of, read_json
 from exemplarcnn.tracking import lineage, pictures, runs, store

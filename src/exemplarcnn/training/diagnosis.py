@@ -4,7 +4,7 @@ import logging
 import math
 
 from exemplarcnn import distributed
-from exemplarcnn.config import ResNet, Train
+from exemplarcnn.config.sections import ResNet, Train
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.training.checkpoint import Checkpoint, Progress
 from exemplarcnn.training.running_loss import RunningLoss

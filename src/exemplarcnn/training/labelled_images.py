@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from exemplarcnn import rng
-from exemplarcnn.config import Augment
+from exemplarcnn.config.sections import Augment
 from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.training.batches import Batch, ahead
 

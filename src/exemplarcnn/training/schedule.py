@@ -2,7 +2,7 @@
 
 from torch.optim import Optimizer
 
-from exemplarcnn.config import Schedule
+from exemplarcnn.config.sections import Schedule
 
 
 def rate_factor(epoch: int, epochs: int, schedule: Schedule) -> float:

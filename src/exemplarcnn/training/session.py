@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from exemplarcnn import distributed
-from exemplarcnn.config import Config
+from exemplarcnn.config.params import Config
 from exemplarcnn.training.checkpoint import Checkpoint, exclusive_lock
 from exemplarcnn.training.learning_curve import Epoch
 from exemplarcnn.training.trainer import Trainer

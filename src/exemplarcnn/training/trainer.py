@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from exemplarcnn import distributed, rng
-from exemplarcnn.config import ResNet, Train
+from exemplarcnn.config.sections import ResNet, Train
 from exemplarcnn.networks.exemplar_cnn import Classifier, to_device
 from exemplarcnn.progress import tqdm
 from exemplarcnn.training import checkpoint, diagnosis, schedule

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from exemplarcnn.config import Surrogate
+from exemplarcnn.config.sections import Surrogate
 from exemplarcnn.patches.errors import SurrogateError
 from exemplarcnn.patches.recipes import needs, registry
 from exemplarcnn.patches.recipes.registry import RECIPES

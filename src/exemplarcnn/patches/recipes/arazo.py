@@ -2,7 +2,7 @@
 
 import albumentations as A
 
-from exemplarcnn.config import Surrogate
+from exemplarcnn.config.sections import Surrogate
 from exemplarcnn.patches.recipes.colours import HSVContrast, HueShift, PCAContrast
 from exemplarcnn.patches.recipes.geometry import AnchoredCrop, FlipRotate
 

@@ -6,7 +6,7 @@ stretched along the axes of the whole pool; saturation and value have numbers of
 
 import albumentations as A
 
-from exemplarcnn.config import Surrogate
+from exemplarcnn.config.sections import Surrogate
 from exemplarcnn.data.colour_axes import Axes
 from exemplarcnn.patches.recipes.colours import HueShift, PoolPCAContrast, SeparateHSVContrast
 from exemplarcnn.patches.recipes.geometry import RotatedCrop

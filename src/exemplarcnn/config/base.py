@@ -1,0 +1,49 @@
+"""What all sections share: types of values with their ranges, and the error that names what is wrong."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from exemplarcnn.errors import PipelineError
+
+LAYERS = ("conv1", "conv2", "conv3", "dense1", "dense2")
+
+Layer = Literal["conv1", "conv2", "conv3", "dense1", "dense2"]
+PoolName = Literal["unlabeled", "train", "other"]
+Flag = Literal["border", "empty", "grey", "duplicate", "leak"]
+# Whether training patches are drawn once, into a set on disk, or anew for each epoch (section 2.6).
+Mode = Literal["materialised", "online"]
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class ConfigError(PipelineError):
+    """A parameter is unknown, missing, of the wrong type or out of range."""
+
+
+def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"the lower end {bounds[0]} is above the upper end {bounds[1]}")
+    return bounds
+
+
+def _at_most_one(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[1] > 1:
+        raise ValueError(f"the upper end {bounds[1]} is above 1")
+    return bounds
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+PositiveRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
+NotNegativeRange = Annotated[tuple[NotNegative, NotNegative], AfterValidator(_ordered)]
+FractionRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered), AfterValidator(_at_most_one)]
+
+
+class Section(BaseModel):
+    """A part of the parameters: no other keys, nothing that changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

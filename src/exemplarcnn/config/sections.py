@@ -1,0 +1,273 @@
+"""The sections of ``params.yaml``: the numbers of the method, and what the machine offers."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from exemplarcnn.config.base import (
+    Count,
+    Dropout,
+    Fraction,
+    FractionRange,
+    Layer,
+    Mode,
+    NotNegative,
+    NotNegativeRange,
+    Positive,
+    PositiveRange,
+    Range,
+    Section,
+    VariantName,
+)
+
+
+class Machine(Section):
+    """What the machine offers.
+
+    ``workers``, ``memory_gib`` and ``checkpoint_minutes`` never change a result; the others can, in its last bits, and
+    ``processes`` the pixels that dropout leaves out.
+    """
+
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Count
+    processes: Count
+    workers: Count
+    memory_gib: Positive
+    checkpoint_minutes: Positive
+
+
+class Borders(Section):
+    """What counts as a black border (docs/method.md, section 1.1)."""
+
+    level: Annotated[int, Field(ge=0, le=255)]
+    fraction: Annotated[float, Field(gt=0, le=1)]
+    width: Count
+
+
+class Duplicates(Section):
+    """What counts as near duplicates (docs/method.md, section 1.2)."""
+
+    spectrum: Annotated[float, Field(ge=0, lt=1)]
+    structure: Annotated[float, Field(gt=0, le=1)]
+    shift: Annotated[int, Field(ge=0, le=32)]
+
+
+class Audit(Section):
+    """What the audit looks for (docs/method.md, section 1)."""
+
+    borders: Borders
+    duplicates: Duplicates
+    empty_below: NotNegative
+    grey_up_to: Annotated[int, Field(ge=0, le=255)]
+    smallest_side: Count
+    most_megapixels: Positive
+
+
+class Translate(Section):
+    """How far the anchor moves, in patch sizes (docs/method.md, section 2)."""
+
+    distribution: Literal["normal", "uniform"]
+    amount: NotNegative
+
+
+class Hsv(Section):
+    """Ranges of ``factor * x ** power + shift`` for saturation and value (docs/method.md, section 2)."""
+
+    power: PositiveRange
+    factor: NotNegativeRange
+    shift: Range
+
+
+class Dosovitskiy(Section):
+    """What the recipe `dosovitskiy` has of its own (docs/method.md, section 2.2); ranges of powers of two."""
+
+    scale: Range
+    translate: NotNegative
+    tries: Count
+    pca_deviation: tuple[NotNegative, NotNegative, NotNegative]
+    power: Range
+    factor: Range
+
+
+class Surrogate(Section):
+    """The transformation recipe and what is drawn of it (docs/method.md, section 2)."""
+
+    mode: Mode
+    recipe: Literal["arazo", "dosovitskiy"]
+    anchors_per_image: Count
+    valid_patches_per_image: Count
+    scale: PositiveRange
+    translate: Translate
+    pca_factor: NotNegativeRange
+    flip: Fraction
+    rotate: Annotated[float, Field(ge=0, le=180)]
+    hsv: Hsv
+    hue: Range
+    range_policy: Literal["rescale", "clip"]
+    dosovitskiy: Dosovitskiy
+
+
+class Network(Section):
+    """Sizes of the network (docs/method.md, section 3)."""
+
+    widths: tuple[Count, Count, Count]
+    dense: Count
+    dropout_conv: Dropout
+    dropout_dense: Dropout
+
+
+class Group(Section):
+    """Learning rate and L2 factor of one group of parameters."""
+
+    lr: Positive
+    l2: NotNegative
+
+
+class Groups(Section):
+    """One row per weight tensor and one for all biases (docs/method.md, section 3)."""
+
+    conv1: Group
+    conv2: Group
+    conv3: Group
+    dense1: Group
+    dense2: Group
+    bias: Group
+
+
+class Schedule(Section):
+    """After the ``epoch``-th of ``epochs`` epochs the learning rate is multiplied by ``factor``."""
+
+    epochs: Count
+    drops: tuple[tuple[Count, Positive], ...]
+
+
+class Optimisation(Section):
+    """What every training has."""
+
+    epochs: Count
+    batch_size: Count
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    schedule: Schedule
+    precision: Literal["fp32", "bf16"]
+    channels_last: bool
+
+
+class Train(Optimisation):
+    """Training on a surrogate set (docs/method.md, section 3)."""
+
+    groups: Groups
+    probe_every: Annotated[int, Field(ge=0)]
+
+
+class ResNetGroups(Section):
+    """One row for the weights of convolutions and the last layer, one for all other parameters."""
+
+    weights: Group
+    others: Group
+
+
+class Augment(Section):
+    """How images are changed each time they are shown (docs/method.md, section 6.2)."""
+
+    scale: FractionRange
+    flip: Fraction
+    brightness: NotNegative
+    contrast: NotNegative
+    saturation: NotNegative
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+
+
+class ResNet(Optimisation):
+    """The network that learns from labels, and its training (docs/method.md, section 6.2)."""
+
+    depth: Literal[10, 18, 34, 50]
+    stem_stride: Literal[1, 2]
+    stem_pool: bool
+    epoch_images: Count
+    groups: ResNetGroups
+    augment: Augment
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> Self:
+        # Statistics of a batch need images in every process.
+        if self.epoch_images % self.batch_size:
+            raise ValueError(f"epoch_images {self.epoch_images} must be a multiple of batch_size {self.batch_size}")
+        return self
+
+
+class Features(Section):
+    """How images become features (docs/method.md, section 4)."""
+
+    layers: tuple[Layer, ...] = Field(min_length=1)
+    pool: Count
+    dense_stride: Count
+    normalise: bool
+    batch_size: Count
+
+
+class ClusterFeatures(Section):
+    """The features that are clustered (docs/method.md, section 5.1)."""
+
+    layers: tuple[Layer, ...] = Field(min_length=1)
+    before_relu: bool
+    pool: Count
+
+
+class Protocol(Section):
+    """Labels and classifier that features are judged by."""
+
+    name: VariantName
+    labels: Literal["folds", "all"]
+    classifier: Literal["svm", "knn"]
+
+
+class Evaluate(Section):
+    """The protocols, the first of which gives the table of results (docs/method.md, section 4.1)."""
+
+    protocols: tuple[Protocol, ...] = Field(min_length=1)
+    C: tuple[Positive, ...] = Field(min_length=1)
+    k: tuple[Count, ...] = Field(min_length=1)
+    inner_folds: Annotated[int, Field(ge=2)]
+    tol: Positive
+
+    @model_validator(mode="after")
+    def _protocols_fit(self) -> Self:
+        names = [protocol.name for protocol in self.protocols]
+        if len(set(names)) < len(names):
+            raise ValueError(f"protocols: names occur twice ({', '.join(names)})")
+        if "leaky" in names:
+            raise ValueError("protocols: leaky is the name of the choice that looks at the test set; take another")
+        if (self.protocols[0].labels, self.protocols[0].classifier) != ("folds", "svm"):
+            raise ValueError(f"protocols: the first, {names[0]}, must have labels: folds and classifier: svm")
+        return self
+
+
+class Outliers(Section):
+    """What is looked for in the features of variant ``of`` (docs/method.md, section 1.3)."""
+
+    of: VariantName
+    features: Features
+    C: Positive
+    false_alarms: Annotated[float, Field(gt=0, lt=1)]
+    pairs: Count
+
+
+class Neighbours(Section):
+    """The picture of nearest neighbours: of how many images, in the features of which variants.
+
+    They are test images, or unlabelled ones where nothing is evaluated.
+    """
+
+    of: tuple[VariantName, ...] = Field(min_length=1)
+    images: Count
+    nearest: Annotated[int, Field(ge=1, le=10)]
+
+
+class Published(Section):
+    """What others report on STL-10 (docs/method.md, section 6)."""
+
+    title: str
+    accuracy: float
+    std: float | None
+    labels: Literal["folds", "all"]
+    source: str
