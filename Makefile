@@ -53,7 +53,7 @@ stl10: $(VENV)/ready  ## Fetch the real STL-10 in place of the sample
 	exemplarcnn data stl10
 
 clean:  ## Remove what stages and tests made; `dvc checkout` brings it back. Data, runs and environment stay
-	rm -rf work site audit outliers classes labels surrogates models features classifiers .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf work site audit outliers classes colours labels surrogates models features classifiers .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	@case "$(BIN)" in *%*) echo "error: MLflow cannot work from a path with % in it, as is $(BIN); name another folder: make demo VENV=FOLDER" >&2; exit 1;; esac

@@ -1,4 +1,4 @@
-"""The protocols that turn features into accuracies (docs/method.md, sections 1 and 4.1).
+"""The protocols that turn features into accuracies, and choose C (docs/method.md, sections 1 and 4.1).
 
 A protocol says on which labels a classifier is trained: on each of the ten folds, or on all training images. It is
 tested on the whole test set. What the classifier leaves open, C of the linear SVM or k of the nearest neighbours, is
