@@ -231,11 +231,11 @@ def test_a_variant_whose_patches_are_drawn_online(scratch: Project) -> None:
     assert curves[0].iloc[1]["train_loss"] != curves[1].iloc[1]["train_loss"]
     # The code that draws is a part of the set, so that another one repeats the training.
     drawing = (made / "drawing.json").read_text()
-    recipe = scratch.folder / "src/exemplarcnn/patches/recipes/arazo.py"
-    code = recipe.read_text()
-    recipe.write_text(code + "# changed\n")
+    transforms = scratch.folder / "src/exemplarcnn/patches/recipes/geometry.py"
+    code = transforms.read_text()
+    transforms.write_text(code + "# changed\n")
     scratch.run("python", "-m", "exemplarcnn.stages.surrogate", "fresh")
-    recipe.write_text(code)
+    transforms.write_text(code)
     assert (made / "drawing.json").read_text() != drawing
 
 

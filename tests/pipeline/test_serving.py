@@ -129,7 +129,7 @@ def test_nothing_of_a_model_is_a_pickle(project: Project, tmp_path: Path) -> Non
         words = ["mlflow", "artifacts", "download", "-u", f"models:/{model}@champion", "-d", str(tmp_path / model)]
         project.run(*words, MLFLOW_TRACKING_URI=f"sqlite:///{project.folder}/mlflow.db")
         files = [file for file in (tmp_path / model).rglob("*") if file.is_file()]
-        assert {"weights.safetensors", "served.py", "MLmodel"} <= {file.name for file in files}
+        assert {"weights.safetensors", "pyfunc.py", "MLmodel"} <= {file.name for file in files}
         assert not [file for file in files if file.suffix in (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".bin")]
         assert not [file for file in files if file.suffix != ".safetensors" and file.read_bytes()[:1] == b"\x80"]
 

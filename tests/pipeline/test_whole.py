@@ -87,10 +87,10 @@ def test_labels_of_both_kinds(whole: Project) -> None:
     assert [len(curve) for curve in curves] == [2, 2]
 
 
-def test_a_share_of_the_labels_and_two_processes(whole: Project, tmp_path: Path) -> None:
+def test_a_fraction_of_the_labels_and_two_processes(whole: Project, tmp_path: Path) -> None:
     scratch = whole.copy(tmp_path / "project")
     table = pd.read_csv(scratch.folder / "labels/semi_supervised.csv")
-    scratch.change(lambda values: values["variants"]["label"]["semi_supervised"].update(share=0.5))
+    scratch.change(lambda values: values["variants"]["label"]["semi_supervised"].update(fraction=0.5))
     scratch.change(lambda values: values["machine"].update(processes=2))
     scratch.repro("--single-item", "label@semi_supervised")
     half = pd.read_csv(scratch.folder / "labels/semi_supervised.csv")

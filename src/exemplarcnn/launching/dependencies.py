@@ -20,8 +20,8 @@ from exemplarcnn.files import atomic_write, digest
 PACKAGE = "exemplarcnn"
 SOURCES = Path(__file__).parents[1]
 
-# No out's bytes depend on these, so that an edit of them runs nothing again: tests/launching/test_exemptions.py replaces
-# each. What only they import is left out, too.
+# No out's bytes depend on these, so that an edit of them runs nothing again: each is replaced in
+# tests/launching/test_exemptions.py. What only they import is left out, too.
 EXEMPT = {
     "config": "checks parameters, which stages track by themselves",
     "errors": "ends a stage before it has an out",

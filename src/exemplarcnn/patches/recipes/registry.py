@@ -9,8 +9,8 @@ from exemplarcnn.data.colour_axes import Axes
 from exemplarcnn.patches.errors import SurrogateError
 from exemplarcnn.patches.recipes import arazo, dosovitskiy, needs
 
-# By the names of `surrogate.recipe` in config/sections.py. From the recipe's parameters and the side of a patch, then the
-# colours' axes if `needs` says so, to the transforms.
+# By the names of `surrogate.recipe` in config/sections.py. From the recipe's parameters and the side of a patch, then
+# the colours' axes if `needs` says so, to the transforms.
 RECIPES: dict[str, Callable[..., A.Compose]] = {"arazo": arazo.build, "dosovitskiy": dosovitskiy.build}
 
 
