@@ -72,11 +72,11 @@ KERNELS = (
 )
 # Where the tests of a module do not lie in the file of its name alone.
 TESTS = {
-    "evaluation/classifiers": "evaluation/test_protocols",
-    "stages/describe": "stages/test_stages",
-    "stages/evaluate": "stages/test_stages",
-    "stages/train": "stages/test_stages",
-    "patches/recipes/transform": "patches/recipes/test_arazo",
+    "evaluation/classifiers": ("evaluation/test_protocols",),
+    "stages/describe": ("stages/test_stages",),
+    "stages/evaluate": ("stages/test_stages",),
+    "stages/train": ("stages/test_stages",),
+    "patches/recipes/transform": ("patches/recipes/test_arazo", "patches/recipes/test_transform"),
 }
 LONGEST = 120.0  # seconds
 COMPARED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
@@ -192,9 +192,9 @@ def _change(node: ast.expr) -> None:
             function.id = CALLED[function.id]
 
 
-def tests_of(module: str) -> str:
+def tests_of(module: str) -> list[str]:
     folder, _, name = module.rpartition("/")
-    return f"tests/{TESTS.get(module, f'{folder}/test_{name}')}.py"
+    return [f"tests/{file}.py" for file in TESTS.get(module, (f"{folder}/test_{name}",))]
 
 
 def attack(mutant: Mutant, folder: Path) -> None:
@@ -211,7 +211,7 @@ def attack(mutant: Mutant, folder: Path) -> None:
     import pytest
 
     words = ["-x", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder / 'tmp'}"]
-    os._exit(pytest.main([*words, tests_of(mutant.module)]))
+    os._exit(pytest.main([*words, *tests_of(mutant.module)]))
 
 
 def judge(mutants: list[Mutant], workers: int) -> list[str]:

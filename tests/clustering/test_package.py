@@ -13,6 +13,7 @@ def test_the_package_gives_the_cut() -> None:
     assert clustering.cut is dendrogram.cut
     assert clustering.Cut is dendrogram.Cut
     with pytest.raises(AttributeError, match=r"module 'exemplarcnn\.clustering' has no attribute 'merge'"):
+        # It is not there, which is the point.
         clustering.merge  # type: ignore[attr-defined]  # noqa: B018
 
 

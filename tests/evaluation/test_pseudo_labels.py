@@ -97,7 +97,7 @@ def test_a_missing_or_empty_table(tmp_path: Path) -> None:
 
 
 def test_the_table_of_labels_is_known_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are drawn anew by it."""
+    """The stage `draw` runs again when it changes."""
     monkeypatch.chdir(tmp_path)
     write_images(paths.DATA / "train_X.bin", np.zeros((6, 96, 96, 3), np.uint8))
     stl10.write_labels(paths.TRAIN_LABELS, [0, 1, 0, 1, 0, 1])

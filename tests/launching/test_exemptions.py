@@ -122,8 +122,8 @@ def test_outs_keep_their_bytes_without_what_is_exempt(tmp_path: Path) -> None:
     expected = outs(tmp_path / "a", tmp_path / "whole" / "exemplarcnn")
     found = outs(tmp_path / "b", tmp_path / "without" / "exemplarcnn")
     differing = {path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path)}
-    # Where patches are drawn online, the set has the hashes of the code that draws them, so that `train` runs again; and
-    # the picture of the set has its hash.
+    # Where patches are drawn online, the set has the hashes of the code that draws them, so that `train` runs again.
+    # What pictures were drawn from has the hash of that set.
     assert differing == {"surrogates/random/drawing.json", "reports/pictures/sources.json"}
     assert len(expected) > 150
 

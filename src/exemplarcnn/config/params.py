@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from exemplarcnn import paths
 from exemplarcnn.config.base import ConfigError, PoolName, Section
 from exemplarcnn.config.renamed import current
 from exemplarcnn.config.sections import (
@@ -131,7 +132,7 @@ def _from(old: str, new: str) -> str:
     return name if section == old.rpartition(".")[0] else new
 
 
-def load(path: Path = Path("params.yaml")) -> Config:
+def load(path: Path = paths.PARAMS) -> Config:
     """Read and check ``params.yaml``.
 
     Raises

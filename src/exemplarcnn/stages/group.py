@@ -21,14 +21,13 @@ log = logging.getLogger(__name__)
 def run(variant: str, config: Config) -> None:
     """Write ``classes/VARIANT.csv`` and ``metrics/VARIANT/clusters.json``."""
     params = config.variants.group[variant]
-    pool = pools.open_pool(paths.DATA, config.variants.train[params.source].pool)
+    name = config.variants.train[params.source].pool
+    pool = pools.open_pool(paths.DATA, name)
     features = read_array(paths.cluster_features(params.source))
-    truth = (
-        quality.read_truth(paths.TRUTH, len(pool)) if config.variants.train[params.source].pool == "unlabeled" else None
-    )
-    before = (
-        tables.read(paths.class_table(params.source), len(pool)) if params.source not in config.variants.seed else None
-    )
+    truth = quality.read_truth(paths.TRUTH, len(pool)) if name == "unlabeled" else None
+    # The grouping of the round before; images alone are none.
+    first = params.source in config.variants.seed
+    before = None if first else tables.read(paths.class_table(params.source), len(pool))
     with distributed.processes():
         device = distributed.local_device(saved.pick_device(config.machine.device))
         table, statistics, warnings = group(features, params, config.seed, config.machine.memory_gib, device)

@@ -29,7 +29,7 @@ from exemplarcnn.training.trainer import Trainer
 def run(name: str, config: Config) -> None:
     """Write ``models/NAME/``, ``classifiers/NAME/`` and ``metrics/NAME/``.
 
-    Goes on from a checkpoint in ``work/resnet/NAME/``.
+    Continues from a checkpoint in ``work/resnet/NAME/``.
     """
     folder = paths.WORK / "resnet" / name
     session.train(folder, partial(_trainer, name, config, folder), partial(_outs, name, config))

@@ -28,7 +28,7 @@ from exemplarcnn.training.trainer import PeriodicProbe, Trainer
 def run(variant: str, config: Config) -> None:
     """Write ``models/VARIANT/``, and ``metrics/VARIANT/train.csv`` as it grows.
 
-    Goes on from a checkpoint in ``work/train/VARIANT/``.
+    Continues from a checkpoint in ``work/train/VARIANT/``.
     """
     folder = paths.WORK / "train" / variant
     session.train(folder, partial(_trainer, variant, config, folder), partial(_outs, variant, config))

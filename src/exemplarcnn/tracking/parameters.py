@@ -3,9 +3,9 @@
 import posixpath
 import re
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
+from exemplarcnn import paths
 from exemplarcnn.config import profiles
 from exemplarcnn.config.params import Config
 from exemplarcnn.files import digest_of
@@ -65,6 +65,6 @@ def name(record: Record, records: dict[str, Record], config: Config) -> str:
     changed = []
     # A profile of the user's own making may no longer be there, or be half edited: a name is not worth a run.
     with suppress(Exception):
-        changed = changes(lineage.params(record, records), profiles.compose(Path("conf"), config.profile))
+        changed = changes(lineage.params(record, records), profiles.compose(paths.CONF, config.profile))
     kind, _, variant = record.stage.partition("@")
     return " ".join([kind, variant, config.profile, f"seed {config.seed}", *changed])[:LONGEST_NAME]

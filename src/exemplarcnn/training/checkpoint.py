@@ -106,7 +106,7 @@ class Checkpoint:
             If it is cut off or something else, cannot be read, or belongs to another configuration: then with the
             keys that differ.
         """
-        anew = f"remove {self.path} to start over"
+        start_over = f"remove {self.path} to start over"
         try:
             with safe_open(self.path, framework="pt") as file:
                 about = file.metadata() or {}
@@ -116,14 +116,14 @@ class Checkpoint:
             found = Progress([Epoch(**row) for row in progress["history"]], progress["step"], progress["sums"])
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"{self.path} is no whole checkpoint of a training ({reason(error)}); {anew}"
+                f"{self.path} is no whole checkpoint of a training ({reason(error)}); {start_over}"
             ) from error
         except OSError as error:
             raise CheckpointError(f"{self.path} cannot be read ({reason(error)})") from error
         if differing := differences(there, json.loads(json.dumps(self.configuration))):
             raise CheckpointError(
                 f"{self.path} belongs to a training with another configuration: {', '.join(differing)}. "
-                f"Set this back to continue it, or {anew}"
+                f"Set this back to continue it, or {start_over}"
             )
         return tensors, found
 

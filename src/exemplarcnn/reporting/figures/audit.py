@@ -33,7 +33,7 @@ def draw_duplicates(path: Path, pools: dict[str, Pool], groups: pd.DataFrame, ac
     path, pools
         Where to, and the images by the name of their pool.
     groups
-        All groups, as :func:`exemplarcnn.data.audit.read_groups` returns them.
+        All groups, as :func:`exemplarcnn.data.audit_tables.read_duplicates` returns them.
     across
         Those with images of several pools, or those within one.
     """

@@ -64,7 +64,7 @@ def draw_mistakes(path: Path, pool: Pool, table: pd.DataFrame, columns: int = 8)
     path, pool
         Where to, and the test images.
     table
-        As :func:`exemplarcnn.evaluation.protocols.confident_mistakes` returns it.
+        As :func:`exemplarcnn.evaluation.metrics.confident_mistakes` returns it.
     """
     sheet = Sheet(-(-len(table) // columns), columns, side=1.15, line=0.3)
     rows = table[["image_id", "actual", "predicted", "margin"]].itertuples(index=False)
