@@ -54,6 +54,6 @@ def check_clusters(params: ClusterEntry, pool_size: int) -> int:
     return least
 
 
-# By the method of an entry of `variants.group`: from it and the size of the pool to the number of classes that there are
-# at least. A method of which nothing is known before has none.
+# By the method of an entry of `variants.group`: from it and the size of the pool to the number of classes there are at
+# least. A method of which nothing is known before has none.
 CHECKS: dict[str, Callable[[Any, int], int]] = {"clusters": check_clusters}
