@@ -60,3 +60,27 @@ def test_anchors_are_githubs(tmp_path: Path) -> None:
     text = tmp_path / "text.md"
     text.write_text("# 3.1 `train`: n × n, [yes](x.md)\n## Über_all\n```\n# no heading\n```\n## Twice\n## Twice\n")
     assert anchors(text) == {"31-train-n--n-yes", "über_all", "twice", "twice-1"}
+
+
+def paragraphs(path: Path) -> set[str]:
+    """What is said in ten words or more at a time: paragraphs, items of lists, cells of tables."""
+    return {
+        " ".join(block.content.split())
+        for block in tokens(path)
+        if block.type == "inline" and len(block.content.split()) >= 10
+    }
+
+
+def test_nothing_is_said_twice() -> None:
+    """Of pages that people write: the report is made of figures."""
+    said: Counter[str] = Counter()
+    for path in TEXTS:
+        if path.parent.name != "reports":
+            said.update(paragraphs(path))
+    assert [text for text, times in said.items() if times > 1] == []
+
+
+def test_the_readme_is_read_in_one_sitting() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert text.count("\n") <= 120
+    assert len(text.split()) <= 1300

@@ -1,6 +1,6 @@
 """What parameters were called before, for files and runs that still have those names.
 
-Needed as long as somebody may have a ``params.yaml``, a profile or runs in an MLflow store from before 0.1.0.
+Needed as long as somebody may have a ``params.yaml``, a profile or runs in an MLflow store of 0.1.
 """
 
 import re
