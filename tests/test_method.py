@@ -55,7 +55,10 @@ def named(text: str) -> set[str]:
 SECTIONS = compose(ROOT / "conf", "sample").keys()
 METHOD = named((ROOT / "docs" / "method.md").read_text())
 MACHINE = {
-    key for page in ("docs/parameters.md", "docs/clusters.md") for key in named((ROOT / page).read_text()) if "machine." in key
+    key
+    for page in ("docs/parameters.md", "docs/clusters.md")
+    for key in named((ROOT / page).read_text())
+    if "machine." in key
 }
 
 
