@@ -23,6 +23,7 @@ def params(**changed: Any) -> ResNet:
         "epochs": 3,
         "epoch_images": 24,
         "batch_size": 8,
+        "shards": 2,
         "momentum": 0.9,
         "groups": {"weights": {"lr": 0.02, "l2": 0.001}, "others": {"lr": 0.02, "l2": 0.0}},
         "schedule": {"epochs": 3, "drops": [[2, 0.1]]},

@@ -37,6 +37,7 @@ def train_params(**changes: Any) -> Train:
     values: dict[str, Any] = {
         "epochs": 4,
         "batch_size": 16,
+        "shards": 2,
         "momentum": 0.9,
         "groups": groups(),
         "schedule": Schedule(epochs=4, drops=((2, 0.5), (3, 0.1))),

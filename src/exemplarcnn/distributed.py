@@ -104,19 +104,52 @@ def broadcast(tensors: Iterable[Tensor]) -> None:
         tensor.detach().copy_(box)
 
 
-def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Sum the gradients over all ranks.
+def pairwise_sum(parts: list[Tensor]) -> Tensor:
+    """Sum tensors of one shape over a binary tree: neighbours first, then neighbouring sums.
 
-    In one piece and always the same order: what sums them bucket by bucket as they come may change the order after the
-    first step, and a training that is resumed would differ in last bits.
+    So that whoever sums the first 1, 2, 4, 8 … of them, or any later group of that size, makes a sum of the tree.
+
+    Parameters
+    ----------
+    parts
+        They are overwritten: the sum is made in the first.
     """
-    if world() == 1:
-        return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    dist.all_reduce(flat)
-    for gradient, part in zip(gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    while len(parts) > 1:
+        pairs = [left.add_(right) for left, right in zip(parts[::2], parts[1::2], strict=False)]
+        parts = pairs + parts[2 * len(pairs) :]
+    return parts[0]
+
+
+def sum_shards(parts: list[list[Tensor]]) -> list[Tensor]:
+    """Sum lists of tensors over all shards of all ranks, in the order of `pairwise_sum`.
+
+    Each rank sums a part of the numbers, which costs the traffic of an all-reduce; those come in no known order.
+
+    Parameters
+    ----------
+    parts
+        For each shard of this rank, its tensors; they are overwritten.
+
+    Returns
+    -------
+    list of Tensor
+        The sums, in the shapes of the tensors; the same on every rank.
+    """
+    own = [pairwise_sum(list(same)) for same in zip(*parts, strict=True)]
+    if (ranks := world()) == 1:
+        return own
+    flat = torch.cat([each.reshape(-1) for each in own])
+    if flat.is_cuda:  # one shard a rank; NCCL keeps to an order of its own
+        dist.all_reduce(flat)
+    else:
+        count = len(flat)
+        padded = torch.nn.functional.pad(flat, (0, -count % ranks))
+        received = torch.empty_like(padded)
+        dist.all_to_all_single(received, padded)
+        dist.all_gather_into_tensor(padded, pairwise_sum(list(received.chunk(ranks))).contiguous())
+        flat = padded[:count]
+    sizes = [each.numel() for each in own]
+    return [each.copy_(part.view_as(each)) for each, part in zip(own, torch.split(flat, sizes), strict=True)]
 
 
 def all_reduce_sum(*numbers: float) -> list[float]:

@@ -119,7 +119,7 @@ def test_all_steps_equal_plain_sgd_with_momentum_l2_and_schedule(
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_learnable_set_is_learned(surrogate_set: Path, tmp_path: Path, precision: str) -> None:
     params = train_params(epochs=12, schedule=PAPER, precision=precision)
-    history = trainer(surrogate_set, tmp_path / "c", params).run()
+    history = trainer(surrogate_set, tmp_path / "c", params, seed=7).run()
     assert history[0].valid_loss > 1.0
     assert history[-1].valid_loss < 0.3
     assert history[-1].train_loss < 0.3
@@ -141,24 +141,24 @@ def test_bf16_is_another_arithmetic_and_weights_stay_float32(surrogate_set: Path
 
 
 def orders(run: Trainer, **arguments: Any) -> list[list[int]]:
-    """Numbers of the patches that go through the network in train mode, one list an epoch."""
+    """Numbers of the patches of all steps in their order, one list an epoch."""
     seen: list[list[int]] = []
-    inner = run.network.normalise
+    inner = run.step
 
-    def spy(images: Tensor) -> Tensor:
-        if run.network.training:
-            if not seen or len(seen[-1]) >= PATCHES:
-                seen.append([])
-            seen[-1].extend(images[:, 0, 0, 0].tolist())
-        return inner(images)
+    def spy(images: Tensor, *others: Any) -> None:
+        if not seen or len(seen[-1]) >= PATCHES:
+            seen.append([])
+        seen[-1].extend(images[:, 0, 0, 0].tolist())
+        inner(images, *others)
 
-    run.network.normalise = spy
+    run.step = spy
     run.run(**arguments)
     return seen
 
 
 def test_order_of_batches_depends_on_seed_and_epoch_alone(surrogate_set: Path, tmp_path: Path) -> None:
-    first = orders(trainer(surrogate_set, tmp_path / "a"))
+    one = train_params(shards=1)
+    first = orders(trainer(surrogate_set, tmp_path / "a", one))
     assert len(first) == 4
     assert all(sorted(order) == list(range(PATCHES)) for order in first)
     assert all(order != list(range(PATCHES)) for order in first)
@@ -166,14 +166,15 @@ def test_order_of_batches_depends_on_seed_and_epoch_alone(surrogate_set: Path, t
 
     np.random.seed(3)  # noqa: NPY002 - the global generator is what must not matter
     torch.manual_seed(3)
-    params = train_params(batch_size=7, precision="bf16", momentum=0.5)
+    params = train_params(batch_size=7, shards=1, precision="bf16", momentum=0.5)
     assert orders(trainer(surrogate_set, tmp_path / "b", params, built(9, 0.5))) == first
-    assert orders(trainer(surrogate_set, tmp_path / "c", train_params(epochs=2))) == first[:2]
-    assert all(x != y for x, y in zip(orders(trainer(surrogate_set, tmp_path / "d", seed=6)), first, strict=True))
+    assert orders(trainer(surrogate_set, tmp_path / "c", train_params(epochs=2, shards=1))) == first[:2]
+    other = orders(trainer(surrogate_set, tmp_path / "d", one, seed=6))
+    assert all(x != y for x, y in zip(other, first, strict=True))
 
     with pytest.raises(Interruption):
-        trainer(surrogate_set, tmp_path / "e").run(stop_after(3))
-    assert orders(trainer(surrogate_set, tmp_path / "e")) == first[3:]
+        trainer(surrogate_set, tmp_path / "e", one).run(stop_after(3))
+    assert orders(trainer(surrogate_set, tmp_path / "e", one)) == first[3:]
 
 
 # Validation
@@ -186,7 +187,8 @@ def test_validation_is_in_eval_mode_over_all_patches(tmp_path: Path, monkeypatch
     modes: list[tuple[bool, int]] = []
     run.network.register_forward_hook(lambda module, inputs, out: modes.append((module.training, len(out))))
     history = run.run()
-    epoch = [(True, 16), (True, 16), (True, 12), (False, 4), (False, 4), (False, 3)]
+    shards = [(True, 8)] * 4 + [(True, 6)] * 2
+    epoch = [*shards, (False, 4), (False, 4), (False, 3)]
     assert modes == epoch * 2
 
     final = {name: p.detach().double() for name, p in run.network.named_parameters()}
@@ -225,50 +227,37 @@ def test_interrupted_training_ends_with_the_same_bits(
 
 
 def dropped(folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[Tensor]:
-    """Which inputs of the last layer each step of two epochs drops, of weights that do not move."""
+    """Which inputs of the last layer each shard of each step of two epochs drops, of weights that do not move."""
     still = train_params(epochs=2, groups=groups(dict.fromkeys(RATES, (1e-30, 0.0))))
     masks: list[Tensor] = []
-    plain = F.dropout
+    plain = ExemplarCNN._dropped
 
-    def spy(x: Tensor, p: float, training: bool) -> Tensor:
-        out = plain(x, p, training)
-        if training and x.ndim == 2:
+    def spy(network: ExemplarCNN, x: Tensor, rate: float) -> Tensor:
+        out = plain(network, x, rate)
+        if network.training and x.ndim == 2:
             masks.append((out == 0).float())
         return out
 
     with monkeypatch.context() as patch:
-        patch.setattr(F, "dropout", spy)
+        patch.setattr(ExemplarCNN, "_dropped", spy)
         trainer(folder, path, still, built(dropout=0.5), **changes).run()
     return masks
 
 
-def test_dropout_has_a_mask_of_its_own_for_each_step_epoch_and_seed(
+def test_dropout_has_a_mask_of_its_own_for_each_shard_step_epoch_and_seed(
     surrogate_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A network whose units are all active, so that a zero after dropout is one that was dropped.
     monkeypatch.setattr(torch.nn.functional, "relu", lambda x: x.abs() + 0.1)
     first = dropped(surrogate_set, tmp_path / "a", monkeypatch)
     steps = 3  # 44 patches in batches of 16
-    assert len(first) == 2 * steps
+    assert len(first) == 2 * 2 * steps
     assert all(0.3 < mask.mean() < 0.7 for mask in first)
     again = dropped(surrogate_set, tmp_path / "b", monkeypatch)
     assert all(torch.equal(mask, other) for mask, other in zip(first, again, strict=True))
-    # The last batch of an epoch has twelve patches.
-    apart = [mask[:12] for mask in first + dropped(surrogate_set, tmp_path / "c", monkeypatch, seed=6)]
-    assert len({mask.numpy().tobytes() for mask in apart}) == 4 * steps, "two steps dropped the same units"
-
-
-def test_dropout_has_a_mask_of_its_own_for_each_process_too(
-    surrogate_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seeds: list[int] = []
-    processes = [trainer(surrogate_set, tmp_path / f"{rank}", train_params(epochs=2)) for rank in range(3)]
-    monkeypatch.setattr(torch, "manual_seed", seeds.append)
-    for rank, one in enumerate(processes):  # one after the other, each with its share of the patches
-        one.rank, one.world = rank, 3
-        one.run()
-    assert len(seeds) == 3 * 2 * 3, "processes, epochs, steps"
-    assert len(set(seeds)) == len(seeds)
+    # A shard of the last batch of an epoch has six patches.
+    apart = [mask[:6] for mask in first + dropped(surrogate_set, tmp_path / "c", monkeypatch, seed=6)]
+    assert len({mask.numpy().tobytes() for mask in apart}) == 2 * 4 * steps, "two shards dropped the same units"
 
 
 def test_a_finished_training_is_not_trained_further(surrogate_set: Path, tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from exemplarcnn.config.base import (
 class Machine(Section):
     """What the machine offers.
 
-    ``workers``, ``memory_gib`` and ``checkpoint_minutes`` never change a result; the others can, in its last bits, and
-    ``processes`` the pixels that dropout leaves out.
+    On a CPU nothing of it changes a result. ``device`` does in its last bits, and on GPUs ``processes`` does, and the
+    pixels that dropout leaves out.
     """
 
     device: Literal["auto", "cpu", "cuda"]
@@ -146,10 +146,17 @@ class Optimisation(Section):
 
     epochs: Count
     batch_size: Count
+    shards: Count
     momentum: Annotated[float, Field(ge=0, lt=1)]
     schedule: Schedule
     precision: Literal["fp32", "bf16"]
     channels_last: bool
+
+    @model_validator(mode="after")
+    def _no_empty_shards(self) -> Self:
+        if self.shards > self.batch_size:
+            raise ValueError(f"shards {self.shards} must be at most batch_size {self.batch_size}")
+        return self
 
 
 class Train(Optimisation):
@@ -189,7 +196,7 @@ class ResNet(Optimisation):
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Self:
-        # Statistics of a batch need images in every process.
+        # Statistics of a batch need images in every shard.
         if self.epoch_images % self.batch_size:
             raise ValueError(f"epoch_images {self.epoch_images} must be a multiple of batch_size {self.batch_size}")
         return self

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from scipy.stats import betabinom
 from sklearn.metrics import roc_auc_score
 
+from exemplarcnn import threads
 from exemplarcnn.clustering.radius_graph import Sample, neighbour_graph
 from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.evaluation import svm
 from exemplarcnn.files import read_table
-from exemplarcnn.networks.chunks import padded_chunks
+from exemplarcnn.networks.chunks import map_chunks
 from exemplarcnn.networks.features import FeatureExtractor
 from exemplarcnn.progress import tqdm
 
@@ -51,7 +52,7 @@ class Hyperplanes:
             The SVM's penalty.
         """
         features = np.concatenate([extract_all(pool, extract, chunk, mirror) for mirror in (False, True)])
-        space = svm.span(svm.gram(features, features, workers=1, what="labelled images"))
+        space = svm.span(svm.gram(features, features, threads.count(), "labelled images"))
         trained = svm.LinearSVM(C, tol=1e-4).fit(space, np.tile(labels, 2), int(labels.max()) + 1)
         dual = trained.dual_coef_
         # Block by block: all features in float64 would take twice their room once more.
@@ -71,11 +72,12 @@ def mirrored(images: Pixels) -> Pixels:
 
 def extract_all(pool: Pool, extract: FeatureExtractor, chunk: int, mirror: bool) -> NDArray[np.float32]:
     """Return the features of all images of a pool, or of their mirror images, (n, features)."""
-    blocks = []
-    for rows, counting in padded_chunks(len(pool), chunk):
+
+    def features(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         images = pool.batch(rows)
-        blocks.append(extract(mirrored(images) if mirror else images)[:counting])
-    return np.concatenate(blocks)
+        return extract(mirrored(images) if mirror else images)
+
+    return np.concatenate([found for _, found in map_chunks(features, len(pool), chunk)])
 
 
 def score(pool: Pool, hyperplanes: Hyperplanes, extract: FeatureExtractor, chunk: int) -> pd.DataFrame:
@@ -87,12 +89,18 @@ def score(pool: Pool, hyperplanes: Hyperplanes, extract: FeatureExtractor, chunk
         ``image_id``; ``nearest``, the class that comes closest, from 0; ``score``, minus the mean of the image's and
         its mirror image's distance to the inside of that class: the higher, the farther from everything labelled.
     """
-    found = []
-    for rows, counting in tqdm(padded_chunks(len(pool), chunk), desc="out of distribution", unit="chunk"):
+
+    def mean_distances(rows: NDArray[np.int64]) -> NDArray[np.float64]:
         images = pool.batch(rows)
         both = hyperplanes.decision_function(extract(images))
         both += hyperplanes.decision_function(extract(mirrored(images)))
-        found.append(both[:counting] / 2)
+        return both / 2
+
+    found = []
+    with tqdm(total=len(pool), desc="out of distribution", unit="image") as bar:
+        for rows, block in map_chunks(mean_distances, len(pool), chunk):
+            found.append(block)
+            bar.update(rows.stop - rows.start)
     distances = np.concatenate(found)
     nearest = distances.argmax(axis=1)
     return pd.DataFrame({"image_id": np.arange(len(pool)), "nearest": nearest, "score": -distances.max(axis=1)})

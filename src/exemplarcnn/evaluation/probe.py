@@ -12,6 +12,7 @@ import torch
 from exemplarcnn.config.sections import Features
 from exemplarcnn.data import folds, stl10
 from exemplarcnn.evaluation import svm
+from exemplarcnn.networks.chunks import map_chunks
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN
 from exemplarcnn.networks.features import eval_features
 
@@ -46,8 +47,8 @@ class Probe:
         """Return the share of images, 0–1, that are classified right by a network's features."""
         # A copy: extracting features lays weights out anew.
         extract = eval_features(copy.deepcopy(network), PARAMS, self.device)
-        chunks = np.array_split(self.rows, -(-len(self.rows) // PARAMS.batch_size))
-        features = np.concatenate([extract(self.pool.batch(chunk)) for chunk in chunks]).astype(np.float64)
+        found = map_chunks(lambda rows: extract(self.pool.batch(self.rows[rows])), len(self.rows), PARAMS.batch_size)
+        features = np.concatenate([block for _, block in found]).astype(np.float64)
         products = features @ features[: self.inside].T
         classes, targets = np.unique(self.labels[self.rows], return_inverse=True)
         space = svm.span(products[: self.inside])

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from exemplarcnn.data.types import Pool
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_table
-from exemplarcnn.networks.chunks import padded_chunks
+from exemplarcnn.networks.chunks import map_chunks
 from exemplarcnn.networks.features import FeatureExtractor
 from exemplarcnn.progress import tqdm
 
@@ -56,10 +56,16 @@ def predict(
     labels, margins
         (n,) int64 from 0, and (n,) float64: how far the best class is above the second best.
     """
+
+    def score(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = extract(pool.batch(indices[rows])).astype(np.float64) @ weights.T + intercepts
+        return found
+
     scores = np.empty((len(indices), len(weights)))
-    for rows, counting in tqdm(padded_chunks(len(indices), chunk), desc="labels", unit="chunk"):
-        features = extract(pool.batch(indices[rows])).astype(np.float64)
-        scores[rows[:counting]] = (features @ weights.T + intercepts)[:counting]
+    with tqdm(total=len(indices), desc="labels", unit="image") as bar:
+        for rows, found in map_chunks(score, len(indices), chunk):
+            scores[rows] = found
+            bar.update(len(found))
     ordered = np.sort(scores, axis=1)
     return scores.argmax(axis=1), ordered[:, -1] - ordered[:, -2]
 

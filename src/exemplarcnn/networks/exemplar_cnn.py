@@ -33,6 +33,8 @@ class Classifier(nn.Module):
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean or [0.0] * 3).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std or [1.0] * 3).view(1, 3, 1, 1))
+        # Of what dropout draws; None: torch's global one.
+        self.generator: torch.Generator | None = None
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 images into the network's input.
@@ -125,16 +127,22 @@ class ExemplarCNN(Classifier):
         Tensor
             (n, classes) logits.
         """
-        x = F.dropout(pool(F.relu(self.conv1(x))), self.dropout_conv, self.training)
-        x = F.dropout(pool(F.relu(self.conv2(x))), self.dropout_conv, self.training)
+        x = self._dropped(pool(F.relu(self.conv1(x))), self.dropout_conv)
+        x = self._dropped(pool(F.relu(self.conv2(x))), self.dropout_conv)
         x = F.relu(self.conv3(x))
         if x.shape[-1] != DENSE_MAP:
             x = F.adaptive_max_pool2d(x, DENSE_MAP)
         # Last, as above: dropout keeps the mean of what it is given, but not that of the maxima taken afterwards.
-        x = F.dropout(x, self.dropout_conv, self.training)
-        x = F.dropout(F.relu(self.dense1(x.flatten(1))), self.dropout_dense, self.training)
+        x = self._dropped(x, self.dropout_conv)
+        x = self._dropped(F.relu(self.dense1(x.flatten(1))), self.dropout_dense)
         logits: Tensor = self.dense2(x)
         return logits
+
+    def _dropped(self, x: Tensor, rate: float) -> Tensor:
+        """Apply dropout, drawn from the network's own generator, which `torch.nn.functional.dropout` cannot."""
+        if not (self.training and rate):
+            return x
+        return x * torch.empty_like(x).bernoulli_(1 - rate, generator=self.generator).div_(1 - rate)
 
     def maps(self, x: Tensor, dense_stride: int) -> dict[str, tuple[Tensor, Tensor]]:
         """Every layer's map of a whole image, before and after its ReLU (docs/method.md, section 4).

@@ -17,7 +17,7 @@ from exemplarcnn.config.base import LAYERS
 from exemplarcnn.config.sections import ClusterFeatures, Features
 from exemplarcnn.data.types import Pool
 from exemplarcnn.files import atomic_write
-from exemplarcnn.networks.chunks import padded_chunks
+from exemplarcnn.networks.chunks import map_chunks
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, to_device
 from exemplarcnn.progress import tqdm
 
@@ -110,10 +110,10 @@ def write_features(path: Path, pool: Pool, extract: FeatureExtractor, chunk: int
         partial.open("wb") as file,
         tqdm(total=len(pool), desc=f"{path.parent.name}/{path.stem}", unit="image") as bar,
     ):
-        for rows, counting in padded_chunks(len(pool), chunk):
-            block = np.ascontiguousarray(extract(pool.batch(rows)), "<f4")
+        for rows, found in map_chunks(lambda rows: extract(pool.batch(rows)), len(pool), chunk):
+            block = np.ascontiguousarray(found, "<f4")
             if file.tell() == 0:
                 header = {"descr": "<f4", "fortran_order": False, "shape": (len(pool), block.shape[1])}
                 np.lib.format.write_array_header_1_0(file, header)
-            file.write(block[:counting].data)
-            bar.update(counting)
+            file.write(block.data)
+            bar.update(rows.stop - rows.start)

@@ -12,7 +12,7 @@ from torchvision.models.resnet import ResNet as TorchvisionResNet
 from exemplarcnn import rng
 from exemplarcnn.config.sections import ResNet, ResNetGroups
 from exemplarcnn.data.types import Pool
-from exemplarcnn.networks.chunks import padded_chunks
+from exemplarcnn.networks.chunks import map_chunks
 from exemplarcnn.networks.exemplar_cnn import Classifier, with_rates
 
 LAYERS: dict[int, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
@@ -71,9 +71,11 @@ def initialise(
 def predict(network: ResNetClassifier, pool: Pool, device: torch.device) -> NDArray[np.float32]:
     """Return the logits of all images of a pool, (images, classes), from chunks of one size."""
     network.eval()
-    found = []
-    with torch.inference_mode():
-        for rows, counting in padded_chunks(len(pool), CHUNK):
+
+    def logits(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        with torch.inference_mode():
             images = network.normalise(torch.from_numpy(pool.batch(rows)).to(device))
-            found.append(network(images).float().cpu().numpy()[:counting])
-    return np.concatenate(found)
+            found: NDArray[np.float32] = network(images).float().cpu().numpy()
+        return found
+
+    return np.concatenate([found for _, found in map_chunks(logits, len(pool), CHUNK)])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from exemplarcnn.config.params import Config
 from exemplarcnn.data import audit, folder_walk, pools
 from exemplarcnn.data.types import Indices, Pixels, Pool
+from exemplarcnn.determinism import use_threads
 from exemplarcnn.files import read_array, write_array, write_table
 from exemplarcnn.networks.features import write_features
 from exemplarcnn.serving import packed_model, registry
@@ -103,6 +104,7 @@ def _check_suffix(out: Path) -> None:
 @contextmanager
 def _loaded(model: str, config: Config) -> Iterator[PackedModel]:
     """Load a model: one that was trained here, or a registered one."""
+    use_threads(config.machine.threads)
     with tempfile.TemporaryDirectory() as folder:
         if ":" in model:
             packed = registry.fetch(model, Path(folder))

@@ -11,6 +11,7 @@ from exemplarcnn.classes.capacity import split_pool
 from exemplarcnn.classes.grouping import group
 from exemplarcnn.config.params import Config
 from exemplarcnn.data import pools
+from exemplarcnn.determinism import shared_operations
 from exemplarcnn.files import read_array, rounded, write_json
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
@@ -30,7 +31,8 @@ def run(variant: str, config: Config) -> None:
     before = None if first else tables.read(paths.class_table(params.source), len(pool))
     with distributed.processes():
         device = distributed.local_device(saved.pick_device(config.machine.device))
-        table, statistics, warnings = group(features, params, config.seed, config.machine.memory_gib, device)
+        with shared_operations():
+            table, statistics, warnings = group(features, params, config.seed, config.machine.memory_gib, device)
         if distributed.rank() > 0:
             return
     for warning in warnings:

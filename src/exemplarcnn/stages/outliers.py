@@ -9,6 +9,7 @@ from exemplarcnn import paths
 from exemplarcnn.config.params import Config
 from exemplarcnn.data import audit_tables, stl10
 from exemplarcnn.data.types import Pool
+from exemplarcnn.determinism import shared_operations
 from exemplarcnn.evaluation import outliers
 from exemplarcnn.files import atomic_folder, read_array, rounded, write_json, write_table
 from exemplarcnn.launching.launcher import main
@@ -28,7 +29,8 @@ def run(_: str, config: Config) -> None:
     pool = stl10.open_pool(paths.DATA, "unlabeled")
     scores, counted = _scores(pool, config) if stl10.has_labels(paths.DATA) else (None, None)
     features = read_array(paths.cluster_features(params.of))
-    pairs = outliers.closest_pairs(features, params.pairs, config.machine.memory_gib)
+    with shared_operations():
+        pairs = outliers.closest_pairs(features, params.pairs, config.machine.memory_gib)
     known = audit_tables.duplicate_pairs(audit_tables.read_duplicates(paths.DUPLICATES), "unlabeled")
     with atomic_folder(paths.OUTLIERS) as partial:
         if scores is not None:

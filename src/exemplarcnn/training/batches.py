@@ -2,12 +2,10 @@
 
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,16 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from exemplarcnn.files import read_array
+from exemplarcnn.threads import ahead
 
 # A set is held on a GPU if it takes no more than this share of the free memory, divided by the processes that use it:
 # the networks need the rest.
 SHARE_OF_MEMORY = 0.5
-AHEAD = 2
 COPIED_AT_ONCE = 1 << 16
 
 Batch = tuple[Tensor, Tensor]
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 
 
 class Source(Protocol):
@@ -104,15 +100,3 @@ def fits(size: int, device: torch.device) -> bool:
         return False
     here = math.ceil(int(os.environ.get("LOCAL_WORLD_SIZE", "1")) / torch.cuda.device_count())
     return size < SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0] / here
-
-
-def ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
-    """Yield what is made of each item, in order; the next ones are made meanwhile by a thread."""
-    with ThreadPoolExecutor(1) as thread:
-        waiting: deque[Future[Made]] = deque()
-        for item in items:
-            waiting.append(thread.submit(make, item))
-            if len(waiting) > AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

@@ -42,7 +42,7 @@ class Progress:
     step
         Steps done of the next epoch.
     sums
-        For each process, over these steps: the sum of the patches' losses, and how many were classified right.
+        For each shard, over these steps: the sum of the patches' losses, and how many were classified right.
     """
 
     history: list[Epoch] = field(default_factory=list)

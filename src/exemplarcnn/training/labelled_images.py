@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from exemplarcnn import rng
 from exemplarcnn.config.sections import Augment
 from exemplarcnn.data.types import Pixels, Pool
-from exemplarcnn.training.batches import Batch, ahead
+from exemplarcnn.threads import ahead
+from exemplarcnn.training.batches import Batch
 
 # Images whose values are summed up at a time.
 CHUNK = 256

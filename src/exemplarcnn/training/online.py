@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from exemplarcnn.patches.online import OnlinePatches
-from exemplarcnn.training.batches import Batch, ahead, fits
+from exemplarcnn.threads import ahead
+from exemplarcnn.training.batches import Batch, fits
 
 
 class Online:

@@ -49,7 +49,7 @@ def checkpoint_in(folder: Path, config: Config, device: torch.device, inputs: di
     folder
         Where it lies.
     config
-        Of the experiment: its seed, and of the machine what has a part in the weights' last bits.
+        Of the experiment.
     device
         Where the network trains.
     inputs
@@ -57,8 +57,8 @@ def checkpoint_in(folder: Path, config: Config, device: torch.device, inputs: di
     """
     configuration = inputs | {
         "seed": config.seed,
-        "threads": config.machine.threads,
-        "processes": distributed.world(),
         "device": device.type,
     }
+    if device.type == "cuda":  # where the shards are the processes
+        configuration |= {"processes": distributed.world()}
     return Checkpoint(folder / "checkpoint.safetensors", configuration, config.machine.checkpoint_minutes)

@@ -1,35 +1,39 @@
 """Training a network on labelled images (docs/method.md, section 3), by one process or several under ``torchrun``.
 
 An interrupted training continues from its last checkpoint and ends with the same weights: the order of the patches is a
-function of (seed, epoch), dropout one of (seed, epoch, step), and the checkpoint holds all the rest.
+function of (seed, epoch), dropout one of (seed, epoch, step, shard), and the checkpoint holds all the rest. How the
+threads and processes share the work, and why their number changes nothing: :mod:`exemplarcnn.training.shards`.
 """
 
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from exemplarcnn import distributed, rng
+from exemplarcnn import distributed, rng, threads
 from exemplarcnn.config.sections import ResNet, Train
 from exemplarcnn.networks.exemplar_cnn import Classifier, to_device
 from exemplarcnn.progress import tqdm
 from exemplarcnn.training import checkpoint, diagnosis, schedule
-from exemplarcnn.training.batches import TrainingData
+from exemplarcnn.training.batches import Batch, TrainingData
 from exemplarcnn.training.checkpoint import Checkpoint, Progress
 from exemplarcnn.training.diagnosis import TrainingError
 from exemplarcnn.training.learning_curve import Epoch
 from exemplarcnn.training.running_loss import RunningLoss
+from exemplarcnn.training.sgd import SGD
+from exemplarcnn.training.shards import Layout, Shards, logits_of, loss_and_right
 from exemplarcnn.training.signals import StopRequest
 
-VALIDATION_BATCH = 512
+# Images that one thread validates at a time; their losses are summed in float32.
+VALIDATION_BATCH = 256
 # Steps between looks at the loss and the clock, where looking means waiting for a GPU or for other processes.
 STEPS_BETWEEN_LOOKS = 10
 
@@ -51,8 +55,8 @@ class PeriodicProbe:
 class Trainer:
     """Trains one network on one set of images with labels.
 
-    Under ``torchrun`` each process takes its share of every batch, so that the batch, and with it the method, is the
-    same however many there are.
+    A batch is divided into shards, and these among threads and, under ``torchrun``, processes: the batch, and with it
+    the method, is the same however many there are.
 
     Parameters
     ----------
@@ -82,15 +86,19 @@ class Trainer:
         self.checkpoint, self.probe = checkpoint, probe
         layout = torch.channels_last if params.channels_last else torch.contiguous_format
         self.network = to_device(network, device, layout)
-        self.optimiser = torch.optim.SGD(network.parameter_groups(params.groups), momentum=params.momentum)
         self.rank, self.world = distributed.rank(), distributed.world()
+        self.threads = 1 if device.type == "cuda" else threads.count()
+        team = threads.Team(self.threads)
+        self.layout = Layout.here(params.shards, device)
+        self.shards = Shards(network, params, self.layout, team, seed)
+        groups = network.parameter_groups(params.groups)
+        self.optimiser = SGD(groups, list(network.parameters()), params.momentum, team)
         self.history: list[Epoch] = []
-        # Of the epoch under way: steps done; over them, the sum of the patches' losses, and how many were right.
+        # Of the epoch under way: steps done; for each shard here, the sum of its losses, and how many were right.
         self._step = 0
-        self._sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(len(self.layout.own), 2, dtype=torch.float64, device=device)
         self._saved: Progress | None = None
         self._saved_at = time.monotonic()
-        self._dropout = rng.Stream(seed, rng.Purpose.DROPOUT)
         self._running_loss = RunningLoss()
         self._check_guessing = diagnosis.GuessingCheck(params, len(data.train), network.classes)
         self._stop = StopRequest()
@@ -122,6 +130,7 @@ class Trainer:
         for row in self.history:
             distributed.on_rank_zero(partial(after_epoch, row))
         distributed.broadcast(self.network.parameters())
+        self.shards.load_statistics()
         epochs, patches = self.params.epochs, len(self.data.train)
         done = len(self.history) * patches + min(self._step * self.params.batch_size, patches)
         bar = tqdm(total=epochs * patches, initial=done, unit="patch", unit_scale=True, disable=self.rank > 0)
@@ -134,7 +143,7 @@ class Trainer:
                 # The last step of an epoch may be the one that breaks the weights: only validation shows it.
                 if not math.isfinite(valid_loss):
                     raise self._diverged(epoch)
-                loss, accuracy = (each / patches for each in distributed.all_reduce_sum(*self._sums.tolist()))
+                loss, accuracy = (math.fsum(each) / patches for each in self._all_sums())
                 rate = self.optimiser.param_groups[0]["lr"]
                 probed = self.probe(self.network, epoch + 1) if self.probe is not None else None
                 self.history.append(Epoch(epoch + 1, rate, loss, accuracy, valid_loss, valid_accuracy, probed))
@@ -150,13 +159,11 @@ class Trainer:
         patches, batch = len(self.data.train), self.params.batch_size
         order = rng.generator(self.seed, rng.Purpose.EPOCH, epoch).permutation(patches)
         starts = range(self._step * batch, patches, batch)
-        shares = (order[start : start + batch][self.rank :: self.world] for start in starts)
+        shares = (self.layout.of(order[start : start + batch]) for start in starts)
         between = 1 if self.device.type == "cpu" and self.world == 1 else STEPS_BETWEEN_LOOKS
-        self.network.train()
         for images, labels in self.data.train.each(shares, epoch):
             count = min(batch, patches - self._step * batch)
-            torch.manual_seed(int(self._dropout.at(epoch, self._step * self.world + self.rank).integers(2**63)))
-            self.step(images, labels, count)
+            self.step(images, labels, count, epoch)
             self._step += 1
             bar.update(count)
             if self._step % between == 0:
@@ -165,7 +172,7 @@ class Trainer:
         self._log_progress(epoch, bar)
         self._check_stop()
 
-    def step(self, images: Tensor, labels: Tensor, count: int) -> None:
+    def step(self, images: Tensor, labels: Tensor, count: int, epoch: int = 0) -> None:
         """Take one step of SGD.
 
         Parameters
@@ -174,45 +181,39 @@ class Trainer:
             This process's share of a batch: (n, side, side, 3) uint8 and (n,) int64, on the device.
         count
             Images of the whole batch, of which the loss is the mean.
+        epoch
+            From 0.
         """
-        logits = self._forward(images)
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        self.optimiser.zero_grad()
-        torch.autograd.backward(loss / count)
-        distributed.sum_gradients(self.network.parameters())
-        self.optimiser.step()
-        self._sums += _loss_and_right(logits, labels, loss)
-
-    def _forward(self, images: Tensor) -> Tensor:
-        normalised = self.network.normalise(images)
-        if not self.params.channels_last:
-            normalised = normalised.contiguous()
-        mixed = torch.autocast(self.device.type, torch.bfloat16) if self.params.precision == "bf16" else nullcontext()
-        with mixed:
-            logits: Tensor = self.network(normalised)
-        return logits.float()
+        found = self.shards.gradients(images, labels, count, (epoch, self._step))
+        self.optimiser.step(found.shards if self.world == 1 else [distributed.sum_shards(found.shards)])
+        self.shards.save_statistics()
+        self._sums += found.sums
 
     def _validate(self) -> tuple[float, float]:
         """Return the mean loss of the validation images, and the share that is classified right."""
-        # Statistics of batches are each process's own, and have no part in training.
-        distributed.broadcast(self.network.buffers())
         self.network.eval()
         size = len(self.data.valid)
-        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        starts = range(0, size, VALIDATION_BATCH)
-        shares = (np.arange(start + self.rank, min(start + VALIDATION_BATCH, size), self.world) for start in starts)
+        starts = range(self.rank * VALIDATION_BATCH, size, self.world * VALIDATION_BATCH)
+        rows = (np.arange(start, min(start + VALIDATION_BATCH, size)) for start in starts)
+        sums = []
+        for each in threads.ahead(self._validate_batch, self.data.valid.each(rows, 0), self.threads):
+            sums.append(each)
+            if self.world == 1:
+                self._check_stop()
+        loss, right = distributed.all_gather(*np.array(sums, np.float64).reshape(-1, 2).T.copy())
+        return math.fsum(loss) / size, math.fsum(right) / size
+
+    def _validate_batch(self, batch: Batch) -> list[float]:
+        images, labels = batch
         with torch.inference_mode():
-            for number, (images, labels) in enumerate(self.data.valid.each(shares, 0), 1):
-                logits = self._forward(images)
-                sums += _loss_and_right(logits, labels, F.cross_entropy(logits, labels, reduction="sum"))
-                if number % STEPS_BETWEEN_LOOKS == 0:
-                    self._check_stop()
-        loss, right = distributed.all_reduce_sum(*sums.tolist())
-        return loss / size, right / size
+            logits = logits_of(self.network, images, self.params)
+            loss = F.cross_entropy(logits, labels, reduction="sum")
+            found: list[float] = loss_and_right(logits, labels, loss).tolist()
+        return found
 
     def _log_progress(self, epoch: int, bar: tqdm) -> None:
         """Show the loss; raise if it is not finite, warn if it is that of guessing."""
-        loss, right = self._sums.tolist()
+        loss, right = self._sums.sum(dim=0).tolist()
         if any(distributed.any_rank(not math.isfinite(loss))):
             raise self._diverged(epoch)
         seen = self._seen()
@@ -222,7 +223,8 @@ class Trainer:
 
     def _seen(self) -> float:
         """Patches that this process has seen in this epoch (of a last batch, its share in the mean)."""
-        return min(self._step * self.params.batch_size, len(self.data.train)) / self.world
+        share = len(self.layout.own) / self.layout.count
+        return min(self._step * self.params.batch_size, len(self.data.train)) * share
 
     def _check_stop(self) -> None:
         """Save if it is time to, or if asked to stop; then stop."""
@@ -239,8 +241,7 @@ class Trainer:
         finite = all(bool(parameter.isfinite().all()) for parameter in self.network.parameters())
         if any(distributed.any_rank(not finite)):
             raise self._diverged(len(self.history) - (self._step == 0))
-        loss, right = (np.array([number]) for number in self._sums.tolist())
-        sums = np.stack(distributed.all_gather(loss, right), axis=1).tolist()
+        sums = np.stack(self._all_sums(), axis=1).tolist()
         progress = Progress(list(self.history), self._step, sums)
 
         def write() -> None:
@@ -249,19 +250,17 @@ class Trainer:
         distributed.on_rank_zero(write)
         self._saved, self._saved_at = progress, time.monotonic()
 
+    def _all_sums(self) -> tuple[NDArray[np.float64], ...]:
+        """Return the losses and the right ones, of each shard of all processes."""
+        return distributed.all_gather(*self._sums.T.contiguous().cpu().numpy())
+
     def _resume(self) -> None:
         tensors, progress = self.checkpoint.load()
         checkpoint.restore_tensors(tensors, self.network, self.optimiser)
         self.history, self._step, self._saved = list(progress.history), progress.step, progress
-        loss, right = progress.sums[self.rank]
-        self._sums = torch.tensor([loss, right], dtype=torch.float64, device=self.device)
-        self._running_loss.start_epoch(self._seen(), loss)
+        own = progress.sums[self.layout.own.start : self.layout.own.stop]
+        self._sums = torch.tensor(own, dtype=torch.float64, device=self.device)
+        self._running_loss.start_epoch(self._seen(), float(self._sums[:, 0].sum()))
 
     def _diverged(self, epoch: int) -> TrainingError:
         return diagnosis.diverged(epoch, self.params, self.checkpoint, self._saved)
-
-
-def _loss_and_right(logits: Tensor, labels: Tensor, loss: Tensor) -> Tensor:
-    """Return (2,) float64: the summed loss, and how many are classified right."""
-    right = (logits.argmax(1) == labels).sum()
-    return torch.stack([loss.detach().double(), right.double()])

@@ -1,0 +1,63 @@
+"""Threads that compute side by side, each of them with a single thread inside the numerical libraries.
+
+How many there are then changes no bit: every sum is made by one thread, in one order. It also keeps its speed beside
+other work. Libraries that share each operation among threads make all of them meet hundreds of times a step, and wait
+for any that the system is not running.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+AHEAD = 2  # results beyond those under way: what is held does not grow with the number of items
+_count = 1
+
+
+def use(count: int) -> None:
+    """Set how many threads compute in this process, as ``torch.set_num_threads`` does inside torch."""
+    global _count
+    _count = count
+
+
+def count() -> int:
+    """Return how many threads compute in this process."""
+    return _count
+
+
+def ahead(make: Callable[[Item], Made], items: Iterable[Item], threads: int = 1) -> Iterator[Made]:
+    """Yield what is made of each item, in order; threads make the next ones meanwhile."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Made]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(make, item))
+                if len(waiting) >= threads + AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class Team:
+    """Threads that stay, for small pieces of work that come again and again.
+
+    Parameters
+    ----------
+    threads
+        How many; one means the caller's own.
+    """
+
+    def __init__(self, threads: int):
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    def map(self, work: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
+        """Return what is made of each item, in order, once all are done."""
+        if self._pool is None:
+            return [work(item) for item in items]
+        return list(self._pool.map(work, items))
