@@ -1,7 +1,7 @@
-"""Training a network on labelled images (docs/method.md, section 3), by one process or several under ``torchrun``.
+"""Train a network on labelled images (docs/method.md, section 3), in one process or several under ``torchrun``.
 
-An interrupted training continues from its last checkpoint and ends with the same weights: the order of the patches is a
-function of (seed, epoch), dropout one of (seed, epoch, step), and the checkpoint holds all the rest.
+An interrupted training continues from its last checkpoint and, on a CPU, ends with the same weights: the order of the
+patches is a function of (seed, epoch), dropout one of (seed, epoch, step, process), and the checkpoint holds the rest.
 """
 
 import math
@@ -30,42 +30,50 @@ from exemplarcnn.training.running_loss import RunningLoss
 from exemplarcnn.training.signals import StopRequest
 
 VALIDATION_BATCH = 512
-# Steps between looks at the loss and the clock, where looking means waiting for a GPU or for other processes.
+# Steps between checks of the loss and the clock, where a check has to wait for a GPU or for other processes.
 STEPS_BETWEEN_LOOKS = 10
 
 
 @dataclass(frozen=True)
 class PeriodicProbe:
-    """Measures how good a network's features are, 0–1, after every so many epochs."""
+    """Measure how good a network's features are, every few epochs.
+
+    Parameters
+    ----------
+    measure
+        Takes the network and returns its accuracy, 0–1.
+    every
+        Epochs from one measurement to the next.
+    """
 
     measure: Callable[[Any], float]
     every: int
 
     def __call__(self, network: Classifier, epoch: int) -> float | None:
-        """Return the measure of a network after an epoch, counted from 1; None if it is not time."""
+        """Return the accuracy after an epoch, counted from 1; None in epochs between, and on ranks other than 0."""
         if epoch % self.every:
             return None
         return distributed.on_rank_zero(partial(self.measure, network))
 
 
 class Trainer:
-    """Trains one network on one set of images with labels.
+    """Train one network on one set of labelled images.
 
-    Under ``torchrun`` each process takes its share of every batch, so that the batch, and with it the method, is the
-    same however many there are.
+    Under ``torchrun`` each process takes its share of every batch, so that the batch size does not depend on the number
+    of processes.
 
     Parameters
     ----------
     network
         With its initial weights; trained in place.
     data
-        The training images, a surrogate set's patches as a rule, and the validation images.
+        Training and validation images, usually patches of a surrogate set.
     params, seed, device
-        Training parameters, the experiment's seed, where to compute.
+        Training parameters, the experiment's seed, the device that trains.
     checkpoint
-        Where the training's state is kept, and gone on from if it is there.
+        Where the training's state is kept. If the file exists, the training continues from it.
     probe
-        Looks at the network after some epochs.
+        Measures the features after some epochs; None: never.
     """
 
     def __init__(
@@ -85,7 +93,7 @@ class Trainer:
         self.optimiser = torch.optim.SGD(network.parameter_groups(params.groups), momentum=params.momentum)
         self.rank, self.world = distributed.rank(), distributed.world()
         self.history: list[Epoch] = []
-        # Of the epoch under way: steps done; over them, the sum of the patches' losses, and how many were right.
+        # In the current epoch: steps done and, over them, the summed loss and the number of correct predictions.
         self._step = 0
         self._sums = torch.zeros(2, dtype=torch.float64, device=device)
         self._saved: Progress | None = None
@@ -101,7 +109,7 @@ class Trainer:
         Parameters
         ----------
         after_epoch
-            Called with each epoch's row, those of the checkpoint included, by the first process.
+            Called by the first process with each epoch's row, those of the checkpoint included.
 
         Returns
         -------
@@ -113,9 +121,9 @@ class Trainer:
         TrainingError
             If the loss or a weight is not finite.
         CheckpointError
-            If the checkpoint cannot be read or written, or belongs to something else.
+            If the checkpoint cannot be read or written, or belongs to another training.
         KeyboardInterrupt
-            After Ctrl-C or SIGTERM, once all is saved.
+            After Ctrl-C or SIGTERM, once the state is saved.
         """
         if distributed.broadcast_scalar(float(self.checkpoint.path.exists())):
             self._resume()
@@ -131,7 +139,7 @@ class Trainer:
                 schedule.scale_rates(self.optimiser, schedule.rate_factor(epoch, epochs, self.params.schedule))
                 self._train(epoch, bar)
                 valid_loss, valid_accuracy = self._validate()
-                # The last step of an epoch may be the one that breaks the weights: only validation shows it.
+                # If an epoch's last step breaks the weights, only validation shows it.
                 if not math.isfinite(valid_loss):
                     raise self._diverged(epoch)
                 loss, accuracy = (each / patches for each in distributed.all_reduce_sum(*self._sums.tolist()))
@@ -146,7 +154,7 @@ class Trainer:
         return self.history
 
     def _train(self, epoch: int, bar: tqdm) -> None:
-        """Take the steps of an epoch that are left."""
+        """Take the remaining steps of an epoch."""
         patches, batch = len(self.data.train), self.params.batch_size
         order = rng.generator(self.seed, rng.Purpose.EPOCH, epoch).permutation(patches)
         starts = range(self._step * batch, patches, batch)
@@ -173,7 +181,7 @@ class Trainer:
         images, labels
             This process's share of a batch: (n, side, side, 3) uint8 and (n,) int64, on the device.
         count
-            Images of the whole batch, of which the loss is the mean.
+            Images in the whole batch, over which the loss is averaged.
         """
         logits = self._forward(images)
         loss = F.cross_entropy(logits, labels, reduction="sum")
@@ -193,8 +201,9 @@ class Trainer:
         return logits.float()
 
     def _validate(self) -> tuple[float, float]:
-        """Return the mean loss of the validation images, and the share that is classified right."""
-        # Statistics of batches are each process's own, and have no part in training.
+        """Return mean loss and accuracy on the validation images."""
+        # Each process keeps its own running statistics of batch normalisation. Training does not use them; validation
+        # takes those of rank 0.
         distributed.broadcast(self.network.buffers())
         self.network.eval()
         size = len(self.data.valid)
@@ -211,7 +220,7 @@ class Trainer:
         return loss / size, right / size
 
     def _log_progress(self, epoch: int, bar: tqdm) -> None:
-        """Show the loss; raise if it is not finite, warn if it is that of guessing."""
+        """Show the loss; raise if it is not finite, warn if it is no better than guessing."""
         loss, right = self._sums.tolist()
         if any(distributed.any_rank(not math.isfinite(loss))):
             raise self._diverged(epoch)
@@ -221,11 +230,11 @@ class Trainer:
             self._check_guessing(epoch, self._step, self._running_loss)
 
     def _seen(self) -> float:
-        """Patches that this process has seen in this epoch (of a last batch, its share in the mean)."""
+        """Return how many patches each process has seen in this epoch, on average."""
         return min(self._step * self.params.batch_size, len(self.data.train)) / self.world
 
     def _check_stop(self) -> None:
-        """Save if it is time to, or if asked to stop; then stop."""
+        """Save if a checkpoint is due or a signal came; after a signal, stop."""
         due = self.rank == 0 and time.monotonic() - self._saved_at >= 60 * self.checkpoint.minutes
         asked = self._stop.asked or distributed.orphaned()
         stop, due = distributed.any_rank(asked, due)
@@ -235,7 +244,7 @@ class Trainer:
             raise KeyboardInterrupt
 
     def _save(self) -> None:
-        # The loss may be finite that led to the weights, and nothing has been computed with them yet.
+        # Even after a finite loss the weights may be infinite, and nothing has been computed with them yet.
         finite = all(bool(parameter.isfinite().all()) for parameter in self.network.parameters())
         if any(distributed.any_rank(not finite)):
             raise self._diverged(len(self.history) - (self._step == 0))
@@ -262,6 +271,6 @@ class Trainer:
 
 
 def _loss_and_right(logits: Tensor, labels: Tensor, loss: Tensor) -> Tensor:
-    """Return (2,) float64: the summed loss, and how many are classified right."""
+    """Return (2,) float64: the summed loss, and the number of correct predictions."""
     right = (logits.argmax(1) == labels).sum()
     return torch.stack([loss.detach().double(), right.double()])
