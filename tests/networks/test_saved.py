@@ -65,7 +65,7 @@ def test_nothing_but_the_files_is_left(folder: Path) -> None:
 
 def test_weights_of_another_network_are_refused_by_name(folder: Path) -> None:
     save_weights(folder / "weights.safetensors", built(classes=8))
-    with pytest.raises(ModelError, match=r"(?s)weights\.safetensors does not fit .*network\.json.*dense2"):
+    with pytest.raises(ModelError, match=r"(?s)weights\.safetensors: it does not fit .*network\.json; .*dense2"):
         load(folder)
 
 

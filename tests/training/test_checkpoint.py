@@ -66,11 +66,11 @@ def test_progress_in_words() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda c: c["train"].update(epochs=40), ["train.epochs (20 there, 40 here)"]),
-        (lambda c: c["train"]["groups"]["conv1"].update(lr=0.01), ["train.groups.conv1.lr (0.1 there, 0.01 here)"]),
-        (lambda c: c.update(seed=1, code="1" * 64), ["seed (0 there, 1 here)", "code"]),
-        (lambda c: c.update(device="cuda"), ['device (null there, "cuda" here)']),
-        (lambda c: c.pop("seed"), ["seed (0 there, null here)"]),
+        (lambda c: c["train"].update(epochs=40), ["train.epochs (checkpoint 20, now 40)"]),
+        (lambda c: c["train"]["groups"]["conv1"].update(lr=0.01), ["train.groups.conv1.lr (checkpoint 0.1, now 0.01)"]),
+        (lambda c: c.update(seed=1, code="1" * 64), ["seed (checkpoint 0, now 1)", "code"]),
+        (lambda c: c.update(device="cuda"), ['device (checkpoint null, now "cuda")']),
+        (lambda c: c.pop("seed"), ["seed (checkpoint 0, now null)"]),
     ],
 )
 def test_another_configuration_is_refused_with_the_keys_that_differ(
@@ -84,7 +84,7 @@ def test_another_configuration_is_refused_with_the_keys_that_differ(
     with pytest.raises(CheckpointError) as refusal:
         Checkpoint(path, other).load()
     text = str(refusal.value)
-    assert f"with another configuration: {', '.join(named)}. Set this back" in text
+    assert f"with another configuration: {', '.join(named)}. Restore that configuration" in text
     assert f"remove {path} to start over" in text
     assert path.read_bytes() == written
 
@@ -93,7 +93,7 @@ def test_a_trainer_refuses_a_foreign_checkpoint_and_leaves_it_alone(surrogate_se
     trainer(surrogate_set, tmp_path / "c", train_params(epochs=1), configuration={"of": "other"}).run()
     written = (tmp_path / "c").read_bytes()
     run = trainer(surrogate_set, tmp_path / "c", network=built(seed=8))
-    with pytest.raises(CheckpointError, match=r'of \("other" there, "mine" here\)'):
+    with pytest.raises(CheckpointError, match=r'of \(checkpoint "other", now "mine"\)'):
         run.run()
     assert same(weights(run.network), weights(built(seed=8)))
     assert (tmp_path / "c").read_bytes() == written
@@ -105,7 +105,7 @@ def test_a_checkpoint_that_is_cut_off(tmp_path: Path, kept: float) -> None:
     Checkpoint(path, CONFIGURATION).save(TENSORS, PROGRESS)
     content = path.read_bytes()
     path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
-    with pytest.raises(CheckpointError, match=r"c is no whole checkpoint of a training .* remove .* to start over"):
+    with pytest.raises(CheckpointError, match=r"c: it is not a complete checkpoint \(.*\); remove .* to start over"):
         Checkpoint(path, CONFIGURATION).load()
 
 
@@ -113,16 +113,16 @@ def test_other_files(tmp_path: Path) -> None:
     path = tmp_path / "c"
     for about in (None, {"progress": "[]"}, {"progress": "{}", "configuration": "{}"}, {"progress": "{", "x": "y"}):
         save_file({"weight": torch.ones(3)}, path, about)
-        with pytest.raises(CheckpointError, match="is no whole checkpoint"):
+        with pytest.raises(CheckpointError, match="is not a complete checkpoint"):
             Checkpoint(path, {}).load()
     path.write_text("weights: none\n" * 100)
-    with pytest.raises(CheckpointError, match="is no whole checkpoint"):
+    with pytest.raises(CheckpointError, match="is not a complete checkpoint"):
         Checkpoint(path, {}).load()
 
 
 def test_a_checkpoint_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
-    with pytest.raises(CheckpointError, match=r"c cannot be read \("):
+    with pytest.raises(CheckpointError, match=r"cannot read the checkpoint .*c: .*; fix this and rerun"):
         Checkpoint(tmp_path / "c", {}).load()
 
 
@@ -155,7 +155,7 @@ def test_a_file_that_may_not_grow_keeps_the_last_checkpoint(surrogate_set: Path,
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert "CheckpointError" in done.stderr
-    assert "cannot be written" in done.stderr
+    assert "cannot write the checkpoint" in done.stderr
     assert "the last good checkpoint is kept" in done.stderr
     assert path.read_bytes() == written
     assert [file.name for file in path.parent.iterdir()] == ["c"]
@@ -191,7 +191,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(surrogate_set: Path, tmp_path: Pa
     path = small_disk / "c"
     rows: list[Epoch] = []
     with pytest.raises(
-        CheckpointError, match=r"c: the checkpoint cannot be written .*the last good checkpoint is kept"
+        CheckpointError, match=r"cannot write the checkpoint .*/c: .*; the last good checkpoint is kept"
     ):
         trainer(surrogate_set, path).run(rows.append)
     assert len(rows) == 1
@@ -208,7 +208,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(surrogate_set: Path, tmp_path: Pa
 def test_a_folder_where_nothing_can_be_written(surrogate_set: Path, tmp_path: Path) -> None:
     # A file in the folder's place refuses even root.
     (tmp_path / "work").write_text("")
-    with pytest.raises(CheckpointError, match=r"work/c: the checkpoint cannot be written"):
+    with pytest.raises(CheckpointError, match=r"cannot write the checkpoint .*work/c: "):
         trainer(surrogate_set, tmp_path / "work" / "c").run()
 
 
@@ -237,7 +237,7 @@ def test_a_read_only_folder_keeps_the_last_checkpoint(surrogate_set: Path) -> No
         written = (folder / "c").read_bytes()
         (folder / "c").chmod(0o644)
         resumed = trainer(surrogate_set, folder / "c")
-        refused = r"cannot be written \(.*Permission denied.*\); the last good"
+        refused = r"cannot write the checkpoint .*: .*Permission denied.*; the last good"
         with read_only(folder), pytest.raises(CheckpointError, match=refused):
             resumed.run()
         assert (folder / "c").read_bytes() == written

@@ -35,7 +35,8 @@ __all__ = ["surrogate_set"]  # a fixture
 def test_divergence_in_the_first_epoch(surrogate_set: Path, tmp_path: Path, precision: str) -> None:
     params = train_params(groups=groups(dict.fromkeys(RATES, (1e30, 0.0))), precision=precision)
     with pytest.raises(
-        TrainingError, match=r"in epoch 1 the loss .*: training diverged\. Lower the learning rates \(train\.groups"
+        TrainingError,
+        match=r"training diverged in epoch 1: the loss .*\. Divide the learning rates \(train\.groups\.\*\.lr\) by ten",
     ):
         trainer(surrogate_set, tmp_path / "c", params).run()
     assert not (tmp_path / "c").exists()
@@ -58,7 +59,9 @@ def test_divergence_later_keeps_the_last_good_checkpoint(surrogate_set: Path, tm
     # Two epochs as they should be, then a rate that no network survives.
     params = train_params(epochs=4, schedule=Schedule(epochs=4, drops=((2, 1e30),)))
     rows: list[Epoch] = []
-    with pytest.raises(TrainingError, match=r"in epoch 3 .*/c holds epoch 2, all finite: remove it to start over"):
+    with pytest.raises(
+        TrainingError, match=r"in epoch 3: .*/c holds the last good state, epoch 2: remove it to start over"
+    ):
         trainer(surrogate_set, tmp_path / "c", params).run(rows.append)
     assert rows == expected
     kept = load_file(tmp_path / "c")
@@ -93,7 +96,10 @@ def test_weights_that_are_not_finite_are_not_saved(
             run.network.dense2.weight.data[1, 2] = torch.inf
 
     monkeypatch.setattr(run, "step", step)
-    with pytest.raises(TrainingError, match=r"in epoch 1 the loss or a weight .*/c holds epoch 0 and 1 steps of the"):
+    with pytest.raises(
+        TrainingError,
+        match=r"in epoch 1: the loss or a weight .*/c holds the last good state, epoch 0 and 1 steps of the",
+    ):
         run.run()
     assert len(steps) == 2
     assert all(bool(tensor.isfinite().all()) for tensor in load_file(tmp_path / "c").values())

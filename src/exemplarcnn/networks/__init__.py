@@ -1,1 +1,1 @@
-"""The networks, their files, and the features they give."""
+"""The networks, their files, and the features they compute."""

@@ -1,4 +1,4 @@
-"""Chunks of one fixed size: how every image goes through a network (docs/method.md, section 4)."""
+"""Chunks of one fixed size, in which images go through a network (docs/method.md, section 4)."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,21 +10,22 @@ from exemplarcnn import threads
 
 
 def padded_chunks(count: int, size: int) -> list[tuple[NDArray[np.int64], int]]:
-    """Split rows into chunks of one size, so that neither the number of images nor the other ones can change a result.
+    """Split rows into chunks of one size.
 
-    Products of matrices of another shape differ in their last bits.
+    Matrix products of different shapes differ in their last bits. With one size, neither the number of images nor the
+    other images can change an image's result.
 
     Parameters
     ----------
     count
-        How many rows there are.
+        Number of rows.
     size
-        Of each chunk.
+        Rows in each chunk.
 
     Returns
     -------
     list
-        For each chunk its rows, (size,), and how many of them count: the last one is filled up with the last row.
+        For each chunk its rows, (size,) int64, and how many of them count. The last chunk is padded with the last row.
     """
     return [
         (np.minimum(np.arange(start, start + size), count - 1), min(size, count - start))

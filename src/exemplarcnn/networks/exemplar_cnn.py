@@ -11,19 +11,19 @@ from exemplarcnn import rng
 from exemplarcnn.config.sections import Groups, Network
 
 Module = TypeVar("Module", bound=nn.Module)
-# What the third convolution's map measures for a 32×32 patch; other patch sizes are pooled to it.
+# Side of the third convolution's map for a 32×32 patch; for other patch sizes the map is pooled to this side.
 DENSE_MAP = 7
 
 
 class Classifier(nn.Module):
-    """A network that tells classes of images apart, and takes images as they are.
+    """A network that classifies images and normalises them itself.
 
     Parameters
     ----------
     classes
-        How many there are.
+        Number of classes.
     mean, std
-        Per-channel statistics of the training images in 0–1, kept with the weights: images come in as uint8.
+        Per-channel mean and standard deviation of the training images in 0–1, stored with the weights.
     """
 
     def __init__(self, classes: int, mean: list[float] | None = None, std: list[float] | None = None):
@@ -47,19 +47,19 @@ class Classifier(nn.Module):
         Returns
         -------
         Tensor
-            (n, 3, height, width) float32, zero mean and unit variance per channel over the training images. The
-            channels stay last in memory, as the images have them.
+            (n, 3, height, width) float32, with zero mean and unit variance per channel over the training images.
+            Channels stay last in memory, as in the images.
         """
         planes = images.permute(0, 3, 1, 2).float().div_(255)
         return planes.sub_(self.mean).div_(self.std)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Parameters and buffers by name, on the CPU and contiguous, as they are saved."""
+        """Return parameters and buffers by name, contiguous and on the CPU, ready to be saved."""
         return {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
 
     @abstractmethod
     def parameter_groups(self, groups: Any) -> list[dict[str, Any]]:
-        """Parameters with their learning rate and L2 factor, as torch optimisers take them.
+        """Group the parameters by learning rate and L2 factor, as torch optimisers take them.
 
         Returns
         -------
@@ -69,7 +69,7 @@ class Classifier(nn.Module):
 
 
 def with_rates(members: dict[str, list[nn.Parameter]], groups: Any) -> list[dict[str, Any]]:
-    """Give each group of parameters the rates of its name."""
+    """Give each group of parameters the learning rate and L2 factor configured under its name."""
     rows = ((name, getattr(groups, name), params) for name, params in members.items())
     return [
         {"name": name, "params": params, "lr": row.lr, "initial_lr": row.lr, "weight_decay": row.l2}
@@ -78,7 +78,7 @@ def with_rates(members: dict[str, list[nn.Parameter]], groups: Any) -> list[dict
 
 
 class ExemplarCNN(Classifier):
-    """The patch classifier; its layers carry the names that parameters and features use.
+    """The patch classifier (docs/method.md, section 3); ``params.yaml`` refers to its layers by these names.
 
     For 32×32 patches the maps are widths[0]×32×32 → 15×15, widths[1]×15×15 → 7×7, widths[2]×7×7, then
     ``dense`` and ``classes`` numbers. For any other patch size the last map is max-pooled adaptively to 7×7
@@ -93,7 +93,7 @@ class ExemplarCNN(Classifier):
     patch
         Side of a patch in pixels.
     mean, std
-        Per-channel statistics of the training patches in 0–1, kept with the weights: images come in as uint8.
+        Per-channel mean and standard deviation of the training patches in 0–1, stored with the weights.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class ExemplarCNN(Classifier):
         self.dropout_conv, self.dropout_dense = params.dropout_conv, params.dropout_dense
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores.
+        """Compute the class scores of patches.
 
         Parameters
         ----------
@@ -132,7 +132,7 @@ class ExemplarCNN(Classifier):
         x = F.relu(self.conv3(x))
         if x.shape[-1] != DENSE_MAP:
             x = F.adaptive_max_pool2d(x, DENSE_MAP)
-        # Last, as above: dropout keeps the mean of what it is given, but not that of the maxima taken afterwards.
+        # Dropout follows the pooling, as above: it keeps the mean of its input, but not that of maxima taken later.
         x = self._dropped(x, self.dropout_conv)
         x = self._dropped(F.relu(self.dense1(x.flatten(1))), self.dropout_dense)
         logits: Tensor = self.dense2(x)
@@ -145,10 +145,10 @@ class ExemplarCNN(Classifier):
         return x * torch.empty_like(x).bernoulli_(1 - rate, generator=self.generator).div_(1 - rate)
 
     def maps(self, x: Tensor, dense_stride: int) -> dict[str, tuple[Tensor, Tensor]]:
-        """Every layer's map of a whole image, before and after its ReLU (docs/method.md, section 4).
+        """Compute every layer's map of whole images, before and after its ReLU (docs/method.md, section 4).
 
-        The dense layers are applied convolutionally: dense1 as a 7×7 convolution, dense2 as 1×1. A network for
-        patches other than 32×32 sees the pooled 7×7 map, which gives 1×1 dense maps.
+        The dense layers are applied as convolutions: dense1 as 7×7, dense2 as 1×1. In a network for patches other than
+        32×32, dense1 gets conv3's map pooled to 7×7, so that the dense maps are 1×1.
 
         Parameters
         ----------
@@ -179,7 +179,7 @@ class ExemplarCNN(Classifier):
         return result
 
     def parameter_groups(self, groups: Groups) -> list[dict[str, Any]]:
-        """Parameters with their learning rate and L2 factor, as torch optimisers take them.
+        """Group the parameters by learning rate and L2 factor, as torch optimisers take them.
 
         Returns
         -------
@@ -195,12 +195,12 @@ class ExemplarCNN(Classifier):
 
 
 def pool(x: Tensor) -> Tensor:
-    """3×3 max pooling with stride 2 and no padding: 32 → 15 → 7."""
+    """Apply 3×3 max pooling with stride 2 and no padding: 32 → 15 → 7."""
     return F.max_pool2d(x, 3, 2)
 
 
 def to_device(network: Module, device: torch.device, layout: torch.memory_format) -> Module:
-    """Move a network to a device and lay its weights out as asked; returns the same network."""
+    """Move a network to a device and into a memory layout, in place; return it."""
     # torch documents this call, but its type stubs have no overload with memory_format.
     network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     return network

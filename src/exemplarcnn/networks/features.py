@@ -1,7 +1,7 @@
-"""Images become features: pooled maps of a network (docs/method.md, sections 4 and 5.1).
+"""Turn images into features: pooled maps of a network (docs/method.md, sections 4 and 5.1).
 
-Images go through the network in chunks of one fixed size (`chunks.padded_chunks`): neither the number of images nor the
-other ones can change a feature; another place in the order can change its last bits.
+Images go through the network in chunks of one fixed size (`chunks.padded_chunks`), so that neither the number of images
+nor the other images can change a feature. A different position in a chunk can change its last bits.
 """
 
 from collections.abc import Callable
@@ -26,25 +26,34 @@ FeatureExtractor = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def _unit(block: Tensor) -> Tensor:
-    """Scale each row to length one; a row of zeros stays."""
+    """Scale each row to length one; rows of zeros stay zero."""
     return F.normalize(block, dim=1)
 
 
 def _pooled(map_: Tensor, size: int) -> Tensor:
-    """Max-pool a map adaptively to size×size and flatten; a 1×1 map enters once."""
+    """Max-pool a map adaptively to size×size and flatten it; a 1×1 map is only flattened."""
     if map_.shape[-2:] != (1, 1):
         map_ = F.adaptive_max_pool2d(map_, size)
     return map_.flatten(1)
 
 
 def eval_features(network: ExemplarCNN, params: Features, device: torch.device) -> FeatureExtractor:
-    """Make the function from images to features for the classifier (docs/method.md, section 4).
+    """Build the function that computes the features for classifiers (docs/method.md, section 4).
+
+    Parameters
+    ----------
+    network
+        Moved to ``device`` and put in eval mode, in place.
+    params
+        Layers, pooled size, stride of dense1, normalisation.
+    device
+        Where to compute.
 
     Returns
     -------
     callable
-        (n, height, width, 3) uint8 to (n, features) float32: for each layer the map after ReLU, max-pooled to
-        ``pool`` by ``pool``, per image of unit length if ``normalise``; layers in the network's order.
+        (n, height, width, 3) uint8 to (n, features) float32: of each layer the map after ReLU, max-pooled to
+        ``pool`` by ``pool`` and, if ``normalise``, scaled to unit length per image. Layers are in the network's order.
     """
 
     def pooled(maps: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
@@ -57,12 +66,23 @@ def eval_features(network: ExemplarCNN, params: Features, device: torch.device) 
 def cluster_features(
     network: ExemplarCNN, params: ClusterFeatures, dense_stride: int, device: torch.device
 ) -> FeatureExtractor:
-    """Make the function from images to the features that are clustered (docs/method.md, section 5.1).
+    """Build the function that computes the features for clustering (docs/method.md, section 5.1).
+
+    Parameters
+    ----------
+    network
+        Moved to ``device`` and put in eval mode, in place.
+    params
+        Layers, before or after ReLU, pooled size.
+    dense_stride
+        Stride of dense1 as a convolution.
+    device
+        Where to compute.
 
     Returns
     -------
     callable
-        (n, height, width, 3) uint8 to (n, features) float32 of unit length.
+        (n, height, width, 3) uint8 to (n, features) float32, each image's of unit length.
     """
     side = 0 if params.before_relu else 1
 
@@ -102,11 +122,11 @@ def write_features(path: Path, pool: Pool, extract: FeatureExtractor, chunk: int
     extract
         The function from images to features.
     chunk
-        Images at a time. The last chunk is filled up with its last image.
+        Images at a time. The last chunk is padded with the last image.
     """
     with (
         atomic_write(path) as partial,
-        # Not a memory map: there a full disk ends the process without a word.
+        # Not a memory map: with one, a full disk kills the process without an error message.
         partial.open("wb") as file,
         tqdm(total=len(pool), desc=f"{path.parent.name}/{path.stem}", unit="image") as bar,
     ):

@@ -25,16 +25,16 @@ CHUNK = 256
 
 
 class ResNetClassifier(Classifier):
-    """torchvision's residual network, with a smaller stem: images have fewer pixels than the 224×224 it was made for.
+    """torchvision's residual network, with a stem for 96×96 pixels instead of 224×224.
 
     Parameters
     ----------
     params
         Depth and stem.
     classes
-        How many there are.
+        Number of classes.
     mean, std
-        Per-channel statistics of the images in 0–1, kept with the weights: images come in as uint8.
+        Per-channel mean and standard deviation of the training images in 0–1, stored with the weights.
     """
 
     def __init__(self, params: ResNet, classes: int, mean: list[float] | None = None, std: list[float] | None = None):
@@ -47,12 +47,12 @@ class ResNetClassifier(Classifier):
             self.body.maxpool = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits, (n, classes), of normalised images."""
+        """Return the logits, (n, classes), of normalised images, (n, 3, side, side) float."""
         logits: Tensor = self.body(x)
         return logits
 
     def parameter_groups(self, groups: ResNetGroups) -> list[dict[str, Any]]:
-        """Weights of convolutions and of the last layer; and all else, which is not decayed as a rule."""
+        """Split the parameters into weights of convolutions and the last layer, and all others, usually without L2."""
         members: dict[str, list[nn.Parameter]] = {"weights": [], "others": []}
         for parameter in self.parameters():
             members["weights" if parameter.ndim > 1 else "others"].append(parameter)
@@ -69,7 +69,7 @@ def initialise(
 
 
 def predict(network: ResNetClassifier, pool: Pool, device: torch.device) -> NDArray[np.float32]:
-    """Return the logits of all images of a pool, (images, classes), from chunks of one size."""
+    """Return the logits of all images of a pool, (images, classes) float32, computed in chunks of one size."""
     network.eval()
 
     def logits(rows: NDArray[np.int64]) -> NDArray[np.float32]:

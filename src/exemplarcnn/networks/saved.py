@@ -14,7 +14,7 @@ from exemplarcnn.networks.exemplar_cnn import Classifier, ExemplarCNN
 
 
 class ModelError(PipelineError):
-    """Weights do not fit the network they are said to belong to."""
+    """A network cannot be loaded, or its device is missing."""
 
 
 def save_weights(path: Path, network: Classifier) -> None:
@@ -29,12 +29,12 @@ def describe(path: Path, params: Network, summary: dict[str, Any]) -> None:
     Parameters
     ----------
     path
-        Where to.
+        The file to write.
     params, summary
-        The network's sizes, and what ``set.json`` of its surrogate set holds.
+        The network's sizes, and the content of its surrogate set's ``set.json``.
     """
     wanted = {key: summary[key] for key in ("classes", "patch", "mean", "std")}
-    if "side" in summary:  # of the images that it describes, where it is not STL-10's
+    if "side" in summary:  # the side of the data set's images, if it is not STL-10's
         wanted["side"] = summary["side"]
     write_json(path, {"network": params.model_dump(mode="json"), **wanted})
 
@@ -42,10 +42,17 @@ def describe(path: Path, params: Network, summary: dict[str, Any]) -> None:
 def load(folder: Path, weights: str = "weights.safetensors") -> ExemplarCNN:
     """Build the network of a model folder, in eval mode on the CPU.
 
+    Parameters
+    ----------
+    folder
+        The model folder.
+    weights
+        The file of weights in it: trained ones, or ``initial.safetensors``.
+
     Raises
     ------
     ModelError
-        Naming the file whose tensors do not fit ``network.json``.
+        If the tensors of ``weights`` do not fit ``network.json``.
     """
     about = read_json(folder / "network.json")
     network = ExemplarCNN(Network(**about["network"]), about["classes"], about["patch"], about["mean"], about["std"])
@@ -53,18 +60,21 @@ def load(folder: Path, weights: str = "weights.safetensors") -> ExemplarCNN:
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ModelError(f"{folder / weights} does not fit {folder / 'network.json'}: {error}") from None
+        raise ModelError(
+            f"cannot load {folder / weights}: it does not fit {folder / 'network.json'}; restore both, "
+            f"for example with dvc checkout. {error}"
+        ) from None
     return network.eval()
 
 
 def pick_device(name: str) -> torch.device:
-    """Turn ``auto`` into the GPU if there is one, else the CPU.
+    """Return the device that ``machine.device`` names; ``auto`` is the GPU if there is one, else the CPU.
 
     Raises
     ------
     ModelError
-        If a GPU is asked for and there is none.
+        If the name is ``cuda`` and torch finds no GPU.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise ModelError("machine.device is cuda, but torch sees no GPU; set it to auto or cpu")
+        raise ModelError("cannot use the device cuda: torch finds no GPU; set machine.device to auto or cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

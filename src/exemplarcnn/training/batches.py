@@ -15,8 +15,8 @@ from torch import Tensor
 from exemplarcnn.files import read_array
 from exemplarcnn.threads import ahead
 
-# A set is held on a GPU if it takes no more than this share of the free memory, divided by the processes that use it:
-# the networks need the rest.
+# A set is kept on a GPU if it takes less than this share of the free memory, divided among the processes on that GPU.
+# The networks need the rest.
 SHARE_OF_MEMORY = 0.5
 COPIED_AT_ONCE = 1 << 16
 
@@ -24,18 +24,31 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Source(Protocol):
-    """What a training takes its batches from."""
+    """The source of a training's batches."""
 
     def __len__(self) -> int:
-        """Return the number of patches of an epoch."""
+        """Return the number of images in an epoch."""
 
     def each(self, rows: Iterable[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
-        """Yield the batch of each of several groups of rows of an epoch, on the device that trains."""
+        """Yield a batch for each group of rows of an epoch, on the device that trains.
+
+        Parameters
+        ----------
+        rows
+            For each batch its rows of the epoch, (n,) int64.
+        epoch
+            Epochs done before this one.
+
+        Yields
+        ------
+        images, labels
+            (n, side, side, 3) uint8 and (n,) int64.
+        """
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The images that a network is trained on, and those that it is validated on after each epoch."""
+    """The images that a network trains on, and those that it is validated on after each epoch."""
 
     train: Source
     valid: Source
@@ -47,11 +60,11 @@ class Batches:
     Parameters
     ----------
     folder
-        The surrogate set.
+        Folder of the surrogate set.
     name
         ``train`` or ``valid``.
     device
-        Where batches are wanted.
+        The device that trains.
     """
 
     def __init__(self, folder: Path, name: str, device: torch.device):
@@ -66,7 +79,7 @@ class Batches:
         return len(self.patches)
 
     def hold(self) -> None:
-        """Copy the set to the device, so that no batch has to travel there."""
+        """Copy the whole set to the device, so that batches need no transfer."""
         held = torch.empty(self.patches.shape, dtype=torch.uint8, device=self.device)
         for start in range(0, len(self), COPIED_AT_ONCE):
             held[start : start + COPIED_AT_ONCE] = torch.from_numpy(
@@ -75,7 +88,7 @@ class Batches:
         self._held, self.labels = held, self.labels.to(self.device)
 
     def get(self, rows: NDArray[np.int64]) -> Batch:
-        """Return patches (n, side, side, 3) uint8 and labels (n,) int64 of some rows."""
+        """Return patches, (n, side, side, 3) uint8, and labels, (n,) int64, of the given rows."""
         index = torch.from_numpy(rows)
         if self._held is not None:
             index = index.to(self.device)
@@ -87,15 +100,15 @@ class Batches:
         return patches, labels
 
     def each(self, rows: Iterable[NDArray[np.int64]], epoch: int = 0) -> Iterator[Batch]:
-        """Yield the batch of each of several groups of rows, gathering the next while one is in use.
+        """Yield a batch for each group of rows, preparing the next ones while one is in use.
 
-        They are the same in each epoch.
+        Every epoch has the same patches, so ``epoch`` has no effect.
         """
         return ahead(self.get, rows)
 
 
 def fits(size: int, device: torch.device) -> bool:
-    """Say whether so many bytes can be held on the device beside a network that trains; never on a CPU."""
+    """Tell whether ``size`` bytes fit on the device beside a network that trains; False on a CPU."""
     if device.type != "cuda":
         return False
     here = math.ceil(int(os.environ.get("LOCAL_WORLD_SIZE", "1")) / torch.cuda.device_count())

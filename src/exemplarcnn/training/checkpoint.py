@@ -1,7 +1,8 @@
 """The state of an unfinished training on disk: one safetensors file, moved into place when complete.
 
-It holds the network's tensors, the optimiser's momentum, how far the training is, and the configuration that it
-belongs to. Random states are not in it: every random number is a function of seed, epoch and step.
+It holds the network's tensors, the optimiser's momentum, the progress, and the training's configuration. It needs no
+random state: every random number follows from the seed and its place, such as epoch and step (docs/method.md,
+section 3.1).
 """
 
 import json
@@ -33,16 +34,16 @@ class CheckpointError(PipelineError):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is.
+    """How far a training has come.
 
     Parameters
     ----------
     history
         The epochs done.
     step
-        Steps done of the next epoch.
+        Steps done in the next epoch.
     sums
-        For each shard, over these steps: the sum of the patches' losses, and how many were classified right.
+        For each shard, over these steps: the summed loss, and the number of patches classified correctly.
     """
 
     history: list[Epoch] = field(default_factory=list)
@@ -56,16 +57,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where the state of a training is kept, and what training it is.
+    """Where a training's state is kept, and which training it belongs to.
 
     Parameters
     ----------
     path
-        The file: written after each epoch and every ``minutes``, and continued from where it exists.
+        The file, written after each epoch and every ``minutes``. If it exists, the training continues from it.
     configuration
-        What the training's result depends on. The state of another one is refused.
+        Everything the training's result depends on. A state with another configuration is refused.
     minutes
-        Time between two writes within an epoch.
+        Minutes between two writes within an epoch.
     """
 
     path: Path
@@ -73,12 +74,19 @@ class Checkpoint:
     minutes: float = 10.0
 
     def save(self, tensors: dict[str, Tensor], progress: Progress) -> None:
-        """Write the state; an old one stays as it is until the new one is on disk.
+        """Write the state; the old one stays until the new one is on disk.
+
+        Parameters
+        ----------
+        tensors
+            What :func:`collect_tensors` returns.
+        progress
+            How far the training has come.
 
         Raises
         ------
         CheckpointError
-            If there is no room for it, or no right to write it.
+            If the file cannot be written, for instance because the disk is full.
         """
         about = {"progress": json.dumps(asdict(progress)), "configuration": json.dumps(self.configuration)}
         try:
@@ -89,7 +97,7 @@ class Checkpoint:
         except (OSError, SafetensorError) as error:
             kept = "the last good checkpoint is kept; " if self.path.exists() else ""
             raise CheckpointError(
-                f"{self.path}: the checkpoint cannot be written ({reason(error)}); {kept}fix this and rerun"
+                f"cannot write the checkpoint {self.path}: {reason(error)}; {kept}fix this and rerun"
             ) from error
 
     def load(self) -> tuple[dict[str, Tensor], Progress]:
@@ -103,8 +111,8 @@ class Checkpoint:
         Raises
         ------
         CheckpointError
-            If it is cut off or something else, cannot be read, or belongs to another configuration: then with the
-            keys that differ.
+            If the file cannot be read, is not a complete checkpoint, or has another configuration; the message then
+            names the keys that differ.
         """
         start_over = f"remove {self.path} to start over"
         try:
@@ -116,20 +124,22 @@ class Checkpoint:
             found = Progress([Epoch(**row) for row in progress["history"]], progress["step"], progress["sums"])
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"{self.path} is no whole checkpoint of a training ({reason(error)}); {start_over}"
+                f"cannot continue from {self.path}: it is not a complete checkpoint ({reason(error)}); {start_over}"
             ) from error
         except OSError as error:
-            raise CheckpointError(f"{self.path} cannot be read ({reason(error)})") from error
+            raise CheckpointError(
+                f"cannot read the checkpoint {self.path}: {reason(error)}; fix this and rerun"
+            ) from error
         if differing := differences(there, json.loads(json.dumps(self.configuration))):
             raise CheckpointError(
-                f"{self.path} belongs to a training with another configuration: {', '.join(differing)}. "
-                f"Set this back to continue it, or {start_over}"
+                f"cannot continue from {self.path}: it belongs to a training with another configuration: "
+                f"{', '.join(differing)}. Restore that configuration to continue, or {start_over}"
             )
         return tensors, found
 
 
 def differences(there: Any, here: Any, key: str = "") -> list[str]:
-    """Name what differs between two nested configurations, as ``train.epochs (20 there, 40 here)``."""
+    """Name what differs between two nested configurations, as ``train.epochs (checkpoint 20, now 40)``."""
     if isinstance(there, dict) and isinstance(here, dict):
         names = [*there, *(name for name in here if name not in there)]
         inner = (differences(there.get(name), here.get(name), f"{key}.{name}" if key else name) for name in names)
@@ -138,11 +148,17 @@ def differences(there: Any, here: Any, key: str = "") -> list[str]:
         return []
     texts = [json.dumps(value) for value in (there, here)]
     long = max(len(text) for text in texts) > LONGEST_VALUE
-    return [key if long else f"{key} ({texts[0]} there, {texts[1]} here)"]
+    return [key if long else f"{key} (checkpoint {texts[0]}, now {texts[1]})"]
 
 
 def collect_tensors(network: Classifier, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the network's tensors and the optimiser's momentum, as a checkpoint holds them."""
+    """Return what a checkpoint holds: the network's tensors and the optimiser's momentum.
+
+    Returns
+    -------
+    dict
+        ``network.NAME`` and ``momentum.NAME`` to contiguous tensors on the CPU.
+    """
     tensors = {f"network.{k}": v for k, v in network.tensors().items()}
     for name, parameter in network.named_parameters():
         momentum = optimiser.state[parameter].get("momentum_buffer")
@@ -152,7 +168,7 @@ def collect_tensors(network: Classifier, optimiser: torch.optim.Optimizer) -> di
 
 
 def restore_tensors(tensors: dict[str, Tensor], network: Classifier, optimiser: torch.optim.Optimizer) -> None:
-    """Put back what :func:`collect_tensors` returned."""
+    """Load what :func:`collect_tensors` returned into a network and its optimiser."""
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     for name, parameter in network.named_parameters():
         if (momentum := tensors.get(f"momentum.{name}")) is not None:
@@ -161,12 +177,17 @@ def restore_tensors(tensors: dict[str, Tensor], network: Classifier, optimiser: 
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Keep others from a training whose checkpoint lies in a folder: they would write the same one.
+    """Lock the folder of a training's checkpoint, so that no other process writes the same checkpoint.
+
+    Parameters
+    ----------
+    folder
+        The folder; the lock is the file FOLDER.lock beside it.
 
     Raises
     ------
     CheckpointError
-        If another process is at it.
+        If another process holds the lock.
     """
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
 
@@ -176,7 +197,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout:
             raise CheckpointError(
-                f"another process is training {folder.name} (it holds {lock.lock_file}): wait for it, or end it; "
+                f"another process is training {folder.name} (it holds {lock.lock_file}); wait for it or end it, "
                 "then rerun to continue from its last checkpoint"
             ) from None
 

@@ -1,4 +1,4 @@
-"""Trainings that come to nothing: what is wrong, and what to try."""
+"""Trainings that diverge or do not learn: what is wrong, and what to try."""
 
 import logging
 import math
@@ -9,47 +9,49 @@ from exemplarcnn.errors import PipelineError
 from exemplarcnn.training.checkpoint import Checkpoint, Progress
 from exemplarcnn.training.running_loss import RunningLoss
 
-# A tenth of its steps is what a training gets to become better than guessing, but no less than this.
+# A training should beat guessing within a tenth of its steps, but is not judged before this many steps, nor before this
+# many updates of its running loss.
 FEWEST_STEPS = 100
 FEWEST_UPDATES = 20
+# A loss above this share of guessing's counts as guessing.
 GUESSING = 0.99
 
 log = logging.getLogger(__name__)
 
 
 class TrainingError(PipelineError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 def diverged(epoch: int, params: Train | ResNet, checkpoint: Checkpoint, saved: Progress | None) -> TrainingError:
-    """Return the error of a training whose loss or weights are not finite.
+    """Return the error for a training whose loss or weights are not finite.
 
     Parameters
     ----------
     epoch
-        Epochs done before the one in which it happened.
+        Epochs done before the one that diverged.
     params
         The training's parameters.
     checkpoint, saved
-        Its checkpoint, and how far the training was when it was last saved; None: it was not.
+        Its checkpoint, and the progress last saved there; None if nothing was saved.
     """
-    kept = f". {checkpoint.path} holds {saved}, all finite: remove it to start over" if saved else ""
+    kept = f". {checkpoint.path} holds the last good state, {saved}: remove it to start over" if saved else ""
     section = _section(params)
     return TrainingError(
-        f"in epoch {epoch + 1} the loss or a weight stopped being a finite number: training diverged. "
-        f"Lower the learning rates ({section}.groups.*.lr), by ten for a start, or set {section}.precision: fp32{kept}"
+        f"training diverged in epoch {epoch + 1}: the loss or a weight is no longer a finite number. "
+        f"Divide the learning rates ({section}.groups.*.lr) by ten, or set {section}.precision: fp32{kept}"
     )
 
 
 class GuessingCheck:
-    """Warns, once, of a network that has learned nothing in a tenth of its training.
+    """Warn once if a network has learned nothing in a tenth of its training.
 
     Parameters
     ----------
     params
         The training's parameters.
     patches, classes
-        Patches of an epoch, and how many classes they are of.
+        Patches in an epoch, and classes among them.
     """
 
     def __init__(self, params: Train | ResNet, patches: int, classes: int):
@@ -58,12 +60,12 @@ class GuessingCheck:
         self._done = False
 
     def __call__(self, epoch: int, step: int, loss: RunningLoss) -> None:
-        """Compare the loss with that of guessing, if it is time to.
+        """Compare the loss with that of guessing, once enough steps are done.
 
         Parameters
         ----------
         epoch, step
-            Epochs done, and steps of the next one.
+            Epochs done, and steps done in the next one.
         loss
             The running loss.
         """
@@ -74,9 +76,9 @@ class GuessingCheck:
         guessing = math.log(self.classes)
         if loss.value > GUESSING * guessing and distributed.rank() == 0:
             log.warning(
-                "after %d of %d steps the loss is %.3f, where guessing among %d classes gives %.3f: the network has "
-                "not begun to learn. Try other learning rates (%s.groups.*.lr, ten times as high or as low), less "
-                "dropout, or look at what it is shown",
+                "after %d of %d steps the loss is %.3f, and guessing among %d classes gives %.3f: the network has not "
+                "started to learn. Multiply or divide the learning rates (%s.groups.*.lr) by ten, use less dropout, or "
+                "check the training images",
                 step,
                 all_steps,
                 loss.value,
@@ -87,5 +89,5 @@ class GuessingCheck:
 
 
 def _section(params: Train | ResNet) -> str:
-    """Where in params.yaml the parameters of a training stand."""
+    """Return the section of params.yaml that holds a training's parameters."""
     return "resnet" if isinstance(params, ResNet) else "train"

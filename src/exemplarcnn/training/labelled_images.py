@@ -1,4 +1,4 @@
-"""Images with labels, as they are or augmented: what the residual network trains on (docs/method.md, section 6.2)."""
+"""Labelled images, unchanged or augmented, for the residual network (docs/method.md, section 6.2)."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
@@ -15,21 +15,21 @@ from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.threads import ahead
 from exemplarcnn.training.batches import Batch
 
-# Images whose values are summed up at a time.
+# Images whose pixels are summed at a time.
 CHUNK = 256
 
 
 class LabelledImages:
-    """Images with labels, as they are; training is validated on them.
+    """Labelled images, unchanged; training is validated on them.
 
     Parameters
     ----------
     pools
-        By name; all images are squares of one size.
+        Pools by name; all images are squares of one size.
     table
-        Which images, with ``pool``, ``image_id`` and ``label``; at least one.
+        One row per image, at least one, with columns ``pool``, ``image_id`` and ``label``.
     device
-        Where batches are wanted.
+        The device that trains.
     """
 
     def __init__(self, pools: Mapping[str, Pool], table: pd.DataFrame, device: torch.device):
@@ -43,15 +43,18 @@ class LabelledImages:
         return len(self.ids)
 
     def each(self, rows: Iterable[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
-        """Yield the batch of each of several groups of rows, reading the next while one is in use."""
+        """Yield a batch for each group of table rows, reading the next ones while one is in use.
+
+        Every epoch has the same images, so ``epoch`` has no effect.
+        """
         return ahead(self.get, rows)
 
     def get(self, rows: NDArray[np.int64]) -> Batch:
-        """Return images (n, side, side, 3) uint8 and labels (n,) int64 of some rows."""
+        """Return images, (n, side, side, 3) uint8, and labels, (n,) int64, of the given table rows."""
         return self._batch(self.pixels(rows), rows)
 
     def pixels(self, rows: NDArray[np.int64]) -> Pixels:
-        """Return images, (n, side, side, 3) uint8."""
+        """Return the images of the given table rows, (n, side, side, 3) uint8."""
         images = np.empty((len(rows), self.side, self.side, 3), np.uint8)
         for name in np.unique(self.names[rows]):
             mine = self.names[rows] == name
@@ -63,17 +66,18 @@ class LabelledImages:
 
 
 class AugmentedImages(LabelledImages):
-    """Images with labels, each time another crop in other colours.
+    """Labelled images, cropped and recoloured differently each time they are shown.
 
-    An epoch has a fixed number of images, whatever the number in the table: so few labels get as many steps as many.
-    Image after image of the table is taken, in an order of its own for each pass, and the next epoch goes on there.
+    An epoch has a fixed number of images, whatever the length of the table, so that few labels get as many steps as
+    many. Epochs pass through the table again and again, each time in a new order; each epoch starts where the one
+    before stopped.
 
     Parameters
     ----------
     pools, table, device
         As for :class:`LabelledImages`.
     augment, epoch_images, seed
-        The ranges of the changes, the images an epoch, the experiment's seed.
+        Ranges of the augmentations, images in an epoch, the experiment's seed.
     """
 
     def __init__(
@@ -93,11 +97,11 @@ class AugmentedImages(LabelledImages):
         return self.epoch_images
 
     def each(self, rows: Iterable[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
-        """Yield the batch of each of several groups of an epoch's rows, drawing the next while one is in use."""
+        """Yield a batch for each group of an epoch's rows, augmenting the next ones while one is in use."""
         return ahead(partial(self.draw, table_rows=self.table_rows(epoch), epoch=epoch), rows)
 
     def table_rows(self, epoch: int) -> NDArray[np.int64]:
-        """Return the table's row of each row of an epoch, (epoch_images,)."""
+        """Return the table row behind each row of an epoch, (epoch_images,) int64."""
         steps = epoch * self.epoch_images + np.arange(self.epoch_images)
         turn, within = np.divmod(steps, len(self.ids))
         orders = {
@@ -108,7 +112,22 @@ class AugmentedImages(LabelledImages):
         return found
 
     def draw(self, rows: NDArray[np.int64], table_rows: NDArray[np.int64], epoch: int) -> Batch:
-        """Return images, changed as (epoch, row) decides, and labels, of some rows of an epoch."""
+        """Return augmented images and labels; the augmentation is a function of seed, epoch and row.
+
+        Parameters
+        ----------
+        rows
+            Rows of the epoch, (n,) int64.
+        table_rows
+            What :meth:`table_rows` returns for the epoch.
+        epoch
+            Epochs done before this one.
+
+        Returns
+        -------
+        images, labels
+            (n, side, side, 3) uint8 and (n,) int64.
+        """
         images = self.pixels(table_rows[rows])
         for image, row in zip(images, rows.tolist(), strict=True):
             self.augmentations.set_random_seed(int(self._stream.at(epoch, row).integers(2**31)))
@@ -117,7 +136,7 @@ class AugmentedImages(LabelledImages):
 
 
 def augmentations(augment: Augment, side: int) -> A.Compose:
-    """Return the changes that training images, squares of `side` pixels, go through."""
+    """Build the augmentations of training images, squares of ``side`` pixels (docs/method.md, section 6.2)."""
     return A.Compose(
         [
             A.RandomResizedCrop((side, side), scale=augment.scale, p=1),
@@ -138,9 +157,9 @@ def _about_one(amount: float) -> tuple[float, float]:
 
 
 def channel_statistics(source: LabelledImages) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation of each channel over all images as they are, in 0–1.
+    """Return mean and standard deviation of each channel over all images, unchanged and in 0–1.
 
-    Sums are whole numbers, so that no order of images can change them.
+    Sums are integers, so that the order of the images cannot change the result.
     """
     count, first, second = 0, np.zeros(3, np.int64), np.zeros(3, np.int64)
     for start in range(0, len(source.ids), CHUNK):

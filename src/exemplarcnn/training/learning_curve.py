@@ -1,4 +1,4 @@
-"""The learning curve of a training: a row for each epoch, in a table that grows while the network trains."""
+"""The learning curve of a training: a table that grows by a row with each epoch."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,9 +11,10 @@ from exemplarcnn.files import rounded, write_table
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of the learning curve. Losses are mean cross entropies in nats, accuracies shares in 0–1.
+    """One row of the learning curve. Losses are mean cross entropies in nats, accuracies fractions in 0–1.
 
-    ``probe_accuracy`` is what :class:`exemplarcnn.evaluation.probe.Probe` says, in the epochs in which it is asked.
+    ``epoch`` counts from 1. ``probe_accuracy`` comes from :class:`exemplarcnn.evaluation.probe.Probe`; it is None in
+    epochs without a probe.
     """
 
     epoch: int
@@ -26,14 +27,14 @@ class Epoch:
 
 
 class LearningCurve:
-    """Writes each epoch to a table, and passes it on.
+    """Write each epoch to a table, and pass it on.
 
     Parameters
     ----------
     path
-        The table.
+        The CSV file.
     track
-        What else is to know of each epoch.
+        Called with each epoch after it is written.
     """
 
     def __init__(self, path: Path, track: Callable[[Epoch], None]):
@@ -41,7 +42,7 @@ class LearningCurve:
         self.rows: list[Epoch] = []
 
     def add(self, row: Epoch) -> None:
-        """Add the next epoch."""
+        """Add the next epoch to the table."""
         self.rows.append(row)
         write_table(self.path, rounded(pd.DataFrame([asdict(each) for each in self.rows])))
         self.track(row)

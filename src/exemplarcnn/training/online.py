@@ -1,4 +1,4 @@
-"""Batches of patches that are drawn anew for every epoch, instead of once into a set (docs/method.md, section 2.6)."""
+"""Batches of patches that are drawn anew for each epoch, not once for the set (docs/method.md, section 2.6)."""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -13,14 +13,14 @@ from exemplarcnn.training.batches import Batch, fits
 
 
 class Online:
-    """The training patches of a set of mode ``online``, and their labels, on the device that trains.
+    """Training patches and labels of a set of mode ``online``, on the device that trains.
 
-    The images are held there if they fit.
+    The images that patches are cut from are kept there if they fit.
 
     Parameters
     ----------
     patches
-        Draws them.
+        Draws the patches.
     """
 
     def __init__(self, patches: OnlinePatches):
@@ -33,9 +33,9 @@ class Online:
         return len(self.labels)
 
     def each(self, rows: Iterable[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
-        """Yield the batch of each of several groups of rows, drawing the next while one is in use."""
+        """Yield a batch for each group of rows, drawing the next ones while one is in use."""
         return ahead(partial(self.get, epoch=epoch), rows)
 
     def get(self, rows: NDArray[np.int64], epoch: int) -> Batch:
-        """Return patches (n, side, side, 3) uint8 and labels (n,) int64 of some rows."""
+        """Return patches, (n, side, side, 3) uint8, and labels, (n,) int64, of the given rows of an epoch."""
         return self.patches.draw(rows, epoch), self.labels[torch.from_numpy(rows)].to(self.patches.device)

@@ -1,18 +1,18 @@
-"""The loss as a person sees it while a network trains: without the jumps from batch to batch."""
+"""The loss shown while a network trains: smoothed, so that it does not jump from batch to batch."""
 
-# What each new mean counts in the running one, but for the first few.
+# Weight of each new mean in the running loss, except for the first ones.
 WEIGHT = 0.05
 
 
 class RunningLoss:
-    """The mean of the first losses, then one that forgets: an exponential moving average.
+    """An exponential moving average of the loss; at first the plain mean.
 
     Attributes
     ----------
     value
         The running loss.
     updates
-        How many losses it is made of.
+        How many losses went into it.
     """
 
     def __init__(self) -> None:
@@ -20,11 +20,11 @@ class RunningLoss:
         self.start_epoch()
 
     def start_epoch(self, patches: float = 0.0, loss_sum: float = 0.0) -> None:
-        """Begin an epoch, or go on after its first patches, whose losses have this sum."""
+        """Start an epoch, or continue one after ``patches`` patches whose losses sum to ``loss_sum``."""
         self._patches, self._loss_sum = patches, loss_sum
 
     def update(self, patches: float, loss_sum: float) -> bool:
-        """Take in the mean loss of the patches since the last update.
+        """Add the mean loss of the patches since the last update.
 
         Parameters
         ----------
@@ -34,7 +34,7 @@ class RunningLoss:
         Returns
         -------
         bool
-            Whether there were any.
+            Whether there were new patches.
         """
         if patches <= self._patches:
             return False

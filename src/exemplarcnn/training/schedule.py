@@ -6,7 +6,7 @@ from exemplarcnn.config.sections import Schedule
 
 
 def rate_factor(epoch: int, epochs: int, schedule: Schedule) -> float:
-    """Return what the initial learning rates are multiplied by during an epoch.
+    """Return the factor by which an epoch's learning rates differ from the initial ones.
 
     Parameters
     ----------
@@ -15,7 +15,7 @@ def rate_factor(epoch: int, epochs: int, schedule: Schedule) -> float:
     epochs
         Epochs in all; the schedule's milestones scale with it.
     schedule
-        The milestones.
+        The drops of the rate, and the number of epochs that they refer to.
     """
     factor = 1.0
     for milestone, drop in schedule.drops:

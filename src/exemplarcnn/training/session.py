@@ -1,4 +1,4 @@
-"""A training as a stage runs it: kept from others, by several processes if need be, gone on with after a stop."""
+"""A training as a stage runs it: locked, in one process or several, resumed after an interruption."""
 
 import shutil
 from collections.abc import Callable
@@ -25,12 +25,21 @@ def train(
     Parameters
     ----------
     folder
-        Of the checkpoint.
+        Folder of the checkpoint.
     prepare
         Builds the trainer, in each process.
     outs
-        Entered by the first process around the training: gives what is to be called after each epoch, and writes what
-        comes of the training.
+        Context manager that the first process enters around the training. It gives the function to call after each
+        epoch, and writes the results.
+
+    Raises
+    ------
+    CheckpointError
+        If another process is running this training, or the checkpoint cannot be used.
+    TrainingError
+        If the training diverges.
+    KeyboardInterrupt
+        After Ctrl-C or SIGTERM, once the state is saved.
     """
     with distributed.processes(), exclusive_lock(folder):
         trainer = prepare()
@@ -47,11 +56,11 @@ def checkpoint_in(folder: Path, config: Config, device: torch.device, inputs: di
     Parameters
     ----------
     folder
-        Where it lies.
+        Folder of the checkpoint.
     config
-        Of the experiment.
+        Gives the seed and the minutes between writes.
     device
-        Where the network trains.
+        The device that trains.
     inputs
         What else the weights depend on.
     """

@@ -1,4 +1,4 @@
-"""Ctrl-C and a scheduler's SIGTERM: a training stops between two steps, once it has saved."""
+"""Ctrl-C and a scheduler's SIGTERM: a training saves and stops between two steps."""
 
 import signal
 import threading
@@ -6,26 +6,26 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# A second signal is obeyed at once, but not what is one and the same: `torchrun` passes on the one that a terminal or
-# a scheduler has sent to all processes already.
+# A second signal ends the process at once. One that comes sooner than this is the first one again: `torchrun` forwards
+# what the terminal or the scheduler has already sent to all processes.
 SECONDS_OF_ONE_SIGNAL = 2.0
 
 
 class StopRequest:
-    """Whether a signal has asked this process to stop."""
+    """Record whether a signal has asked this process to stop."""
 
     def __init__(self) -> None:
         self._asked_at: float | None = None
 
     @property
     def asked(self) -> bool:
-        """Whether one came while :meth:`listen` was entered."""
+        """Whether a signal came while :meth:`listen` was entered."""
         return self._asked_at is not None
 
     @contextmanager
     def listen(self) -> Iterator[None]:
-        """Take note of the first signal; raise KeyboardInterrupt at a second one."""
-        if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        """Record the first SIGINT or SIGTERM; raise KeyboardInterrupt at another one, two seconds later or more."""
+        if threading.current_thread() is not threading.main_thread():  # only the main thread can set signal handlers
             yield
             return
         before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}

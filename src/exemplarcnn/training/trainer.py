@@ -1,8 +1,8 @@
-"""Training a network on labelled images (docs/method.md, section 3), by one process or several under ``torchrun``.
+"""Train a network on labelled images (docs/method.md, section 3), in one process or several under ``torchrun``.
 
-An interrupted training continues from its last checkpoint and ends with the same weights: the order of the patches is a
-function of (seed, epoch), dropout one of (seed, epoch, step, shard), and the checkpoint holds all the rest. How the
-threads and processes share the work, and why their number changes nothing: :mod:`exemplarcnn.training.shards`.
+An interrupted training continues from its last checkpoint and, on a CPU, ends with the same weights: the order of the
+patches is a function of (seed, epoch), dropout one of (seed, epoch, step, shard), and the checkpoint holds the rest.
+:mod:`exemplarcnn.training.shards` says why the number of threads and processes changes nothing.
 """
 
 import math
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -32,44 +33,52 @@ from exemplarcnn.training.sgd import SGD
 from exemplarcnn.training.shards import Layout, Shards, logits_of, loss_and_right
 from exemplarcnn.training.signals import StopRequest
 
-# Images that one thread validates at a time; their losses are summed in float32.
+# Images that one thread validates at a time.
 VALIDATION_BATCH = 256
-# Steps between looks at the loss and the clock, where looking means waiting for a GPU or for other processes.
+# Steps between checks of the loss and the clock, where a check has to wait for a GPU or for other processes.
 STEPS_BETWEEN_LOOKS = 10
 
 
 @dataclass(frozen=True)
 class PeriodicProbe:
-    """Measures how good a network's features are, 0–1, after every so many epochs."""
+    """Measure how good a network's features are, every few epochs.
+
+    Parameters
+    ----------
+    measure
+        Takes the network and returns its accuracy, 0–1.
+    every
+        Epochs from one measurement to the next.
+    """
 
     measure: Callable[[Any], float]
     every: int
 
     def __call__(self, network: Classifier, epoch: int) -> float | None:
-        """Return the measure of a network after an epoch, counted from 1; None if it is not time."""
+        """Return the accuracy after an epoch, counted from 1; None in epochs between, and on ranks other than 0."""
         if epoch % self.every:
             return None
         return distributed.on_rank_zero(partial(self.measure, network))
 
 
 class Trainer:
-    """Trains one network on one set of images with labels.
+    """Train one network on one set of labelled images.
 
-    A batch is divided into shards, and these among threads and, under ``torchrun``, processes: the batch, and with it
-    the method, is the same however many there are.
+    Each batch is split into shards, which threads and, under ``torchrun``, processes divide among themselves: the batch
+    size does not depend on their number.
 
     Parameters
     ----------
     network
         With its initial weights; trained in place.
     data
-        The training images, a surrogate set's patches as a rule, and the validation images.
+        Training and validation images, usually patches of a surrogate set.
     params, seed, device
-        Training parameters, the experiment's seed, where to compute.
+        Training parameters, the experiment's seed, the device that trains.
     checkpoint
-        Where the training's state is kept, and gone on from if it is there.
+        Where the training's state is kept. If the file exists, the training continues from it.
     probe
-        Looks at the network after some epochs.
+        Measures the features after some epochs; None: never.
     """
 
     def __init__(
@@ -94,7 +103,8 @@ class Trainer:
         groups = network.parameter_groups(params.groups)
         self.optimiser = SGD(groups, list(network.parameters()), params.momentum, team)
         self.history: list[Epoch] = []
-        # Of the epoch under way: steps done; for each shard here, the sum of its losses, and how many were right.
+        # In the current epoch: steps done and, for each shard of this process, the summed loss and the number of correct
+        # predictions.
         self._step = 0
         self._sums = torch.zeros(len(self.layout.own), 2, dtype=torch.float64, device=device)
         self._saved: Progress | None = None
@@ -109,7 +119,7 @@ class Trainer:
         Parameters
         ----------
         after_epoch
-            Called with each epoch's row, those of the checkpoint included, by the first process.
+            Called by the first process with each epoch's row, those of the checkpoint included.
 
         Returns
         -------
@@ -121,9 +131,9 @@ class Trainer:
         TrainingError
             If the loss or a weight is not finite.
         CheckpointError
-            If the checkpoint cannot be read or written, or belongs to something else.
+            If the checkpoint cannot be read or written, or belongs to another training.
         KeyboardInterrupt
-            After Ctrl-C or SIGTERM, once all is saved.
+            After Ctrl-C or SIGTERM, once the state is saved.
         """
         if distributed.broadcast_scalar(float(self.checkpoint.path.exists())):
             self._resume()
@@ -140,7 +150,7 @@ class Trainer:
                 schedule.scale_rates(self.optimiser, schedule.rate_factor(epoch, epochs, self.params.schedule))
                 self._train(epoch, bar)
                 valid_loss, valid_accuracy = self._validate()
-                # The last step of an epoch may be the one that breaks the weights: only validation shows it.
+                # If an epoch's last step breaks the weights, only validation shows it.
                 if not math.isfinite(valid_loss):
                     raise self._diverged(epoch)
                 loss, accuracy = (math.fsum(each) / patches for each in self._all_sums())
@@ -155,7 +165,7 @@ class Trainer:
         return self.history
 
     def _train(self, epoch: int, bar: tqdm) -> None:
-        """Take the steps of an epoch that are left."""
+        """Take the remaining steps of an epoch."""
         patches, batch = len(self.data.train), self.params.batch_size
         order = rng.generator(self.seed, rng.Purpose.EPOCH, epoch).permutation(patches)
         starts = range(self._step * batch, patches, batch)
@@ -180,9 +190,9 @@ class Trainer:
         images, labels
             This process's share of a batch: (n, side, side, 3) uint8 and (n,) int64, on the device.
         count
-            Images of the whole batch, of which the loss is the mean.
+            Images in the whole batch, over which the loss is averaged.
         epoch
-            From 0.
+            Counted from 0.
         """
         found = self.shards.gradients(images, labels, count, (epoch, self._step))
         self.optimiser.step(found.shards if self.world == 1 else [distributed.sum_shards(found.shards)])
@@ -190,16 +200,16 @@ class Trainer:
         self._sums += found.sums
 
     def _validate(self) -> tuple[float, float]:
-        """Return the mean loss of the validation images, and the share that is classified right."""
+        """Return mean loss and accuracy on the validation images."""
         self.network.eval()
         size = len(self.data.valid)
-        starts = range(self.rank * VALIDATION_BATCH, size, self.world * VALIDATION_BATCH)
-        rows = (np.arange(start, min(start + VALIDATION_BATCH, size)) for start in starts)
-        sums = []
-        for each in threads.ahead(self._validate_batch, self.data.valid.each(rows, 0), self.threads):
-            sums.append(each)
-            if self.world == 1:
-                self._check_stop()
+        starts = range(0, size, VALIDATION_BATCH)
+        rows = (np.arange(start, min(start + VALIDATION_BATCH, size)) for start in starts[self.rank :: self.world])
+        found = threads.ahead(self._validate_batch, self.data.valid.each(rows, 0), self.threads)
+        sums: list[list[float]] = []
+        for _ in range(0, len(starts), self.world):
+            sums += islice(found, 1)  # nothing, if another process has one batch more
+            self._check_stop()
         loss, right = distributed.all_gather(*np.array(sums, np.float64).reshape(-1, 2).T.copy())
         return math.fsum(loss) / size, math.fsum(right) / size
 
@@ -212,7 +222,7 @@ class Trainer:
         return found
 
     def _log_progress(self, epoch: int, bar: tqdm) -> None:
-        """Show the loss; raise if it is not finite, warn if it is that of guessing."""
+        """Show the loss; raise if it is not finite, warn if it is no better than guessing."""
         loss, right = self._sums.sum(dim=0).tolist()
         if any(distributed.any_rank(not math.isfinite(loss))):
             raise self._diverged(epoch)
@@ -222,12 +232,12 @@ class Trainer:
             self._check_guessing(epoch, self._step, self._running_loss)
 
     def _seen(self) -> float:
-        """Patches that this process has seen in this epoch (of a last batch, its share in the mean)."""
+        """Return how many patches a process with so many shards has seen in this epoch, on average."""
         share = len(self.layout.own) / self.layout.count
         return min(self._step * self.params.batch_size, len(self.data.train)) * share
 
     def _check_stop(self) -> None:
-        """Save if it is time to, or if asked to stop; then stop."""
+        """Save if a checkpoint is due or a signal came; after a signal, stop."""
         due = self.rank == 0 and time.monotonic() - self._saved_at >= 60 * self.checkpoint.minutes
         asked = self._stop.asked or distributed.orphaned()
         stop, due = distributed.any_rank(asked, due)
@@ -237,7 +247,7 @@ class Trainer:
             raise KeyboardInterrupt
 
     def _save(self) -> None:
-        # The loss may be finite that led to the weights, and nothing has been computed with them yet.
+        # Even after a finite loss the weights may be infinite, and nothing has been computed with them yet.
         finite = all(bool(parameter.isfinite().all()) for parameter in self.network.parameters())
         if any(distributed.any_rank(not finite)):
             raise self._diverged(len(self.history) - (self._step == 0))
