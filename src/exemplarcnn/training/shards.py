@@ -56,8 +56,8 @@ class Layout:
             return cls(world, range(rank, rank + 1))
         each, rest = divmod(count, world)
         # One process's shards must be a whole branch of the tree in which they are summed.
-        if rest or each.bit_count() != 1:
-            fitting = [n for n in range(1, count + 1) if count % n == 0 and (count // n).bit_count() == 1]
+        if world > 1 and (rest or each.bit_count() != 1):
+            fitting = [1] + [n for n in range(2, count + 1) if count % n == 0 and (count // n).bit_count() == 1]
             raise ShardError(
                 f"cannot divide the {count} shards of a batch among {world} processes: each must get 1, 2, 4, 8 … of "
                 f"them; set machine.processes to {' or '.join(map(str, fitting))}, or train.shards (resnet.shards) to "

@@ -103,8 +103,7 @@ class Trainer:
         groups = network.parameter_groups(params.groups)
         self.optimiser = SGD(groups, list(network.parameters()), params.momentum, team)
         self.history: list[Epoch] = []
-        # In the current epoch: steps done and, for each shard of this process, the summed loss and the number of correct
-        # predictions.
+        # In the current epoch: steps done and, for each shard here, summed loss and number of correct predictions.
         self._step = 0
         self._sums = torch.zeros(len(self.layout.own), 2, dtype=torch.float64, device=device)
         self._saved: Progress | None = None
