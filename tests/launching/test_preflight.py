@@ -93,7 +93,7 @@ def test_where_the_data_is_not_nothing_is_said(home: Path) -> None:
         ),
         (
             lambda v: v["variants"]["train"]["clustered"].update(patches_per_image=None, total_patches=29),
-            "variants.train.clustered: 29 patches for 30 classes",
+            "variants.train.clustered: cannot deal 29 patches to 30 classes: each needs at least one",
         ),
         (
             lambda v: v["variants"]["control"]["kmeans"].update(images=500, centres=1001),

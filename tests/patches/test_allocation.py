@@ -57,5 +57,7 @@ def test_a_budget_for_all_is_dealt_to_the_classes_and_then_to_their_images(sizes
 
 def test_fewer_patches_than_classes() -> None:
     classes = int(table()["class_id"].max()) + 1
-    with pytest.raises(SurrogateError, match=f"{classes - 1} patches for {classes} classes: at least one each"):
+    with pytest.raises(
+        SurrogateError, match=f"cannot deal {classes - 1} patches to {classes} classes: each needs at least one"
+    ):
         portions(table(), trained(patches_per_image=None, total_patches=classes - 1), 1)

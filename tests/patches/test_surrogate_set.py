@@ -345,7 +345,7 @@ def test_no_room_is_said_before_anything_is_drawn(
     pool: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(SurrogateError, match=r"the patches take 0\.0 GB, and .* has room for 0\.0: make room"):
+    with pytest.raises(SurrogateError, match=r"its patches take 0\.0 GB, and .* has 0\.0 GB free; free some space"):
         written(tmp_path / "set", pool)
     assert not list(tmp_path.rglob("train.npy"))
 
@@ -375,7 +375,7 @@ def test_a_worker_that_the_system_ends(pool: ImageFolder, tmp_path: Path, monkey
         raise BrokenProcessPool
 
     monkeypatch.setattr(surrogate_set, "in_order", end)
-    with pytest.raises(SurrogateError, match=r"lower machine\.workers; rerun to continue"):
+    with pytest.raises(SurrogateError, match=r"lower machine\.workers and rerun: finished work is kept"):
         written(tmp_path / "set", pool)
 
 

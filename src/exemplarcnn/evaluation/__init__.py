@@ -1,1 +1,1 @@
-"""What features are worth, and what they say."""
+"""Tests of features, and what features tell about images."""

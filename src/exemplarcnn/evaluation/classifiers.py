@@ -1,6 +1,6 @@
-"""The classifiers that features are judged by, each for all values of its grid at once (docs/method.md, section 4.1).
+"""The classifiers that test features, each for all values of its grid at once (docs/method.md, section 4.1).
 
-They see features through inner products alone, which are taken once for all protocols and folds.
+They use only inner products of features, which are computed once for all protocols and folds.
 """
 
 from dataclasses import dataclass
@@ -16,18 +16,19 @@ from exemplarcnn.evaluation import svm
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Features of training and test images, and the labels of the former.
+    """Features of training and test images, and the labels of the training images.
 
     Attributes
     ----------
     train, labels
-        Features (train images, d), a memory map as a rule: read in blocks; and labels (train images,), from 0.
+        Features, (train images, d) float32, usually a memory map and read in blocks; labels, (train images,) int64,
+        from 0.
     folds
-        Indices of training images.
+        For each fold the indices of its training images.
     test
-        Features (test images, d).
+        Features, (test images, d) float32.
     classes
-        How many there are.
+        Number of classes.
     """
 
     train: NDArray[np.float32]
@@ -39,16 +40,16 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class Products:
-    """Inner products of a set's features.
+    """Inner products of a set's features, float64.
 
     Attributes
     ----------
     train
         Of the training images with each other, (train images, train images).
     test
-        Of test images with them, (test images, train images).
+        Of the test images with the training images, (test images, train images).
     squares
-        Squared lengths of the test images, (test images,).
+        Squared lengths of the test images' features, (test images,).
     """
 
     train: NDArray[np.float64]
@@ -57,7 +58,7 @@ class Products:
 
     @classmethod
     def of(cls, features: FeatureSet, workers: int) -> "Products":
-        """Take them, on some threads."""
+        """Compute them on ``workers`` threads."""
         train = svm.gram(features.train, features.train, workers, "Gram matrix of training images")
         test = svm.gram(features.test, features.train, workers, "Gram matrix of test images")
         squares = np.zeros(len(features.test))
@@ -85,7 +86,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Result:
-    """What training on one set of labels gave.
+    """The result of training on one set of labels.
 
     Attributes
     ----------
@@ -96,9 +97,9 @@ class Result:
     predictions
         (test images,) uint8, labels from 0, with the chosen value.
     by_value
-        (values, test images) uint8: the same with every value.
+        (values, test images) uint8: predictions with every value.
     linear
-        The chosen classifier, if it is a linear one.
+        The chosen classifier, if it is linear.
     """
 
     choice: float
@@ -114,11 +115,11 @@ class LinearSVMs:
     Parameters
     ----------
     features, products
-        Of all images.
+        Features of all images, and their inner products.
     rows
-        The training images.
+        Indices of the training images to use.
     params
-        The grid, and how exact.
+        The values of C, and the precision.
     """
 
     def __init__(self, features: FeatureSet, products: Products, rows: Rows, params: Evaluate):
@@ -129,7 +130,7 @@ class LinearSVMs:
 
     @staticmethod
     def grid(params: Evaluate) -> tuple[float, ...]:
-        """Return the values among which is chosen."""
+        """Return the values of C to choose from."""
         return params.C
 
     def _fit(self, inside: Rows) -> svm.LinearSVM:
@@ -137,13 +138,13 @@ class LinearSVMs:
         return trained.fit(self.space, self.labels[inside], self.features.classes, inside)
 
     def count_right(self, inside: Rows, out: Rows) -> NDArray[np.int64]:
-        """Train on some of the images; return how many others each value gets right, (values,)."""
+        """Train on the images ``inside``; return how many of the images ``out`` each value gets right, (values,)."""
         best = _best(self._fit(inside).decision_in_span(out))
         right: NDArray[np.int64] = np.count_nonzero(best == self.labels[out], axis=1)
         return right
 
     def result(self, place: int, inner: list[float]) -> Result:
-        """Train on all the images, test, and choose the value at a place of the grid."""
+        """Train on all images and test; return the result of the value at a place of the grid."""
         trained = self._fit(np.arange(len(self.rows)))
         scores = trained.decision_function(self.test_products[:, self.rows])
         by_value = _best(scores).astype(np.uint8)
@@ -161,7 +162,7 @@ class LinearSVMs:
 
 
 def _best(scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the best class of each image by each value, (values, images)."""
+    """Return each value's best class of each image, (values, images)."""
     best: NDArray[np.int64] = scores.argmax(axis=2).T
     return best
 
@@ -169,7 +170,7 @@ def _best(scores: NDArray[np.float64]) -> NDArray[np.int64]:
 class NearestNeighbours:
     """Nearest neighbours among some training images, by Euclidean distance of features, for all values of k.
 
-    Parameters as for `LinearSVMs`.
+    Parameters are those of `LinearSVMs`.
     """
 
     def __init__(self, features: FeatureSet, products: Products, rows: Rows, params: Evaluate):
@@ -180,14 +181,14 @@ class NearestNeighbours:
 
     @staticmethod
     def grid(params: Evaluate) -> tuple[float, ...]:
-        """Return the values among which is chosen."""
+        """Return the values of k to choose from."""
         return params.k
 
     def _distances(self, products: NDArray[np.float64], squares: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.sqrt(np.maximum(squares[:, None] + self.squares - 2 * products, 0))
 
     def _predictions(self, distances: NDArray[np.float64], inside: Rows) -> NDArray[np.int64]:
-        """Predict for rows of distances to the images inside, (values, images)."""
+        """Predict from distances to the images inside, (images, inside); return (values, images)."""
         among = self.distances[np.ix_(inside, inside)]
         found = []
         for k in self.params.k:
@@ -196,18 +197,18 @@ class NearestNeighbours:
         return np.stack(found)
 
     def count_right(self, inside: Rows, out: Rows) -> NDArray[np.int64]:
-        """Return how many images each value gets right, with others as neighbours, (values,)."""
+        """Return how many of the images ``out`` each value gets right, with neighbours ``inside``, (values,)."""
         found = self._predictions(self.distances[np.ix_(out, inside)], inside)
         right: NDArray[np.int64] = np.count_nonzero(found == self.labels[out], axis=1)
         return right
 
     def result(self, place: int, inner: list[float]) -> Result:
-        """Predict the test images, and choose the value at a place of the grid."""
+        """Predict the test images; return the result of the value at a place of the grid."""
         distances = self._distances(self.products.test[:, self.rows], self.products.squares)
         by_value = self._predictions(distances, np.arange(len(self.rows))).astype(np.uint8)
         return Result(self.params.k[place], inner, by_value[place], by_value, None)
 
 
 Classifier = LinearSVMs | NearestNeighbours
-# By what `evaluate.protocols` calls them.
+# Keys are the classifiers' names in `evaluate.protocols`.
 CLASSIFIERS: dict[str, type[Classifier]] = {"svm": LinearSVMs, "knn": NearestNeighbours}

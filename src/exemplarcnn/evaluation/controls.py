@@ -1,7 +1,7 @@
-"""Features that no network learned: what a learned network has to beat (docs/method.md, section 4.2).
+"""Features that no network learned, which a learned network has to beat (docs/method.md, section 4.2).
 
-A control is a function from its entry in ``params.yaml``, the image set and the experiment's seed to the function that
-extracts its features; `CONTROLS` has its name, which ``variants.control.NAME.method`` asks for.
+A control takes its entry in ``params.yaml``, the folder of the data set and the experiment's seed, and returns the
+function that computes its features. `CONTROLS` lists them by the name that ``variants.control.NAME.method`` takes.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,15 @@ from exemplarcnn.networks.features import FeatureExtractor
 
 
 def pixel_features(side: int) -> FeatureExtractor:
-    """Make the function from images to shrunk RGB pixels.
+    """Build the function from images to shrunk RGB pixels, ``side`` pixels high and wide.
 
-    They are in 0–1, divided by the root of their number, so that a value of C means about what it means for features
-    of unit length.
+    Pixels are scaled to 0–1 and divided by the square root of their number, so that a value of C means about the same
+    as for features of unit length.
+
+    Returns
+    -------
+    callable
+        (n, height, width, 3) uint8 to (n, 3·side²) float32.
     """
 
     def extract(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -34,7 +39,7 @@ def pixel_features(side: int) -> FeatureExtractor:
 
 
 def pixels(params: RawPixels, data: Path, seed: int) -> FeatureExtractor:
-    """Take the image itself, shrunk."""
+    """Use the image itself, shrunk."""
     return pixel_features(params.side)
 
 

@@ -1,4 +1,4 @@
-"""How sure a difference between two rows of the report is: bootstrap over test images (docs/method.md, section 4.1)."""
+"""Bootstrap intervals over test images for the difference of two rows of the report (docs/method.md, section 4.1)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +9,17 @@ ROUNDS_AT_ONCE = 500
 
 
 def gain(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """By how many percentage points one variant is right more often than another, for each test image.
+    """Return for each test image by how many percentage points ``first`` is right more often than ``second``.
 
     Parameters
     ----------
     first, second
-        Which test images are classified right, (folds, test images), of the same images.
+        Which predictions are right, (folds, test images) bool, of the same images.
+
+    Returns
+    -------
+    ndarray
+        (test images,) float64, mean over the folds.
     """
     difference: NDArray[np.float64] = 100 * (first.mean(axis=0) - second.mean(axis=0))
     return difference
@@ -23,26 +28,26 @@ def gain(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.floa
 def bootstrap(
     gains: NDArray[np.float64], seed: int, rounds: int = 10_000, level: float = 0.95
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Take percentile bootstrap intervals of means over test images.
+    """Compute percentile bootstrap intervals of means over test images.
 
     Parameters
     ----------
     gains
-        (pairs, test images). All pairs see the same draws of images.
+        (pairs, test images), in percentage points. All pairs use the same draws of images.
     seed, rounds, level
-        Of the bootstrap.
+        The experiment's seed, the number of bootstrap rounds, the interval's coverage in 0–1.
 
     Returns
     -------
     low, high
-        Ends of each pair's interval, (pairs,).
+        Ends of each pair's interval, (pairs,), in percentage points.
     """
     generator = rng.generator(seed, rng.Purpose.BOOTSTRAP)
     images = gains.shape[1]
     means = np.empty((rounds, len(gains)))
     for start in range(0, rounds, ROUNDS_AT_ONCE):
         some = range(start, min(start + ROUNDS_AT_ONCE, rounds))
-        # How often each round has each image.
+        # How often each image occurs in each round.
         counts = np.stack([np.bincount(generator.integers(images, size=images), minlength=images) for _ in some])
         means[start : some.stop] = counts @ gains.T / images
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)

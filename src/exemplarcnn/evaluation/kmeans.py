@@ -1,8 +1,8 @@
-"""Control: single-layer features of k-means, by those who introduced STL-10 (docs/method.md, section 4.2).
+"""Control: single-layer k-means features (docs/method.md, section 4.2).
 
-Coates, Ng and Lee, *An Analysis of Single-Layer Networks in Unsupervised Feature Learning*, AISTATS 2011: small
-whitened patches are clustered, and an image's features are how close its patches are to each centre, summed over the
-four quadrants. No labels, no gradient, minutes on a CPU: what a learned network has to beat.
+Coates, Ng and Lee, *An Analysis of Single-Layer Networks in Unsupervised Feature Learning*, AISTATS 2011, which also
+introduced STL-10. Small whitened patches are clustered; an image's features are how close its patches are to each
+centre, summed over the four quadrants. This takes no labels, no gradients, and minutes on a CPU.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from exemplarcnn.data.types import Pool
 from exemplarcnn.networks.features import FeatureExtractor
 from exemplarcnn.progress import tqdm
 
-# Added to the variance of a patch (of pixels 0–255), of a whitened direction, of a feature, as these authors do.
+# Added to the variance of a patch (of pixels 0–255), of a whitened direction, and of a feature, as the authors do.
 PATCH_NOISE, WHITENING_NOISE, FEATURE_NOISE = 10.0, 0.1, 0.01
 BATCH, EPOCHS = 10_000, 20
 IMAGES_AT_ONCE = 16
@@ -30,16 +30,16 @@ IMAGES_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Dictionary:
-    """What is learned of patches.
+    """What is learned from patches.
 
     Attributes
     ----------
     side, patch
-        Pixels a side of the shrunk image and of a patch.
+        Sides of the shrunk image and of a patch, in pixels.
     mean, whitening
         (3·patch²,) and (3·patch², 3·patch²), float32.
     centres
-        (centres, 3·patch²) float32, of whitened patches.
+        Centres of whitened patches, (centres, 3·patch²) float32.
     """
 
     side: int
@@ -55,9 +55,9 @@ def learn(pool: Pool, chosen: NDArray[np.int64], params: KMeans, seed: int) -> D
     Parameters
     ----------
     pool, chosen
-        Unlabelled images, and which of them to use.
+        Unlabelled images, and the indices of those to use, (images,) int64.
     params
-        Sizes.
+        Sizes and numbers of patches and centres.
     seed
         The experiment's seed.
     """
@@ -75,7 +75,7 @@ def learn(pool: Pool, chosen: NDArray[np.int64], params: KMeans, seed: int) -> D
     values, axes = np.linalg.eigh(np.cov(patches.astype(np.float64).T))
     whitening = (axes / np.sqrt(np.maximum(values, 0) + WHITENING_NOISE)) @ axes.T
     white = ((patches - mean) @ whitening).astype(np.float32)
-    # Partial sums of several threads come in any order, and when to stop depends on them.
+    # Several threads add partial sums in any order, and when to stop depends on the sums.
     with threadpool_limits(1):
         clustering = MiniBatchKMeans(
             params.centres,
@@ -94,7 +94,7 @@ def learn(pool: Pool, chosen: NDArray[np.int64], params: KMeans, seed: int) -> D
 
 
 def _patches(images: NDArray[np.uint8], side: int, patch: int) -> Tensor:
-    """Cut all patches of shrunk images, contrast normalised, (n, positions, 3·patch²)."""
+    """Cut all patches of shrunk images and normalise their contrast, (n, positions, 3·patch²) float32."""
     small = np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images])
     pixels = torch.from_numpy(small).permute(0, 3, 1, 2).float()
     found = F.unfold(pixels, patch).transpose(1, 2)
@@ -103,7 +103,7 @@ def _patches(images: NDArray[np.uint8], side: int, patch: int) -> Tensor:
 
 
 def activations(images: NDArray[np.uint8], dictionary: Dictionary) -> Tensor:
-    """Take the triangle activation of each centre, summed over each quadrant of the images.
+    """Compute the triangle activation of each centre, summed over each quadrant of the images.
 
     Parameters
     ----------
@@ -115,8 +115,8 @@ def activations(images: NDArray[np.uint8], dictionary: Dictionary) -> Tensor:
     Returns
     -------
     Tensor
-        (n, 4·centres) float32. A patch activates a centre by how much closer it is than the mean of its distances
-        to all centres, and not at all if it is farther.
+        (n, 4·centres) float32. A patch activates a centre by how much closer it is than its mean distance to all
+        centres, and not at all if it is farther.
     """
     centres = torch.from_numpy(dictionary.centres)
     found = _patches(images, dictionary.side, dictionary.patch)
@@ -133,17 +133,17 @@ def activations(images: NDArray[np.uint8], dictionary: Dictionary) -> Tensor:
 
 
 def kmeans_features(pool: Pool, params: KMeans, seed: int) -> FeatureExtractor:
-    """Make the function from images to features, learned from a pool of unlabelled images.
+    """Build the function that computes features, learned from a pool of unlabelled images.
 
-    Features are standardised by mean and standard deviation over the images that patches were taken of, then divided
-    by the root of their number, so that C means about what it means for features of unit length.
+    Features are standardised by mean and standard deviation over the images that patches were taken from, then divided
+    by the square root of their number, so that a value of C means about the same as for features of unit length.
 
     Parameters
     ----------
     pool
-        Unlabelled images; ``images`` of them are drawn.
+        Unlabelled images; ``params.images`` of them are drawn.
     params, seed
-        Sizes, and the experiment's seed.
+        Sizes and numbers of patches and centres; the experiment's seed.
 
     Returns
     -------

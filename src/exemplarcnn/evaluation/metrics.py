@@ -1,4 +1,4 @@
-"""What predictions are worth, and which are wrong (docs/method.md, section 4.1)."""
+"""Accuracies, confusion matrices and mistakes of predictions (docs/method.md, section 4.1)."""
 
 from typing import Any
 
@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-MISTAKES = 40  # that are written down: a page of pictures
+MISTAKES = 40  # a page of pictures
 
 
 def correct(predictions: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which predictions are right: (folds, test images)."""
+    """Return which predictions are right, (folds, test images) bool."""
     return np.asarray(predictions == labels[None, :])
 
 
 def class_accuracies(right: NDArray[np.bool_], labels: NDArray[np.int64], names: list[str]) -> dict[str, float]:
-    """Accuracy in percent of each class that has test images, from what `correct` gives."""
+    """Return the accuracy in percent of each class that has test images; ``right`` comes from `correct`."""
     return {
         name: float(100 * right[:, labels == label].mean())
         for label, name in enumerate(names)
@@ -26,14 +26,14 @@ def class_accuracies(right: NDArray[np.bool_], labels: NDArray[np.int64], names:
 def summarise_one(
     predictions: NDArray[np.uint8], test_labels: NDArray[np.int64], class_names: list[str]
 ) -> dict[str, Any]:
-    """Gather the figures of a classifier that is tested once and chose nothing, as `protocols.summarise` does.
+    """Summarise a classifier that is tested once and has chosen nothing, as `protocols.summarise` does.
 
     Parameters
     ----------
     predictions
-        (test images,).
+        (test images,) uint8, labels from 0.
     test_labels, class_names
-        Of the test images.
+        The test images' labels, (test images,) int64, and the names of the classes.
     """
     right = correct(predictions[None], test_labels)
     accuracy = 100 * float(right.mean())
@@ -49,9 +49,21 @@ def summarise_one(
 
 
 def confusion_matrix(predictions: NDArray[np.uint8], labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """Share of each true class (row) predicted as each class (column), over all folds.
+    """Return the share of each true class (row) predicted as each class (column), over all folds.
 
-    Rows sum to one, or to zero for a class without test images.
+    Parameters
+    ----------
+    predictions
+        (folds, test images) uint8.
+    labels
+        (test images,) int64, from 0.
+    classes
+        Number of classes.
+
+    Returns
+    -------
+    ndarray
+        (classes, classes) float64. Rows sum to one, or to zero for a class without test images.
     """
     counts = np.zeros((classes, classes))
     for fold in predictions:
@@ -61,7 +73,13 @@ def confusion_matrix(predictions: NDArray[np.uint8], labels: NDArray[np.int64], 
 
 
 def confusion_table(matrix: NDArray[np.float64], names: list[str]) -> pd.DataFrame:
-    """Return a confusion matrix with one row a cell: ``actual``, ``predicted``, ``percent`` of the actual class."""
+    """Return a confusion matrix as a table with a row for each cell.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``actual`` and ``predicted`` class, ``percent`` of the actual class.
+    """
     cells = [
         (actual, predicted, round(100 * matrix[row, column], 2))
         for row, actual in enumerate(names)
@@ -73,24 +91,24 @@ def confusion_table(matrix: NDArray[np.float64], names: list[str]) -> pd.DataFra
 def confident_mistakes(
     scores: NDArray[np.float32], labels: NDArray[np.int64], names: list[str], most: int = MISTAKES
 ) -> pd.DataFrame:
-    """Find the test images that the classifiers of all folds together get wrong by the widest margin.
+    """Find the test images whose scores, averaged over the folds, are wrong by the widest margin.
 
     Parameters
     ----------
     scores
         Decision values, (folds, test images, classes).
     labels
-        (test images,).
+        (test images,), from 0.
     names
-        Of the classes.
+        Names of the classes.
     most
-        How many at most.
+        How many images to return at most.
 
     Returns
     -------
     pandas.DataFrame
         ``image_id`` of the test image, ``actual`` and ``predicted`` class, and ``margin``: by how much the mean score
-        of the one is below that of the other. The widest first.
+        of the predicted class exceeds that of the actual one. The widest margin comes first.
     """
     mean = scores.mean(axis=0, dtype=np.float64)
     found = mean.argmax(axis=1)

@@ -1,4 +1,4 @@
-"""Images of none of the labelled classes, told from a network's features (docs/method.md, section 1.3)."""
+"""Find images of none of the labelled classes by a network's features (docs/method.md, section 1.3)."""
 
 import math
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from exemplarcnn.progress import tqdm
 
 @dataclass(frozen=True)
 class Hyperplanes:
-    """One hyperplane a class, between its images and all others.
+    """One hyperplane for each class, between its images and all others.
 
     Attributes
     ----------
@@ -40,28 +40,33 @@ class Hyperplanes:
     ) -> "Hyperplanes":
         """Train a linear SVM on images and their mirror images.
 
-        A mirror image is of the same class: with few labels that is worth as much as twice as many.
+        A mirror image is of the same class: with few labels it is worth about as much as another labelled image.
 
         Parameters
         ----------
         pool, labels
-            The labelled images; labels from 0.
+            The labelled images, and their labels, (images,) int64 from 0.
         extract, chunk
-            The function to features, and how many images it is given at a time.
+            The function from images to features, and how many images it takes at a time.
         C
             The SVM's penalty.
+
+        Raises
+        ------
+        SvmError
+            If the SVM cannot be trained.
         """
         features = np.concatenate([extract_all(pool, extract, chunk, mirror) for mirror in (False, True)])
         space = svm.span(svm.gram(features, features, threads.count(), "labelled images"))
         trained = svm.LinearSVM(C, tol=1e-4).fit(space, np.tile(labels, 2), int(labels.max()) + 1)
         dual = trained.dual_coef_
-        # Block by block: all features in float64 would take twice their room once more.
+        # Block by block: a copy of all features in float64 would take twice their memory on top.
         blocks = range(0, len(features), svm.ROWS)
         parts = (features[i : i + svm.ROWS].T.astype(np.float64) @ dual[i : i + svm.ROWS] for i in blocks)
         return cls(np.asarray(sum(parts)), trained.intercept_)
 
     def decision_function(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return how far images lie on the inner side of each class, (n, classes); negative outside."""
+        """Return how far inside each class images lie, (n, classes) float64; negative outside."""
         return features.astype(np.float64) @ self.weights + self.intercept
 
 
@@ -71,7 +76,7 @@ def mirrored(images: Pixels) -> Pixels:
 
 
 def extract_all(pool: Pool, extract: FeatureExtractor, chunk: int, mirror: bool) -> NDArray[np.float32]:
-    """Return the features of all images of a pool, or of their mirror images, (n, features)."""
+    """Return the features of all images of a pool, or of their mirror images, (n, features) float32."""
 
     def features(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         images = pool.batch(rows)
@@ -86,8 +91,8 @@ def score(pool: Pool, hyperplanes: Hyperplanes, extract: FeatureExtractor, chunk
     Returns
     -------
     DataFrame
-        ``image_id``; ``nearest``, the class that comes closest, from 0; ``score``, minus the mean of the image's and
-        its mirror image's distance to the inside of that class: the higher, the farther from everything labelled.
+        ``image_id``; ``nearest``, the closest class, from 0; ``score``, minus that class's decision value, averaged
+        over the image and its mirror image: the higher, the farther from all classes.
     """
 
     def mean_distances(rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -114,14 +119,14 @@ def closest_pairs(features: NDArray[np.float32], count: int, memory: float) -> p
     features
         (images, d) float32.
     count
-        How many pairs; all there are if there are fewer.
+        How many pairs; all pairs if there are fewer.
     memory
-        GiB that the search may take.
+        Memory in GiB that the search may take.
 
     Returns
     -------
     DataFrame
-        ``first`` < ``second``, image ids, and ``distance``, Euclidean; the closest first.
+        Image ids ``first`` < ``second``, and their Euclidean ``distance``; the closest pair comes first.
     """
     count = min(count, len(features) * (len(features) - 1) // 2)
     sample = Sample.draw(features)
@@ -133,33 +138,34 @@ def closest_pairs(features: NDArray[np.float32], count: int, memory: float) -> p
 
 
 def agreement(pairs: pd.DataFrame, known: set[tuple[int, int]]) -> dict[str, int]:
-    """Count how many of the closest pairs are known near duplicates, and how many of these there are."""
+    """Count the closest pairs, the known near duplicates among them, and all known near duplicates."""
     found = set(zip(pairs["first"].tolist(), pairs["second"].tolist(), strict=True))
     return {"closest_pairs": len(found), "known_among_them": len(found & known), "known": len(known)}
 
 
 def count_outliers(scores: NDArray[np.float64], inside: NDArray[np.float64], false_alarms: float) -> dict[str, Any]:
-    """Count images that score higher than all but a share of images that are known to be of the classes.
+    """Count images that score higher than all but a given share of images known to be of the classes.
 
     Parameters
     ----------
     scores, inside
-        Of the images in question, and of images of the classes that the hyperplanes were not trained on.
+        Scores of the images in question, (n,), and of images of the classes that the hyperplanes were not trained on,
+        (m,).
     false_alarms
         The share of the latter that may score above the threshold, 0–1.
 
     Returns
     -------
     dict
-        ``threshold``, the lowest that so few exceed; ``inside`` and ``inside_above``, how many images of the classes
-        there are, and how many exceed it; ``images`` in question that do, and their ``share``; and ``expected``: how
-        many would if all were drawn like those of the classes, the ``mean``, and ``low`` and ``high``, between which
-        95 % of such draws are.
+        ``threshold``, the lowest score that no more than this share exceeds; ``inside`` and ``inside_above``, the
+        number of images of the classes, and how many of them exceed it; ``images`` in question that exceed it, and
+        their ``share``; and ``expected``, how many would exceed it if all were drawn like those of the classes: the
+        ``mean``, and ``low`` and ``high``, between which 95 % of such draws lie.
     """
-    most = math.floor(false_alarms * len(inside) + 1e-9)  # 0.29 × 100 is a little less than 29
+    most = math.floor(false_alarms * len(inside) + 1e-9)  # in floating point 0.29 × 100 is a little less than 29
     threshold = np.sort(inside)[len(inside) - 1 - most]
     above = np.count_nonzero(scores > threshold)
-    # Exactly so, whatever the distribution of scores: which place a new image takes among the known ones is open.
+    # Exact for any distribution of scores: a new image is equally likely to take any place among the known ones.
     by_chance = betabinom(len(scores), most + 1, len(inside) - most)
     low, high = by_chance.ppf([0.025, 0.975])
     return {
@@ -173,13 +179,23 @@ def count_outliers(scores: NDArray[np.float64], inside: NDArray[np.float64], fal
 
 
 def detection_metrics(scores: pd.DataFrame, threshold: float, truth: Path) -> dict[str, float | None] | None:
-    """Compare scores with what is known of the unlabelled images.
+    """Compare scores with the truth about the unlabelled images.
+
+    Parameters
+    ----------
+    scores
+        What :func:`score` returns.
+    threshold
+        Images that score above it are counted as out of distribution.
+    truth
+        The file ``truth.csv``, which need not exist.
 
     Returns
     -------
     dict or None
-        ``images`` out of distribution; ``auroc``, the area under the ROC curve of the scores, 0–1; ``precision`` and
-        ``recall`` of those above the threshold, the former None if there are none. None where nothing is known.
+        ``images``, the number out of distribution; ``auroc``, the area under the ROC curve of the scores, 0–1;
+        ``precision`` (None if no score is above the threshold) and ``recall`` of the images above it, 0–1. None if the
+        truth is not known.
     """
     if not truth.exists() or "kind" not in (known := read_table(truth)).columns:
         return None

@@ -1,6 +1,6 @@
-"""How good features are while a network trains: a linear SVM inside the training labels (docs/method.md, section 3.2).
+"""Test features while a network trains: a linear SVM on training labels alone (docs/method.md, section 3.2).
 
-It looks and touches nothing: weights are the same with it and without.
+The probe changes nothing: the network's weights are the same with and without it.
 """
 
 import copy
@@ -16,7 +16,7 @@ from exemplarcnn.networks.chunks import map_chunks
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN
 from exemplarcnn.networks.features import eval_features
 
-# The maps pooled to one number a channel: not the features of the evaluation, but a tenth of their time.
+# Maps pooled to one number for each channel: not the features of the evaluation, but computed in a tenth of their time.
 PARAMS = Features(
     layers=("conv1", "conv2", "conv3", "dense1", "dense2"), pool=1, dense_stride=7, normalise=True, batch_size=64
 )
@@ -25,14 +25,14 @@ HELD_OUT = 1000
 
 
 class Probe:
-    """Trains on the labels of the first fold, and is tested on other training images; test images are not read.
+    """Train an SVM on the labels of the first fold, and test it on other training images; read no test images.
 
     Parameters
     ----------
     data
-        Folder of the data set: training images, their labels, folds.
+        Folder of the data set, with training images, labels and folds.
     device
-        Where the features are computed.
+        Where to compute the features.
     """
 
     def __init__(self, data: Path, device: torch.device):
@@ -44,8 +44,8 @@ class Probe:
         self.inside = len(fold)
 
     def __call__(self, network: ExemplarCNN) -> float:
-        """Return the share of images, 0–1, that are classified right by a network's features."""
-        # A copy: extracting features lays weights out anew.
+        """Return the accuracy, 0–1, of the SVM on a network's features."""
+        # A copy, because computing features changes the memory layout of the weights.
         extract = eval_features(copy.deepcopy(network), PARAMS, self.device)
         found = map_chunks(lambda rows: extract(self.pool.batch(self.rows[rows])), len(self.rows), PARAMS.batch_size)
         features = np.concatenate([block for _, block in found]).astype(np.float64)

@@ -1,9 +1,9 @@
 """The protocols that turn features into accuracies, and choose C (docs/method.md, sections 1 and 4.1).
 
-A protocol says on which labels a classifier is trained: on each of the ten folds, or on all training images. It is
-tested on the whole test set. What the classifier leaves open, C of the linear SVM or k of the nearest neighbours, is
-chosen by stratified cross-validation among the training labels, which never sees a test label. What the best choice on
-the test set would have given is computed too, and called leaky.
+A protocol says which labels train a classifier: those of each of the ten folds, or those of all training images. The
+classifier is tested on the whole test set. C of the linear SVM, or k of the nearest neighbours, is chosen by stratified
+cross-validation among the training labels, which never sees a test label. The result of the best choice on the test set
+is computed, too, and called leaky.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -31,21 +31,23 @@ def evaluate(features: FeatureSet, params: Evaluate, seed: int, workers: int) ->
     Parameters
     ----------
     features
-        Of training and test images.
+        Features of training and test images.
     params, seed
         The protocols and the experiment's seed.
     workers
-        Threads. The result does not depend on it.
+        Number of threads. The result does not depend on it.
 
     Returns
     -------
     dict
-        For each protocol one result a fold, or a single one if it trains on all labels.
+        For each protocol a list with one result for each fold, or a single result if it trains on all labels.
 
     Raises
     ------
     EvaluationError
-        If counts do not match, a feature is not finite, or a fold has no image of some class.
+        If counts do not match, a feature is not finite, or a set of labels does not suit the protocols.
+    SvmError
+        If a linear SVM does not reach ``params.tol``.
     """
     _check(features, params)
     # One thread each, so that neither the number of workers nor that of cores can change a bit.
@@ -55,14 +57,14 @@ def evaluate(features: FeatureSet, params: Evaluate, seed: int, workers: int) ->
 
 
 def grid(protocol: Protocol, params: Evaluate) -> tuple[float, ...]:
-    """Return the values among which a protocol chooses."""
+    """Return the values that a protocol chooses from."""
     return CLASSIFIERS[protocol.classifier].grid(params)
 
 
 def choose(values: tuple[float, ...], right: NDArray[np.int64]) -> int:
-    """Return the place of the value that got most images right; of equally good ones that of the smallest.
+    """Return the place of the value that gets most images right; among equally good values, of the smallest.
 
-    Counts, since rounding would tell equal mean accuracies apart.
+    ``right`` holds counts, (values,): rounding would make equal mean accuracies differ.
     """
     return min(np.flatnonzero(right == right.max()).tolist(), key=lambda place: values[place])
 
@@ -98,7 +100,7 @@ def _run(
 
 
 def _split_seed(protocol: Protocol, seed: int, index: int) -> int:
-    # All labels have inner folds of their own; classifiers on the same labels share them.
+    # The set of all labels has its own inner folds; classifiers on the same labels share theirs.
     major = index if protocol.labels == "folds" else 2**32
     return int(rng.generator(seed, rng.Purpose.INNER_FOLDS, major).integers(2**32))
 
@@ -106,37 +108,46 @@ def _split_seed(protocol: Protocol, seed: int, index: int) -> int:
 def _check(features: FeatureSet, params: Evaluate) -> None:
     train, labels, test = features.train, features.labels, features.test
     if len(train) != len(labels):
-        raise EvaluationError(f"{len(train)} training images have features, but {len(labels)} have labels")
+        raise EvaluationError(
+            f"cannot evaluate: {len(train)} training images have features, but {len(labels)} have labels; "
+            "run exemplarcnn verify to find damaged results"
+        )
     if train.shape[1] != test.shape[1]:
-        raise EvaluationError(f"training images have {train.shape[1]} features, test images {test.shape[1]}")
+        raise EvaluationError(
+            f"cannot evaluate: training images have {train.shape[1]} features, test images {test.shape[1]}; "
+            "run exemplarcnn verify to find damaged results"
+        )
     folds.check(labels, features.folds, features.classes, params)
     for name, array in (("training", train), ("test", test)):
         for start in range(0, len(array), ROWS_AT_ONCE):
             good = np.isfinite(array[start : start + ROWS_AT_ONCE]).all(axis=1)
             if not good.all():
-                raise EvaluationError(f"{name} image {start + int(np.argmin(good))} has features that are not finite")
+                raise EvaluationError(
+                    f"cannot evaluate: {name} image {start + int(np.argmin(good))} has features that are not finite; "
+                    "run exemplarcnn verify to find damaged results"
+                )
 
 
 def summarise(
     results: list[Result], values: tuple[float, ...], test_labels: NDArray[np.int64], class_names: list[str]
 ) -> dict[str, Any]:
-    """Gather the figures of a protocol.
+    """Summarise the results of a protocol.
 
     Parameters
     ----------
     results
-        One a fold.
+        One for each fold.
     values
         The grid that they chose from.
     test_labels, class_names
-        Of the test images.
+        The test images' labels, (test images,) from 0, and the names of the classes.
 
     Returns
     -------
     dict
-        Accuracies in percent: ``accuracy_mean``, ``accuracy_std`` (population standard deviation over the
-        folds), ``fold_accuracies``, ``class_accuracies`` (means over the folds); ``chosen``, a value a fold; and
-        ``leaky``: mean, deviation and value for the one value that is best on the test set.
+        Accuracies in percent: ``accuracy_mean``, ``accuracy_std`` (population standard deviation over the folds),
+        ``fold_accuracies``, ``class_accuracies`` (means over the folds); ``chosen``, a value for each fold; and
+        ``leaky``, mean, deviation and value for the one value that is best on the test set.
     """
     right = correct(np.stack([result.predictions for result in results]), test_labels)
     folds = 100 * right.mean(axis=1)

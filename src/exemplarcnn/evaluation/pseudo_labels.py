@@ -1,7 +1,7 @@
-"""Label tables: which images are learned from, and as what, in the semi-supervised experiment.
+"""Label tables: images and labels for the semi-supervised experiment (docs/method.md, section 6.2).
 
 A table is a CSV file with the columns ``pool``, ``image_id``, ``label`` (from 0) and ``margin`` (of the label over the
-second best, empty where the label was given). See docs/method.md, section 6.2.
+second best, empty where the label was given).
 """
 
 from pathlib import Path
@@ -21,14 +21,23 @@ from exemplarcnn.progress import tqdm
 
 
 class LabelError(PipelineError):
-    """No label table can be made."""
+    """A label table cannot be made or read."""
 
 
 def load_classifier(folder: Path, fold: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return weights (classes, features) and intercepts (classes,) of one fold's linear SVM."""
+    """Return weights (classes, features) and intercepts (classes,), float64, of one fold's linear SVM.
+
+    Raises
+    ------
+    LabelError
+        If there is no such fold.
+    """
     tensors = load_file(folder / "svm.safetensors")
     if fold >= len(tensors["weights"]):
-        raise LabelError(f"{folder}: there are {len(tensors['weights'])} classifiers, no fold {fold} (counted from 0)")
+        raise LabelError(
+            f"{folder / 'svm.safetensors'}: found {len(tensors['weights'])} classifiers, expected one of fold {fold} "
+            "(counted from 0); set a lower fold in variants.label"
+        )
     return tensors["weights"][fold].astype(np.float64), tensors["intercept"][fold].astype(np.float64)
 
 
@@ -40,16 +49,16 @@ def predict(
     weights: NDArray[np.float64],
     intercepts: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Label images by a linear classifier; their features are never stored.
+    """Label images with a linear classifier, without storing their features.
 
     Parameters
     ----------
     pool, indices
-        The images.
+        The images, and the indices of those to label, (n,) int64.
     extract, chunk
-        The function to features, and how many images it is given at a time.
+        The function from images to features, and how many images it takes at a time.
     weights, intercepts
-        Of the classifier.
+        The classifier, from :func:`load_classifier`.
 
     Returns
     -------
@@ -71,14 +80,14 @@ def predict(
 
 
 def most_confident(table: pd.DataFrame, share: float) -> pd.DataFrame:
-    """Keep the share of a table's rows with the widest margins, at least one; in the table's order."""
+    """Keep a share of a table's rows, those with the widest margins and at least one, in the table's order."""
     count = max(1, round(share * len(table)))
     kept = table["margin"].sort_values(ascending=False, kind="stable").index[:count]
     return table.loc[kept.sort_values()].reset_index(drop=True)
 
 
 def true_labels(truth: Path, names: list[str]) -> "pd.Series[int] | None":
-    """Return the true labels of unlabelled images, from 0, as far as they are known; −1 for none of the classes."""
+    """Return the true labels of unlabelled images, by image, from 0; −1 for none of the classes; None if not known."""
     if not truth.exists():
         return None
     table = read_table(truth, integers=["index"]).set_index("index")["class"]
@@ -87,22 +96,23 @@ def true_labels(truth: Path, names: list[str]) -> "pd.Series[int] | None":
 
 
 def compare_with_truth(table: pd.DataFrame, known: "pd.Series[int]", left_out: set[int]) -> dict[str, Any]:
-    """Compare labels of unlabelled images with what is known of these.
+    """Compare labels of unlabelled images with their true labels.
 
     Parameters
     ----------
     table
         The label table.
     known
-        See :func:`true_labels`.
+        From :func:`true_labels`.
     left_out
-        Images that do not count: near duplicates of training images, whose labels the classifier was told.
+        Images that do not count: near duplicates of training images, whose labels the classifier has seen.
 
     Returns
     -------
     dict
-        ``images`` of the classes; ``accuracy``, the share 0–1 of these that are labelled right; ``outside``, how many
-        images of none of the classes were labelled; ``left_out``.
+        ``images``, the number of images of the classes; ``accuracy``, the share of them labelled correctly, 0–1, or
+        None if there are none; ``outside``, the number of labelled images of none of the classes; ``left_out``, the
+        number of images that do not count.
     """
     counted = table[~table["image_id"].isin(left_out)]
     true = known.reindex(counted["image_id"]).to_numpy()
@@ -129,5 +139,5 @@ def read(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise LabelError(f"{path}: not found; `dvc repro` makes it") from None
     if not len(table):
-        raise LabelError(f"{path}: no image has a label")
+        raise LabelError(f"{path}: found no rows, expected a row for each labelled image; `dvc repro` rebuilds it")
     return table

@@ -1,9 +1,9 @@
 """Exact linear support vector machines in the span of their training images (docs/method.md, section 4.1).
 
-All that a linear SVM sees of its n training images are their inner products, the Gram matrix (the representer
-theorem), so it can be trained on n coordinates instead of d features. The Gram matrix is taken once; from there on
-nothing depends on d. The objective is that of `sklearn.svm.LinearSVC`, intercept penalised and all: the classifier is
-the same, not an approximation.
+A linear SVM depends on its n training images only through their inner products, the Gram matrix (the representer
+theorem), so it can be trained on n coordinates instead of d features. The Gram matrix is computed once; after that
+nothing depends on d. The objective is that of `sklearn.svm.LinearSVC`, including the penalised intercept: the
+classifier is the same, not an approximation.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -18,37 +18,38 @@ from scipy.linalg import solve
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.progress import tqdm
 
-# Rows, and features, that are multiplied at a time.
+# Rows and features that are multiplied at a time.
 ROWS, FEATURES = 512, 1024
 NEWTON_STEPS, CG_STEPS = 200, 200
-# The residual, relative to the gradient, at which conjugate gradients stop; both measured in the norm that the
-# preconditioner gives, in which directions count that hardly curve the objective.
+# The residual, relative to the gradient, at which conjugate gradients stop. Both are measured in the preconditioner's
+# norm, which also counts directions that hardly curve the objective.
 FORCING = 1e-3
 
 
 class SvmError(PipelineError):
-    """A classifier that could not be trained."""
+    """A classifier cannot be trained."""
 
 
 def gram(
     first: NDArray[np.float32], second: NDArray[np.float32], workers: int, what: str = "Gram matrix"
 ) -> NDArray[np.float64]:
-    """Take the inner products of every row of one array with every row of another.
+    """Compute the inner products of every row of one array with every row of another.
 
     Parameters
     ----------
     first, second
-        (n, d) and (m, d), memory maps as a rule: read block by block. The same object twice costs half.
+        (n, d) and (m, d) float32, usually memory maps, read block by block. Passing the same object twice halves the
+        work.
     workers
-        Threads that multiply blocks. If the numerical library is held to one thread (`threadpool_limits(1)`), the
+        Threads that multiply blocks. If the numerical library is limited to one thread (`threadpool_limits(1)`), the
         result does not depend on their number.
     what
-        For the progress bar.
+        Label of the progress bar.
 
     Returns
     -------
     ndarray
-        (n, m). In float64: sums in float32 change decision values visibly where features are long and C is large.
+        (n, m) float64: sums in float32 visibly change decision values where features are long and C is large.
     """
     result = np.empty((len(first), len(second)))
     alike = first is second
@@ -76,21 +77,21 @@ def gram(
 
 @dataclass(frozen=True)
 class Span:
-    """The space that images span together with the constant feature of the intercept.
+    """The space spanned by images together with the constant feature of the intercept.
 
     Attributes
     ----------
     coordinates
-        (n, m) float64, m at most n: their inner products are those of the features, plus one.
+        (n, m) float64, m at most n. Their inner products are those of the features, plus one.
     to_dual
-        (n, m) float64: turns weights on coordinates into dual coefficients.
+        (n, m) float64. Turns weights on coordinates into dual coefficients.
     """
 
     coordinates: NDArray[np.float64]
     to_dual: NDArray[np.float64]
 
     def dual(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return dual coefficients: classifiers as sums of the images.
+        """Return dual coefficients, which are classifiers as weighted sums of the images.
 
         Parameters
         ----------
@@ -100,23 +101,24 @@ class Span:
         Returns
         -------
         ndarray
-            (n, classifiers): the features' transpose times them are weights on features, their column sums are
-            intercepts, and a Gram matrix (plus one) of other images with these times them is decision values.
+            (n, classifiers) float64. Multiplied from the left by the features' transpose, they give weights on
+            features; by the Gram matrix (plus one) of other images with these, decision values. Their column sums are
+            intercepts.
         """
         coefficients: NDArray[np.float64] = self.to_dual @ weights
         return coefficients
 
 
 def span(products: NDArray[np.float64]) -> Span:
-    """Find coordinates from a Gram matrix.
+    """Compute coordinates from a Gram matrix.
 
     Parameters
     ----------
     products
-        (n, n), of the images' features.
+        Inner products of the images' features, (n, n) float64.
     """
     values, vectors = np.linalg.eigh(products + 1)
-    # What is below is rounding of the eigenvalues, not a direction.
+    # Eigenvalues below this are rounding errors, not directions.
     keep = values > len(values) * np.finfo(np.float64).eps * values[-1]
     lengths = np.sqrt(values[keep][::-1])
     vectors = vectors[:, keep][:, ::-1]
@@ -124,22 +126,23 @@ def span(products: NDArray[np.float64]) -> Span:
 
 
 class LinearSVM:
-    """Linear SVMs with an intercept, one a class, its images against all others; for one value of C or several at once.
+    """One-vs-rest linear SVMs with an intercept, for one value of C or several at once.
 
-    As scikit-learn's `LinearSVC`, but it is trained in the span of its images and asked by inner products with them.
+    They are those of scikit-learn's `LinearSVC`, but are trained in the span of their images and predict from inner
+    products with these.
 
     Parameters
     ----------
     C
-        The penalty of errors; of several values each has its classifiers.
+        The penalty of errors. With several values, each has its own classifiers.
     tol
-        How exact weights are, see :func:`fit`.
+        Precision of the weights, see :func:`fit`.
 
     Attributes
     ----------
     dual_coef_
-        (n, classes), or (n, values, classes) if C has several values: classifiers as sums of the n images. The
-        features' transpose times them are weights on features.
+        (n, classes), or (n, values, classes) if C has several values: classifiers as weighted sums of the n images. The
+        features' transpose times these gives weights on features.
     intercept_
         (classes,) or (values, classes).
 
@@ -162,11 +165,11 @@ class LinearSVM:
         space
             The span of the images.
         labels
-            Of those images that it is trained on, from 0.
+            Labels of the training images, from 0.
         classes
-            How many there are; some may have no image.
+            Number of classes; some may have no image.
         rows
-            Which images of the span it is trained on.
+            The training images among those of the span; all by default.
 
         Raises
         ------
@@ -183,12 +186,12 @@ class LinearSVM:
         return self
 
     def decision_function(self, products: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return decision values of images by their inner products with all images of the span.
+        """Return decision values of images.
 
         Parameters
         ----------
         products
-            (images, n).
+            Their inner products with all images of the span, (images, n).
 
         Returns
         -------
@@ -198,7 +201,7 @@ class LinearSVM:
         return self._by_value(products @ self._dual) + self.intercept_
 
     def decision_in_span(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return decision values of images of the span, as `decision_function` does."""
+        """Return decision values of the given images of the span, as `decision_function` does."""
         return self._by_value(self._coordinates[rows] @ self._weights)
 
     def _by_value(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -211,31 +214,31 @@ def fit(
 ) -> NDArray[np.float64]:
     """Train many classifiers at once.
 
-    Each minimises |w|² / 2 + C Σ max(0, 1 - y w·x)², by Newton's method with a line search; the steps are found by
-    conjugate gradients, preconditioned by the diagonal of the Hessian, for all classifiers in one product of matrices.
-    Where these need too long, with long features and large C, a step is solved for directly.
+    Each minimises |w|² / 2 + C Σ max(0, 1 - y w·x)² by Newton's method with a line search. Steps are found by conjugate
+    gradients, preconditioned by the diagonal of the Hessian, for all classifiers in one matrix product. If these take
+    too long, as with long features and large C, the step is solved for directly.
 
     Parameters
     ----------
     coordinates
-        (n, m).
+        (n, m) float64.
     signs
-        Targets (n, classifiers): +1 for an image of the class, -1 for another.
+        Targets, (n, classifiers): +1 for images of the class, -1 for others.
     C
-        (classifiers,).
+        Penalty of each classifier, (classifiers,).
     tol
-        Norm of the gradient to be reached. The objective curves at least like |w|² / 2 everywhere, so weights are
-        then within ``tol`` of the best ones, and a decision value within ``tol`` times the length of the image.
+        Norm of the gradient at which training stops. The objective curves at least like |w|² / 2 everywhere, so weights
+        are then within ``tol`` of the optimum, and a decision value within ``tol`` times the length of the image.
 
     Returns
     -------
     ndarray
-        (m, classifiers).
+        Weights, (m, classifiers) float64.
 
     Raises
     ------
     SvmError
-        If that takes more than 200 Newton steps.
+        If this takes more than 200 Newton steps.
     """
     weights = np.zeros((coordinates.shape[1], signs.shape[1]))
     squares = coordinates**2
@@ -243,7 +246,7 @@ def fit(
     left = np.arange(signs.shape[1])
     for _ in range(NEWTON_STEPS + 1):
         gradient = state.gradient()
-        on = ~(np.linalg.norm(gradient, axis=0) <= tol)  # what is not a number is not done either
+        on = ~(np.linalg.norm(gradient, axis=0) <= tol)  # so that NaN does not count as done
         weights[:, left[~on]] = state.weights[:, ~on]
         if not on.any():
             return weights
@@ -252,13 +255,13 @@ def fit(
         state = _line_search(state, _newton_step(state, squares, gradient), gradient)
     raise SvmError(
         f"{len(left)} of {signs.shape[1]} linear SVMs did not reach evaluate.tol={tol} in {NEWTON_STEPS} Newton steps, "
-        f"the first with C={state.C[0]}: raise evaluate.tol, or leave the largest values of evaluate.C out"
+        f"the first with C={state.C[0]}; raise evaluate.tol, or remove the largest values of evaluate.C"
     )
 
 
 @dataclass(frozen=True)
 class _State:
-    """Classifiers on their way; a column each, but for the coordinates, which they share."""
+    """Classifiers in training: one column for each, except for the coordinates, which they share."""
 
     coordinates: NDArray[np.float64]
     signs: NDArray[np.float64]
@@ -317,7 +320,7 @@ def _newton_step(state: _State, squares: NDArray[np.float64], gradient: NDArray[
 
 
 def _line_search(state: _State, step: NDArray[np.float64], gradient: NDArray[np.float64]) -> _State:
-    """Go along the step, by half as far until the objective falls enough (Armijo's rule)."""
+    """Go along the step, halving it until the objective falls enough (Armijo's rule)."""
     moved = state.coordinates @ step
     slope = (gradient * step).sum(axis=0)
     before = state.objective()
@@ -326,7 +329,7 @@ def _line_search(state: _State, step: NDArray[np.float64], gradient: NDArray[np.
         after = _State(
             state.coordinates, state.signs, state.C, state.weights + share * step, state.outputs + share * moved
         )
-        # The last term forgives rounding where there is next to nothing left to gain.
+        # The last term allows for rounding close to the optimum.
         short = after.objective() > before + 1e-4 * share * slope + 1e-12 * before
         if not short.any():
             return after

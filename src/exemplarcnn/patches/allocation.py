@@ -1,4 +1,4 @@
-"""How many patches each image of a class table gives, and in which rows of a surrogate set they lie."""
+"""How many patches are drawn of each image of a class table, and which rows of a surrogate set they take."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,14 @@ from exemplarcnn.patches.errors import SurrogateError
 
 @dataclass(frozen=True)
 class Portion:
-    """What is drawn of one image, and where it goes.
+    """The patches of one image, and the rows that they take.
 
     Attributes
     ----------
     image
         Index into the pool.
     train, valid
-        First and last + 1 row of its patches in the two arrays.
+        First row, and last row + 1, of its patches in the two arrays.
     """
 
     image: int
@@ -27,10 +27,15 @@ class Portion:
 
 
 def portions(table: pd.DataFrame, trained: TrainEntry, valid_per_image: int) -> list[Portion]:
-    """Share out the rows of the two arrays among the images of a class table.
+    """Assign the rows of the two arrays to the images of a class table (docs/method.md, section 2.3).
 
-    With ``patches_per_class`` a class's patches are dealt to its images in turn, so that their numbers differ
-    by one at most; with ``patches`` first all patches to the classes in the same way.
+    With ``patches_per_class`` a class's patches are dealt to its images in turn, so that their numbers differ by one at
+    most. With ``total_patches`` all patches are first dealt to the classes in the same way.
+
+    Raises
+    ------
+    SurrogateError
+        If there are fewer patches in all than classes.
     """
     result: list[Portion] = []
     row = 0
@@ -51,12 +56,21 @@ def portions(table: pd.DataFrame, trained: TrainEntry, valid_per_image: int) -> 
 
 
 def check_budget(trained: TrainEntry, classes: int) -> None:
-    """Refuse a number of patches in all that leaves a class without any."""
+    """Refuse a total of patches that leaves a class without any.
+
+    Raises
+    ------
+    SurrogateError
+        If ``total_patches`` is set and lower than the number of classes.
+    """
     if trained.total_patches is not None and trained.total_patches < classes:
-        raise SurrogateError(f"{trained.total_patches} patches for {classes} classes: at least one each is needed")
+        raise SurrogateError(
+            f"cannot deal {trained.total_patches} patches to {classes} classes: each needs at least one; "
+            f"set total_patches to {classes} or more, or lower the number of classes"
+        )
 
 
 def _dealt(number: int, takers: int, place: int) -> int:
-    """How many of a number of things the taker at a place gets if they are dealt in turn."""
+    """Return how many of ``number`` things the taker at ``place`` gets if they are dealt in turn."""
     share, rest = divmod(number, takers)
     return share + (place < rest)

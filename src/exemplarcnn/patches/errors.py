@@ -1,7 +1,7 @@
-"""What is wrong with a surrogate set."""
+"""Errors of surrogate sets."""
 
 from exemplarcnn.errors import PipelineError
 
 
 class SurrogateError(PipelineError):
-    """A surrogate set cannot be made as asked."""
+    """A surrogate set cannot be made."""

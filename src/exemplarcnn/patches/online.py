@@ -1,6 +1,6 @@
-"""Training patches of a set of mode ``online``: drawn when they are asked for, another time for each epoch.
+"""Training patches of a set of mode ``online``: drawn on demand, anew for each epoch (docs/method.md, section 2.6).
 
-Row r of epoch 0 is row r of the set of mode ``materialised`` (docs/method.md, section 2.6).
+Row r of epoch 0 is row r of the set of mode ``materialised``.
 """
 
 from pathlib import Path
@@ -19,18 +19,18 @@ from exemplarcnn.patches.recipes import on_device, transform
 
 
 class OnlinePatches:
-    """Draws patches: on a CPU by the recipe itself, on an accelerator by its counterpart in torch, there.
+    """Draw patches: on a CPU with the recipe itself, on an accelerator with its counterpart in torch.
 
     Parameters
     ----------
     folder
-        The surrogate set: which image each row is of, labels, anchors, the recipe.
+        Folder of the surrogate set, with labels, anchors, the recipe, and the image of each row.
     pool
         The images, all of one size.
     patch, seed
-        The side of a patch, the experiment's seed.
+        Side of a patch in pixels, the experiment's seed.
     device
-        Where patches are wanted.
+        The device that trains.
     """
 
     def __init__(self, folder: Path, pool: Pool, patch: int, seed: int, device: torch.device):
@@ -38,7 +38,7 @@ class OnlinePatches:
         self.labels: NDArray[np.int32] = np.array(read_array(folder / "train_y.npy"))
         plan = read_table(folder / "portions.csv", integers=["image_id", "start", "stop"])
         counts = (plan["stop"] - plan["start"]).to_numpy()
-        # Of each row: the place of its image in the plan, and which of the image's patches it is.
+        # For each row: the place of its image in the plan, and its number among the image's patches.
         self.places = np.repeat(np.arange(len(plan)), counts)
         self.numbers = np.arange(len(self.places)) - np.repeat(plan["start"].to_numpy(), counts)
         self.images = plan["image_id"].to_numpy()
@@ -52,16 +52,16 @@ class OnlinePatches:
 
     @classmethod
     def open(cls, folder: Path, data: Path, pool: str, patch: int, seed: int, device: torch.device) -> "OnlinePatches":
-        """Draw from the pool of that name in the data set."""
+        """Open a pool of the data set by name, and draw from it."""
         return cls(folder, pools.open_pool(data, pool), patch, seed, device)
 
     def hold(self) -> None:
-        """Keep all images on the device, ``image_bytes`` of them."""
+        """Keep all images on the device; they take ``image_bytes`` bytes."""
         self._held = torch.from_numpy(self.pool.batch(self.images)).to(self.device)
 
     def draw(self, rows: NDArray[np.int64], epoch: int) -> Tensor:
-        """Return the patches of some rows, (n, side, side, 3) uint8."""
-        # An accelerator draws a batch at once, a core as many as its cache takes.
+        """Return the patches of the given rows of an epoch, (n, side, side, 3) uint8, on the device."""
+        # An accelerator draws a batch at once, a CPU core as many patches as fit into its cache.
         some = max(1, len(rows)) if self.in_torch else transform.PATCHES_AT_A_TIME
         patches = [self._drawn(rows[i : i + some], epoch) for i in range(0, len(rows), some)]
         empty = torch.empty((0, self.patch, self.patch, 3), dtype=torch.uint8, device=self.device)

@@ -1,7 +1,7 @@
-"""A surrogate set in the making: what is drawn stays so if the process is killed, and is not drawn again.
+"""An unfinished surrogate set: if the process is killed, drawn patches are kept and not drawn again.
 
 Three small arrays lie beside the patches: the images' anchors, the histogram of each task's patches, and which tasks
-are done. A task counts as done only when all it leaves is on disk.
+are done. A task counts as done only when all its results are on disk.
 """
 
 import os
@@ -24,7 +24,7 @@ IMAGES_A_TASK = 32
 class Task:
     """Some images in the order of their rows, and the folder of the arrays with these rows.
 
-    ``kept`` names the arrays: in mode ``online`` training patches are drawn for their statistics alone.
+    ``kept`` names the arrays to write: in mode ``online`` training patches are drawn only for their statistics.
     """
 
     number: int
@@ -35,7 +35,17 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a task leaves beside the patches: anchors (images, anchors_per_image, 2), histogram (3, 256), both int64."""
+    """What a task returns beside the patches.
+
+    Attributes
+    ----------
+    task
+        The task.
+    anchors
+        (images, anchors_per_image, 2) int64, row and column.
+    histogram
+        Of the training patches, (3, 256) int64.
+    """
 
     task: Task
     anchors: NDArray[np.int64]
@@ -43,28 +53,28 @@ class TaskResult:
 
 
 class PartialSet:
-    """The set in the making.
+    """An unfinished surrogate set.
 
     Parameters
     ----------
     folder
-        Where. It is continued in if it was made under the same identity, else emptied.
+        Folder of the unfinished set. One with the same identity is continued, another one is removed.
     plan, kept, side, anchors_per_image
-        The rows, the arrays that are written, the side of a patch, anchors an image.
+        The rows, the arrays to write, the side of a patch in pixels, the number of anchors of an image.
     identity
-        What the bytes of the set depend on.
+        A hash of everything the bytes of the set depend on.
 
     Attributes
     ----------
     made
         The folder that becomes the set.
     tasks
-        All of them; ``done`` says which are.
+        All tasks; ``done`` says which of them are done.
 
     Raises
     ------
     SurrogateError
-        If there is no room for the patches.
+        If the disk has no room for the patches.
     """
 
     def __init__(
@@ -79,13 +89,13 @@ class PartialSet:
         self.folder, self.made = folder, folder / "set"
         pieces = [plan[i : i + IMAGES_A_TASK] for i in range(0, len(plan), IMAGES_A_TASK)]
         self.tasks = [Task(number, some, self.made, kept) for number, some in enumerate(pieces)]
-        # It is written last and removed first: where it is, everything is.
+        # Written last and removed first: if it exists, the folder is complete.
         mark = folder / "identity"
         if not mark.exists() or mark.read_text() != identity:
             shutil.rmtree(folder, ignore_errors=True)
             self.made.mkdir(parents=True)
             self._reserve({name: (getattr(plan[-1], name)[1], side, side, 3) for name in kept})
-            # Not sparse: writing to a mapped file for which there is no room ends the process without a word.
+            # Not sparse: if the disk is full, writing to a mapped file kills the process without an error message.
             write_array(folder / "anchors.npy", np.zeros((len(plan), anchors_per_image, 2), np.int64))
             write_array(folder / "histogram.npy", np.zeros((len(self.tasks), 3, 256), np.int64))
             write_array(folder / "done.npy", np.zeros(len(self.tasks), np.bool_))
@@ -100,12 +110,13 @@ class PartialSet:
         self.anchors, self.histogram, self.done = opened
 
     def _reserve(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        """Create the arrays of patches, their room included."""
+        """Create the arrays of patches, and allocate their disk space."""
         needed, free = sum(int(np.prod(shape)) for shape in shapes.values()), shutil.disk_usage(self.folder).free
         if needed > free:
             raise SurrogateError(
-                f"the patches take {needed / 1e9:.1f} GB, and {self.folder.absolute()} has room for {free / 1e9:.1f}: "
-                f"make room (unfinished sets in {self.folder.parent} can go), or lower the number of patches or classes"
+                f"cannot draw the set: its patches take {needed / 1e9:.1f} GB, and {self.folder.absolute()} has "
+                f"{free / 1e9:.1f} GB free; free some space (you can remove unfinished sets in {self.folder.parent}), "
+                "or lower the number of patches or classes"
             )
         for name, shape in shapes.items():
             path = self.made / f"{name}.npy"
@@ -115,7 +126,7 @@ class PartialSet:
                     os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
     def finish(self, result: TaskResult) -> None:
-        """Take note of a task whose patches are on disk."""
+        """Record a task whose patches are on disk."""
         number, first = result.task.number, result.task.number * IMAGES_A_TASK
         self.anchors[first : first + len(result.anchors)] = result.anchors
         self.histogram[number] = result.histogram
@@ -124,7 +135,7 @@ class PartialSet:
         _flush(self.done)
 
     def move_to(self, folder: Path) -> None:
-        """Move the set to its place, and remove what is left."""
+        """Move the finished set to its place, and remove the working folder."""
         (self.folder / "identity").unlink()
         with atomic_folder(folder) as partial:
             for file in self.made.iterdir():

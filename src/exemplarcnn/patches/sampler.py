@@ -1,4 +1,4 @@
-"""Samples the patches of single images: each from a stream of random numbers of its own (docs/method.md, section 2)."""
+"""Draw the patches of single images, each from its own stream of random numbers (docs/method.md, section 2)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +12,16 @@ from exemplarcnn.patches.recipes import registry, transform
 
 
 class PatchSampler:
-    """Draws the anchors and patches of single images.
+    """Draw the anchors and patches of single images.
 
     Parameters
     ----------
     pool
         The images.
     params, patch, seed
-        The recipe's parameters, the side of a patch, the experiment's seed.
+        The recipe's parameters, the side of a patch in pixels, the experiment's seed.
     axes
-        Of the pool's colours, for a recipe that needs them.
+        Principal axes of the pool's colours, for a recipe that needs them.
     """
 
     def __init__(self, pool: Pool, params: Surrogate, patch: int, seed: int, axes: Axes | None = None):
@@ -36,7 +36,7 @@ class PatchSampler:
         return self._read(image)[1]
 
     def patches(self, image: int, number: int, purpose: rng.Purpose) -> NDArray[np.uint8]:
-        """Return the first ``number`` patches of an image, (number, patch, patch, 3) uint8."""
+        """Return the first ``number`` training or validation patches of an image, (number, patch, patch, 3) uint8."""
         pixels, anchors = self._read(image)
         source = pixels[None].astype(np.float32) / np.float32(255)
         stream = self._streams[purpose]

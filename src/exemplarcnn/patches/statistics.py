@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 
 def channel_histogram(patches: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Count the values of each channel, (3, 256) int64, in patches (n, side, side, 3)."""
+    """Count how often each value occurs in each channel, (3, 256) int64, of patches (n, side, side, 3) uint8."""
     total = np.zeros((3, 256), np.int64)
     # OpenCV counts in float32, which is exact to 2**24.
     step = max(1, 2**23 // (patches.shape[1] * patches.shape[2]))
@@ -18,9 +18,9 @@ def channel_histogram(patches: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def channel_statistics(histogram: NDArray[np.int64]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel in 0–1, from how often each value occurs, (3, 256) int64.
+    """Return mean and standard deviation of each channel, in 0–1, from a histogram, (3, 256) int64.
 
-    Sums are integers, so that no order of patches can change them.
+    Sums are integers, so that the order of the patches cannot change the result (docs/method.md, section 2.4).
     """
     values, total = np.arange(256), int(histogram[0].sum())
     first, second = histogram @ values, histogram @ (values**2)

@@ -1,18 +1,18 @@
 """Surrogate sets: many transformed patches of every image of a class table, with the class as label.
 
 A set is a folder. In mode ``online`` it has no ``train.npy``: its patches are drawn while a network trains
-(``online.py``), and ``portions.csv`` says which row is of which image.
+(``online.py``), and ``portions.csv`` says which image each row comes from.
 
 =================  ==================================================================================
 ``train.npy``      (patches, side, side, 3) uint8, ordered by class, image, patch
 ``train_y.npy``    (patches,) int32, the surrogate class
-``valid.npy``      patches drawn apart from the training patches, of the same images
+``valid.npy``      the same for validation: other patches of the same images
 ``valid_y.npy``    their classes
 ``anchors.csv``    image_id, anchor, row, column
 ``portions.csv``   image_id, start, stop: its training rows
 ``recipe.json``    the albumentations recipe
 ``set.json``       counts, side of a patch, per-channel mean and std of the training patches in 0–1, digest;
-                   ``side``, that of the data set's images, where it is not STL-10's
+                   ``side``, that of the data set's images, if it is not STL-10's
 =================  ==================================================================================
 """
 
@@ -51,20 +51,21 @@ from exemplarcnn.workers import in_order
 
 @dataclass(frozen=True)
 class SetDefinition:
-    """What is drawn: the bytes of a set depend on this, on the code, and on nothing else.
+    """What to draw. The bytes of a set depend on this and on code and packages, and on nothing else.
 
     Parameters
     ----------
     pool, table
         The images and the class table over them.
     params, trained, seed
-        The recipe, the budget and patch side, the experiment's seed.
+        The recipe, the number of patches and their side, the experiment's seed.
     mode
-        ``online`` keeps the validation patches alone; the training patches are drawn once for their statistics.
+        ``online`` keeps only validation patches; training patches are drawn once, for their statistics.
     axes
-        Of the pool's colours, for a recipe that needs them.
+        Principal axes of the pool's colours, for a recipe that needs them.
     side
-        Of the data set's images, which the network is going to describe; those of the pool `other` have any.
+        Side in pixels of the data set's images, whose features the network will compute; images of the pool ``other``
+        can have any.
     """
 
     pool: Pool
@@ -77,29 +78,29 @@ class SetDefinition:
     side: int = SIDE
 
     def portions(self) -> list[Portion]:
-        """Return what is drawn of each image, and the rows that it takes."""
+        """Return how many patches are drawn of each image, and the rows that they take."""
         return portions(self.table, self.trained, self.params.valid_patches_per_image)
 
     def sampler(self) -> PatchSampler:
-        """Return what draws it."""
+        """Return the sampler that draws the patches."""
         return PatchSampler(self.pool, self.params, self.trained.patch, self.seed, self.axes)
 
 
 @dataclass(frozen=True)
 class DrawingJob:
-    """How it is drawn.
+    """How to draw a set.
 
     Parameters
     ----------
     folder
-        The set; replaced if it exists.
+        Folder of the set; replaced if it exists.
     work
-        Folder for the unfinished set, gone at the end. One that an interrupted job with the same identity left is
-        continued in.
+        Folder of the unfinished set, removed at the end. If an interrupted job with the same identity left one, it is
+        continued.
     workers
-        Processes. The bytes do not depend on it.
+        Number of worker processes. The bytes do not depend on it.
     identity
-        What the definition amounts to, and the code with it.
+        A hash of the definition and the code.
     """
 
     folder: Path
@@ -114,13 +115,13 @@ def write_set(definition: SetDefinition, job: DrawingJob) -> dict[str, Any]:
     Returns
     -------
     dict
-        What ``set.json`` holds.
+        The content of ``set.json``.
 
     Raises
     ------
     SurrogateError
-        If there are fewer patches than classes, no room for them or no right to write, if a worker process is ended
-        by the system, or another process draws this set.
+        If there are fewer patches than classes, the set cannot be written, a worker process is killed, or another
+        process is drawing this set.
     """
     plan, work = definition.portions(), job.work
     try:
@@ -134,21 +135,22 @@ def write_set(definition: SetDefinition, job: DrawingJob) -> dict[str, Any]:
             write_json(partial.made / "set.json", summary)
             partial.move_to(job.folder)
     except Timeout:
-        raise SurrogateError(f"another process is drawing the set of {work.absolute()}; wait for it") from None
+        raise SurrogateError(
+            f"another process is drawing the set in {work.absolute()}; wait for it or end it, then rerun"
+        ) from None
     except BrokenProcessPool:
         raise SurrogateError(
-            "a worker was killed, probably for lack of memory: lower machine.workers; "
-            "rerun to continue: what is drawn is kept"
+            "a worker was killed, probably for lack of memory; lower machine.workers and rerun: finished work is kept"
         ) from None
     except OSError as error:
         raise SurrogateError(
-            f"{error.filename or work.absolute()}: {reason(error)}; fix this and rerun: what is drawn is kept"
+            f"{error.filename or work.absolute()}: {reason(error)}; fix this and rerun: finished work is kept"
         ) from error
     return summary
 
 
 def _draw_all(definition: SetDefinition, job: DrawingJob, plan: list[Portion], sampler: PatchSampler) -> PartialSet:
-    """Draw what is not drawn yet."""
+    """Draw the patches that are not drawn yet."""
     kept = ("train", "valid") if definition.mode == "materialised" else ("valid",)
     anchors = definition.params.anchors_per_image
     partial = PartialSet(job.work, plan, kept, definition.trained.patch, anchors, job.identity)
@@ -162,8 +164,8 @@ def _draw_all(definition: SetDefinition, job: DrawingJob, plan: list[Portion], s
 
 
 def _draw(sampler: PatchSampler, task: Task) -> TaskResult:
-    """Draw the patches of some images and write them, to each of the two files in one piece."""
-    # One thread each: neither the number of processes nor that of cores may change a bit.
+    """Draw the patches of some images, and write them to each of the two files in one piece."""
+    # One thread each, so that neither the number of processes nor that of cores can change a bit.
     with _one_thread():
         parts = []
         for portion in task.portions:
@@ -205,7 +207,7 @@ def _write_tables(partial: PartialSet, definition: SetDefinition, plan: list[Por
 
 
 def _summary(partial: PartialSet, definition: SetDefinition, plan: list[Portion]) -> dict[str, Any]:
-    """Return what ``set.json`` holds."""
+    """Return the content of ``set.json``."""
     mean, std = channel_statistics(partial.histogram.sum(axis=0))
     return {
         "mode": definition.mode,

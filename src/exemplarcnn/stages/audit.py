@@ -1,4 +1,4 @@
-"""Stage ``audit``: what is wrong with the images, told from their pixels."""
+"""Stage ``audit``: find images that are unusable, damaged or duplicated (docs/method.md, sections 1.1 and 1.2)."""
 
 import logging
 

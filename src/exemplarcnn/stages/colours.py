@@ -1,4 +1,4 @@
-"""Stage ``colours``: the principal axes of a pool's colours, where the recipe needs them."""
+"""Stage ``colours``: measure the principal axes of a pool's colours, if the recipe needs them."""
 
 from exemplarcnn import paths
 from exemplarcnn.config.params import Config
@@ -9,7 +9,7 @@ from exemplarcnn.patches.recipes import needs
 
 
 def run(pool: str, config: Config) -> None:
-    """Write ``colours/POOL.json``: null, and no image is read, unless the recipe needs them."""
+    """Write ``colours/POOL.json``; it is null, and no image is read, if the recipe needs no axes."""
     needed = config.surrogate.recipe in needs.COLOUR_AXES
     colour_axes.write(paths.colours(pool), _measured(pool) if needed else None)
 

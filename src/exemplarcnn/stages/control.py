@@ -1,4 +1,4 @@
-"""Stage ``control``: features that no network learned."""
+"""Stage ``control``: compute features that no network learned (docs/method.md, section 4.2)."""
 
 from exemplarcnn import paths
 from exemplarcnn.config.params import Config

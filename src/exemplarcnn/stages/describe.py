@@ -1,4 +1,4 @@
-"""Stage ``describe``: other features of a network that is trained already, or of it before its first step."""
+"""Stage ``describe``: compute other features of a trained network, or of its initial weights."""
 
 from exemplarcnn import paths
 from exemplarcnn.config.params import Config

@@ -1,4 +1,4 @@
-"""Stage ``draw``: all pictures, of what the other stages have made; and the runs in the MLflow store get theirs."""
+"""Stage ``draw``: draw all pictures from the other stages' outputs, and send them to their MLflow runs."""
 
 from exemplarcnn.config.params import Config
 from exemplarcnn.launching.launcher import main
@@ -9,7 +9,7 @@ from exemplarcnn.tracking import sending
 def run(_: str, config: Config) -> None:
     """Write ``reports/pictures/``."""
     pictures.draw(config)
-    # Also whatever stages that DVC skipped, or a store that was down, left out.
+    # This also sends what the store lacks because DVC skipped a stage or the store was down.
     sending.send_if_possible(config)
 
 

@@ -1,4 +1,4 @@
-"""Stage ``embed``: the features of a trained network, of labelled images and, where wanted, for clustering."""
+"""Stage ``embed``: compute a trained network's features of labelled images and, if configured, for clustering."""
 
 from exemplarcnn import paths
 from exemplarcnn.config.params import Config
@@ -9,7 +9,7 @@ from exemplarcnn.networks.features import cluster_features, eval_features, write
 
 
 def run(variant: str, config: Config) -> None:
-    """Write ``features/VARIANT/eval/``, if there are labelled images, and ``cluster.npy`` beside it, if wanted."""
+    """Write ``features/VARIANT/eval/`` if there are labelled images, and ``cluster.npy`` beside it if configured."""
     params = config.variants.train[variant]
     network = saved.load(paths.model(variant))
     device = saved.pick_device(config.machine.device)

@@ -1,4 +1,4 @@
-"""Stage ``evaluate``: from features to accuracies, by every protocol."""
+"""Stage ``evaluate``: test features by every protocol (docs/method.md, section 4.1)."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ def _write_classifiers(
     whole: Result | None,
     values: tuple[float, ...],
 ) -> None:
-    """Write the folds' classifiers and predictions; and the linear classifier of all labels, if there is one."""
+    """Write the folds' classifiers and predictions, and the linear classifier of all labels if there is one."""
     linear = [result.linear for result in results if result.linear]
     with atomic_folder(paths.classifiers(variant)) as folder:
         if whole is not None and whole.linear is not None:

@@ -1,6 +1,6 @@
-"""Stage ``group``: a class table made by clustering the features of another variant.
+"""Stage ``group``: make a class table by clustering the features of another variant (docs/method.md, section 5).
 
-``machine.processes`` of them share the search for near pairs.
+``machine.processes`` processes share the search for near pairs.
 """
 
 import logging
@@ -26,7 +26,7 @@ def run(variant: str, config: Config) -> None:
     pool = pools.open_pool(paths.DATA, name)
     features = read_array(paths.cluster_features(params.source))
     truth = quality.read_truth(paths.TRUTH, len(pool)) if name == "unlabeled" else None
-    # The grouping of the round before; images alone are none.
+    # The grouping of the previous round; a table of single images is none.
     first = params.source in config.variants.seed
     before = None if first else tables.read(paths.class_table(params.source), len(pool))
     with distributed.processes():

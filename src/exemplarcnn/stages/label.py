@@ -1,4 +1,4 @@
-"""Stage ``label``: which images a network learns from, and as what."""
+"""Stage ``label``: make the table of images and labels that a network learns from (docs/method.md, section 6.2)."""
 
 import numpy as np
 import pandas as pd
@@ -29,12 +29,12 @@ def run(name: str, config: Config) -> None:
     counts = table["label"].value_counts().sort_index()
     by_class = {names[int(label)]: int(count) for label, count in zip(counts.index, counts, strict=True)}
     summary = {"method": params.method, "labelled": len(table), "by_class": by_class, "judged": compared}
-    # With the table's hash: a stage that reads it and depends on `metrics/` runs again when it changes.
+    # With the table's hash, so that stages that read the table but depend on `metrics/` run again when it changes.
     write_json(paths.label_statistics(name), rounded(summary | {"table": digest(paths.labels(name))}))
 
 
 def _predicted(params: LabelEntry, config: Config) -> pd.DataFrame:
-    """Take what the classifier of a fold says of the unlabelled images."""
+    """Label the unlabelled images with the classifier of a fold."""
     pool = stl10.open_pool(paths.DATA, "unlabeled")
     usable = audit_tables.usable_images(paths.audit("unlabeled"))
     extract = eval_features(

@@ -1,4 +1,4 @@
-"""Stage ``outliers``: what a network's features say about the unlabelled images."""
+"""Stage ``outliers``: find unlabelled images far from every class, and the closest pairs (docs/method.md, 1.3)."""
 
 from typing import Any
 
@@ -22,8 +22,8 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 def run(_: str, config: Config) -> None:
     """Write ``outliers/pairs.csv`` and ``metrics/outliers.json``.
 
-    And ``outliers/images.csv``, the distances to the labelled classes, and how many images are too far, if there are
-    such classes.
+    If the set has labels, also write ``outliers/images.csv`` with the distances to the labelled classes, and count the
+    images that are too far from all of them.
     """
     params = config.outliers
     pool = stl10.open_pool(paths.DATA, "unlabeled")
@@ -52,7 +52,7 @@ def run(_: str, config: Config) -> None:
 
 
 def _scores(pool: Pool, config: Config) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Score each image by its distance to the labelled classes, name the nearest, and count those that are far."""
+    """Score each image by its distance to the labelled classes, name the nearest class, and count distant images."""
     params = config.outliers
     labelled = stl10.open_pool(paths.DATA, "train")
     labels = stl10.read_labels(paths.TRAIN_LABELS, len(labelled))

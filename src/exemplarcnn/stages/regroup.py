@@ -1,4 +1,4 @@
-"""Stage ``regroup``: a class table made of another one, as a control."""
+"""Stage ``regroup``: make a class table from another one, as a control (docs/method.md, section 5.7)."""
 
 from exemplarcnn import paths
 from exemplarcnn.classes import tables

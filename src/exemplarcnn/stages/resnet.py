@@ -1,4 +1,4 @@
-"""Stage ``resnet``: a residual network that learns from labels, and is tested directly."""
+"""Stage ``resnet``: train a residual network on a label table, and test it (docs/method.md, section 6.2)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ from exemplarcnn.training.trainer import Trainer
 def run(name: str, config: Config) -> None:
     """Write ``models/NAME/``, ``classifiers/NAME/`` and ``metrics/NAME/``.
 
-    Continues from a checkpoint in ``work/resnet/NAME/``.
+    Continue from the checkpoint in ``work/resnet/NAME/`` if there is one.
     """
     folder = paths.WORK / "resnet" / name
     session.train(folder, partial(_trainer, name, config, folder), partial(_outs, name, config))
@@ -37,7 +37,7 @@ def run(name: str, config: Config) -> None:
 
 @contextmanager
 def _outs(name: str, config: Config, trainer: Trainer) -> Iterator[session.AfterEpoch]:
-    """Write and log what comes of a training; gives what is to be called after each epoch."""
+    """Write and log the results of a training; yield the function to call after each epoch."""
     network = trainer.network
     assert isinstance(network, resnet.ResNetClassifier)
     with runs.run("resnet", name, config) as tracked:
@@ -86,7 +86,7 @@ def _trainer(name: str, config: Config, folder: Path) -> Trainer:
 
 
 def _validation_images(fold: int) -> pd.DataFrame:
-    """Training images outside the fold: nothing is chosen by them, but a person sees how it goes."""
+    """Return the training images outside the fold; they show progress, and nothing is chosen by them."""
     pool = stl10.open_pool(paths.DATA, "train")
     others = folds.outside(stl10.read_folds(paths.FOLDS, len(pool)), fold, len(pool))
     labels = stl10.read_labels(paths.TRAIN_LABELS, len(pool))[others]

@@ -1,4 +1,4 @@
-"""Stage ``seed``: a class table of single images."""
+"""Stage ``seed``: make a class table of single images."""
 
 from exemplarcnn import paths
 from exemplarcnn.classes import seeding, tables

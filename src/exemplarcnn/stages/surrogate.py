@@ -1,4 +1,4 @@
-"""Stage ``surrogate``: the patches of a class table."""
+"""Stage ``surrogate``: draw the patches of a class table (docs/method.md, section 2)."""
 
 from exemplarcnn import files, paths
 from exemplarcnn.classes import tables
@@ -12,12 +12,12 @@ PACKAGES = ("albumentations", "numpy", "opencv-python-headless", "torch")
 
 
 def run(variant: str, config: Config) -> None:
-    """Write ``surrogates/VARIANT/``, going on from what lies in ``work/``."""
+    """Write ``surrogates/VARIANT/``, continuing an unfinished set in ``work/surrogate/VARIANT/`` if it fits."""
     params = config.variants.train[variant]
     pool = pools.open_pool(paths.DATA, params.pool)
     table = tables.read(paths.class_table(params.table), len(pool))
     mode = params.mode or config.surrogate.mode
-    # What the bytes of patches depend on, whenever they are drawn.
+    # What the bytes of patches depend on, whether they are drawn here or during training.
     drawing = {
         "packages": packages(*PACKAGES),
         "data": stl10.data_digest(paths.DATA),
@@ -48,8 +48,8 @@ def run(variant: str, config: Config) -> None:
     folder = paths.surrogate_set(variant)
     write_set(definition, DrawingJob(folder, paths.WORK / "surrogate" / variant, config.machine.workers, identity))
     if mode == "online":
-        # Training draws from the data by this code: with this in the set, it is repeated when they change. Imported
-        # here, as processes that draw import this module, and need no torch.
+        # Training draws patches from the data with this code. Recorded in the set, so that training runs again when
+        # either changes. Imported here, because worker processes import this module and need no torch.
         from exemplarcnn.patches import online
 
         files.write_json(folder / "drawing.json", drawing | {"code": code(online)})

@@ -1,7 +1,7 @@
-"""Stage ``train``: a network that tells the surrogate classes apart.
+"""Stage ``train``: train a network to tell the surrogate classes apart (docs/method.md, section 3).
 
-``machine.processes`` of them train together; on several machines, that share this folder, start each with
-``torchrun ... -m exemplarcnn.stages.train VARIANT``.
+``machine.processes`` processes train together. To train on several machines that share this folder, run
+``torchrun ... -m exemplarcnn.stages.train VARIANT`` on each (docs/clusters.md).
 """
 
 from collections.abc import Iterator
@@ -26,9 +26,9 @@ from exemplarcnn.training.trainer import PeriodicProbe, Trainer
 
 
 def run(variant: str, config: Config) -> None:
-    """Write ``models/VARIANT/``, and ``metrics/VARIANT/train.csv`` as it grows.
+    """Write ``models/VARIANT/`` and, epoch by epoch, ``metrics/VARIANT/train.csv``.
 
-    Continues from a checkpoint in ``work/train/VARIANT/``.
+    Continue from the checkpoint in ``work/train/VARIANT/`` if there is one.
     """
     folder = paths.WORK / "train" / variant
     session.train(folder, partial(_trainer, variant, config, folder), partial(_outs, variant, config))
@@ -36,7 +36,7 @@ def run(variant: str, config: Config) -> None:
 
 @contextmanager
 def _outs(variant: str, config: Config, trainer: Trainer) -> Iterator[session.AfterEpoch]:
-    """Write and log what comes of a training; gives what is to be called after each epoch."""
+    """Write and log the results of a training; yield the function to call after each epoch."""
     about = read_json(paths.surrogate_set(variant) / "set.json")
     with runs.run("train", variant, config) as tracked, atomic_folder(paths.model(variant)) as model:
         saved.describe(model / "network.json", config.network, about)
@@ -55,7 +55,7 @@ def _trainer(variant: str, config: Config, folder: Path) -> Trainer:
     configuration = {
         "set": about,
         "network": config.network.model_dump(mode="json"),
-        # Without the probe: it looks, and has no part in the weights.
+        # Without the probe, which does not affect the weights.
         "train": params.model_dump(mode="json", exclude={"probe_every"}),
         "code": code("stages.train"),
         "packages": packages("numpy", "torch"),

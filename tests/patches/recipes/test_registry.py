@@ -18,7 +18,7 @@ def test_parameters_name_the_recipes_that_there_are() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_axes_are_asked_for_where_they_are_needed(name: str) -> None:
     if name in needs.COLOUR_AXES:
-        with pytest.raises(SurrogateError, match=f"the recipe {name} needs the axes of the pool's colours"):
+        with pytest.raises(SurrogateError, match=f"the recipe {name}: it needs the axes of the pool's colours"):
             registry.build(params(recipe=name), 24)
     else:
         registry.build(params(recipe=name), 24)

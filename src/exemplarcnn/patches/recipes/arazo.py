@@ -15,7 +15,7 @@ def build(params: Surrogate, patch: int) -> A.Compose:
     params
         The recipe's parameters.
     patch
-        Side of a patch.
+        Side of a patch in pixels.
     """
     policy = params.range_policy
     return A.Compose(

@@ -18,7 +18,7 @@ from exemplarcnn.patches.recipes.transform import (
     uniform,
 )
 
-# A number a patch for saturation, and one for value.
+# For saturation and for value: one number for each patch.
 Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
 RangePolicy = Literal["rescale", "clip"]
 
@@ -26,8 +26,8 @@ RangePolicy = Literal["rescale", "clip"]
 def into_range(patches: Stack, policy: RangePolicy) -> Stack:
     """Bring patches back to 0–1 after a colour step.
 
-    ``rescale`` maps the smallest and the largest value of all three channels of a patch together to 0 and 1; ``clip``
-    cuts off. A patch with a single value everywhere cannot be rescaled and is clipped under both.
+    ``rescale`` maps the smallest and the largest value over all three channels of a patch to 0 and 1; ``clip`` cuts
+    off. A patch with the same value everywhere cannot be rescaled and is clipped under both.
     """
     if policy == "clip":
         return np.clip(patches, 0, 1)
@@ -42,7 +42,7 @@ def into_range(patches: Stack, policy: RangePolicy) -> Stack:
 
 
 class PCAContrast(BatchTransform):
-    """Stretch the patch's colours along the principal axes of its own RGB pixels, each by its own factor."""
+    """Stretch a patch's colours along the principal axes of its own RGB pixels, each axis by its own factor."""
 
     parameters = ("factors",)
 
@@ -57,15 +57,15 @@ class PCAContrast(BatchTransform):
         self.factor, self.range_policy = factor, range_policy
 
     def draw(self, generator: np.random.Generator) -> list[float]:
-        """Draw for one factor an axis."""
+        """Draw one number for each axis."""
         return uniform(generator, 3)
 
     def to_parameters(self, numbers: NDArray[np.float64], shape: tuple[int, ...], anchors: NDArray[Any]) -> Parameters:
-        """Return one factor an axis, the axis of largest variance first."""
+        """Return one factor for each axis, (n, 3), the axis of largest variance first."""
         return {"factors": lerp(numbers, self.factor)}
 
     def apply_batch(self, images: Stack, drawn: Parameters) -> Stack:
-        """Project, multiply, go back."""
+        """Project on the axes, multiply, and project back."""
         planes = _split(images).reshape(3, len(images), -1)
         mean = planes.mean(axis=2)
         planes -= mean[:, :, None]
@@ -74,7 +74,7 @@ class PCAContrast(BatchTransform):
         for i in range(3):
             for j in range(i + 1):
                 moments[:, i, j] = moments[:, j, i] = np.einsum("np,np->n", planes[i], planes[j])
-        # Rows are axes, that of the largest variance first.
+        # Rows are axes, the one of largest variance first.
         axes = np.stack([cv2.eigen(one)[2] for one in moments])
         matrices = np.empty((len(images), 3, 4))
         matrices[:, :, :3] = (axes.swapaxes(1, 2) * drawn["factors"][:, None, :]) @ axes
@@ -86,7 +86,7 @@ class PCAContrast(BatchTransform):
 
 
 class PoolPCAContrast(BatchTransform):
-    """Stretch colours along the principal axes of the pool's pixels, about the pool's mean, each by its own factor."""
+    """Stretch colours along the principal axes of the pool's pixels, about their mean, each axis by its own factor."""
 
     parameters = ("factors",)
 
@@ -108,21 +108,21 @@ class PoolPCAContrast(BatchTransform):
         self.mean, self.axes, self.deviation = mean, axes, deviation
 
     def draw(self, generator: np.random.Generator) -> list[float]:
-        """Draw for one factor an axis."""
+        """Draw one number for each axis."""
         return [*generator.standard_normal(3)]
 
     def to_parameters(self, numbers: NDArray[np.float64], shape: tuple[int, ...], anchors: NDArray[Any]) -> Parameters:
-        """Return one factor an axis, the axis of largest variance first."""
+        """Return one factor for each axis, (n, 3), the axis of largest variance first."""
         return {"factors": 2 ** (numbers * self.deviation)}
 
     def matrices(self, factors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what a colour is multiplied by and what is added, (n, 3, 4)."""
+        """Return affine maps of colours, (n, 3, 4): three columns to multiply by, one to add."""
         axes, mean = np.array(self.axes), np.array(self.mean)
         stretch = (axes.T * factors[:, None, :]) @ axes
         return np.concatenate([stretch, (mean - stretch @ mean)[:, :, None]], axis=2)
 
     def apply_batch(self, images: Stack, drawn: Parameters) -> Stack:
-        """Project, multiply, go back."""
+        """Project on the axes, multiply, and project back."""
         result = np.empty_like(images)
         for patch, matrix, place in zip(images, self.matrices(drawn["factors"]), result, strict=True):
             cv2.transform(patch, matrix, dst=place)
@@ -148,22 +148,22 @@ class HSVContrast(BatchTransform):
         self.range_policy = range_policy
 
     def draw(self, generator: np.random.Generator) -> list[float]:
-        """Draw for power, factor and shift."""
+        """Draw one number each for power, factor and shift."""
         return uniform(generator, 3)
 
     def to_parameters(self, numbers: NDArray[np.float64], shape: tuple[int, ...], anchors: NDArray[Any]) -> Parameters:
-        """Return power, factor and shift."""
+        """Return power, factor and shift, (n, 3)."""
         ranges = zip(numbers.T, (self.power, self.factor, self.shift), strict=True)
         return {"drawn": np.stack([lerp(column, bounds) for column, bounds in ranges], axis=1)}
 
     def apply_batch(self, images: Stack, drawn: Parameters) -> Stack:
-        """Change S and V; S is clipped to 0–1 before the way back to RGB, V only under ``clip``."""
+        """Change S and V; before the conversion to RGB, S is clipped to 0–1, V only under ``clip``."""
         power, factor, shift = drawn["drawn"].T
         return hsv_contrast(images, (power, power), (factor, factor), (shift, shift), self.range_policy)
 
 
 class SeparateHSVContrast(BatchTransform):
-    """In HSV, saturation and value each become ``factor * x ** power``, each with draws of its own."""
+    """In HSV, saturation and value each become ``factor * x ** power``, each with its own draws."""
 
     parameters = ("powers", "factors")
 
@@ -178,11 +178,11 @@ class SeparateHSVContrast(BatchTransform):
         self.power, self.factor = power, factor
 
     def draw(self, generator: np.random.Generator) -> list[float]:
-        """Draw for two powers, then for two factors."""
+        """Draw one number each for two powers, then for two factors."""
         return uniform(generator, 4)
 
     def to_parameters(self, numbers: NDArray[np.float64], shape: tuple[int, ...], anchors: NDArray[Any]) -> Parameters:
-        """Return powers and factors, (n, 2) each: of saturation, of value."""
+        """Return powers and factors, (n, 2) each, for saturation and for value."""
         return {"powers": 2 ** lerp(numbers[:, :2], self.power), "factors": 2 ** lerp(numbers[:, 2:], self.factor)}
 
     def apply_batch(self, images: Stack, drawn: Parameters) -> Stack:
@@ -193,10 +193,10 @@ class SeparateHSVContrast(BatchTransform):
 
 
 def hsv_contrast(images: Stack, power: Pair, factor: Pair, shift: Pair, policy: RangePolicy) -> Stack:
-    """Make ``factor * x ** power + shift`` of saturation and of value, each with one number a patch."""
+    """Turn saturation and value x into ``factor * x ** power + shift``, with one draw for each patch."""
     planes = _split(_convert(images, cv2.COLOR_RGB2HSV))
     hue, *both = planes
-    # Grey has no hue; what rounding leaves between its channels must not become one.
+    # Grey has no hue; rounding differences between its channels must not become one.
     grey = both[0] * both[1] < FLAT
     if grey.any():
         hue[grey] = both[0][grey] = 0
@@ -213,7 +213,7 @@ def hsv_contrast(images: Stack, power: Pair, factor: Pair, shift: Pair, policy: 
 class HueShift(BatchTransform):
     """Turn the hue of every pixel by the same share of the colour circle.
 
-    Neither the smallest nor the largest channel of a pixel changes: nothing has to be brought back to 0–1.
+    This changes neither the smallest nor the largest channel of a pixel, so that values stay in 0–1.
     """
 
     parameters = ("turn",)
@@ -228,22 +228,22 @@ class HueShift(BatchTransform):
         self.hue = hue
 
     def draw(self, generator: np.random.Generator) -> list[float]:
-        """Draw for the turn."""
+        """Draw one number for the turn."""
         return [generator.random()]
 
     def to_parameters(self, numbers: NDArray[np.float64], shape: tuple[int, ...], anchors: NDArray[Any]) -> Parameters:
-        """Return the turn, 1 being the whole circle."""
+        """Return the turn, (n,); 1 is the full circle."""
         return {"turn": lerp(numbers[:, 0], self.hue)}
 
     def apply_batch(self, images: Stack, drawn: Parameters) -> Stack:
-        """Add to the hue; OpenCV takes it round the circle on the way back."""
+        """Add to the hue; OpenCV wraps it around when it converts back to RGB."""
         hsv = _convert(images, cv2.COLOR_RGB2HSV)
         hsv[..., 0] += (360 * (drawn["turn"] % 1)).astype(np.float32)[:, None, None]
         return _convert(hsv, cv2.COLOR_HSV2RGB)
 
 
 def _rows(images: Stack) -> Image:
-    """Lay patches below each other, as one image."""
+    """Stack patches vertically into one image."""
     return images.reshape(-1, *images.shape[2:])
 
 
@@ -260,6 +260,6 @@ def _split(images: Stack) -> NDArray[np.float32]:
 
 
 def _merge(planes: NDArray[np.float32], shape: tuple[int, ...]) -> Stack:
-    """Put channels together to a stack of a shape."""
+    """Merge channels into a stack of patches with the given shape."""
     merged: Any = cv2.merge([plane.reshape(-1, shape[2]) for plane in planes])
     return np.asarray(merged, np.float32).reshape(shape)

@@ -1,7 +1,7 @@
-"""The recipe of Dosovitskiy et al.'s own code (docs/method.md, section 2.2), beside that of ``arazo.py``.
+"""The recipe `dosovitskiy`, that of Dosovitskiy et al.'s own code (docs/method.md, section 2.2).
 
-One transform scales, crops and rotates straight from the image, so that no corner has to be invented; colours are
-stretched along the axes of the whole pool; saturation and value have numbers of their own; values are clipped.
+One transform scales, crops and rotates straight from the image, so that no corner has to be filled by reflection.
+Colours are stretched along the axes of the whole pool. Saturation and value have separate draws. Values are clipped.
 """
 
 import albumentations as A
@@ -20,9 +20,9 @@ def build(params: Surrogate, patch: int, axes: Axes) -> A.Compose:
     params
         The recipe's parameters.
     patch
-        Side of a patch.
+        Side of a patch in pixels.
     axes
-        Of the colours of the pool.
+        Principal axes of the pool's colours.
     """
     numbers = params.dosovitskiy
     return A.Compose(

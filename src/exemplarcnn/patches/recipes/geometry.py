@@ -1,4 +1,4 @@
-"""Where the pixels of a patch come from: scaling, cutting, mirroring and turning (docs/method.md, section 2.2)."""
+"""Scaling, cropping, mirroring and rotating patches (docs/method.md, section 2.2)."""
 
 from typing import Any, Literal
 
@@ -12,13 +12,13 @@ Distribution = Literal["normal", "uniform"]
 
 
 def scale_bounds(scale: Range, patch: int, height: int, width: int) -> Range:
-    """Range of the scale factor for one image: the lower end is raised until a patch fits."""
+    """Return the range of the scale factor for one image; both ends are raised to where a patch fits."""
     fits = patch / min(height, width)
     return max(scale[0], fits), max(scale[1], fits)
 
 
 def scaled_size(factor: NDArray[np.float64], patch: int, height: int, width: int) -> NDArray[np.int64]:
-    """Return height and width in whole pixels after scaling, at least one patch each: (n,) factors to (n, 2)."""
+    """Return height and width after scaling by (n,) factors, (n, 2), in whole pixels and at least one patch each."""
     sizes: NDArray[np.int64] = np.rint(np.multiply.outer(factor, (height, width))).astype(np.int64)
     return np.maximum(sizes, patch)
 
@@ -26,7 +26,7 @@ def scaled_size(factor: NDArray[np.float64], patch: int, height: int, width: int
 def corner(
     anchor: NDArray[Any], shift: NDArray[np.float64], size: NDArray[np.int64], source: tuple[int, int], patch: int
 ) -> NDArray[np.int64]:
-    """Return the top-left pixels of patches centred on moved anchors, clamped so that the patches stay inside.
+    """Return the top-left pixels, (n, 2), of patches around moved anchors, clamped so that patches stay inside.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def corner(
 
 
 class AnchoredCrop(BatchTransform):
-    """Scale the image, move the anchor, cut a square patch around it."""
+    """Scale the image, move the anchor, and cut a square patch around it."""
 
     parameters = ("size", "corner")
 
@@ -69,13 +69,13 @@ class AnchoredCrop(BatchTransform):
         return ["anchor"]
 
     def draw(self, generator: np.random.Generator) -> list[float]:
-        """Draw for the scale factor, then for the movement along rows and columns."""
+        """Draw one number for the scale factor, then one each for the movement along rows and columns."""
         if self.distribution == "uniform":
             return uniform(generator, 3)
         return [generator.random(), *generator.standard_normal(2)]
 
     def to_parameters(self, numbers: NDArray[np.float64], shape: tuple[int, ...], anchors: NDArray[Any]) -> Parameters:
-        """Height and width of the scaled image, and where in it the patch begins."""
+        """Return height and width of the scaled image, and the patch's top-left pixel in it, (n, 2) each."""
         height, width = shape[:2]
         factor = lerp(numbers[:, 0], scale_bounds(self.scale, self.patch, height, width))
         size = scaled_size(factor, self.patch, height, width)
@@ -84,9 +84,9 @@ class AnchoredCrop(BatchTransform):
         return {"size": size, "corner": corner(anchors, shift, size, (height, width), self.patch)}
 
     def apply_batch(self, images: Stack, drawn: Parameters) -> Stack:
-        """Sample, bilinearly, the pixels of the patches alone where the scaled images would have them.
+        """Sample bilinearly only the patches' pixels, where the scaled images would have them.
 
-        Beyond its border an image repeats its last pixel. ``images`` is one for all patches, or one for each.
+        Beyond its border an image repeats its last pixel. ``images`` holds one image for all patches, or one for each.
         """
         per_pixel = np.array(images.shape[1:3]) / drawn["size"]
         start = (drawn["corner"] + 0.5) * per_pixel - 0.5
@@ -120,14 +120,14 @@ class RotatedCrop(BatchTransform):
         return ["anchor"]
 
     def draw(self, generator: np.random.Generator) -> list[float]:
-        """Draw for all tries at once: scale, movement along rows and columns, angle."""
+        """Draw for all tries at once; each takes a scale, movements along rows and columns, and an angle."""
         return uniform(generator, 4 * self.tries)
 
     def to_parameters(self, numbers: NDArray[np.float64], shape: tuple[int, ...], anchors: NDArray[Any]) -> Parameters:
         """Return the first try that stays inside: centre in pixels of the image (n, 2), scale, angle in degrees.
 
-        Where none does, as near the border, it is the first, magnified until it fits and moved inside: patches there
-        would otherwise all be one and the same piece of the image.
+        If none does, as is common near the border, take the first, magnified until it fits and moved inside: otherwise
+        all patches there would show the same piece of the image.
         """
         draws = numbers.reshape(len(numbers), self.tries, 4)
         size = np.array(shape[:2])
@@ -145,13 +145,13 @@ class RotatedCrop(BatchTransform):
         return {"centre": np.clip(centre[chosen], reach, size - reach), "factor": factor, "angle": angle}
 
     def _reach(self, factor: NDArray[np.float64], angle: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How far a turned square reaches from its centre along rows and columns, in pixels of the image."""
+        """Return how far a rotated square reaches from its centre along rows and columns, in pixels of the image."""
         turned = np.deg2rad(angle)
         reach: NDArray[np.float64] = self.patch / factor / 2 * (np.abs(np.cos(turned)) + np.abs(np.sin(turned)))
         return reach
 
     def apply_batch(self, images: Stack, drawn: Parameters) -> Stack:
-        """Sample bilinearly; between the outermost pixels' centres and the border an image repeats its last pixel."""
+        """Sample bilinearly; between the centres of the outermost pixels and the border, repeat the last pixel."""
         angle = np.deg2rad(drawn["angle"])
         cosine, sine = np.cos(angle) / drawn["factor"], np.sin(angle) / drawn["factor"]
         middle = np.full(2, (self.patch - 1) / 2)
@@ -162,7 +162,7 @@ class RotatedCrop(BatchTransform):
 
 
 class FlipRotate(BatchTransform):
-    """Mirror left to right with some probability, then turn, filling the corners by reflection."""
+    """Mirror left to right with some probability, then rotate, filling the corners by reflection."""
 
     parameters = ("mirrored", "angle")
 
@@ -177,7 +177,7 @@ class FlipRotate(BatchTransform):
         self.flip, self.limit = flip, limit
 
     def draw(self, generator: np.random.Generator) -> list[float]:
-        """Draw for the coin and the angle."""
+        """Draw one number for the coin and one for the angle."""
         return uniform(generator, 2)
 
     def to_parameters(self, numbers: NDArray[np.float64], shape: tuple[int, ...], anchors: NDArray[Any]) -> Parameters:
@@ -185,7 +185,7 @@ class FlipRotate(BatchTransform):
         return {"mirrored": numbers[:, 0] < self.flip, "angle": lerp(numbers[:, 1], (-self.limit, self.limit))}
 
     def apply_batch(self, images: Stack, drawn: Parameters) -> Stack:
-        """Turn about the centre of the patch, bilinearly."""
+        """Mirror and rotate about the centre of the patch, bilinearly."""
         height, width = images.shape[1:3]
         middle = np.array([(width - 1) / 2, (height - 1) / 2])
         angle = np.deg2rad(drawn["angle"])
@@ -198,7 +198,7 @@ class FlipRotate(BatchTransform):
 
 
 def warp(images: Stack, back: NDArray[np.float64], height: int, width: int, border: int) -> Stack:
-    """Sample patches at the places to which matrices (n, 2, 3) bring the (x, y) of their pixels."""
+    """Sample patches; matrices (n, 2, 3) map the (x, y) of a patch's pixels to those of the image."""
     result = np.empty((len(back), height, width, 3), np.float32)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     for index, matrix in enumerate(back):

@@ -1,7 +1,7 @@
-"""The recipes in torch, on the device where the images lie (tried on CPUs alone).
+"""The recipes in torch, on the device that holds the images (tested on CPUs only).
 
-Their own code says what a patch is; here the same draws give the same patches up to rounding (docs/method.md, section
-2.5). Patches are planes, (n, 3, side, side) float32 in 0–1, until :func:`apply` rounds them.
+The recipes define what a patch is. Here the same draws give the same patches up to rounding (docs/method.md, section
+2.6). Patches are planes, (n, 3, side, side) float32 in 0–1, until :func:`apply` rounds them.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from exemplarcnn.patches.recipes import colours, geometry
 from exemplarcnn.patches.recipes.colours import RangePolicy
 from exemplarcnn.patches.recipes.transform import FLAT, Parameters
 
-# A number a patch for saturation, and one for value.
+# For saturation and for value: one number for each patch.
 Pair = tuple[Tensor, Tensor] | Tensor
-# What OpenCV adds to the divisors of saturation and hue, so that black and grey have one.
+# OpenCV adds this to the divisors of saturation and hue, so that they are not zero for black and grey.
 EPSILON = torch.finfo(torch.float32).eps
 
 
@@ -32,9 +32,9 @@ def apply(recipe: A.Compose, images: Tensor, parameters: list[Parameters]) -> Te
     recipe
         What to apply.
     images
-        (1 or n, height, width, 3) uint8, on the device that is to compute: one image for all patches, or one for each.
+        (1 or n, height, width, 3) uint8, on the device that computes: one image for all patches, or one for each.
     parameters
-        What each transform drew.
+        From :func:`exemplarcnn.patches.recipes.transform.draw_parameters`.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def apply(recipe: A.Compose, images: Tensor, parameters: list[Parameters]) -> Te
 
 
 def into_range(patches: Tensor, policy: RangePolicy) -> Tensor:
-    """Bring patches back to 0–1 after a change of colours, as ``colours.into_range`` does."""
+    """Bring patches back to 0–1 after a colour step, as ``colours.into_range`` does."""
     clipped = patches.clamp(0, 1)
     if policy == "clip":
         return clipped
@@ -58,9 +58,9 @@ def into_range(patches: Tensor, policy: RangePolicy) -> Tensor:
 
 
 def anchored_crop(images: Tensor, transform: geometry.AnchoredCrop, drawn: Parameters) -> Tensor:
-    """Sample the pixels of the patch alone, where the resized image would have them.
+    """Sample only the patches' pixels, where the scaled images would have them.
 
-    ``images`` is one for all patches, or one for each.
+    ``images`` holds one image for all patches, or one for each.
     """
     # grid_sample wants -1 and 1 at the outer borders of the image; its border mode repeats the last pixel.
     rows, columns = (
@@ -78,7 +78,7 @@ def anchored_crop(images: Tensor, transform: geometry.AnchoredCrop, drawn: Param
 
 
 def rotated_crop(images: Tensor, transform: geometry.RotatedCrop, drawn: Parameters) -> Tensor:
-    """Sample the pixels of a scaled and turned square."""
+    """Sample the pixels of a scaled and rotated square."""
     side = transform.patch
     angle = np.deg2rad(drawn["angle"])[:, None, None]
     down, across = np.mgrid[:side, :side] - (side - 1) / 2
@@ -103,11 +103,11 @@ def pca_contrast(patches: Tensor, transform: colours.PCAContrast, drawn: Paramet
     """Stretch each patch along its own axes."""
     pixels = patches.flatten(2)
     mean = pixels.mean(dim=2, keepdim=True, dtype=torch.float64).float()
-    # Zeros change no sum. With them every patch begins at a multiple of 64 bytes; where it begins would otherwise
-    # decide how the products are summed up, and with that its last bits.
+    # Padding with zeros changes no sum, and makes every patch start at a multiple of 64 bytes. Otherwise the start
+    # would decide in which order products are summed, and so their last bits.
     number = pixels.shape[2]
     centred = F.pad(pixels - mean, (0, -number % 16))
-    # The order of the eigenvalues is that of the factors, turned round.
+    # eigh sorts eigenvalues in ascending order; the factors belong to descending order.
     axes = torch.linalg.eigh(torch.bmm(centred, centred.mT).double()).eigenvectors.flip(2)
     factors = torch.from_numpy(drawn["factors"]).to(patches.device)
     stretch = ((axes * factors[:, None, :]) @ axes.mT).float()
@@ -116,10 +116,10 @@ def pca_contrast(patches: Tensor, transform: colours.PCAContrast, drawn: Paramet
 
 
 def flip_rotate(patches: Tensor, transform: geometry.FlipRotate, drawn: Parameters) -> Tensor:
-    """Mirror, then turn about the centre."""
+    """Mirror, then rotate about the centre."""
     height, width = patches.shape[2:]
     angle = np.deg2rad(drawn["angle"])[:, None, None]
-    # Offsets from the centre; where a pixel of the result comes from, found by turning it back.
+    # Offsets from the centre, rotated back: where each pixel of the result comes from.
     down, across = np.mgrid[:height, :width] - np.array([(height - 1) / 2, (width - 1) / 2])[:, None, None]
     x = np.cos(angle) * across - np.sin(angle) * down
     y = np.sin(angle) * across + np.cos(angle) * down
@@ -129,13 +129,13 @@ def flip_rotate(patches: Tensor, transform: geometry.FlipRotate, drawn: Paramete
 
 
 def hsv_contrast(patches: Tensor, transform: colours.HSVContrast, drawn: Parameters) -> Tensor:
-    """Change saturation and value alike."""
+    """Change saturation and value with the same draws."""
     power, factor, shift = _to(patches, drawn["drawn"]).T[:, :, None, None]
     return _hsv_contrast(patches, (power, power), (factor, factor), (shift, shift), transform.range_policy)
 
 
 def separate_hsv_contrast(patches: Tensor, transform: colours.SeparateHSVContrast, drawn: Parameters) -> Tensor:
-    """Change saturation and value, each by numbers of its own."""
+    """Change saturation and value, each with its own draws."""
     powers = _to(patches, drawn["powers"]).T[:, :, None, None]
     factors = _to(patches, drawn["factors"]).T[:, :, None, None]
     return _hsv_contrast(patches, powers, factors, torch.zeros_like(powers), "clip")
@@ -160,7 +160,7 @@ def hue_shift(patches: Tensor, transform: colours.HueShift, drawn: Parameters) -
 
 
 def _to_hsv(patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Hue in 0–6, saturation and value in 0–1, each (n, side, side), from patches in 0–1."""
+    """Return hue in 0–6, saturation and value in 0–1, each (n, side, side), of patches in 0–1."""
     red, green, blue = patches.clamp(0, 1).unbind(1)
     value = torch.maximum(torch.maximum(red, green), blue)
     spread = value - torch.minimum(torch.minimum(red, green), blue)
@@ -181,7 +181,7 @@ def _to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 
 
 def _to(like: Tensor, array: NDArray[Any]) -> Tensor:
-    """Bring numbers to the device of a tensor, as float32."""
+    """Copy numbers to the device of a tensor, as float32."""
     return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(like.device)
 
 

@@ -9,8 +9,8 @@ from exemplarcnn.data.colour_axes import Axes
 from exemplarcnn.patches.errors import SurrogateError
 from exemplarcnn.patches.recipes import arazo, dosovitskiy, needs
 
-# By the names of `surrogate.recipe` in config/sections.py. From the recipe's parameters and the side of a patch, then
-# the colours' axes if `needs` says so, to the transforms.
+# Keys are the names of `surrogate.recipe` in config/sections.py. A recipe takes its parameters, the side of a patch
+# and, if `needs` lists it, the axes of the pool's colours; it returns the transforms.
 RECIPES: dict[str, Callable[..., A.Compose]] = {"arazo": arazo.build, "dosovitskiy": dosovitskiy.build}
 
 
@@ -20,11 +20,14 @@ def build(params: Surrogate, patch: int, axes: Axes | None = None) -> A.Compose:
     Raises
     ------
     SurrogateError
-        If it needs the axes of the pool's colours, and there are none.
+        If the recipe needs the axes of the pool's colours, and ``axes`` is None.
     """
     recipe = RECIPES[params.recipe]
     if params.recipe not in needs.COLOUR_AXES:
         return recipe(params, patch)
     if axes is None:
-        raise SurrogateError(f"the recipe {params.recipe} needs the axes of the pool's colours")
+        raise SurrogateError(
+            f"cannot build the recipe {params.recipe}: it needs the axes of the pool's colours; run dvc repro, "
+            "whose stage colours measures them"
+        )
     return recipe(params, patch, axes)
