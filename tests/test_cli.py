@@ -261,7 +261,7 @@ def test_check_says_what_dvc_wants_in_a_folder_without_git(home: Path, monkeypat
     result = run(cli.app, ["check"])
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        f"error: DVC: {home} is not a git repository; work in a `git clone`, or tell DVC to do without git: "
+        f"error: DVC: {home} is not a git repository; work in a `git clone`, or tell DVC to work without git: "
         "`dvc config --local core.no_scm true`\n"
     )
 

@@ -190,7 +190,7 @@ def test_a_store_that_fails_never_stops_a_stage(
     with contextmanager(fault)(tmp_path) as variables:
         done = project.run("dvc", "repro", "-f", "-s", "evaluate@raw_pixels", **variables)
         assert time.monotonic() - begun < 120
-        assert "The work continues; `exemplarcnn log` sends later what the store lacks" in done.stderr
+        assert "The work continues; later, `exemplarcnn log` sends what the store lacks" in done.stderr
         assert "Traceback" not in done.stderr, done.stderr
         assert project.outs() == whole_again
         later = project.run("exemplarcnn", "log", check=False, **variables)
