@@ -234,7 +234,7 @@ def test_more_pixels_than_images_have_are_refused_by_name(section: str, key: str
 
     of_side(side)
     preflight.check(asking(side))
-    said = rf"images of {side}×{side} pixels, and {section}.{key} is {side + 1}; set {side}"
+    said = rf"images of {side}×{side} pixels, but {section}.{key} is {side + 1}; set {side}"
     with pytest.raises(PipelineError, match=said):
         preflight.check(asking(side + 1))
 

@@ -111,7 +111,7 @@ def _check_side(config: Config, data: Path) -> None:
     sizes["audit.smallest_side"] = config.audit.smallest_side
     if large := [f"{name} is {size}" for name, size in sizes.items() if size > side]:
         raise PreflightError(
-            f"{data}: found images of {side}×{side} pixels, but {', '.join(large)}; set {side} there at most, or "
+            f"{data}: found images of {side}×{side} pixels, but {', '.join(large)}; set {side} or less, or "
             "import larger images with `exemplarcnn data import FOLDER --side N`"
         )
 

@@ -243,7 +243,7 @@ def out_of_date(stage: str, records: dict[str, Record], folder: Workspace | None
                 return f"{paths.PARAMS} says {name}: {here}, but {record.stage} ran with {there}"
         for path, md5 in record.deps.items():
             if path == str(paths.DATA) and md5 != data_digest(paths.DATA):
-                return f"{record.stage} ran on data other than what {paths.DATA}.dvc names"
+                return f"{record.stage} ran on other data than {paths.DATA}.dvc names"
             if path.startswith(CODE) and not (Path(path).exists() and md5_of(Path(path)) == md5):
                 return f"{path} has changed since {record.stage} ran"
         for producer, path in _producers(record, records):
