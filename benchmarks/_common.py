@@ -1,4 +1,4 @@
-"""What all benchmarks share: a table for people, one line of JSON with every figure, and what it was measured on."""
+"""Share among benchmarks: a table for people, one line of JSON with every figure, and the machine it ran on."""
 
 import json
 import os
@@ -41,13 +41,16 @@ def machine() -> dict[str, Any]:
 
 
 def anonymous(pid: int) -> int:
-    """Bytes that a process holds and that are no pages of a file; none if it has ended. Linux only."""
+    """Return a process's anonymous memory (not pages of files) in bytes; 0 if it has just ended. Linux only."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)
 
 
 def peak_anonymous(process: subprocess.Popen[str], interval: float) -> int:
-    """Watch a process and its descendants to its end: the most that `anonymous` says of them, looking at intervals."""
+    """Watch a process and its descendants to its end; return the peak of their `anonymous` memory in bytes.
+
+    ``interval`` is the time between looks, in seconds.
+    """
     peak = 0
     while process.poll() is None:
         try:
@@ -60,13 +63,13 @@ def peak_anonymous(process: subprocess.Popen[str], interval: float) -> int:
 
 
 def watched(script: str, *words: str) -> dict[str, Any]:
-    """Run ``script --child words`` in a process of its own; return what its last line says, and ``peak_mib``."""
+    """Run ``script --child words`` in a process of its own; return the JSON of its last line, and ``peak_mib``."""
     with subprocess.Popen([sys.executable, script, "--child", *words], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         peak = peak_anonymous(process, 0.05)
         answer = process.stdout.read()
         if process.wait() != 0:
-            sys.exit(f"error: {Path(script).name} failed in a process of its own, see above")
+            sys.exit(f"error: {Path(script).name} failed in a process of its own; its error is above")
     return json.loads(answer.splitlines()[-1]) | {"peak_mib": peak / 2**20}
 
 
@@ -77,25 +80,25 @@ def finish(table: pd.DataFrame, name: str, **figures: Any) -> None:
 
 
 class Workspace:
-    """A folder of its own in which `dvc repro` runs this checkout's pipeline on some data.
+    """A separate folder in which `dvc repro` runs this checkout's pipeline on some data.
 
-    The project's own data, results and MLflow store stay as they are. An existing folder is continued in.
+    The project's own data, results and MLflow store stay as they are. Work in an existing folder continues.
 
     Parameters
     ----------
     folder
-        Where.
+        The folder.
     origin
-        What the image set is made of. A folder made of something else is refused.
+        What the image set is made from. A folder made from anything else is refused.
     fill
-        Puts the image set into the folder that it is given; called once.
+        Puts the image set into the folder that it gets; called once.
     """
 
     def __init__(self, folder: Path, origin: dict[str, Any], fill: Callable[[Path], None]):
         self.folder = folder.resolve()
         record = self.folder / "origin.json"
         if record.exists() and (found := json.loads(record.read_text())) != origin:
-            sys.exit(f"error: {self.folder} was made of {found}, not of {origin}; remove it or name another --work")
+            sys.exit(f"error: {self.folder} was made from {found}, not from {origin}; remove it, or change --work")
         self.folder.mkdir(parents=True, exist_ok=True)
         ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
         for name in ("src", "conf"):
@@ -103,7 +106,7 @@ class Workspace:
         shutil.copy(ROOT / "dvc.yaml", self.folder)
         if (self.folder / "data.dvc").exists():
             return
-        # DVC reads dvc.yaml whatever it does, and that needs parameters; any profile will do.
+        # Every DVC command reads dvc.yaml, which needs parameters; any profile will do.
         self.use("tiny", 0)
         data = self.folder / "data"
         shutil.rmtree(data, ignore_errors=True)
@@ -127,12 +130,12 @@ class Workspace:
         path.write_text(yaml.safe_dump(values, sort_keys=False))
 
     def identity(self) -> str:
-        """Hash of what results in the folder depend on: data, parameters, pipeline, code."""
+        """Return the hash of what results in the folder depend on: data, parameters, pipeline, code."""
         files = [self.folder / name for name in ("data.dvc", "params.yaml", "dvc.yaml")]
         return digest(*files, *sorted((self.folder / "src").rglob("*.py")))[:16]
 
     def dvc(self, *words: str) -> None:
-        """Run DVC in the folder."""
+        """Run a DVC command in the folder."""
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
         environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db"}
@@ -144,15 +147,15 @@ class Workspace:
 
 
 def evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
-    """Run the pipeline to the evaluation of a row, with the parameters that lie in the folder.
+    """Run the pipeline up to the evaluation of a row, with the parameters in the folder.
 
-    What comes of it is kept apart from the pipeline's results, which those of the next parameters replace.
+    What is found is kept apart from the pipeline's results, which the next parameters' results replace.
 
     Returns
     -------
     dict
-        ``right``, (folds, test images): what the row's classifiers get right. ``classes``, ``images`` and
-        ``train_patches`` that its network was trained on, 0 for a row without training.
+        ``right``, (folds, test images) bool: what the row's classifiers get right. ``classes``, ``images`` and
+        ``train_patches`` that its network was trained on; 0 for a row without training.
     """
     file = workspace.folder / "found" / workspace.identity() / f"{name}.npz"
     if not file.exists():
@@ -172,15 +175,15 @@ def evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
 
 
 class Watcher:
-    """Watches the stages of a pipeline from outside: wall time and peak anonymous memory of each.
+    """Watch the stages of a pipeline from outside: wall time and peak anonymous memory of each.
 
-    A stage is a process whose command line has ``exemplarcnn.stages.NAME [VARIANT]``; its descendants count with it.
+    A stage is a process whose command line contains ``exemplarcnn.stages.NAME [VARIANT]``, with its descendants.
     Linux only: elsewhere nothing is recorded.
 
     Parameters
     ----------
     interval
-        Seconds between looks.
+        Time between looks, in seconds.
     """
 
     def __init__(self, interval: float = 0.25):
@@ -204,7 +207,7 @@ class Watcher:
             parents, anonymous, stage_of = _processes()
             totals: dict[str, float] = {}
             for pid, size in anonymous.items():
-                # Only what this process started counts: another pipeline may run beside it.
+                # Only what this process started counts: another pipeline may be running.
                 stage, ancestor = "", pid
                 while ancestor in parents and ancestor != os.getpid():
                     stage = stage or stage_of.get(ancestor, "")
@@ -218,7 +221,7 @@ class Watcher:
                 seen["peak_anonymous_mib"] = max(seen["peak_anonymous_mib"], total)
 
     def report(self) -> dict[str, dict[str, float]]:
-        """Seconds and peak anonymous MiB of each stage, in the order in which they started."""
+        """Return seconds and peak anonymous MiB of each stage, in the order in which they started."""
         return {
             stage: {
                 "seconds": round(seen["last"] - seen["first"] + self.interval, 1),
@@ -229,7 +232,7 @@ class Watcher:
 
 
 def _processes() -> tuple[dict[int, int], dict[int, float], dict[int, str]]:
-    """Parent, anonymous MiB, and stage name (of the processes that are a stage) by process id."""
+    """Return by process id: the parent, anonymous MiB, and (only for stages) the stage's name."""
     parents: dict[int, int] = {}
     anonymous: dict[int, float] = {}
     stage_of: dict[int, str] = {}
@@ -249,21 +252,21 @@ def _processes() -> tuple[dict[int, int], dict[int, float], dict[int, str]]:
 
 
 def bootstrap_difference(first: NDArray[np.bool_], second: NDArray[np.bool_], seed: int) -> tuple[float, float, float]:
-    """Return by how many points one variant is above another, and the ends of the bootstrap interval."""
+    """Return by how many points the first variant beats the second, and the ends of the bootstrap interval."""
     gains = gain(first, second)[None]
     low, high = bootstrap(gains, seed)
     return float(gains.mean()), float(low[0]), float(high[0])
 
 
 def bootstrap_seeds(gains: NDArray[np.float64], seed: int, rounds: int = 10_000) -> tuple[float, float]:
-    """Return the ends of the 95 % percentile interval of a mean over seeds and test images, both drawn anew.
+    """Return the ends of the 95 % percentile interval of a mean; the bootstrap resamples seeds and test images.
 
     Parameters
     ----------
     gains
-        (seeds, test images), as `exemplarcnn.evaluation.intervals.gain` gives them for each.
+        (seeds, test images), each row as `exemplarcnn.evaluation.intervals.gain` returns it.
     seed, rounds
-        Of the bootstrap.
+        Seed of the bootstrap, and how often it draws.
     """
     draws = np.random.default_rng(seed)
     seeds, count = gains.shape

@@ -1,4 +1,4 @@
-"""Servers that a team shares, each run for the length of a block, on 127.0.0.1, in folders of its own."""
+"""Run the servers that a team shares, each while a block runs, on 127.0.0.1 and in its own folder."""
 
 import getpass
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 HOST = "127.0.0.1"
-# What the caller's own settings could change, or lend to somebody who should have a key of his own.
+# Settings of the caller that could change the result, or lend a key to somebody who should have their own.
 FOREIGN = ("MLFLOW_", "DVC_", "AWS_", "NANIO_", "PG", "GIT_", "SSH_", "XDG_")
 
 
@@ -26,20 +26,20 @@ def fail(text: str) -> NoReturn:
 
 
 def tool(name: str, package: str, *folders: Path) -> str:
-    """Return where a program is, also where it is not on the path, or say which package of Debian has it."""
+    """Return a program's path, searched in more folders, too; if it is missing, say which Debian package has it."""
     found = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *map(str, folders)]))
-    return found or fail(f"{name} is missing; `apt-get install {package}` brings it")
+    return found or fail(f"{name} is missing; install it with `apt-get install {package}`")
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return the caller's environment without settings, with this Python's commands, and with more variables."""
+    """Return the caller's environment without foreign settings, with this Python's commands and more variables."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
     kept["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return kept | {"DVC_NO_ANALYTICS": "1", "NO_ALBUMENTATIONS_UPDATE": "1"} | variables
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on."""
+    """Return ports that are free."""
     with ExitStack() as held:  # all at once, so that they differ
         sockets = [held.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
         return [each.getsockname()[1] for each in sockets]
@@ -47,7 +47,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def serving(folder: Path, port: int, page: str, *words: str, **variables: str) -> Iterator[None]:
-    """Run a server while the block runs, from when it takes connections, or answers for a page if one is named."""
+    """Run a server while the block runs; wait until it accepts connections, or answers for ``page`` if given."""
 
     def ready() -> bool:
         with suppress(OSError):
@@ -60,7 +60,7 @@ def serving(folder: Path, port: int, page: str, *words: str, **variables: str) -
 
     begin = time.monotonic()
     with (folder / "log").open("w") as log:
-        # In a session of its own: Ctrl-C is for this process, which then stops the server.
+        # In its own session, so that Ctrl-C reaches only this process, which then stops the server.
         server = subprocess.Popen(
             words, cwd=folder, env=environment(**variables), stdout=log, stderr=log, start_new_session=True
         )
@@ -88,7 +88,7 @@ def make_key(path: Path) -> None:
 
 @contextmanager
 def ssh_server(folder: Path, port: int, *keys: Path) -> Iterator[None]:
-    """Run an sshd that lets the holders of some keys transfer files, and nothing else."""
+    """Run an sshd that lets the holders of the keys transfer files, and nothing else."""
     make_key(folder / "host_key")
     (folder / "allowed").write_text("".join(key.with_suffix(".pub").read_text() for key in keys))
     settings = {
@@ -96,7 +96,7 @@ def ssh_server(folder: Path, port: int, *keys: Path) -> Iterator[None]:
         "HostKey": folder / "host_key",
         "AuthorizedKeysFile": folder / "allowed",
         "AuthenticationMethods": "publickey",
-        "StrictModes": "no",  # it minds that everybody can write into the folder of temporary folders
+        "StrictModes": "no",  # strict modes refuse a folder below /tmp, where everybody can write
         "UsePAM": "no",
         "PidFile": "none",
         "AllowUsers": getpass.getuser(),
@@ -106,7 +106,7 @@ def ssh_server(folder: Path, port: int, *keys: Path) -> Iterator[None]:
     }
     (folder / "sshd_config").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
     if os.getuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # root's sshd locks a part of itself up in it
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # root's sshd confines part of itself to it
     sshd = tool("sshd", "openssh-server", Path("/usr/sbin"))
     with serving(folder, port, "", sshd, "-D", "-e", "-f", str(folder / "sshd_config")):
         yield
@@ -114,7 +114,7 @@ def ssh_server(folder: Path, port: int, *keys: Path) -> Iterator[None]:
 
 @contextmanager
 def s3_server(folder: Path, port: int, buckets: list[str], **users: str) -> Iterator[None]:
-    """Run nanio, to which a bucket is a folder; it checks signatures, and every user may do everything."""
+    """Run nanio, which keeps a bucket in a folder; it checks signatures, and every user may do everything."""
     for bucket in buckets:
         (folder / "data" / bucket).mkdir(parents=True)
     tables = [f'[[users]]\naccess_key = "{name}"\nsecret_key = "{secret}"\n' for name, secret in users.items()]
@@ -126,10 +126,10 @@ def s3_server(folder: Path, port: int, buckets: list[str], **users: str) -> Iter
 
 @contextmanager
 def database(port: int, password: str) -> Iterator[None]:
-    """Run a PostgreSQL cluster in a folder of its own, with a database for MLflow."""
+    """Run a PostgreSQL cluster in its own folder, with a database for MLflow."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
     initdb, control, create = (tool(name, "postgresql", *versions[-1:]) for name in ("initdb", "pg_ctl", "createdb"))
-    # It refuses to run as root; the user comes with Debian's package.
+    # PostgreSQL refuses to run as root; Debian's package makes this user.
     owner: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
     with tempfile.TemporaryDirectory(prefix="team-postgres-") as place:
         (Path(place) / "password").write_text(password)
@@ -137,7 +137,7 @@ def database(port: int, password: str) -> Iterator[None]:
             shutil.chown(path, owner["user"], owner["group"])
 
         def run(*words: str) -> None:
-            # Into a file: the server outlives the command that starts it, and would hold a pipe open.
+            # Into a file: the server outlives the command that starts it, and would keep a pipe open.
             with (Path(place) / "said").open("w+") as said:
                 own = environment(PGPASSWORD=password)
                 done = subprocess.run(words, cwd=place, env=own, stdout=said, stderr=subprocess.STDOUT, **owner)
@@ -157,7 +157,7 @@ def database(port: int, password: str) -> Iterator[None]:
 
 @contextmanager
 def mlflow_server(folder: Path, port: int, store: str, artifacts: str, endpoint: str, secret: str) -> Iterator[None]:
-    """Run `mlflow server` on a database and a bucket. What opens them is in variables: others see a command's words."""
+    """Run `mlflow server` on a database and a bucket; secrets are in variables, since others see a command's words."""
     variables = {
         "MLFLOW_BACKEND_STORE_URI": store,
         "MLFLOW_ARTIFACTS_DESTINATION": artifacts,

@@ -1,14 +1,14 @@
-"""What grouping images gains, what the number of classes does, and whether layers need rates of their own.
+"""Measure what grouping images gains, what the number of classes does, and whether layers need their own rates.
 
     python benchmarks/ablation.py FOLDER [--stand-in] [--seeds 0 1 2]    # hours on two cores
     python benchmarks/ablation.py FOLDER --stand-in --quick              # one seed, three rows, a tenth of the images
 
 Runs profile `ablation` on real images with several seeds. FOLDER holds STL-10's binary files; with --stand-in the
-labelled ones are enough (see stl10.py). For each question a table and a picture (in --pictures); for each row:
-accuracy, its mean over the seeds; how much it is above the baseline, with a 95 % percentile bootstrap over test images
-of the mean over folds and seeds; and the least and the largest gain of a single seed. Rows `_long`, which take most of
-the time, are run for the first of the seeds alone unless --long-seeds says otherwise. Running the same command again
-goes on where it stopped.
+labelled ones are enough (see stl10.py). Each question gets a table and a picture (in --pictures). Each row has its mean
+accuracy over the seeds; its gain over the baseline, with a 95 % percentile interval from a bootstrap over test images
+of the mean over folds and seeds; and the least and the largest gain of a single seed. Rows `_long` take most of the
+time: only the first seed runs them unless --long-seeds says otherwise. Run the same command again to continue where it
+stopped.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from stl10 import fill
 matplotlib.use("Agg")
 
 QUICK_ROWS = ("baseline", "clustered", "random")
-# Besides the baseline, which belongs to all.
+# The baseline belongs to all.
 QUESTIONS = {
     "classes": ("What the number of classes does", lambda name: name.startswith("classes_")),
     "rates": ("What rates and L2 by layer do", lambda name: name in ("one_l2", "by_layer")),
@@ -41,7 +41,7 @@ QUESTIONS = {
 
 
 def run(workspace: Workspace, seed: int, rows: list[str], quick: bool) -> list[dict[str, Any]]:
-    """Run the rows for one seed; say of each what it was trained on and which test images it got right."""
+    """Run the rows for one seed; return for each what it was trained on and which test images it got right."""
     workspace.use("ablation", seed)
     if quick:
         workspace.edit(shorten)
@@ -64,7 +64,7 @@ def shorten(values: dict[str, Any]) -> None:
 
 
 def summary(found: list[dict[str, Any]], epochs: int, batch: int) -> pd.DataFrame:
-    """One line a row, means over its seeds; gains over the baseline of the same seeds."""
+    """Make a table of the rows: means over their seeds, and gains over the baseline with the same seeds."""
     right: dict[str, dict[int, NDArray[np.bool_]]] = {}
     for entry in found:
         right.setdefault(entry["row"], {})[entry["seed"]] = entry["right"]
@@ -73,7 +73,7 @@ def summary(found: list[dict[str, Any]], epochs: int, batch: int) -> pd.DataFram
         entries = [entry for entry in found if entry["row"] == name]
         accuracies = [100 * float(one.mean()) for one in mine.values()]
         start = [right["baseline"][seed] for seed in mine]
-        # Folds of all seeds together: the same number for each, so that seeds count alike.
+        # Folds of all seeds together: each seed has as many, so that all count alike.
         gain, low, high = bootstrap_difference(np.concatenate(list(mine.values())), np.concatenate(start), 0)
         single = [100 * float(one.mean() - other.mean()) for one, other in zip(mine.values(), start, strict=True)]
         mean = {
@@ -109,7 +109,7 @@ def answers(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def draw(path: Path, title: str, rows: pd.DataFrame) -> None:
-    """Draw gains over the baseline with their intervals, and those of single seeds as a thin line."""
+    """Draw gains over the baseline with their intervals, and the range of single seeds as a thin line."""
     against = rows["row"].str.startswith("classes_").any()
     rows = rows.sort_values("classes") if against else rows.sort_values("gain", ascending=False)
     figure = Figure(figsize=(7, 3.6 if against else 0.42 * len(rows) + 1.2))
@@ -142,14 +142,14 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="STL-10's binary files")
-    parser.add_argument("--stand-in", action="store_true", help="make a pool and folds by fixed seeds")
+    parser.add_argument("--stand-in", action="store_true", help="make a pool and folds from fixed seeds")
     parser.add_argument("--images", type=Path, help="folder of other images for the stand-in pool")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--long-seeds", type=int, default=1, help="how many of the seeds for rows _long (default 1)")
-    parser.add_argument("--rows", nargs="+", help="only these, and the baseline")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default 0 1 2")
+    parser.add_argument("--long-seeds", type=int, default=1, help="how many seeds run the rows _long (default 1)")
+    parser.add_argument("--rows", nargs="+", help="run only these and the baseline")
     parser.add_argument("--quick", action="store_true", help="one seed, three rows, a tenth of the images")
     parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-ablation)")
-    parser.add_argument("--pictures", type=Path, help="where to draw (default the folder pictures there)")
+    parser.add_argument("--pictures", type=Path, help="where to draw (default: the folder pictures in --work)")
     arguments = parser.parse_args()
     profile = parse(profiles.compose(ROOT / "conf", "ablation"), "profile ablation")
     rows = [name for name in profile.variants.train if not arguments.rows or name in ("baseline", *arguments.rows)]

@@ -1,24 +1,24 @@
-"""Time and memory of the exact complete-linkage cut, beside scipy and fastcluster in the same run.
+"""Measure time and memory of the exact complete-linkage cut, beside scipy and fastcluster in the same run.
 
-    python benchmarks/clustering.py                      # features drawn like real ones, no data needed
-    python benchmarks/clustering.py --images FOLDER      # and features of the images in STL-10 binary files
+    python benchmarks/clustering.py                      # simulated features; needs no data
+    python benchmarks/clustering.py --images FOLDER      # also features of the images in STL-10 binary files
     python benchmarks/clustering.py --quick              # within a minute: 2,000 points
     python benchmarks/clustering.py --exact [--images FOLDER]
-                                                         # no timing: clusters and heights against scipy's on float64
-                                                         # distances, up to 5,000 points, at several cuts
+                                                         # no timing: compare clusters and heights with scipy's on
+                                                         # float64 distances, up to 5,000 points, at several cuts
 
-All points have 3,440 coordinates and are cut where a tenth of them is merged. Each method runs in a process of its
-own, from a memory-mapped file of features to the number of each point's cluster; memory is the peak of what the
-process holds beyond the mapped file and what its imports took. The peers get float32 distances from a blocked matrix
-product over the upper triangle, written block by block into the float64 array that they take (fastcluster is made
-to work in that array). A peer that does not fit into memory is reported as such. Agreement is with fastcluster's
-clusters, whose distances have float32 errors: differences can be such errors.
+All points have 3,440 coordinates, and the dendrogram is cut where a tenth of them is merged. Each method runs in its
+own process, from a memory-mapped file of features to the number of each point's cluster. Memory is the peak of what the
+process holds beyond the mapped file and its imports. The peers get float32 distances from a blocked matrix product over
+the upper triangle, written block by block into the float64 array that they take (fastcluster is made to work in that
+array). A peer that does not fit into memory is reported as such. Agreement is measured against fastcluster's clusters,
+whose distances have float32 errors: differences may be due to those.
 
-Real features: a network of the paper's size is trained on 300 surrogate classes (minutes, once, kept in --work), and
-describes the images of `unlabeled` and `test`; for more points than that their mirror images, then their corners
-(80×80, resized), then mirrored corners. Features drawn like real ones: a Gaussian with the eigenvalues of real
-features, then each point moved towards an earlier one, to a distance drawn from real nearest-neighbour distances; the
-numbers in REAL_LIKE are printed by a run with --images.
+Real features: a network of the paper's size is trained on 300 surrogate classes (once, for minutes, kept in --work). It
+describes the images of `unlabeled` and `test`; if more points are needed, also their mirror images, then their corners
+(80×80, resized), then mirrored corners. Simulated features: a Gaussian with the eigenvalues of real features, then each
+point is moved towards an earlier one, to a distance drawn from real nearest-neighbour distances. A run with --images
+prints the numbers in REAL_LIKE.
 """
 
 import argparse
@@ -59,9 +59,9 @@ from exemplarcnn.training.trainer import Trainer
 
 DIMENSIONS = 3440
 FRACTION = 0.1
-STRIP = 1000  # points a side of the peers' blocked product
-# Of 15,000 real images, see above: deciles of the distance to the nearest neighbour among 5,000 of them, share of
-# the variance left after k axes, length of the mean.
+STRIP = 1000  # points on a side of each block of the peers' product
+# From 15,000 real images, see above: length of the mean, share of the variance left after k axes, and deciles of the
+# distance to the nearest neighbour among 5,000 of them.
 REAL_LIKE: dict[str, Any] = {
     "mean_length": 0.909,
     "variance_after": {
@@ -84,11 +84,11 @@ REAL_LIKE: dict[str, Any] = {
 Features = NDArray[np.float32]
 
 
-# What is measured, each in a process of its own
+# What is measured, each method in its own process
 
 
 def condensed(points: Features) -> NDArray[np.float64]:
-    """All distances in scipy's order, from float32 products of blocks of the upper triangle."""
+    """Return all distances in scipy's order, from float32 products of blocks of the upper triangle."""
     n = len(points)
     result = np.empty(n * (n - 1) // 2)
     squares = np.concatenate([np.square(points[i : i + STRIP]).sum(axis=1) for i in range(0, n, STRIP)])
@@ -108,13 +108,13 @@ def condensed(points: Features) -> NDArray[np.float64]:
 
 
 def by_peer(points: Features, name: str) -> NDArray[np.int64]:
-    """Cluster by scipy or fastcluster."""
+    """Cluster with scipy or fastcluster."""
     if name == "scipy":
         Z = hierarchy.linkage(condensed(points), "complete")
     else:
         import fastcluster
 
-        # fastcluster.linkage copies its input even if told not to preserve it; the routine beneath does not.
+        # fastcluster.linkage copies its input even if told not to preserve it; the routine below it does not.
         distances, Z = condensed(points), np.empty((len(points) - 1, 4))
         fastcluster.linkage_wrap(len(points), distances, Z, fastcluster.mthidx["complete"])
     threshold = dendrogram.threshold_for(Z, len(points), FRACTION)
@@ -123,14 +123,14 @@ def by_peer(points: Features, name: str) -> NDArray[np.int64]:
 
 
 def child(method: str, file: Path, count: int, out: Path) -> None:
-    """Run one method on the first points of a file, and say how long it took."""
-    Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out, this is the process to end
+    """Run one method on the first points of a file, and print how long it took."""
+    Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out, kill this process first
     use_threads(os.cpu_count() or 1)
     points = np.load(file, mmap_mode="r", allow_pickle=False)[:count]
     torch.ones(64, 64) @ torch.ones(64, 64)
     if method == "fastcluster":
-        importlib.import_module(method)  # here, so that its import is not in the time
-    for start in range(0, count, STRIP):  # so that nobody waits for the disk
+        importlib.import_module(method)  # here, so that the time excludes its import
+    for start in range(0, count, STRIP):  # so that no method waits for the disk
         points[start : start + STRIP].max()
     print("ready", flush=True)
     sys.stdin.readline()
@@ -142,13 +142,13 @@ def child(method: str, file: Path, count: int, out: Path) -> None:
 
 
 def fail(method: str, said: IO[str]) -> NoReturn:
-    """End the benchmark with what a process said last."""
+    """End the benchmark with the last words of a process."""
     said.seek(0)
     sys.exit(f"error: {method} failed:\n{said.read()[-3000:]}")
 
 
 def measure(method: str, file: Path, count: int) -> dict[str, Any]:
-    """Run a method in a process of its own, and watch its memory from outside."""
+    """Run a method in its own process, and watch its memory from outside."""
     row: dict[str, Any] = {"points": count, "method": method}
     pairs = count * (count - 1) // 2 * 8
     if method != "ours" and 1.02 * pairs > psutil.virtual_memory().available:
@@ -157,7 +157,7 @@ def measure(method: str, file: Path, count: int) -> dict[str, Any]:
     out.unlink(missing_ok=True)
     words = [sys.executable, __file__, "--child", method, str(file), str(count), str(out)]
     with (
-        tempfile.TemporaryFile("w+") as said,  # not a pipe, which would fill up with progress bars
+        tempfile.TemporaryFile("w+") as said,  # not a pipe, which progress bars would fill up
         subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True) as process,
     ):
         assert process.stdin is not None
@@ -180,7 +180,7 @@ def measure(method: str, file: Path, count: int) -> dict[str, Any]:
 
 
 def small_network(folder: Path, pool: Pool) -> Path:
-    """Train a network of the paper's size for a short time: 300 classes, 80 patches each, two epochs."""
+    """Train a network of the paper's size briefly: 300 classes of 80 patches, two epochs."""
     model = folder / "model"
     if (model / "weights.safetensors").exists():
         return model
@@ -203,7 +203,7 @@ def small_network(folder: Path, pool: Pool) -> Path:
 
 
 def corner(image: NDArray[np.uint8], which: int) -> NDArray[np.uint8]:
-    """One of the four 80×80 corners, resized to 96×96."""
+    """Return one of the four 80×80 corners, resized to 96×96."""
     top, left = divmod(which, 2)
     part = image[16 * top : 16 * top + 80, 16 * left : 16 * left + 80]
     return np.asarray(cv2.resize(part, (96, 96), interpolation=cv2.INTER_AREA), np.uint8)
@@ -235,14 +235,14 @@ def real(folder: Path, source: Path, count: int) -> tuple[Path, int]:
                     done += len(batch)
                     print(f"\r{done:,} of {count:,} images described", end="", file=sys.stderr)
     if done < count:
-        sys.exit(f"error: {source} gives {done} points only; ask for at most that")
+        sys.exit(f"error: {source}: found images for {done} points only, expected {count}; lower --sizes and --growth")
     array.flush()
     partial.rename(file)
     return file, distinct
 
 
 def look(file: Path) -> dict[str, Any]:
-    """Take from real features what `drawn` needs."""
+    """Measure on real features what `drawn` needs."""
     points = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False)[:5000], np.float64)
     mean = points.mean(axis=0)
     values = np.linalg.svd(points - mean, compute_uv=False) ** 2
@@ -287,11 +287,11 @@ def drawn(folder: Path, count: int) -> Path:
     return file
 
 
-# Against scipy on exact distances
+# Comparison with scipy on exact distances
 
 
 def exactly(data: str, points: Features) -> list[dict[str, Any]]:
-    """Compare clusters and heights at several cuts with those of scipy on float64 distances."""
+    """Compare clusters and heights at several cuts with scipy's on float64 distances."""
     n = len(points)
     Z = hierarchy.linkage(pdist(points.astype(np.float64)), "complete")
     rows = []
@@ -307,7 +307,7 @@ def exactly(data: str, points: Features) -> list[dict[str, Any]]:
 
 
 def exact(files: dict[str, Path], sizes: list[int]) -> pd.DataFrame:
-    """Trials on random, on clustered and on the given points, all with 3,440 coordinates."""
+    """Compare on random, on clustered and on the given points, all with 3,440 coordinates."""
     rows = []
     for n in sizes:
         draw = np.random.default_rng(n)
@@ -326,7 +326,7 @@ def exact(files: dict[str, Path], sizes: list[int]) -> pd.DataFrame:
 
 
 def agreement(one: str, other: str) -> str:
-    """How many points are in clusters that the other method does not have."""
+    """Say how many points are in clusters that the other method does not have."""
     a, b = np.load(one, allow_pickle=False), np.load(other, allow_pickle=False)
     pairs = np.unique(np.stack([a, b]), axis=1)
     split = (np.bincount(pairs[0])[a] > 1) | (np.bincount(pairs[1])[b] > 1)
@@ -334,7 +334,7 @@ def agreement(one: str, other: str) -> str:
 
 
 def compare(data: str, file: Path, sizes: list[int]) -> list[dict[str, Any]]:
-    """All methods at each size: rows with ratios to the better peer."""
+    """Measure all methods at each size; return rows with ratios to the better peer."""
     rows = []
     for count in sizes:
         found = {method: measure(method, file, count) for method in ("ours", "fastcluster", "scipy")}
@@ -355,12 +355,14 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="folder with unlabeled_X.bin and test_X.bin")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 50_000], help="points, beside the peers")
-    parser.add_argument("--growth", type=int, nargs="*", default=[10_000, 20_000, 50_000, 100_000], help="points alone")
-    parser.add_argument("--quick", action="store_true", help="2,000 points beside the peers, 2,000 and 4,000 alone")
-    parser.add_argument("--work", type=Path, default=ROOT / "work" / "benchmark-clustering")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 50_000], help="points, with the peers")
+    growth_help = "points, without the peers"
+    parser.add_argument("--growth", type=int, nargs="*", default=[10_000, 20_000, 50_000, 100_000], help=growth_help)
+    parser.add_argument("--quick", action="store_true", help="2,000 points with the peers, 2,000 and 4,000 without")
+    work_help = "where features are kept (default work/benchmark-clustering)"
+    parser.add_argument("--work", type=Path, default=ROOT / "work" / "benchmark-clustering", help=work_help)
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
-    parser.add_argument("--exact", action="store_true", help="compare with scipy on float64 distances instead")
+    parser.add_argument("--exact", action="store_true", help="compare with scipy on float64 distances, without timing")
     arguments = parser.parse_args()
     if arguments.child:
         method, file, count, out = arguments.child

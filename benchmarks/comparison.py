@@ -1,12 +1,12 @@
-"""The paper's comparison on real images with several seeds: what each row is worth, with intervals over seeds.
+"""Repeat the paper's comparison on real images with several seeds, with intervals over seeds.
 
     python benchmarks/comparison.py FOLDER --stand-in --images OTHER                # three seeds; hours on two cores
-    python benchmarks/comparison.py FOLDER --stand-in --images OTHER --quick        # profile `tiny`, some minutes
+    python benchmarks/comparison.py FOLDER --stand-in --images OTHER --quick        # profile `tiny_bench`, some minutes
 
-Runs profile `bench` (see stl10.py, whose FOLDER, --stand-in and --images these are) but its residual networks, once a
-seed. Each seed draws everything anew: images, patches, weights, order. For each row: accuracy, its mean over the seeds
-and that of each; how much it is above ExemplarCNN of the same seed, with a 95 % percentile bootstrap over seeds and
-test images together. Running the same command again continues where it stopped.
+Runs profile `bench`, without its residual networks, once per seed (FOLDER, --stand-in and --images are those of
+stl10.py). Each seed draws everything anew: images, patches, weights, order. Each row has its accuracy, the mean over
+the seeds and that of each; and its gain over ExemplarCNN of the same seed, with a 95 % percentile interval from a
+bootstrap over seeds and test images together. Run the same command again to continue where it stopped.
 """
 
 import argparse
@@ -31,10 +31,10 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="STL-10's binary files")
-    parser.add_argument("--stand-in", action="store_true", help="make a pool and folds by fixed seeds")
+    parser.add_argument("--stand-in", action="store_true", help="make a pool and folds from fixed seeds")
     parser.add_argument("--images", type=Path, required=True, help="folder of other images")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--threads", type=int, default=2, help="machine.threads; 1 beside other work")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default 0 1 2")
+    parser.add_argument("--threads", type=int, default=2, help="machine.threads (default 2; 1 if other work runs)")
     parser.add_argument("--quick", action="store_true", help="profile tiny_bench, a tenth of the images")
     parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-comparison)")
     arguments = parser.parse_args()

@@ -1,17 +1,17 @@
-"""Time and memory of the evaluation protocol, beside scikit-learn's LinearSVC on the raw features in the same run.
+"""Measure time and memory of the evaluation protocol, beside scikit-learn's LinearSVC on the raw features.
 
-    python benchmarks/evaluation.py FOLDER            # STL-10's binary files; at 71,536 features half an hour
+    python benchmarks/evaluation.py FOLDER            # STL-10's binary files; half an hour at 71,536 features
     python benchmarks/evaluation.py --quick           # within a minute: the embedded sample, 1,000 features
 
-The features are those of untrained networks: of profile `bench` with 636 classes (4,464 numbers an image), and of
+The features are those of untrained networks: of profile `bench` with 636 classes (4,464 numbers per image), and of
 profile `paper` (71,536 numbers). Both sides choose C among eight values by five inner folds in each of the ten folds:
-410 trainings (ours makes 480: for the figure called leaky it trains all eight on every fold). Ours is measured from the
-files of features to all predictions, Gram matrices and scoring of the test set included, in a process of its own. Of
-LinearSVC's 410 trainings 12 are drawn at random and timed, two at a time, with its default settings; the whole is
-410 / 12 of that; its scoring is not counted.
+410 trainings (ours makes 480, since for the figure called leaky it trains all eight on every fold). Ours runs in its
+own process and is timed from the files of features to all predictions, including Gram matrices and scoring the test
+set. Of LinearSVC's 410 trainings, 12 are drawn at random and timed, two at a time, with its default settings; the
+whole is 410 / 12 of that, without scoring.
 
-Agreement: decision values of the first fold's classifiers for all test images, against LinearSVC with a tight tolerance
-on raw features, for several C.
+Agreement: the first fold's decision values for all test images are compared with those of LinearSVC at a tight
+tolerance on raw features, for several C.
 """
 
 import argparse
@@ -47,7 +47,7 @@ QUICK = {1000: ("tiny", 216)}
 TIMED = 12
 WORKERS = 2  # threads of ours, processes of LinearSVC
 AGREE_AT = (0.1, 1.0, 10.0)
-MEAN, STD = [0.45, 0.44, 0.41], [0.26, 0.26, 0.27]  # of natural images, roughly: what the network is normalised by
+MEAN, STD = [0.45, 0.44, 0.41], [0.26, 0.26, 0.27]  # roughly those of natural images, by which the network normalises
 
 Array = NDArray[np.float32]
 
@@ -59,7 +59,7 @@ def describe(folder: Path, source: Path, width: int, profile: str, classes: int)
     record = folder / "origin.json"
     if record.exists():
         if json.loads(record.read_text()) != json.loads(json.dumps(made_of)):
-            sys.exit(f"error: {folder} was made of {record.read_text()}; remove it or name another --work")
+            sys.exit(f"error: {folder} was made from {record.read_text()}; remove it, or change --work")
         return
     net = exemplar_cnn.initialise(params.network, classes, 32, 0, MEAN, STD)
     function = features.eval_features(net, params.features, torch.device("cpu"))
@@ -68,24 +68,27 @@ def describe(folder: Path, source: Path, width: int, profile: str, classes: int)
         features.write_features(folder / f"{split}.npy", pool, function, params.features.batch_size)
     found = np.load(folder / "test.npy", mmap_mode="r", allow_pickle=False).shape[1]
     if found != width:
-        sys.exit(f"error: profile {profile} with {classes} classes has {found} features, not {width}")
+        sys.exit(
+            f"error: profile {profile} with {classes} classes: found {found} features, expected {width}; correct SIZES "
+            "in benchmarks/evaluation.py"
+        )
     record.write_text(json.dumps(made_of))
 
 
 def protocol(**changes: Any) -> Evaluate:
-    """Return the protocol of profile `paper` on the folds alone."""
+    """Return the protocol of profile `paper` on the folds only."""
     params = parse(profiles.compose(ROOT / "conf", "paper"), "profile paper").evaluate
     return params.model_copy(update={"protocols": params.protocols[:1], **changes})
 
 
 def labels_and_folds(source: Path) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
-    """Read what training needs beside features."""
+    """Read the labels and folds of the training images."""
     count = len(stl10.open_pool(source, "train"))
     return stl10.read_labels(source / "train_y.bin", count), stl10.read_folds(source / "fold_indices.txt", count)
 
 
 def child(folder: Path, source: Path) -> None:
-    """Run the protocol, and say how long it took."""
+    """Run the protocol, and print how long it took."""
     use_threads(os.cpu_count() or 1)
     labels, folds = labels_and_folds(source)
     train, test = (np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False) for split in ("train", "test"))
@@ -100,7 +103,7 @@ def child(folder: Path, source: Path) -> None:
 
 
 def time_one(train: Array, rows: NDArray[np.int64], labels: NDArray[np.int64], C: float) -> float:
-    """Train LinearSVC as it comes on some images; return seconds."""
+    """Train LinearSVC with its default settings on some images; return seconds."""
     with threadpool_limits(1):
         block = np.asarray(train[rows])
         begin = time.perf_counter()
@@ -121,7 +124,7 @@ def measure_peer(train: Array, labels: NDArray[np.int64], folds: list[NDArray[np
         delayed(time_one)(train, trainings[i][0], labels, trainings[i][1]) for i in chosen
     )
     wall = time.perf_counter() - begin
-    # That processes have nothing left to do in the end is not held against LinearSVC.
+    # Idle processes at the end do not count against LinearSVC.
     whole = len(trainings) * float(np.mean(seconds)) / WORKERS
     return {"trainings": len(trainings), "timed": sorted(round(s, 1) for s in seconds), "wall": wall, "seconds": whole}
 
@@ -148,18 +151,20 @@ def agree(
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", help="STL-10's binary files, unlabeled_X.bin apart")
-    parser.add_argument("--widths", type=int, nargs="+", choices=list(SIZES), default=list(SIZES))
+    parser.add_argument("folder", type=Path, nargs="?", help="STL-10's binary files, except unlabeled_X.bin")
+    widths_help = "numbers of features (default: both)"
+    parser.add_argument("--widths", type=int, nargs="+", choices=list(SIZES), default=list(SIZES), help=widths_help)
     parser.add_argument("--agree-at", type=float, nargs="*", default=AGREE_AT, help="values of C (default 0.1 1 10)")
     parser.add_argument("--quick", action="store_true", help="the embedded sample, 1,000 features")
-    parser.add_argument("--work", type=Path, default=ROOT / "work" / "benchmark-evaluation")
+    work_help = "where features are kept (default work/benchmark-evaluation)"
+    parser.add_argument("--work", type=Path, default=ROOT / "work" / "benchmark-evaluation", help=work_help)
     parser.add_argument("--child", type=Path, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         child(*arguments.child)
         return
     if not arguments.quick and not arguments.folder:
-        parser.error("name a FOLDER with STL-10's binary files, or --quick")
+        parser.error("name a FOLDER with STL-10's binary files, or add --quick")
     source = ROOT / "data" if arguments.quick else binary_folder(arguments.folder).resolve()
     sizes = QUICK if arguments.quick else {width: SIZES[width] for width in arguments.widths}
     labels, folds = labels_and_folds(source)
@@ -172,7 +177,7 @@ def main() -> None:
         train, test = (
             np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False) for split in ("train", "test")
         )
-        ours = watched(__file__, str(folder), str(source))  # in a process of its own
+        ours = watched(__file__, str(folder), str(source))
         print(ours, file=sys.stderr)
         peer = measure_peer(train, labels, folds)
         print(peer, file=sys.stderr)

@@ -3,9 +3,9 @@
     python benchmarks/fuzz_images.py            # 20,000 files, some minutes on two cores
     python benchmarks/fuzz_images.py -n 1000 --seed 7
 
-Whole files of every format, and of formats that are not read, are cut, changed in single bytes, and put together from
-two; warnings count as errors. Ends with exit code 1 if one file made `exemplarcnn.data.decoding` raise anything but its
-own error, gave pixels of another size than its head says, or made Python start a program.
+Sound files of every supported format, and files of others, are cut, changed in single bytes, or spliced from two.
+Warnings count as errors. Ends with exit code 1 if any file made `exemplarcnn.data.decoding` raise anything but its own
+error, gave pixels of another size than its header says, or made Python start a program.
 """
 
 import argparse
@@ -32,11 +32,11 @@ STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork
 
 
 def damaged(draw: random.Random, files: dict[str, bytes]) -> tuple[str, bytes]:
-    """Draw a file, its damage, and return its name with the bytes."""
+    """Draw a file and its damage; return the file's name and the damaged bytes."""
     name = draw.choice(sorted(files))
     content = files[name]
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
-        # Heads are short and say most: half of all changes are made near the beginning.
+        # Headers are short and matter most: half of all changes are near the beginning.
         near = draw.choice((1.0, min(1.0, 200 / max(1, len(content)))))
         match draw.choice(("cut", "flipped", "flipped", "spliced")):
             case "cut":
@@ -51,7 +51,7 @@ def damaged(draw: random.Random, files: dict[str, bytes]) -> tuple[str, bytes]:
 
 
 def task(number: int, seed: int, count: int) -> list[dict[str, object]]:
-    """Read some damaged files; return a row each: kind, what became of it, and seconds."""
+    """Read some damaged files; return for each its kind, what became of it, and seconds."""
     draw = random.Random(f"{seed} {number}")
     files = sound() | foreign()
     started: list[str] = []
@@ -86,12 +86,12 @@ def task(number: int, seed: int, count: int) -> list[dict[str, object]]:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-n", type=int, default=20_000, help="files")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-n", type=int, default=20_000, help="number of files (default 20,000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all draws (default 0)")
     arguments = parser.parse_args()
     counts = [min(A_TASK, arguments.n - first) for first in range(0, arguments.n, A_TASK)]
     began = time.perf_counter()
-    # A process each time: one that a decoder brings down ends the run with its own error.
+    # In worker processes: if a decoder crashes one, the run ends with an error that says so.
     found = Parallel(n_jobs=cpu_count())(
         delayed(task)(number, arguments.seed, count) for number, count in enumerate(counts)
     )

@@ -1,13 +1,12 @@
-"""Time `exemplarcnn data import` of many small photographs, and measure what memory it takes.
+"""Measure time and memory of `exemplarcnn data import` on many small photographs.
 
     python benchmarks/import_folder.py                   # 100,000 JPEGs of 64×64 in ten folders, some minutes
     python benchmarks/import_folder.py --images 5000
 
-The images are cuts of the embedded sample, each moved, turned over and made brighter or darker by a generator that is
-seeded with its number. They are imported in a temporary project with git's and DVC's part. Reading is what the bar
-`read` measures; the import is the whole command, `dvc add` of some gigabytes included, and so is the processors' time,
-which other work on the machine hardly changes. Linux only: memory is the sum of the anonymous memory of all its
-processes, at its peak.
+The images are crops of the embedded sample, each moved, mirrored and made brighter or darker by a generator that is
+seeded with its number. They are imported into a temporary project with git and DVC. Reading time is what the bar `read`
+shows. Import time and processor time are of the whole command, including `dvc add` of some gigabytes; other work on the
+machine hardly changes processor time. Memory is the peak of the anonymous memory of all processes together. Linux only.
 """
 
 import argparse
@@ -39,7 +38,7 @@ SIDE, CLASSES = 64, 10
 
 
 def draw(folder: Path, count: int, pool: Pool) -> None:
-    """Write JPEGs into ten folders."""
+    """Write JPEG files into ten folders."""
     for name in range(CLASSES):
         (folder / f"class {name}").mkdir(parents=True)
     for number in tqdm(range(count), desc="draw", unit="image"):
@@ -63,7 +62,7 @@ def _all(terminal: int) -> str:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--images", type=int, default=100_000, help="number of images (default 100,000)")
     parser.add_argument("--workers", type=int, default=2, help="processes (machine.workers)")
     parser.add_argument("--work", type=Path, help="where the temporary folder goes (10 GB for 100,000 images)")
     arguments = parser.parse_args()
@@ -78,7 +77,7 @@ def main() -> None:
         (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
         words = [sys.executable, "-m", "exemplarcnn.cli", "data", "import", str(source)]
         begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        # Bars are drawn on a terminal alone.
+        # Progress bars are drawn only on a terminal.
         terminal, end = pty.openpty()
         termios.tcsetwinsize(end, (24, 120))
         with ThreadPoolExecutor(1) as reader, subprocess.Popen(words, cwd=project, stderr=end, text=True) as process:

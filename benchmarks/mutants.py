@@ -1,10 +1,10 @@
 """Do the tests notice? Change one operator or number of the numerical modules at a time, and run the module's tests.
 
-    python benchmarks/mutants.py [--mutants 100] [--seed 0] [--modules svm linkage] [--workers 2]
+    python benchmarks/mutants.py [--mutants 100] [--seed 0] [--modules evaluation/svm training/trainer] [--workers 2]
 
-Five mutants that were once not noticed come first; the others are drawn at random from all places where an operator,
-a comparison, a number or a condition can be changed. A mutant is killed if a test fails, or runs for ten times as long
-as it should. The survivors are listed: each is a test that is missing, or a change that makes no difference.
+Five mutants that the tests once missed come first; the others are drawn at random from all places where an operator, a
+comparison, a number or a condition can be changed. A mutant is killed if a test fails, and too slow if its tests take
+more than two minutes. The survivors are listed: each is a missing test, or a change that makes no difference.
 """
 
 import argparse
@@ -70,7 +70,7 @@ KERNELS = (
     "training/schedule",
     "training/trainer",
 )
-# Where the tests of a module do not lie in the file of its name alone.
+# Modules whose tests are not only in the file of their name.
 TESTS = {
     "evaluation/classifiers": ("evaluation/test_protocols",),
     "stages/describe": ("stages/test_stages",),
@@ -78,11 +78,11 @@ TESTS = {
     "stages/train": ("stages/test_stages",),
     "patches/recipes/transform": ("patches/recipes/test_arazo", "patches/recipes/test_transform"),
 }
-LONGEST = 120.0  # seconds
+LONGEST = 120.0  # seconds that a mutant's tests may take
 COMPARED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
 COMPUTED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Add}
 CALLED = {"argmax": "argmin", "argmin": "argmax", "max": "min", "min": "max", "floor": "ceil", "maximum": "minimum"}
-# Text of these is read by people.
+# Texts for people: no mutants there.
 SAID = (ast.JoinedStr, ast.Raise, ast.Assert)
 NAMED = (
     (
@@ -198,7 +198,7 @@ def tests_of(module: str) -> list[str]:
 
 
 def attack(mutant: Mutant, folder: Path) -> None:
-    """Run the tests of a mutant in this process, which ends with their status."""
+    """Run a mutant's tests in this process, which exits with their status."""
     os.setpgid(0, 0)
     with (folder / "log").open("w") as log:
         os.dup2(log.fileno(), 1)
@@ -245,10 +245,10 @@ def judge(mutants: list[Mutant], workers: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mutants", type=int, default=100, help="how many are drawn")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--modules", nargs="+", default=list(KERNELS), choices=KERNELS)
+    parser.add_argument("--mutants", type=int, default=100, help="how many to draw (default 100)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draw (default 0)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    parser.add_argument("--modules", nargs="+", default=list(KERNELS), choices=KERNELS, help="default: all")
     arguments = parser.parse_args()
     begun = time.monotonic()
     mutants = [*named(), *drawn(arguments.modules, arguments.mutants, arguments.seed)]
@@ -260,11 +260,11 @@ def main() -> None:
         if verdict == "survived":
             print(f"  {PACKAGE / mutant.module}.py:{mutant.line}: {mutant.change}")
     if "survived" in verdicts[: len(NAMED)]:
-        sys.exit("one of the five that are known survived")
+        sys.exit("error: one of the five known mutants survived; the list above names it")
 
 
 if __name__ == "__main__":
-    # One thread each; read when torch is first imported. What all need is imported once, before any is forked.
+    # One thread each, which torch reads on its first import. What all need is imported once, before any fork.
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     for library in ("torch", "torchvision", "sklearn.svm", "sklearn.cluster", "albumentations", "matplotlib.figure"):
         __import__(library)

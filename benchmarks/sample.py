@@ -1,11 +1,11 @@
-"""Show by how much ExemplarCNN beats its controls on the embedded sample, for several seeds.
+"""Measure by how much ExemplarCNN beats its controls on the embedded sample, for several seeds.
 
     python benchmarks/sample.py            # three seeds, some minutes each
     python benchmarks/sample.py --quick    # one seed, profile tiny
 
-For each seed the baseline (and nothing else) is trained again with everything drawn from that seed, and compared with
-raw pixels and with the same network before training. Intervals: 95 %, percentile bootstrap over test images of the
-mean difference over the folds.
+For each seed only the baseline is trained again, with everything drawn from that seed. It is compared with raw pixels
+and with the same network before training. Intervals: 95 %, percentile bootstrap over test images of the mean difference
+over the folds.
 """
 
 import argparse
@@ -26,7 +26,7 @@ CONTROLS = ("raw_pixels", "random_network")
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default 0 1 2")
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="image set tracked by DVC (default: data/)")
     parser.add_argument("--quick", action="store_true", help="one seed, profile tiny")
     parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-sample-PROFILE)")

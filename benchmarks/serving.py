@@ -1,11 +1,11 @@
 """Serve the champion over HTTP and compare its answers on the whole test set with the pipeline's own numbers.
 
     python benchmarks/serving.py            # after `make demo`; a minute
-    python benchmarks/serving.py --fresh    # in an environment made of the model's own requirements; some minutes, 5 GB
+    python benchmarks/serving.py --fresh    # in an environment with only the model's requirements; some minutes, 5 GB
 
-Prints the largest difference of a score, images a second by requests of 50 images, one after the other, beside the same
-model called without HTTP, and what became of 1,000 requests of wrong shape, type and size. The project's own store is
-left alone.
+Prints the largest difference between scores; images per second over HTTP, in requests of 50 images one after the other,
+and without HTTP; and what became of 1,000 requests of wrong shape, type or size. The project's own store is not
+touched.
 """
 
 import argparse
@@ -42,7 +42,7 @@ PACKAGE = "exemplarcnn"
 
 
 def wrong_requests() -> dict[str, bytes]:
-    """Return requests that nobody should get an answer to."""
+    """Return requests that the server must refuse."""
     return {
         "shape": body(np.zeros((1, 3, 96, 96), int)),
         "no batch": body(np.zeros((96, 96, 3), int)),
@@ -94,7 +94,7 @@ def served(
                     break
             except (urllib.error.URLError, TimeoutError):
                 if server.poll() is not None:
-                    sys.exit(f"error: the server ended\n{(folder / 'server.log').read_text()}")
+                    sys.exit(f"error: the server ended; its log:\n{(folder / 'server.log').read_text()}")
                 time.sleep(0.5)
         yield port, server
     finally:
@@ -103,7 +103,7 @@ def served(
 
 
 def fresh_environment(folder: Path, environment: dict[str, str]) -> Path:
-    """Install what the model says that it needs, and nothing else; return the folder of commands."""
+    """Install what the model requires, and nothing else; return the folder of commands."""
     import mlflow
 
     mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
@@ -115,14 +115,14 @@ def fresh_environment(folder: Path, environment: dict[str, str]) -> Path:
         subprocess.run([str(folder / "venv/bin/python"), "-c", f"import {PACKAGE}"], capture_output=True).returncode
         == 0
     ):
-        sys.exit(f"error: {PACKAGE} is installed in the fresh environment")
+        sys.exit(f"error: {PACKAGE} is installed in the fresh environment, where only the model may bring it")
     return folder / "venv/bin"
 
 
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fresh", action="store_true", help="serve from an environment of the model's own")
+    parser.add_argument("--fresh", action="store_true", help="serve with only the model's requirements installed")
     arguments = parser.parse_args()
     os.chdir(ROOT)
     with tempfile.TemporaryDirectory() as place:
@@ -159,7 +159,7 @@ def main() -> None:
             for request in requests:
                 status, text = ask(port, request)
                 if status != 200:
-                    sys.exit(f"error: {text}")
+                    sys.exit(f"error: the server answered with status {status}: {text}")
                 found += json.loads(text)["predictions"]
             by_http = len(pool) / (time.monotonic() - begin)
             scores = np.array([[row[f"score_{name}"] for name in names] for row in found])

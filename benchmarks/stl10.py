@@ -1,19 +1,20 @@
-"""Run the profile `bench` on a folder with STL-10's binary files and print the result table.
+"""Run profile `bench` on a folder with STL-10's binary files, and print the table of results.
 
-    python benchmarks/stl10.py FOLDER [--images OTHER]       # the real thing, all files present
+    python benchmarks/stl10.py FOLDER [--images OTHER]       # the real STL-10: FOLDER has all files
     python benchmarks/stl10.py FOLDER --stand-in [--images OTHER]
-                                                             # only the labelled files: makes a pool and folds
+                                                             # FOLDER has only the labelled files: makes pool and folds
     python benchmarks/stl10.py FOLDER --stand-in --quick     # within a minute: profile `tiny`, a tenth of the images,
-                                                             # the rows raw_pixels and baseline alone
+                                                             # only the rows raw_pixels and baseline
 
-OTHER is a folder of other images, the pool of the ImageNet experiment; without it the profile is `core`, which does not
-have that. With --stand-in the unlabelled pool is the training images without their labels, and the images of OTHER if
-given (cut square from the middle and resized to 96×96), in an order drawn by a fixed seed; the folds are ten
-class-balanced draws of 1,000. Accuracies on them are on STL-10's real test set, but not comparable with published ones.
-A pool that is too small for a profile's classes is clustered by half, each single image with one neighbour: said first.
+OTHER is a folder of other images, the pool of the ImageNet experiment; without it, profile `core` runs, which lacks
+that experiment. With --stand-in the unlabelled pool is the training images without their labels, and the images of
+OTHER if given (their middle square, resized to 96×96), in an order drawn from a fixed seed. The folds are ten
+class-balanced draws of 1,000. Such accuracies are on STL-10's real test set, but not comparable with published ones.
+If a pool is too small for a profile's classes, half of it is clustered, and each single image gets one neighbour; the
+benchmark says so first.
 
-The pipeline runs in a folder of its own (--work), so that the project's data and results stay as they are; running
-the same command again continues there.
+The pipeline runs in its own folder (--work), so that the project's data and results stay as they are. Run the same
+command again to continue there.
 """
 
 import argparse
@@ -35,13 +36,13 @@ from exemplarcnn.importing.install import binary_folder
 
 POOL_SEED, FOLD_SEED = 19, 2011
 QUICK_ROWS = ("raw_pixels", "baseline")
-# What profile `core` had for the pools of 5,000 and 7,000 images that docs/results.md tells of.
+# What profile `core` had for the pools of 5,000 and 7,000 images in docs/results.md.
 SMALLER = {"clustered_fraction": 0.5, "neighbours": 1}
 LABELLED = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt")
 
 
 def stand_in_pool(train: stl10.ImageFile, other: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Put together the training images and those of a folder, shuffled by a fixed seed; which is which comes second."""
+    """Join the training images and those of a folder, shuffled with a fixed seed; return images and their order."""
     pool = [train.batch(range(len(train)))]
     if other is not None:
         folder = pools.ImageFolder(other)
@@ -52,7 +53,7 @@ def stand_in_pool(train: stl10.ImageFile, other: Path | None) -> tuple[NDArray[n
 
 
 def stand_in_folds(labels: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    """Make ten class-balanced draws of `size` training images by a fixed seed."""
+    """Make ten class-balanced draws of ``size`` training images from a fixed seed."""
     draw = np.random.Generator(np.random.PCG64(FOLD_SEED))
     each = size // stl10.CLASSES
     return [
@@ -62,7 +63,7 @@ def stand_in_folds(labels: NDArray[np.int64], size: int) -> list[NDArray[np.int6
 
 
 def make_stand_in(source: Path, data: Path, other: Path | None) -> None:
-    """Put the labelled files, a stand-in pool and stand-in folds into `data`."""
+    """Put the labelled files, a stand-in pool and stand-in folds into ``data``."""
     for name in LABELLED:
         shutil.copy(source / name, data / name)
     train = stl10.ImageFile(data / "train_X.bin")
@@ -94,7 +95,7 @@ def shrink(data: Path) -> None:
 
 
 def fill(data: Path, source: Path, stand_in: bool, other: Path | None, quick: bool) -> None:
-    """Put the image set of this benchmark into `data`."""
+    """Put this benchmark's image set into ``data``."""
     if stand_in:
         make_stand_in(source, data, other)
     else:
@@ -107,7 +108,7 @@ def fill(data: Path, source: Path, stand_in: bool, other: Path | None, quick: bo
 
 
 def suit(values: dict[str, Any], pool_size: int) -> list[str]:
-    """Change a profile that has more classes than a pool, as stand-ins are, can give it; say what and why."""
+    """Change a profile that asks for more classes than a small pool can give; return what was changed, and why."""
     said = []
     for name, entry in values["variants"]["group"].items():
         smaller = entry | SMALLER
@@ -121,7 +122,7 @@ def suit(values: dict[str, Any], pool_size: int) -> list[str]:
 
 
 def suffices(entry: dict[str, Any], pool_size: int) -> bool:
-    """Whether a pool can give the classes that an entry of `variants.group` asks for."""
+    """Say whether a pool can give the classes that an entry of `variants.group` asks for."""
     try:
         capacity.check_clusters(ClusterEntry.model_validate(entry), pool_size)
     except tables.ClassTableError:
@@ -133,10 +134,10 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="STL-10's binary files")
-    parser.add_argument("--stand-in", action="store_true", help="make a pool and folds by fixed seeds")
+    parser.add_argument("--stand-in", action="store_true", help="make a pool and folds from fixed seeds")
     parser.add_argument("--images", type=Path, help="folder of other images")
     parser.add_argument("--profile", help="default: bench with --images, core without")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="the pipeline's seed (default 0)")
     parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-PROFILE)")
     parser.add_argument("--quick", action="store_true", help="two rows, profile tiny, a tenth of the images")
     arguments = parser.parse_args()

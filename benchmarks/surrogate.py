@@ -1,16 +1,20 @@
-"""Patches a second, beside a plain scikit-image chain in the same run, and a set of the paper's size.
+"""Measure patches per second, beside a plain scikit-image chain in the same run, and a set of the paper's size.
 
-    python benchmarks/surrogate.py             # patches a second, on the embedded sample
+    python benchmarks/surrogate.py             # patches per second, on the embedded sample
     python benchmarks/surrogate.py FOLDER      # on the images of STL-10's train_X.bin in FOLDER
     python benchmarks/surrogate.py FOLDER --set 16000      # also a whole set: 16,000 images, 110 patches each
     python benchmarks/surrogate.py --quick     # a few patches
 
-All three ways make patches of the recipe of docs/method.md, section 2, 100 + 10 an image, with one thread of one
-process, in turns: a chain of scikit-image calls, in float64, which resizes the whole image for each patch (nothing is
-written; the paper's authors wrote a PNG file a patch); the albumentations recipe, called as its users call it; and what
-the pipeline draws its sets with, which gives the same bytes as the recipe. The slower a way, the fewer of the images it
-gets. The set is written by `write_set` with as many processes as there are cores; images repeat where there are too
-few. Its memory is the peak of anonymous memory of all its processes together.
+Three ways take turns, each with one thread of one process. All make 100 + 10 patches per image with the recipe of
+docs/method.md, section 2:
+
+- a chain of scikit-image calls in float64, which resizes the whole image for each patch (it writes nothing; the paper's
+  authors wrote one PNG file per patch);
+- the albumentations recipe, called as its users call it;
+- the pipeline's own way to draw its sets, which gives the same bytes as the recipe.
+
+The slower a way, the fewer images it gets. `write_set` writes the whole set with one process per core; if there are too
+few images, they repeat. Its memory is the peak of the anonymous memory of all processes together.
 """
 
 import argparse
@@ -49,16 +53,16 @@ Bytes = NDArray[np.uint8]
 
 
 def stretch(patch: Image) -> Image:
-    """Map the least and the largest value to 0 and 1."""
+    """Scale values linearly: the least to 0, the largest to 1."""
     low, high = patch.min(), patch.max()
     return (patch - low) / (high - low) if high > low else patch
 
 
 def chain(image: Image, anchor: NDArray[np.int64], draw: np.random.Generator, params: Surrogate) -> Bytes:
-    """One patch by scikit-image."""
+    """Make one patch with scikit-image."""
     side = 32
     scale = draw.uniform(*params.scale)
-    # scikit-image calls "symmetric" what repeats the pixel at the border.
+    # In scikit-image "symmetric" repeats the pixel at the border.
     scaled = transform.rescale(image, scale, order=1, mode="symmetric", anti_aliasing=False, channel_axis=2)
     start = (anchor + 0.5) * scale + draw.normal(0, params.translate.amount * side, 2) - side / 2
     top, left = (int(np.clip(round(s), 0, size - side)) for s, size in zip(start, scaled.shape[:2], strict=True))
@@ -119,7 +123,7 @@ WAYS = {"scikit-image chain": by_scikit, "albumentations": by_albumentations, "p
 
 
 def rates(pool: Pool, params: Surrogate, quick: bool) -> list[dict[str, Any]]:
-    """Measure all ways in turns; return the median of their patches a second."""
+    """Measure all ways in turns; return their median patches per second."""
     counts = {"scikit-image chain": 2, "albumentations": 12, "pipeline": 24}
     number, rounds = (VALID + 1, 1) if quick else (TRAIN + VALID, ROUNDS)
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
@@ -130,7 +134,7 @@ def rates(pool: Pool, params: Surrogate, quick: bool) -> list[dict[str, Any]]:
                 chosen = [(turn * counts[name] + i) % len(pool) for i in range(counts[name])]
                 begin = time.perf_counter()
                 way(pool, chosen, number, params)
-                if turn:  # the first is for warming up
+                if turn:  # the first turn warms up
                     seconds[name].append((time.perf_counter() - begin) / len(chosen) / number)
     found = {name: 1 / float(np.median(each)) for name, each in seconds.items()}
     peer = found["scikit-image chain"]
@@ -138,7 +142,7 @@ def rates(pool: Pool, params: Surrogate, quick: bool) -> list[dict[str, Any]]:
 
 
 def child(pool_file: Path, folder: Path) -> None:
-    """Draw a set, and say how long it took."""
+    """Draw a set, and print how long it took."""
     pool = stl10.ImageFile(pool_file)
     params = parse(profiles.compose(ROOT / "conf", "paper"), "profile paper")
     trained = params.variants.train["baseline"].model_copy(update={"patches_per_image": TRAIN})
@@ -151,7 +155,7 @@ def child(pool_file: Path, folder: Path) -> None:
 
 
 def whole_set(pool: Pool, count: int, work: Path) -> dict[str, Any]:
-    """Draw a set of `count` images in a process of its own, and watch its memory from outside."""
+    """Draw a set of ``count`` images in its own process, and watch its memory from outside."""
     with tempfile.TemporaryDirectory(dir=work) as name:
         repeated = Path(name) / "pool.bin"
         stl10.write_images(repeated, pool.batch(np.arange(count) % len(pool)))
@@ -165,9 +169,9 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="STL-10's binary files (default: the embedded sample)")
-    parser.add_argument("--set", type=int, default=0, metavar="IMAGES", help="also draw a whole set of so many images")
+    parser.add_argument("--set", type=int, default=0, metavar="IMAGES", help="also draw a set of this many images")
     parser.add_argument("--quick", action="store_true", help="a few patches, a set of 64 images")
-    parser.add_argument("--work", type=Path, default=ROOT / "work", help="where the set is written, and removed again")
+    parser.add_argument("--work", type=Path, default=ROOT / "work", help="where the set is written and removed again")
     parser.add_argument("--child", type=Path, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

@@ -1,13 +1,13 @@
-"""Act out a team that shares data, runs and models, with every server that it needs, on this machine alone.
+"""Act out a team that shares data, runs and models, with all the servers it needs, on this machine only.
 
     apt-get install openssh-server postgresql && pip install -r requirements-team.txt
-    python benchmarks/team.py            # on what this checkout has committed; about ten minutes
+    python benchmarks/team.py            # on this checkout's last commit; about ten minutes
 
-Alice, Bob and Carol share a git repository, a store of DVC behind SSH (OpenSSH) and one behind S3 (nanio), and an
-MLflow server that keeps runs in PostgreSQL and artifacts on S3. Alice computes profile `tiny` on images of her own. Bob
-takes her results from S3, Carol from SSH, and have nothing left to compute. Bob changes a number; Alice compares, and
-uses his model. Servers listen on 127.0.0.1, and are gone at the end with all that they kept. The first check that fails
-ends it with status 1. docs/teams.md explains the commands.
+Alice, Bob and Carol share a git repository, a DVC store behind SSH (OpenSSH) and one behind S3 (nanio), and an MLflow
+server that keeps runs in PostgreSQL and artifacts on S3. Alice computes profile `tiny` on her own images. Bob takes her
+results from S3, Carol from SSH; neither has anything left to compute. Bob changes a number; Alice compares, and uses
+his model. The servers listen on 127.0.0.1; at the end they are removed with everything they kept. The first check that
+fails ends the script with status 1. docs/teams.md explains the commands.
 """
 
 import argparse
@@ -37,7 +37,7 @@ ENCODER, CLASSIFIER = "models:/exemplarcnn-encoder@champion", "models:/exemplarc
 
 
 class Checks:
-    """What was checked and what was measured; the first that fails ends the script."""
+    """What was checked and measured; the first check that fails ends the script."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, str]] = []
@@ -45,7 +45,7 @@ class Checks:
     def add(self, what: str, good: bool, measured: str) -> None:
         """Note a check, or end with what is wrong."""
         if not good:
-            fail(f"not so: {what} ({measured})")
+            fail(f"the check failed: {what} ({measured})")
         print(f"    checked: {what} ({measured})", flush=True)
         self.rows.append({"check": what, "measured": measured})
 
@@ -56,11 +56,11 @@ class Person:
     Parameters
     ----------
     home
-        Whose last part is the name.
+        Home folder; its last part is the person's name.
     tracking
         Address of the MLflow server.
     secret
-        For the store on S3.
+        Secret key for the store on S3.
     """
 
     def __init__(self, home: Path, tracking: str, secret: str):
@@ -70,7 +70,7 @@ class Person:
         make_key(self.key)
 
     def tries(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the clone, or at home while there is none, whatever comes of it."""
+        """Run a command in the clone, or at home before there is one; return the result even if it fails."""
         own = {"HOME": str(self.home), "MLFLOW_TRACKING_URI": self.tracking, "PYTHONPATH": f"{self.clone}/src"}
         own |= {"LOGNAME": self.name, "DVC_SITE_CACHE_DIR": str(self.home / "site")}
         for role in ("AUTHOR", "COMMITTER"):
@@ -101,37 +101,37 @@ class Person:
         """Run a command that has to succeed; return what it prints."""
         done = self.tries(*words)
         if done.returncode != 0:
-            fail(f"it ended with status {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+            fail(f"the command above ended with status {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
         return done.stdout
 
     def opens_s3(self) -> None:
-        """Tell DVC who this is, in a file that git leaves out."""
+        """Tell DVC this person's key for S3, in a file that git ignores."""
         self.runs("dvc", "remote", "modify", "--local", "team", "access_key_id", self.name)
         self.runs("dvc", "remote", "modify", "--local", "team", "secret_access_key", self.secret)
 
     def opens_ssh(self) -> None:
-        """Tell DVC which user and key to take, in the same file."""
+        """Tell DVC which user and key to use for SSH, in the same file."""
         self.runs("dvc", "remote", "modify", "--local", "office", "user", getpass.getuser())
         self.runs("dvc", "remote", "modify", "--local", "office", "keyfile", str(self.key))
 
     def repro(self, *words: str) -> list[str]:
-        """Run what has to be run; return the stages that ran."""
+        """Run `dvc repro`; return the stages that ran."""
         lines = self.runs("dvc", "repro", *words).splitlines()
         return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
 
     def shares(self, message: str) -> None:
-        """Commit everything that git does not leave out, and share it, and what DVC keeps."""
+        """Commit everything that git does not ignore; push it, and what DVC keeps."""
         self.runs("git", "add", "--all")
         self.runs("git", "commit", "--quiet", "--message", message)
         self.runs("dvc", "push")
         self.runs("git", "push", "--quiet")
 
     def unsent(self, store: str) -> int:
-        """Return how many objects of the data and of results a store lacks."""
+        """Return how many objects of data and results a store lacks."""
         return len(json.loads(self.runs("dvc", "status", "--cloud", "-r", store, "--json")))
 
     def results(self) -> dict[str, str]:
-        """Return the MD5 of every file that lies where the data or an out of a stage belongs."""
+        """Return the MD5 of every file of the data and of the stages' outs, by path."""
         locked = yaml.safe_load((self.clone / "dvc.lock").read_text())["stages"]
         # The lock keeps stages of other profiles.
         names = self.runs("dvc", "stage", "list", "--name-only").split()
@@ -145,14 +145,14 @@ class Person:
 
 
 def size(folder: Path) -> str:
-    """Say how much a server keeps in a folder, without nanio's notes on it."""
+    """Say how much a server keeps in a folder, without nanio's metadata."""
     files = [path for path in folder.rglob("*") if path.is_file() and ".nanio-meta" not in path.parts]
     sizes = [path.stat().st_size for path in files]
     return f"{len(sizes):,} files, {sum(sizes) / 2**20:.1f} MiB"
 
 
 def first_results(alice: Person, remotes: dict[str, tuple[str, Path]], endpoint: str, checks: Checks) -> None:
-    """Name the stores, compute, and share: with other images than the embedded sample's, which come with git."""
+    """Let Alice name the stores, compute, and share; not on the embedded sample, which comes with git."""
     alice.runs("dvc", "remote", "add", "--default", "team", remotes["team"][0])
     alice.runs("dvc", "remote", "modify", "team", "endpointurl", endpoint)
     alice.runs("dvc", "remote", "add", "office", remotes["office"][0])
@@ -174,10 +174,10 @@ def first_results(alice: Person, remotes: dict[str, tuple[str, Path]], endpoint:
 
 
 def receive(person: Person, source: Person, store: str, closed: str, reason: str, checks: Checks) -> None:
-    """Take all that somebody else computed from one store; see that it is all, the same, and enough."""
+    """Take everything that somebody else computed from one store; check that it is complete, the same, and enough."""
     person.opens_s3()
     person.opens_ssh()
-    # What is compared later is compared before as well: so it has been seen to differ.
+    # Compared before the pull, too, to show that the comparison can fail.
     wanted, before = source.results(), person.results()
     done = person.tries("dvc", "pull", "-r", closed)
     good = done.returncode != 0 and reason in done.stderr and person.results() == before != wanted
@@ -197,7 +197,7 @@ def receive(person: Person, source: Person, store: str, closed: str, reason: str
 
 
 def change(alice: Person, bob: Person, checks: Checks) -> None:
-    """Let one change a number, and the other use the model, then compare."""
+    """Let Bob change a number, and Alice use his model, then compare."""
     bob.runs("dvc", "exp", "run", "--name", "longer", "-S", "profile=tiny", "-S", "train.epochs=3")
     bob.shares("Three epochs")
     bob.runs("exemplarcnn", "register", "clustered", "--champion")
@@ -224,7 +224,7 @@ def change(alice: Person, bob: Person, checks: Checks) -> None:
 
 
 def act(place: Path, checks: Checks, servers: ExitStack) -> None:
-    """Start the servers, and let three people work."""
+    """Start the servers, and let the three work."""
     ssh_port, s3_port, database_port, port = free_ports(4)
     endpoint, tracking = f"http://{HOST}:{s3_port}", f"http://{HOST}:{port}"
     secret = {name: secrets.token_hex(16) for name in ("alice", "bob", "carol", "mlflow", "database")}
@@ -251,7 +251,7 @@ def act(place: Path, checks: Checks, servers: ExitStack) -> None:
     for person in (bob, carol):
         person.runs("git", "clone", "--quiet", str(shared), str(person.clone))
     receive(bob, alice, "team", "office", "Permission denied", checks)
-    # Without this `dvc repro --pull` asks the store on S3, also if nothing is missing, and fails.
+    # Without this, `dvc repro --pull` asks the store on S3 even if nothing is missing, and fails.
     carol.runs("dvc", "remote", "default", "--local", "office")
     receive(carol, alice, "office", "team", "Forbidden", checks)
     before = bob.evaluations()
@@ -276,8 +276,8 @@ def main() -> None:
     """Run the benchmark."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     if any(importlib.util.find_spec(name) is None for name in ("dvc_ssh", "dvc_s3", "nanio", "psycopg2", "boto3")):
-        fail("packages are missing; `pip install -r requirements-team.txt` brings them")
-    signal.signal(signal.SIGTERM, lambda *_: fail("ended from outside"))
+        fail("packages are missing; run `pip install -r requirements-team.txt`")
+    signal.signal(signal.SIGTERM, lambda *_: fail("terminated from outside; run it again"))
     checks, begin = Checks(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="team-") as place, ExitStack() as servers:
         act(Path(place), checks, servers)

@@ -1,21 +1,21 @@
-"""SGD steps a second, beside a textbook loop, a batch that is always the same, and the machine's matrix products.
+"""Measure SGD steps per second, beside a textbook loop, a fixed batch, and the machine's matrix products.
 
     python benchmarks/training.py              # patches of the embedded sample
     python benchmarks/training.py FOLDER       # patches of the images of STL-10's train_X.bin in FOLDER
     python benchmarks/training.py --quick      # a small network, a few steps
 
-Networks: that of profile `core`, and the paper's with its 16,000 classes. Batches of 128 patches of 32×32, as many
-threads as there are cores. Ways, in turns, the median over rounds:
+Networks: that of profile `core`, and the paper's with its 16,000 classes. Batches of 128 patches of 32×32, one thread
+per core. These ways take turns; each figure is the median over rounds:
 
 textbook       PNG files, `ImageFolder` and `DataLoader` with two worker processes, float32, `loss.item()` each step
 fp32           the pipeline's `Trainer` with `train.precision: fp32` and `train.channels_last: false`
-bf16           the same in its defaults: autocast to bfloat16, channels last
+bf16           the same with its defaults: autocast to bfloat16, channels last
 online         the same with `surrogate.mode: online`: patches are drawn while it trains
-fixed batch    the steps of `bf16` on one batch that lies in memory: how fast a loader could let it be
+fixed batch    the steps of `bf16` on one batch in memory: the speed with an ideal loader
 
-A step's floating-point operations are counted by torch; their rate is also given as a share of that of the fastest of
-some large matrix products, in float32 for the first two ways and in bfloat16 for the others. The count includes the
-zeros around a map, a fifth of all here, which a convolution need not multiply.
+Torch counts a step's floating-point operations. Their rate is also given as a share of the rate of the fastest of some
+large matrix products, in float32 for the first two ways and in bfloat16 for the others. The count includes products
+with the zeros around maps, a fifth of all here, which a convolution can skip.
 """
 
 import argparse
@@ -57,7 +57,7 @@ Round = Callable[[], float]
 
 
 def write_sets(pool: Pool, classes: int, folder: Path, steps: int) -> dict[str, Any]:
-    """Draw a surrogate set of as many batches, in both modes and as PNG files; return its summary."""
+    """Draw a surrogate set of ``steps`` batches, in both modes and as PNG files; return its summary."""
     params = parse(profiles.compose(ROOT / "conf", "paper"), "profile paper")
     count = min(len(pool), classes, steps * BATCH // 10)
     trained = params.variants.train["baseline"].model_copy(update={"patches_per_image": None, "patches": steps * BATCH})
@@ -141,12 +141,12 @@ def fixed(net: exemplar_cnn.ExemplarCNN, params: Train, folder: Path, train: Bat
 
 
 def per_step(ends: list[float]) -> float:
-    """Median time of a step, in seconds; the first steps are for warming up."""
+    """Return the median time of a step in seconds; the first steps warm up."""
     return float(np.median(np.diff(ends[WARM:])))
 
 
 def matrix_products(dtype: torch.dtype, side: int = 2048) -> float:
-    """Operations a second of a large matrix product."""
+    """Return the floating-point operations per second of a large matrix product."""
     first, second = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
     seconds = []
     for _ in range(20):
@@ -157,7 +157,7 @@ def matrix_products(dtype: torch.dtype, side: int = 2048) -> float:
 
 
 def operations(net: exemplar_cnn.ExemplarCNN) -> int:
-    """Floating-point operations of one step."""
+    """Return the number of floating-point operations in one step."""
     net.train()
     with FlopCounterMode(display=False) as counter:
         net(torch.zeros(BATCH, 3, 32, 32)).sum().backward()
@@ -165,7 +165,7 @@ def operations(net: exemplar_cnn.ExemplarCNN) -> int:
 
 
 def networks(quick: bool) -> Iterator[tuple[str, Config, int]]:
-    """Name, parameters and number of classes of the networks."""
+    """Yield name, parameters and number of classes of each network."""
     for profile, classes in [("tiny", 20)] if quick else [("core", 2000), ("paper", 16000)]:
         yield profile, parse(profiles.compose(ROOT / "conf", profile), f"profile {profile}"), classes
 
@@ -202,7 +202,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Measure all ways with one network, in turns."""
     about = write_sets(pool, classes, folder, steps)
-    # At rates that change nothing the paper's network, too, keeps its weights through all rounds.
+    # At learning rates this small even the paper's network keeps its weights through all rounds.
     groups = {name: group.model_copy(update={"lr": 1e-6}) for name, group in params.groups}
     still = params.groups.model_copy(update=groups)
     one = params.model_copy(update={"epochs": 1, "batch_size": BATCH, "groups": still})

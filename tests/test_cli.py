@@ -176,7 +176,7 @@ def test_check_refuses_what_asks_for_more_pixels_than_images_have(home: Path) ->
     (home / "params.yaml").write_text(params.replace("smallest_side: 32", "smallest_side: 97"))
     result = run(cli.app, ["check"])
     assert result.exit_code == 1
-    assert "error: data: found images of 96×96 pixels, and audit.smallest_side is 97; set 96" in result.stderr
+    assert "error: data: found images of 96×96 pixels, but audit.smallest_side is 97; set 96" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_check_says_what_dvc_wants_in_a_folder_without_git(home: Path, monkeypat
     result = run(cli.app, ["check"])
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        f"error: DVC: {home} is not a git repository; work in a `git clone`, or tell DVC to do without git: "
+        f"error: DVC: {home} is not a git repository; work in a `git clone`, or tell DVC to work without git: "
         "`dvc config --local core.no_scm true`\n"
     )
 

@@ -135,7 +135,7 @@ def test_copies_alone_are_not_clustered() -> None:
     for different, refused in ((int(held_out[0]), True), (int(clustered[0]), False)):
         audited(flagged=98, same=tuple(i for i in range(ROOM) if i != different))
         if refused:
-            with pytest.raises(PipelineError, match=r"variants.group.clustered: the 50 images .* have the same pixels"):
+            with pytest.raises(PipelineError, match=r"variants.group.clustered: all 50 images .* have the same pixels"):
                 preflight.check(config("own"), audited=True)
         else:
             preflight.check(config("own"), audited=True)
@@ -181,12 +181,12 @@ def test_other_images_of_several_sizes() -> None:
     audited()
     audited(pool="other", height=[96, 64] * 50)
     preflight.check(config("tiny", other), audited=True)
-    with pytest.raises(PipelineError, match=r"variants.train.more: mode: online needs .* of other are 64×96 and 96×96"):
+    with pytest.raises(PipelineError, match=r"variants.train.more: mode: online needs .* other has 64×96 and 96×96"):
         preflight.check(config("tiny", lambda v: other(v, mode="online")), audited=True)
     with pytest.raises(PipelineError, match=r"variants.train.more: cluster_features: true needs images of one size"):
         preflight.check(config("tiny", lambda v: other(v, cluster_features=True)), audited=True)
     audited(pool="other", problem=["cannot be read"] + [""] * 99)
-    with pytest.raises(PipelineError, match=r"of other 1 cannot: audit/other.csv names them"):
+    with pytest.raises(PipelineError, match=r"1 of other cannot; remove those that audit/other.csv names"):
         preflight.check(config("tiny", lambda v: other(v, cluster_features=True)), audited=True)
 
 
@@ -234,7 +234,7 @@ def test_more_pixels_than_images_have_are_refused_by_name(section: str, key: str
 
     of_side(side)
     preflight.check(asking(side))
-    said = rf"images of {side}×{side} pixels, and {section}.{key} is {side + 1}; set {side}"
+    said = rf"images of {side}×{side} pixels, but {section}.{key} is {side + 1}; set {side}"
     with pytest.raises(PipelineError, match=said):
         preflight.check(asking(side + 1))
 
@@ -243,7 +243,7 @@ def test_all_that_is_too_large_is_named_at_once() -> None:
     of_side(32)
     with pytest.raises(
         PipelineError,
-        match=r"and variants\.train\.clustered\.patch is 64, variants\.control\.kmeans\.side is 40; set 32",
+        match=r"but variants\.train\.clustered\.patch is 64, variants\.control\.kmeans\.side is 40; set 32",
     ):
         preflight.check(
             config(
@@ -258,7 +258,7 @@ def test_the_rule_of_a_derived_table_is_a_known_one(home: Path) -> None:
     values = compose(CONF, "own")
     values["variants"]["regroup"]["other"] = {"table": "clustered", "rule": "sorted"}
     with pytest.raises(
-        PipelineError, match=r"^variants.regroup.other.rule: no rule 'sorted'; .*regrouping.py has random, ungr"
+        PipelineError, match=r"^variants.regroup.other.rule: no rule 'sorted'; .*regrouping.py has: random, ungr"
     ):
         preflight.check(Config.model_validate(values))
 
@@ -274,6 +274,6 @@ def test_the_first_stage_refuses_before_it_works(home: Path, monkeypatch: pytest
     launcher.main(lambda variant, config: ran.append(variant))
     assert ran == [""]
     of_side(39)
-    with pytest.raises(SystemExit, match=r"error: data: .*39×39 pixels, and variants\.train\.baseline\.patch is 40"):
+    with pytest.raises(SystemExit, match=r"error: data: .*39×39 pixels, but variants\.train\.baseline\.patch is 40"):
         launcher.main(lambda variant, config: ran.append(variant))
     assert ran == [""]

@@ -190,7 +190,7 @@ def test_a_store_that_fails_never_stops_a_stage(
     with contextmanager(fault)(tmp_path) as variables:
         done = project.run("dvc", "repro", "-f", "-s", "evaluate@raw_pixels", **variables)
         assert time.monotonic() - begun < 120
-        assert "The work continues; `exemplarcnn log` sends later what the store lacks" in done.stderr
+        assert "The work continues; later, `exemplarcnn log` sends what the store lacks" in done.stderr
         assert "Traceback" not in done.stderr, done.stderr
         assert project.outs() == whole_again
         later = project.run("exemplarcnn", "log", check=False, **variables)
@@ -304,7 +304,7 @@ def test_a_lock_from_another_branch(project: Project, whole_again: dict[str, str
     said = project.run("exemplarcnn", "log").stdout
     assert "train@baseline: params.yaml says train.epochs: 2, but train@baseline ran with 1" in said
     done = project.run("exemplarcnn", "register", "baseline", check=False)
-    assert "baseline cannot be registered, evaluate@baseline: params.yaml says train.epochs: 2" in done.stderr
+    assert "cannot register baseline: evaluate@baseline: params.yaml says train.epochs: 2" in done.stderr
     # With its own lock and figures back, nothing runs; left with the other's, DVC builds the same results again.
     project.git("checkout", "-q", "dvc.lock", "metrics", "reports")
     project.dvc("checkout", "-q")

@@ -81,7 +81,7 @@ def test_a_labelled_folder_with_odd_files_in_it(project: Project, tmp_path: Path
     assert raw["accuracy_mean"] > 60, "colours tell these classes apart"
     assert set(raw["class_accuracies"]) == set(CLASSES)
     text = (project.folder / "reports/results.md").read_text()
-    assert "## Others" not in text, "what others report is of STL-10"
+    assert "## Published results" not in text, "what others report is of STL-10"
     seeds = pd.read_csv(project.folder / "classes/baseline.csv")
     assert len(seeds) <= 52, "as many classes as there are images, where `own` would have up to 1,000"
     assert project.repro() == []
@@ -130,7 +130,7 @@ def test_a_patch_larger_than_the_images_is_refused_before_any_work(project: Proj
     project.change(lambda values: values["variants"]["train"]["clustered"].update(patch=64))
     done = project.dvc("repro", check=False)
     assert done.returncode != 0
-    assert "images of 32×32 pixels, and variants.train.clustered.patch is 64; set 32 at most" in done.stderr
+    assert "images of 32×32 pixels, but variants.train.clustered.patch is 64; set 32 or less" in done.stderr
     assert done.stdout.count("Running stage") == 1
 
 
@@ -156,7 +156,7 @@ def test_a_folder_without_labels_ends_with_features_and_clusters(project: Projec
     assert all(f"train@{name}: there already" in said for name in TRAINED)
     project.run("exemplarcnn", "page")
     page = (project.folder / "reports/index.html").read_text()
-    assert "The images have no labels, so that nothing was tested" in page
+    assert "The images have no labels, so nothing was tested" in page
     assert "Confusion matrix" not in page, "those of the labelled images before still lie there"
     assert "The images have no labels" in project.run("exemplarcnn", "show").stdout
     project.run("exemplarcnn", "embed", str(source), "--model", "clustered", "--out", "features.npy")

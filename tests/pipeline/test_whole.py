@@ -36,7 +36,7 @@ def test_the_report_has_all_rows(whole: Project) -> None:
         for folder in ("labels", "confusion", "mistakes"):
             assert (whole.folder / f"reports/pictures/{folder}/{row['variant']}.png").exists()
     text = (whole.folder / "reports/results.md").read_text()
-    for heading in ("## Learning from labels", "## Others", "## The images"):
+    for heading in ("## Learning from labels", "## Published results", "## The images"):
         assert heading in text
 
 

@@ -82,8 +82,8 @@ def test_what_the_audit_found(results: dict[str, Any]) -> None:
     assert "borders: precision 1.000, recall 0.978 of 45; duplicates: precision –, recall 0.000 of 45." in text
     assert (
         "1,234 unlabelled images (12.3 %) are farther from every labelled class than all but 400 of the 8,000 test "
-        "images (5.0 % false alarms); were all of the classes, 501 would be, and 95 % of the time 450 to 560 (features "
-        "of `baseline`)."
+        "images (5.0 % false alarms). If all were of these classes, 501 would be expected, and 450 to 560 in 95 % of "
+        "cases (features of `baseline`)."
     ) in text
     assert "the 45 images of none of them with an area under the ROC curve of 0.812; those counted have" in text
     assert "have precision 0.500, recall 0.375." in text
@@ -127,20 +127,20 @@ def test_without_labels_there_are_features_and_clusters_and_it_says_so() -> None
     unlabelled = gather(config, inputs)
     assert unlabelled["rows"] == unlabelled["differences"] == []
     text = markdown.render(unlabelled)
-    assert "The images have no labels, so that nothing was tested" in text
+    assert "The images have no labels, so nothing was tested" in text
     assert "Data set: photos (hash abc.dir), 50 unlabelled images. Profile: own_unlabelled." in text
     assert "| clustered | 20 | 50 | 10 | 50.00 | 5.00 |" in text
     assert "## Classes of clustered" in text
     assert "(pictures/clusters/clustered.png)" in text
-    for absent in ("confusion/", "farthest", "## Others", "## Judged otherwise"):
+    for absent in ("confusion/", "farthest", "## Published results", "## Other protocols"):
         assert absent not in text
 
 
 def test_what_is_known_of_pseudo_labels(with_resnet: dict[str, Any]) -> None:
     text = markdown.render(with_resnet)
     assert (
-        "- Semi-supervised: 1,540 images, pseudo labels; of the 495 whose class is known 62.5 % are labelled right, "
-        "45 are of none of the classes, and 12 near duplicates of training images are not counted; "
+        "- Semi-supervised: 1,540 images, pseudo labels; of the 495 whose class is known, 62.5 % are labelled "
+        "correctly; 45 are of none of the classes, and 12 near duplicates of training images are not counted; "
         "[some of them](pictures/labels/semi.png)"
     ) in text
     assert "## Learning from labels" in text

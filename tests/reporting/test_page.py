@@ -146,7 +146,7 @@ def test_a_fresh_clone_has_a_page_of_what_is_committed(run: Path, store: Any) ->
     (run / "classes/clustered.csv").unlink()
     _, reader = written(run)
     said = " ".join(reader.text)
-    assert "all came from DVC's cache" in said
+    assert "all results came from git or from DVC's cache" in said
     assert "images in a class" not in said
 
 
@@ -157,7 +157,9 @@ def test_without_a_store(run: Path, no_server: None) -> None:
 
 def test_where_there_is_nothing_yet(run: Path) -> None:
     config = Config.model_validate(compose(Path("conf"), "tiny"))
-    with pytest.raises(PageError, match=r"results\.json is of profile sample, params\.yaml of tiny: run `dvc repro`"):
+    with pytest.raises(
+        PageError, match=r"results\.json: found profile sample, expected tiny as in params\.yaml; run `dvc repro`"
+    ):
         page.write(paths.PAGE, config, Path("conf"))
     paths.RESULTS_JSON.unlink()
     with pytest.raises(ReportError, match="`dvc repro` makes it"):

@@ -19,7 +19,7 @@ def test_the_other_protocols_and_the_leaky_choice_have_a_table(results: dict[str
         "71.23",
         "44.40 ± 1.25",
     ]
-    section = markdown.render(results).partition("## Judged otherwise")[2].partition("\n## ")[0]
+    section = markdown.render(results).partition("## Other protocols")[2].partition("\n## ")[0]
     assert all(cell in section for row in table.to_numpy().tolist() for cell in row)
 
 
@@ -39,7 +39,7 @@ def test_of_many_classes_the_worst_and_the_best_are_listed(results: dict[str, An
     by_mean = sorted(range(50), key=lambda number: sum((number * 37 + place) % 50 for place in range(3)))
     assert tables.by_class(many)["Class"].tolist() == [f"c{number}" for number in by_mean[:10] + by_mean[-10:]]
     text = markdown.render(many).partition("## Class by class\n\n")[2].partition("\n## ")[0]
-    assert text.startswith("Of 50 classes the 10 that are told worst and the 10 that are told best")
+    assert text.startswith("Of 50 classes the 10 with the lowest and the 10 with the highest accuracy")
     assert text.count("| c") == 20
 
 
@@ -48,7 +48,7 @@ def test_how_well_networks_tell_their_surrogate_classes_apart(results: dict[str,
     assert table["Variant"].tolist() == ["ExemplarCNN", "Clustering"]
     assert table["Images"].tolist() == ["30", "61"]
     assert table["SGD steps"].tolist() == ["30", "33"]
-    assert table["Validation patches told right (%)"].tolist() == ["62.50", "40.00"]
+    assert table["Validation patches classified correctly (%)"].tolist() == ["62.50", "40.00"]
     assert table["By chance (%)"].tolist() == ["3.33", "3.33"]
     assert "| ExemplarCNN | 30 | 30 | 30 | 62.50 | 3.33 |" in markdown.render(results)
 
@@ -70,7 +70,7 @@ def test_published_figures_stand_apart_by_protocol(results: dict[str, Any]) -> N
     assert "## Learning from labels" not in markdown.render(results)
     stl10 = results | {"dataset": results["dataset"] | {"fold_sizes": [1_000] * 10, "train": 5_000}}
     assert list(tables.published(stl10)) == ["STL-10, 10 folds of 1,000 labels:", "STL-10, all 5,000 labels:"]
-    text = markdown.render(stl10).partition("## Others\n\n")[2].partition("\n## ")[0]
+    text = markdown.render(stl10).partition("## Published results\n\n")[2].partition("\n## ")[0]
     folds, _, everything = text.partition("STL-10, all 5,000 labels:")
     assert "| ExemplarCNN | 74.20 ± 0.40 | Dosovitskiy et al. 2016 |" in folds
     assert "| Cutout | 87.26 | DeVries and Taylor 2017 |" in everything

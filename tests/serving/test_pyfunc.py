@@ -28,7 +28,7 @@ def with_one(value: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (pixels(3), "found 3 images, 2 are taken at once"),
+        (pixels(3), "found 3 images, expected 2 at most"),
         (pixels(1)[0], r"found an array of shape \(96, 96, 3\), expected \(n, 96, 96, 3\)"),
         (np.zeros((1, 3, 96, 96)), "found an array of shape"),
         (np.zeros((1, 95, 96, 3)), "found an array of shape"),

@@ -42,7 +42,7 @@ def test_the_first_is_champion_and_stays_it(store: Any, model: str) -> None:
 def test_a_better_one_takes_over_and_by_how_much_is_kept(store: Any, model: str) -> None:
     first, second = add(store, model, 60), add(store, model, 61.25)
     crown(store, model, first, 60)
-    assert crown(store, model, second, 61.25) == "champion now, +1.25 points on version 1 (baseline)"
+    assert crown(store, model, second, 61.25) == "champion now, +1.25 points against version 1 (baseline)"
     assert holder(store, model) == second
     tags = store.get_model_version(model, second).tags
     assert (tags["champion.gain"], tags["champion.compared_with"]) == ("+1.2500", first)
@@ -53,14 +53,14 @@ def test_one_that_is_not_better_does_not(store: Any, model: str, accuracy: float
     first, second = add(store, model, 60), add(store, model, accuracy)
     crown(store, model, first, 60)
     said = crown(store, model, second, accuracy)
-    assert said == f"{accuracy - 60:+.2f} points on version 1 (baseline), which stays champion"
+    assert said == f"{accuracy - 60:+.2f} points against version 1 (baseline), which stays champion"
     assert holder(store, model) == first
 
 
 def test_one_judged_on_other_data_does_not_unless_told_to(store: Any, model: str) -> None:
     first, second = add(store, model, 60), add(store, model, 90, "other")
     crown(store, model, first, 60)
-    assert "judged on other images, labels or folds than version 1" in crown(store, model, second, 90, "other")
+    assert "tested on other images, labels or folds than version 1" in crown(store, model, second, 90, "other")
     assert holder(store, model) == first
     assert store.get_model_version(model, second).tags["champion.gain"] == "not comparable"
     assert crown(store, model, second, 90, "other", force=True) == "champion now, in place of version 1"
@@ -70,7 +70,7 @@ def test_one_judged_on_other_data_does_not_unless_told_to(store: Any, model: str
 def test_a_worse_one_is_champion_if_told_to(store: Any, model: str) -> None:
     first, second = add(store, model, 60), add(store, model, 50)
     crown(store, model, first, 60)
-    assert crown(store, model, second, 50, force=True) == "champion now, -10.00 points on version 1 (baseline)"
+    assert crown(store, model, second, 50, force=True) == "champion now, -10.00 points against version 1 (baseline)"
     assert holder(store, model) == second
 
 

@@ -100,5 +100,5 @@ def test_a_damaged_record_is_named(cache: Path, results: dict[str, str], name: s
 
 
 def test_where_nothing_is_recorded_that_is_said(cache: Path) -> None:
-    with pytest.raises(IntegrityError, match="run it in the repository's root"):
+    with pytest.raises(IntegrityError, match="run `exemplarcnn verify` in the repository's root"):
         verify()

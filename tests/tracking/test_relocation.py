@@ -95,8 +95,8 @@ def test_everything_is_found_and_written_beside_the_store(
     assert before.exists() == (how == "copied")
     (line,) = said(caplog)  # and not again by each of the connections
     assert line == (
-        f"The MLflow store {after}/mlflow.db was moved or copied: pictures and models are in {after}/mlartifacts from "
-        f"now on, not in {before}/mlartifacts"
+        f"The MLflow store {after}/mlflow.db was moved or copied: pictures and models are now kept in "
+        f"{after}/mlartifacts, no longer in {before}/mlartifacts"
     )
 
 
@@ -109,7 +109,7 @@ def test_a_store_that_was_copied_without_its_pictures_says_where_they_are(
     monkeypatch.setenv("DVC_ROOT", str(after))
     assert store.corrected_address() == f"sqlite:///{after}/mlflow.db"
     (line,) = said(caplog)
-    assert line.endswith(f"not in {old[0]}/mlartifacts; earlier ones are there still: copy them")
+    assert line.endswith(f"no longer in {old[0]}/mlartifacts; copy the earlier ones, which are still there")
     assert f"{after.as_uri()}/mlartifacts" in addresses(after / "mlflow.db")
 
 

@@ -52,9 +52,9 @@ def test_git_that_refuses_a_folder_is_told_once_with_what_to_type(
     assert (repository.commit(), repository.clean(), repository.state()) == ("", False, "none")
     assert runs._marks() == {}
     assert said(caplog) == [
-        "git names no commit: detected dubious ownership in repository at '/srv/other one'; if you trust whom it "
-        "belongs to, `git config --global --add safe.directory '/srv/other one'`. Runs and the page name no commit "
-        "until this is fixed; the work continues."
+        "git names no commit: detected dubious ownership in repository at '/srv/other one'; if you trust its owner, "
+        "run `git config --global --add safe.directory '/srv/other one'`. Runs and the page name no commit until this "
+        "is fixed; the work continues."
     ]
 
 
@@ -84,7 +84,7 @@ def test_git_really_refuses_with_these_words(folder: Path, monkeypatch: pytest.M
     ("case", "words"),
     [
         ("no repository", "not a git repository (or any of the parent directories): .git; work in a `git clone`, or"),
-        ("no commit", "there is none yet; `git add --all` and `git commit`"),
+        ("no commit", "there is none yet; run `git add --all` and `git commit`"),
         ("no git", "git cannot be started: No such file or directory; install it"),
     ],
 )

@@ -142,7 +142,7 @@ def test_a_folder_of_any_name_holds_its_own_store(folder: Path, monkeypatch: pyt
 def test_mlflow_in_a_folder_with_a_percent_sign_is_told_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would make half a store, and then lack its tables."""
     monkeypatch.setattr(mlflow, "__file__", str(folder / "50%20off" / ".venv" / "mlflow" / "__init__.py"))
-    with pytest.raises(store.StoreError, match="does not read a path with % in it; make the environment elsewhere"):
+    with pytest.raises(store.StoreError, match="cannot read a path with % in it; make the environment elsewhere"):
         store.connect()
     assert not (folder / "mlflow.db").exists()
 

@@ -1,1 +1,1 @@
-"""What runs stages: checks before they start, errors a person can act on, and the code they depend on."""
+"""Run stages: checks before they start, errors that say what to do, and the code that they depend on."""

@@ -1,8 +1,8 @@
-"""What code a stage's outs depend on: the modules that it imports, read from their sources.
+"""Find the code that a stage's outs depend on: the modules that it imports, read from their sources.
 
 ``python -m exemplarcnn.launching.dependencies`` writes them into the ``deps`` of ``dvc.yaml``; with ``--check``, as in
-`make lint`, it fails where they are stale. The same modules are part of the identity of surrogate sets and checkpoints
-(:func:`code`), so that what one code has begun is not continued by another.
+`make lint`, it fails if they are stale. The same modules are part of the identity of surrogate sets and checkpoints
+(:func:`code`), so that changed code does not continue what the old code began.
 """
 
 import argparse
@@ -20,55 +20,55 @@ from exemplarcnn.files import atomic_write, digest
 PACKAGE = "exemplarcnn"
 SOURCES = Path(__file__).parents[1]
 
-# No out's bytes depend on these, so that an edit of them runs nothing again: each is replaced in
-# tests/launching/test_exemptions.py. What only they import is left out, too.
+# No out's bytes depend on these, so editing them reruns nothing; tests/launching/test_exemptions.py proves it by
+# replacing each. What only they import is left out, too.
 EXEMPT = {
-    "config": "checks parameters, which stages track by themselves",
+    "config": "checks parameters, which the stages track themselves",
     "errors": "ends a stage before it has an out",
-    "paths": "says where outs lie, which dvc.yaml says, too",
+    "paths": "says where outs are, as dvc.yaml does",
     "progress": "shows how far a stage is",
     "tracking": "sends to the MLflow store what is in outs",
-    "stages.__init__": "prints a Ctrl-C in one line",
-    "launching": "starts a stage, checks what can be known before, and says what code there is",
-    "evaluation.probe": "looks at a network while it trains, and has no part in the weights",
-    "patches.online": "drawing.json of the surrogate sets that it draws for has its hash, and what it imports",
+    "stages.__init__": "prints one line for Ctrl-C",
+    "launching": "starts a stage, checks parameters and data first, and lists code",
+    "evaluation.probe": "tests a network while it trains, without effect on its weights",
+    "patches.online": "drawing.json of its surrogate sets records its hash, and those of what it imports",
 }
-# What every stage runs under.
+# Every stage runs under it.
 ALWAYS = "determinism"
 
 
 def modules(module: str) -> list[str]:
-    """Return the modules of this package whose code the outs of a module's work depend on, sorted.
+    """Return the modules of this package that the outs of a module's work depend on, sorted.
 
     Parameters
     ----------
     module
-        By its name in the package, as ``stages.train``; it is one of those returned.
+        Its name in the package, such as ``stages.train``. The result includes it.
     """
     reached: set[str] = set()
     ahead = [module, ALWAYS]
     while ahead:
         if (name := ahead.pop()) not in reached:
             reached.add(name)
-            # Of a package on the way to a module only what runs when it is imported counts.
+            # For a package on the way to a module, only what runs on its import counts.
             on_the_way = name.endswith("__init__")
             ahead += [each for each in _imported(name, in_functions=not on_the_way) if not _exempt(each)]
     return sorted(reached)
 
 
 def code(module: str | ModuleType) -> dict[str, str]:
-    """Return the hash of each of the modules that a module's work depends on, by name."""
+    """Return the hash of each module that a module's work depends on, by name."""
     name = module if isinstance(module, str) else module.__name__.removeprefix(f"{PACKAGE}.")
     return {each: digest(_file(each)) for each in modules(name)}
 
 
 def packages(*names: str) -> dict[str, str]:
-    """Return the version of each of some packages."""
+    """Return the installed version of each package, by name."""
     return {name: version(name) for name in names}
 
 
 def files(module: str) -> list[str]:
-    """Return the sources of these modules, relative to the repository's root, sorted."""
+    """Return the files of `modules`, relative to the repository's root, sorted."""
     return sorted(f"src/{PACKAGE}/{_file(name).relative_to(SOURCES).as_posix()}" for name in modules(module))
 
 
@@ -82,9 +82,9 @@ def _file(module: str) -> Path:
 
 @cache
 def _imported(module: str, in_functions: bool) -> list[str]:
-    """Return the modules that a module imports, and the packages on the way to them that run code.
+    """Return the modules that a module imports, and those packages on the way to them that run code.
 
-    With ``in_functions`` anywhere, otherwise when it is imported itself.
+    With ``in_functions``, imports anywhere count; otherwise only those that run when the module itself is imported.
     """
     tree = ast.parse(_file(module).read_text(encoding="utf-8"))
     found: list[str] = []
@@ -95,7 +95,7 @@ def _imported(module: str, in_functions: bool) -> list[str]:
         if not _is_package(name):
             found.append(name)
         elif len(_body(name)) > 1 and module != f"{name}.__init__":
-            # Something that the package itself gives, perhaps by a function.
+            # The package itself provides the name, perhaps in a function.
             found += [f"{name}.__init__", *_imported(f"{name}.__init__", in_functions=True)]
     return found
 
@@ -113,7 +113,7 @@ def _names(tree: ast.Module, in_functions: bool) -> Iterator[str]:
 
 
 def _imports(node: ast.AST, in_functions: bool) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Yield the import statements in a syntax tree that can run; those for type checkers alone cannot."""
+    """Yield the import statements in a syntax tree, except those for type checkers, which never run."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         yield node
     elif in_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -156,9 +156,9 @@ def _acts(statement: ast.stmt) -> bool:
 
 
 def written(pipeline: str) -> str:
-    """Return the text of ``dvc.yaml`` with the lines of code in each stage's ``deps`` as they should be.
+    """Return the text of ``dvc.yaml`` with the code in each stage's ``deps`` brought up to date.
 
-    Other lines stay as they are, comments too.
+    Other lines stay as they are, including comments.
     """
     lines: list[str] = []
     stage, indent = "", ""  # of the deps that are being read
@@ -176,7 +176,7 @@ def written(pipeline: str) -> str:
 
 
 def main() -> None:
-    """Write the lines of ``dvc.yaml``, or say that they are stale."""
+    """Update ``dvc.yaml``; with ``--check``, fail if it is stale."""
     parser = argparse.ArgumentParser(description="Write the code that each stage depends on into dvc.yaml.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if something would change")
     check, path = parser.parse_args().check, Path("dvc.yaml")
@@ -185,7 +185,7 @@ def main() -> None:
     if before == after:
         return
     if check:
-        sys.exit("error: the code in deps of dvc.yaml is not what the stages import: run 'make dependencies'")
+        sys.exit("error: dvc.yaml: the code in deps is not what the stages import; run `make dependencies`")
     with atomic_write(path) as partial:
         partial.write_text(after, encoding="utf-8")
 

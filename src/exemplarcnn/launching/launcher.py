@@ -1,4 +1,4 @@
-"""Starting a stage: parameters and data are checked first, and errors are printed that a person can act on."""
+"""Start a stage: check parameters and data first, and print errors that say what to do."""
 
 import os
 import sys
@@ -17,16 +17,21 @@ Stage = Callable[[str, Config], None]
 
 
 def main(stage: Stage, together: bool = False, audited: bool = False) -> None:
-    """Run a stage from the command line: check all parameters first, print errors a person can act on.
+    """Run a stage from the command line: check parameters and data first, end with one line for any known error.
 
     Parameters
     ----------
     stage
-        What to run.
+        The stage's function; it gets the variant, or an empty string, and the parameters.
     together
-        Whether ``machine.processes`` of them work together, started by ``torchrun``.
+        Whether ``machine.processes`` processes work together, started by ``torchrun``.
     audited
-        Whether the stage depends on the audit, so that DVC has seen to it that its tables are those of the data.
+        Whether the stage depends on the audit: DVC then guarantees that the audit's tables are those of the data.
+
+    Raises
+    ------
+    SystemExit
+        If the stage fails or is interrupted; the message says what to do.
     """
     try:
         config = load()
@@ -50,14 +55,14 @@ def main(stage: Stage, together: bool = False, audited: bool = False) -> None:
 
 
 def _name(variant: str) -> str:
-    """Return the name of the stage that runs, as DVC has it."""
+    """Return the running stage's name in DVC."""
     spec = sys.modules["__main__"].__spec__
     kind = spec.name.rpartition(".")[2] if spec is not None else "stage"
     return f"{kind}@{variant}" if variant else kind
 
 
 def _start_together(processes: int) -> None:
-    """Replace this process by the launcher of several like it."""
+    """Replace this process with the launcher of several like it."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
     spec = sys.modules["__main__"].__spec__
     assert spec is not None

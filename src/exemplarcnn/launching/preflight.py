@@ -1,6 +1,6 @@
-"""What can be known before anything is trained, checked before: in every stage that runs, and by `exemplarcnn check`.
+"""Check before any training what can be known by then: in every stage that runs, and in `exemplarcnn check`.
 
-Most checks are functions that raise later, too, asked early; none takes more than a second.
+Most checks call early what would raise later anyway; none takes more than a second.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ Tables = dict[PoolName, pd.DataFrame]
 
 
 class PreflightError(PipelineError):
-    """Parameters and data that do not go together; the message names the entry of ``params.yaml``."""
+    """Parameters and data do not fit together; the message names the entry of ``params.yaml``."""
 
 
 def check(config: Config, data: Path = paths.DATA, audited: bool = False) -> None:
@@ -36,21 +36,22 @@ def check(config: Config, data: Path = paths.DATA, audited: bool = False) -> Non
     config
         The parameters.
     data
-        The image set. Where it is not there, nothing is checked: who needs it says so.
+        Folder of the image set. If it is missing, only the rules of ``variants.regroup`` are checked: whatever needs
+        the data reports that.
     audited
-        Whether the audit's tables are those of this data. Without them the images of a pool that can be used are
-        not known, and the number of all is taken; of a folder of images not even that.
+        Whether the audit's tables are those of this data. Without them it is unknown which images of a pool can be
+        used, and all are counted; images in a folder are not even counted.
 
     Raises
     ------
     PipelineError
-        For the first thing that would end a later stage.
+        For the first problem that would end a later stage.
     """
     for name, derived in config.variants.regroup.items():
         if derived.rule not in RULES:
             raise PreflightError(
-                f"variants.regroup.{name}.rule: no rule {derived.rule!r}; src/exemplarcnn/classes/regrouping.py has "
-                f"{', '.join(RULES)}"
+                f"variants.regroup.{name}.rule: no rule {derived.rule!r}; name one that "
+                f"src/exemplarcnn/classes/regrouping.py has: {', '.join(RULES)}"
             )
     if not (data / "unlabeled_X.bin").exists():
         return
@@ -81,12 +82,12 @@ def _named(entry: str) -> Iterator[None]:
 
 
 def _check_labels(config: Config, data: Path) -> None:
-    """Check the labels and folds that features are judged by, and networks learn from."""
+    """Check the labels and folds by which features are tested and from which networks learn."""
     if not stl10.has_labels(data):
         if config.rows:
             raise DataError(stl10.NO_LABELS)
         if config.train.probe_every:
-            raise PreflightError("train.probe_every looks at labelled images, and data/ has none; set it to 0")
+            raise PreflightError("train.probe_every needs labelled images, but data/ has none; set it to 0")
         return
     if not (config.rows or config.train.probe_every):
         return
@@ -102,27 +103,27 @@ def _check_labels(config: Config, data: Path) -> None:
 
 
 def _check_side(config: Config, data: Path) -> None:
-    """Refuse what asks for more pixels than the images have."""
+    """Refuse parameters that ask for more pixels than the images have."""
     side = stl10.side_of(data)
-    # Patches of a second pool are cut from images of any size, but their networks describe these.
+    # Patches of a second pool are cut from images of any size, but its networks also compute features of these images.
     sizes = {f"variants.train.{name}.patch": trained.patch for name, trained in config.variants.train.items()}
     sizes |= {f"variants.control.{name}.side": control.side for name, control in config.variants.control.items()}
     sizes["audit.smallest_side"] = config.audit.smallest_side
     if large := [f"{name} is {size}" for name, size in sizes.items() if size > side]:
         raise PreflightError(
-            f"{data}: found images of {side}×{side} pixels, and {', '.join(large)}; set {side} at most there, or "
-            "import larger images with `exemplarcnn data import FOLDER --side N`."
+            f"{data}: found images of {side}×{side} pixels, but {', '.join(large)}; set {side} or less, or "
+            "import larger images with `exemplarcnn data import FOLDER --side N`"
         )
 
 
 def _sizes(config: Config, data: Path) -> dict[PoolName, int]:
-    """Count the images of the pools that are one file: listing a folder takes its time."""
+    """Count the images of pools that are one file; listing a folder would take too long."""
     files = {pool: data / f"{pool}_X.bin" for pool in config.pools}
     return {pool: len(stl10.open_file(file)) for pool, file in files.items() if file.is_file()}
 
 
 def _check_tables(config: Config, tables: Tables, sizes: dict[PoolName, int]) -> dict[str, int]:
-    """Check that the class tables can be made; return how many classes each has at least, as far as that is known."""
+    """Check that the class tables can be made; return the least number of classes of each, where it is known."""
     known = {}
     for name, seeded in config.variants.seed.items():
         if (size := sizes.get(seeded.pool)) is not None:
@@ -145,7 +146,7 @@ def _check_tables(config: Config, tables: Tables, sizes: dict[PoolName, int]) ->
 
 
 def _check_alike(config: Config, grouped: ClusterEntry | PruneEntry, pool: PoolName, size: int) -> None:
-    """Refuse to cluster images of the very same pixels alone, which are one cluster by any features."""
+    """Refuse to cluster images that all have the same pixels: by any features they are one cluster."""
     groups = audit_tables.read_duplicates(paths.DUPLICATES)
     same = groups[(groups["pool"] == pool) & (groups["exact"] == 1)].set_index("image_id")["group"]
     if same.value_counts().max() < capacity.clustered_part(size, grouped.clustered_fraction) or same.empty:
@@ -154,22 +155,24 @@ def _check_alike(config: Config, grouped: ClusterEntry | PruneEntry, pool: PoolN
     of = same.reindex(clustered)
     if of.nunique() + of.isna().sum() < 2:
         raise PreflightError(
-            f"the {len(clustered)} images that are clustered all have the same pixels, and a network needs two classes "
-            "to tell apart; take the copies out"
+            f"all {len(clustered)} images to be clustered have the same pixels, but a network needs at least two "
+            "classes; remove the copies from your images and import them again"
         )
 
 
 def _check_one_size(config: Config, trained: TrainEntry, table: pd.DataFrame) -> None:
-    """Refuse what looks at images of several sizes at once."""
+    """Refuse parameters that need images of one size if the pool has several."""
     whole = table["problem"] == ""
     shapes = np.unique(table.loc[whole, ["height", "width"]].to_numpy(), axis=0)
     online = (trained.mode or config.surrogate.mode) == "online"
     if len(shapes) > 1 and (online or trained.cluster_features):
         what = "mode: online" if online else "cluster_features: true"
         some = " and ".join(f"{height}×{width}" for height, width in shapes[:2])
-        raise PreflightError(f"{what} needs images of one size, and those of {trained.pool} are {some}")
+        raise PreflightError(
+            f"{what} needs images of one size, but {trained.pool} has {some}; resize them, or change that entry"
+        )
     if trained.cluster_features and not whole.all():
         raise PreflightError(
-            f"cluster_features: true needs images that can all be used, and of {trained.pool} {int((~whole).sum())} "
-            f"cannot: {paths.audit(trained.pool)} names them; take them out"
+            f"cluster_features: true needs images that can all be used, but {int((~whole).sum())} of {trained.pool} "
+            f"cannot; remove those that {paths.audit(trained.pool)} names"
         )

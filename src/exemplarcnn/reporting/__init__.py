@@ -1,1 +1,1 @@
-"""Results to read and to look at."""
+"""Report results: text, tables, charts and pictures."""

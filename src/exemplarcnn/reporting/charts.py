@@ -1,4 +1,4 @@
-"""Charts of the page, as SVG: they take the page's colours, and need no file beside it."""
+"""Draw the page's charts as SVG: legible in its light and dark colours, with no file beside it."""
 
 import io
 from collections.abc import Iterator
@@ -20,7 +20,15 @@ LINES = ("#3b82c4", "#e08a2e", "#4fa36a", "#c95d86", "#8c76c9", "#7d8a94")
 
 
 def learning_curves(tables: dict[str, Path], titles: dict[str, str]) -> str:
-    """Draw the learning curves as SVG: loss and accuracy on the images that each training is watched by."""
+    """Draw learning curves as SVG: loss on training and validation data, accuracy on validation data.
+
+    Parameters
+    ----------
+    tables
+        By variant, the file of its learning curve; missing files are skipped.
+    titles
+        By variant, its title.
+    """
     figure = Figure(figsize=(9, 3.4))
     left, right = figure.subplots(1, 2)
     there = {name: path for name, path in tables.items() if path.exists()}
@@ -34,7 +42,7 @@ def learning_curves(tables: dict[str, Path], titles: dict[str, str]) -> str:
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         _quiet(axes)
-    # Named here, since matplotlib takes a label of a line that begins with _ for none.
+    # Named here, since matplotlib ignores a line's own label if it begins with _.
     shown = [plain(titles[name], style.IN_A_TITLE) for name in there]
     figure.legend(lines, shown, loc="lower center", ncol=3, frameon=False, labelcolor=GREY, fontsize=9)
     figure.subplots_adjust(bottom=0.33, wspace=0.28)
@@ -42,7 +50,7 @@ def learning_curves(tables: dict[str, Path], titles: dict[str, str]) -> str:
 
 
 def class_sizes(table: Path) -> str:
-    """Draw how many images the classes of a table have, as SVG."""
+    """Draw as SVG how many classes of a class table have how many images."""
     counts = np.bincount(classes.sizes(read_table(table, integers=["class_id"])))
     figure = Figure(figsize=(6, 2.6))
     axes = figure.subplots()
@@ -64,7 +72,7 @@ def _colours() -> Iterator[str]:
 
 
 def _quiet(axes: Axes) -> None:
-    """Take away what is not data, and make the rest legible on any ground."""
+    """Remove what is not data, and make the rest legible on any background."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("bottom", "left"):

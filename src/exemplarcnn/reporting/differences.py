@@ -1,4 +1,4 @@
-"""Differences between rows of the report: how large, whether they can be told from zero, and which tell most."""
+"""Compare rows of the report: how large differences are, whether they differ from zero, and which matter most."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from exemplarcnn.evaluation.intervals import bootstrap, gain
 from exemplarcnn.evaluation.metrics import correct
 
-SHORT = 6  # rows of a table whose differences are all written out
+SHORT = 6  # up to this many rows, all differences are written out
 DECIMALS = 9  # of percentage points: sums of shares are not exact
-METHODS = ("pseudo", "given")  # of labels: of the network's own making, and those of the fold
+METHODS = ("pseudo", "given")  # of labels: an SVM's predictions, and those of the fold
 
 Pair = tuple[str, str]
 
@@ -23,26 +23,26 @@ def between_rows(
     Parameters
     ----------
     names
-        Of the rows, in the table's order.
+        Variants of the rows, in the table's order.
     predictions
-        Of each row, (folds, test images) uint8.
+        By variant, predicted labels from 0: (folds, test images) uint8.
     labels
-        Of the test images, from 0.
+        True labels of the test images from 0: (test images,) int64.
     seed
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
     list of dict
-        ``variant``, ``against``, ``difference`` with the ends ``low`` and ``high`` of its 95 % interval, in points of
-        percent, and ``folds``, the difference fold by fold.
+        ``variant``, ``against``, ``difference`` with the ends ``low`` and ``high`` of its 95 % interval, in percentage
+        points, and ``folds``, the difference fold by fold (empty if the rows cannot be paired by folds).
     """
     right = {name: correct(predictions[name], labels) for name in names}
     pairs = [(name, other) for place, name in enumerate(names) for other in names[:place]]
     if not pairs:
         return []
     gains = np.stack([gain(right[name], right[other]) for name, other in pairs])
-    # Sums that cancel leave some 1e-15, and an interval that ends at zero would be above it.
+    # Sums that cancel leave about 1e-15, which would put an interval that ends at zero above it.
     means, low, high = (each.round(DECIMALS) for each in (gains.mean(axis=1), *bootstrap(gains, seed)))
     result = []
     for place, (name, other) in enumerate(pairs):
@@ -56,7 +56,7 @@ def between_rows(
 
 
 def sentence(entry: dict[str, Any], titles: dict[str, str]) -> str:
-    """Say whether a difference between two rows can be told from zero."""
+    """Say in a sentence how large a difference is, and whether it is distinguishable from zero."""
     sure = entry["low"] > 0 or entry["high"] < 0
     verdict = "distinguishable from zero" if sure else "not distinguishable from zero"
     folds = np.array(entry["folds"])
@@ -70,7 +70,10 @@ def sentence(entry: dict[str, Any], titles: dict[str, str]) -> str:
 
 
 def in_full(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """All pairs of a short table; of a long one those with the first row that was trained. The rest is in the JSON."""
+    """Return all differences of a short table; of a long one, only those with its first trained row.
+
+    ``results.json`` has all. A row counts as trained if its network learned surrogate classes.
+    """
     pairs: list[dict[str, Any]] = results["differences"]
     trained = _trained(results)
     if len(results["rows"]) <= SHORT or not trained:
@@ -79,10 +82,10 @@ def in_full(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def in_brief(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the differences that say whether something was gained, four at most.
+    """Return the differences that say whether something was gained, at most four.
 
-    The first network and the first one with shared classes against the best row that nothing was trained for, one
-    against the other, and the network that learns from labels of its own making against the one that has the fold's.
+    The first trained network and the first one with shared classes, each against the best control; the second against
+    the first; and the network that learns from pseudo-labels against the one that learns from the fold's.
     """
     trained, labelled = _trained(results), results["labelled"]
     controls = [row for row in results["rows"] if row["variant"] not in (*trained, *labelled)]
@@ -100,12 +103,12 @@ def in_brief(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _trained(results: dict[str, Any]) -> list[str]:
-    """Name the rows of networks that learned surrogate classes, in the table's order."""
+    """Return the variants whose networks learned surrogate classes, in the table's order."""
     return [row["variant"] for row in results["rows"] if "classes" in row]
 
 
 def _entry(results: dict[str, Any], pair: Pair) -> dict[str, Any]:
-    """Return the difference of two rows, whichever stands first in the table."""
+    """Return the difference of two rows, whichever comes first in the table."""
     for entry in results["differences"]:
         if (entry["variant"], entry["against"]) == pair:
             return dict(entry)

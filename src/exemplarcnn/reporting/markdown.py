@@ -1,4 +1,4 @@
-"""The report in Markdown: ``results.md``."""
+"""Write the report in Markdown: ``results.md``."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from exemplarcnn.reporting.results import titles
 
 
 def render(results: dict[str, Any]) -> str:
-    """Write ``results.md``, whatever things are called."""
+    """Return the text of ``results.md``, with all names escaped."""
     results = _escaped(results)
     parts = [
         "# Results",
@@ -18,8 +18,9 @@ def render(results: dict[str, Any]) -> str:
         *(_tested(results) if results["rows"] else [sentences.NOT_TESTED]),
         "## The surrogate task",
         _table(tables.surrogate_task(results)),
-        "How many of the validation patches, drawn of the same images, each network gives to their class. More classes "
-        "make a harder task: it says whether a network has learned, not whether its features are good.",
+        "The share of validation patches that each network assigns to their class; they are other patches of the "
+        "images that it was trained on. More classes make a harder task: the share says whether a network has learned, "
+        "not whether its features are good.",
         "## Pictures",
         "\n".join(_pictures(results)),
         "- [Images and their nearest neighbours in the features of different networks](pictures/neighbours.png)",
@@ -28,9 +29,10 @@ def render(results: dict[str, Any]) -> str:
         parts += ["## Learning from labels", _labels(results)]
     if others := tables.published(results):
         parts += [
-            "## Others",
-            "Test accuracy on STL-10 in percent, as published; and of this run, which may be of other data. Where its "
-            "numbers of labels are others its figures stand apart, and cannot be compared with the published ones.",
+            "## Published results",
+            "Published test accuracies on STL-10 in percent, and those of this run, which may have used other data. If "
+            "this run used other numbers of labels, its figures are in tables of their own: do not compare them with "
+            "the published ones.",
         ]
         for what, table in others.items():
             parts += [what, _table(table)]
@@ -42,7 +44,7 @@ def render(results: dict[str, Any]) -> str:
 
 
 def _escaped(results: dict[str, Any]) -> dict[str, Any]:
-    """Escape what people have named, so that Markdown shows it as it is."""
+    """Escape names that people chose, so that Markdown shows them as they are."""
 
     def rows(name: str, *keys: str) -> list[dict[str, Any]]:
         return [row | {key: text.markdown(row[key]) for key in keys} for row in results[name]]
@@ -64,26 +66,26 @@ def _table(table: pd.DataFrame) -> str:
 
 
 def _tested(results: dict[str, Any]) -> list[str]:
-    """Say how the features did on the test images."""
+    """Return the parts about accuracy on the test images."""
     names = titles(results)
     paper = (
-        " The last column is what the paper (Arazo et al. 2019) reports for its own run on all of STL-10; not ours."
+        " The last column is what the paper (Arazo et al. 2019) reports on all of STL-10: its figures, not ours."
         if any(row["paper"] for row in results["rows"])
         else ""
     )
     return [
         _table(tables.accuracies(results)),
-        "Accuracy: mean ± population standard deviation over the folds, test set, linear SVM on the features." + paper,
+        "Test accuracy of a linear SVM on the features: mean ± population standard deviation over the folds." + paper,
         "![Accuracies](pictures/results.png)",
         "## Differences",
         "\n".join(f"- {differences.sentence(entry, names)}" for entry in differences.in_full(results)),
-        "The intervals are about the choice of test images. They leave out that another seed trains another network. "
-        "Folds share test images, and some training images: their spread is no interval.",
-        "## Judged otherwise",
+        "The intervals cover only the choice of test images, not that another seed trains another network. Folds share "
+        "all test images and some training images, so their spread is not an interval.",
+        "## Other protocols",
         _table(tables.other_protocols(results)),
-        "Test accuracy in percent. `leaky`: the one C that is best on the test set, as in the paper. It flatters, "
-        "and serves comparison with published figures alone. The other columns are the further protocols of "
-        "`evaluate.protocols`, where C and k are chosen inside the training labels as above.",
+        "Test accuracy in percent. `leaky` uses the one C that is best on the test set, as in the paper. It flatters; "
+        "use it only to compare with published figures. The other columns are the further protocols of "
+        "`evaluate.protocols`: they choose C and k within the training labels, as above.",
         "## Class by class",
         *filter(None, [sentences.classes_shown(results)]),
         _table(tables.by_class(results)),
@@ -108,8 +110,8 @@ def _pictures(results: dict[str, Any]) -> list[str]:
 
 def _labels(results: dict[str, Any]) -> str:
     about = (
-        "These rows are residual networks that were trained once, on labels, and tested directly: they have no "
-        "deviation over folds. All were shown the same number of images."
+        "These rows are residual networks, trained once on labels and tested directly, so they have no deviation over "
+        "folds. All were shown the same number of images."
     )
     lines = [
         f"- {line}; [some of them](pictures/labels/{name}.png)"

@@ -1,23 +1,23 @@
-"""How the report writes numbers."""
+"""Format numbers for the report."""
 
 
 def count(value: int | None) -> str:
-    """Return a whole number with its thousands apart, a dash for none."""
+    """Format a whole number with thousands separators; None becomes a dash."""
     return "–" if value is None else f"{value:,}"
 
 
 def fraction(value: float | None) -> str:
-    """Return a number of 0–1, a dash for none."""
+    """Format a number from 0 to 1; None becomes a dash."""
     return "–" if value is None else f"{value:.3f}"
 
 
 def accuracy(mean: float, std: float | None) -> str:
-    """Return an accuracy in percent, with its standard deviation if it has one."""
+    """Format an accuracy in percent, with its standard deviation if it has one."""
     return f"{mean:.2f}" + (f" ± {std:.2f}" if std is not None else "")
 
 
 def folds(sizes: list[int]) -> str:
-    """Say how many folds there are, of how many labels."""
+    """Say how many folds there are, and how many labels each has."""
     if not sizes:
         return "no folds"
     least, most = min(sizes), max(sizes)

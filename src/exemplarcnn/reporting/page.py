@@ -1,7 +1,7 @@
-"""One HTML page with everything that a run has found: for people who would rather look than read.
+"""Write all results to one HTML page, for people who would rather look than read.
 
-It is made from the outs that lie in the folder and from the MLflow store, holds all its pictures, and may say what no
-out of DVC may: when, how long, on which machine, at which commit. So it is no out itself.
+It is made from the outs in the folder and from the MLflow store, and contains all its pictures. It says what no out of
+DVC may: when, how long, on which machine, at which commit. So it is no out itself.
 """
 
 import base64
@@ -28,13 +28,13 @@ from exemplarcnn.reporting import charts, differences, results, sentences, table
 from exemplarcnn.tracking import comparison, lineage, repository, store, timings
 from exemplarcnn.tracking.parameters import flatten
 
-# Photographs are kept at this width at most: two pixels for each of a page's.
+# Pixels that a picture is wide at most: nearly two for each of the page's.
 WIDEST = 1600
 QUALITY = 82
 
 
 class PageError(PipelineError):
-    """There is nothing to make a page of."""
+    """The results are not of the profile in ``params.yaml``."""
 
 
 def write(path: Path, config: Config, conf: Path) -> None:
@@ -43,19 +43,22 @@ def write(path: Path, config: Config, conf: Path) -> None:
     Parameters
     ----------
     path
-        Where to.
+        The HTML file.
     config, conf
         The parameters, and the folder of the profiles.
 
     Raises
     ------
-    PageError, results.ReportError
-        If the pipeline has not been run to its end, with these parameters and this code.
+    PageError
+        If the results are of another profile.
+    results.ReportError
+        If there are no results, or another version of the code wrote them.
     """
     found = results.read()
     if found["profile"] != config.profile:
         raise PageError(
-            f"{paths.RESULTS_JSON} is of profile {found['profile']}, params.yaml of {config.profile}: run `dvc repro`"
+            f"{paths.RESULTS_JSON}: found profile {found['profile']}, expected {config.profile} as in params.yaml; run "
+            "`dvc repro`"
         )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"picture": picture, "code": code}
@@ -65,9 +68,9 @@ def write(path: Path, config: Config, conf: Path) -> None:
 
 
 def _values(found: dict[str, Any], config: Config, conf: Path) -> dict[str, Any]:
-    """Return what the template names."""
+    """Return the values that the template uses."""
     titles = results.titles(found)
-    # Tables and models come from DVC's cache, which a fresh clone does not have.
+    # Class tables come from DVC's cache, which a fresh clone does not have.
     class_tables = {name: paths.class_table(name) for name in found["groupings"]}
     return {
         "results": found,
@@ -99,7 +102,7 @@ def _values(found: dict[str, Any], config: Config, conf: Path) -> dict[str, Any]
 
 
 def _made() -> dict[str, str]:
-    """Say when, where and of which code the page is made."""
+    """Say when, on which machine and at which commit the page is made."""
     return {
         "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": repository.state(),
@@ -110,7 +113,7 @@ def _made() -> dict[str, str]:
 
 
 def picture(path: Path) -> str:
-    """Return a picture as a data address: small enough for a page, whatever it was."""
+    """Return a picture as a data URL, made small enough for a page."""
     with Image.open(path) as image:
         image.thumbnail((WIDEST, 10 * WIDEST))
         buffer = io.BytesIO()
@@ -119,12 +122,15 @@ def picture(path: Path) -> str:
 
 
 def code(text: str) -> Markup:
-    """Turn what stands between backticks into code."""
+    """Escape a text for HTML, and turn what is between backticks into code."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def deviations(config: Config, conf: Path) -> list[tuple[str, str, str]]:
-    """List the parameters that differ from profile `paper`: key, here, there; the machine's left out."""
+    """List the parameters that differ from profile `paper`, as (key, here, there).
+
+    Leaves out the machine, the profile's name and published figures.
+    """
     paper = parse(profiles.compose(conf, "paper"), "paper")
     here, there = (flatten(each.model_dump(mode="json", by_alias=True)) for each in (config, paper))
     keys = [*here, *(key for key in there if key not in here)]
@@ -136,7 +142,7 @@ def deviations(config: Config, conf: Path) -> list[tuple[str, str, str]]:
 
 
 def hashes() -> list[tuple[str, str]]:
-    """List the hashes of the data and of every out that DVC knows."""
+    """List path and MD5 of the data and of every out in ``dvc.lock``."""
     outs = [(path, md5) for record in lineage.read_lock().values() for path, md5 in record.outs.items()]
     return [(str(paths.DATA), data_digest(paths.DATA)), *sorted(outs)]
 

@@ -1,8 +1,8 @@
-"""Which pictures there are: what of the outs each shows, and who draws it.
+"""Draw all pictures: which there are, which outs each shows, and which function draws it.
 
-All are drawn from outs, after everything is computed. Beside them lies ``sources.json``: for each picture the hashes of
-what it was drawn from, as ``dvc.lock`` has them. So it can be told which result a picture is of, wherever it lies and
-whenever it was drawn.
+All are drawn from outs, after everything is computed. ``sources.json`` beside them has for each picture the hashes of
+what it was drawn from, as in ``dvc.lock``. They tell which result a picture shows, wherever it is and whenever it was
+drawn.
 """
 
 import hashlib
@@ -33,11 +33,11 @@ class Picture:
     Attributes
     ----------
     path
-        Where it belongs.
+        Its file.
     sources
-        Outs that it shows, and the data: with any other bytes of these it may be another picture.
+        The outs that it shows, and the data if it shows images: if their bytes differ, the picture may differ.
     draw
-        Draws it to a path.
+        The function that draws it to a path.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class Picture:
 
 
 def draw(config: Config) -> None:
-    """Draw all pictures in place of those that are there, and write ``sources.json``."""
+    """Draw all pictures, replacing earlier ones, and write ``sources.json``."""
     hashed = cache(_md5)
     sources: dict[str, list[str]] = {}
     with atomic_folder(paths.PICTURES) as folder:
@@ -153,7 +153,7 @@ def _draw_labels(name: str, path: Path) -> None:
 
 
 def _draw_neighbours(config: Config, path: Path) -> None:
-    """Draw test images, before and after clustering; or unlabelled images, where there are no others."""
+    """Draw test images and their neighbours; unlabelled images if nothing is evaluated."""
     params = config.neighbours
     if rows := config.variants.evaluate:
         pool = _pool("test")

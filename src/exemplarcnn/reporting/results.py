@@ -1,4 +1,4 @@
-"""The report's figures: ``results.json``, made of what all stages before have found."""
+"""Gather the report's figures, ``results.json``, from the results of all earlier stages."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,34 +14,34 @@ from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_array, read_json, read_table
 from exemplarcnn.reporting import differences
 
-# Of results.json: the next number whenever keys come, go or change their meaning.
+# Version of results.json: increase it whenever keys are added, are removed or change their meaning.
 FORMAT = 1
 
 
 class ReportError(PipelineError):
-    """There is no report that this code can read; the message says what makes one."""
+    """There is no report that this code can read; the message says how to make one."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the report is made of.
+    """What the report is made from.
 
     Attributes
     ----------
     data, digest
-        What the data is, and its hash.
+        Summary of the data, and its hash.
     evaluations, predictions
-        Of each row: ``eval.json``, and labels from 0, (folds, test images) uint8.
+        By row: ``eval.json``, and predicted labels from 0, (folds, test images) uint8.
     labels
-        Of the test images, from 0; none where nothing is evaluated.
+        True labels of the test images from 0, (test images,) int64; empty if nothing is evaluated.
     groupings, surrogate_sets
         ``clusters.json`` and ``set.json`` of the trained variants that have them.
     valid_accuracies
-        Of each trained network: accuracy on validation patches at the end of its training, 0–1.
+        By trained network: accuracy on validation patches at the end of its training, 0–1.
     audit, outliers
         ``audit.json`` and ``outliers.json``.
     label_sets
-        ``labels.json`` of the networks that learn from labels.
+        ``labels.json`` of the networks that learn from labels, without hashes.
     """
 
     data: Summary
@@ -58,7 +58,7 @@ class Inputs:
 
 
 def read_inputs(config: Config) -> Inputs:
-    """Read what the stages have left of the variants that the parameters name."""
+    """Read the stages' results for the variants that the parameters name."""
     data = image_set.check(paths.DATA)
     variants = config.variants
     curves = {name: read_table(paths.learning_curve(name), floats=["valid_accuracy"]) for name in variants.train}
@@ -86,12 +86,12 @@ def _label_set(name: str) -> dict[str, Any]:
 
 
 def gather(config: Config, inputs: Inputs) -> dict[str, Any]:
-    """Gather what ``results.json`` holds.
+    """Gather the content of ``results.json``.
 
     Parameters
     ----------
     config
-        Names the rows and their order.
+        The parameters, which name the rows and their order.
     inputs
         As `read_inputs` returns it.
 
@@ -161,7 +161,7 @@ def _row(config: Config, inputs: Inputs, name: str) -> dict[str, Any]:
 
 
 def headline(results: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Return accuracy and its deviation over the folds, in percent, by variant: what one compares at a glance."""
+    """Return mean accuracy and its deviation over the folds, in percent, by variant: to compare at a glance."""
     return {row["variant"]: {"mean": row["accuracy_mean"], "std": row["accuracy_std"]} for row in results["rows"]}
 
 
@@ -171,7 +171,7 @@ def read() -> dict[str, Any]:
     Raises
     ------
     ReportError
-        If it is not there, or other code has written it.
+        If it is missing, or another version of the code wrote it.
     """
     if not paths.RESULTS_JSON.exists():
         raise ReportError(f"{paths.RESULTS_JSON} is not there yet; `dvc repro` makes it")
@@ -184,5 +184,5 @@ def read() -> dict[str, Any]:
 
 
 def titles(results: dict[str, Any]) -> dict[str, str]:
-    """Return what people call each variant of the results."""
+    """Return the title of each variant in the results."""
     return {entry["variant"]: entry["title"] for entry in (*results["learned"], *results["rows"])}

@@ -1,4 +1,4 @@
-"""What the report says in words, of figures that stand in no table."""
+"""Write the report's sentences, about figures that are in no table."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from exemplarcnn.reporting.numbers import count, folds, fraction, official
 from exemplarcnn.reporting.results import titles
 
 NOT_TESTED = (
-    "The images have no labels, so that nothing was tested: here are features and clusters. `exemplarcnn embed FOLDER "
-    "--model VARIANT` gives the features of any images."
+    "The images have no labels, so nothing was tested: the results are features and clusters. `exemplarcnn embed "
+    "FOLDER --model VARIANT` computes the features of any images."
 )
 
 
@@ -25,29 +25,30 @@ def dataset(results: dict[str, Any]) -> str:
 
 
 def classes_shown(results: dict[str, Any]) -> str:
-    """Say which classes `tables.by_class` has; nothing where it has all."""
+    """Say which classes `tables.by_class` has; empty if it has all."""
     classes = len(results["rows"][0]["class_accuracies"]) if results["rows"] else 0
     if classes <= tables.CLASSES:
         return ""
     half = tables.CLASSES // 2
     return (
-        f"Of {classes} classes the {half} that are told worst and the {half} that are told best, by the mean of the "
+        f"Of {classes} classes the {half} with the lowest and the {half} with the highest accuracy, by the mean of the "
         "rows; `results.json` has all."
     )
 
 
 def audit(results: dict[str, Any]) -> list[str]:
-    """Say what `tables.audit` means, how well the audit finds what is known, and what the features show."""
+    """Explain `tables.audit`; say how well the audit finds what is known, and what the features show."""
     lines = [
-        "Images that resemble a labelled one may leak what the features are tested on. Of a group of near duplicates "
-        "the first is not counted. `variants.seed.VARIANT.leave_out` keeps flagged images out of a class table.",
+        "If images resemble labelled ones, training on them may leak what the features are tested on. The first image "
+        "of each group of near duplicates is not counted. `variants.seed.VARIANT.leave_out` keeps flagged images out "
+        "of a class table.",
     ]
     if (marks := results["audit"]["marks"]) is not None:
         found = "; ".join(
             f"{name}: precision {fraction(mark['precision'])}, recall {fraction(mark['recall'])} of {mark['true']}"
             for name, mark in marks.items()
         )
-        lines.append(f"Against what is known of the unlabelled images: {found}.")
+        lines.append(f"Compared with what is known of the unlabelled images: {found}.")
     return lines + _outliers(results["outliers"])
 
 
@@ -58,33 +59,33 @@ def _outliers(outliers: dict[str, Any]) -> list[str]:
         lines.append(
             f"{count(counted['images'])} unlabelled images ({100 * counted['share']:.1f} %) are farther from every "
             f"labelled class than all but {count(counted['inside_above'])} of the {count(counted['inside'])} test "
-            f"images ({100 * counted['inside_above'] / counted['inside']:.1f} % false alarms); were all of the "
-            f"classes, {expected['mean']:,.0f} would be, and 95 % of the time {count(expected['low'])} to "
-            f"{count(expected['high'])} (features of `{outliers['of']}`)."
+            f"images ({100 * counted['inside_above'] / counted['inside']:.1f} % false alarms). If all were of these "
+            f"classes, {expected['mean']:,.0f} would be expected, and {count(expected['low'])} to "
+            f"{count(expected['high'])} in 95 % of cases (features of `{outliers['of']}`)."
         )
     if (known := outliers["out_of_distribution"]) is not None:
         lines.append(
-            f"Distance from the labelled classes tells the {known['images']} images of none of them with an area under "
-            f"the ROC curve of {known['auroc']:.3f}; those counted have precision {fraction(known['precision'])}, "
-            f"recall {fraction(known['recall'])}."
+            f"Distance from the labelled classes detects the {known['images']} images of none of them with an area "
+            f"under the ROC curve of {known['auroc']:.3f}; those counted have precision "
+            f"{fraction(known['precision'])}, recall {fraction(known['recall'])}."
         )
     near = outliers["near_duplicates"]
     lines.append(
         f"Of the {near['closest_pairs']} pairs closest in the features of `{outliers['of']}`, "
-        f"{near['known_among_them']} are among the {near['known']} pairs of near duplicates that the pixels show."
+        f"{near['known_among_them']} are among the {near['known']} pairs of near duplicates found in the pixels."
     )
     return lines
 
 
 def labels(results: dict[str, Any]) -> list[str]:
-    """Say of each network that learned from labels which these were, and what is known of them."""
+    """Say from which labels each network learned, and what is known about them."""
     lines, names = [], titles(results)
     for name, found in results["labelled"].items():
         line = f"{names[name]}: {found['labelled']:,} images, {found['method']} labels"
         if (judged := found["judged"]) is not None:
             accuracy = "–" if judged["accuracy"] is None else f"{100 * judged['accuracy']:.1f} %"
             line += (
-                f"; of the {judged['images']:,} whose class is known {accuracy} are labelled right, "
+                f"; of the {judged['images']:,} whose class is known, {accuracy} are labelled correctly; "
                 f"{judged['outside']:,} are of none of the classes, and {judged['left_out']:,} near duplicates of "
                 "training images are not counted"
             )
@@ -93,19 +94,19 @@ def labels(results: dict[str, Any]) -> list[str]:
 
 
 def grouping(found: dict[str, Any]) -> list[str]:
-    """Say what classes a grouping has made, and how pure they are; of ``clusters.json``."""
+    """Say which classes a grouping has made, and how pure they are, from its ``clusters.json``."""
     sizes = ", ".join(f"{number} of {size}" for size, number in found["cluster_sizes"].items()) or "none"
     lines = [
         f"{found['clusters']} clusters ({sizes} images) hold {found['images_in_clusters']} of the "
-        f"{found['clustered_images']} images clustered ({100 * found['merged_fraction']:.2f} %); cut at a "
-        f"largest inner distance of {found['threshold']:.4f}.",
-        f"{found['single_classes']} further classes of a single image and its nearest of the "
+        f"{found['clustered_images']} images clustered ({100 * found['merged_fraction']:.2f} %); cut so that no "
+        f"distance inside a cluster exceeds {found['threshold']:.4f}.",
+        f"{found['single_classes']} further classes have a single image and its nearest neighbours among the "
         f"{found['held_out_images']} held-out images.",
     ]
     if left_out := found.get("clusters_left_out"):
         lines.append(
-            f"{left_out} further clusters, of {found['images_left_out']} images, are left out, being more than the "
-            "classes asked for: the largest are kept, of those of one size the tightest."
+            f"{left_out} further clusters, of {found['images_left_out']} images, are left out, since fewer classes "
+            "were asked for: the largest are kept, and among those of one size the tightest."
         )
     if (ranks := found["neighbour_ranks"]) is not None:
         distances = found["neighbour_distances"]
@@ -117,7 +118,7 @@ def grouping(found: dict[str, Any]) -> list[str]:
 
 
 def _quality(found: dict[str, Any]) -> list[str]:
-    """Say what labels, known duplicates and the round before say of a grouping, where there are any."""
+    """Judge a grouping by labels, known duplicates and the previous round, where there are any."""
     lines = []
     for name, what in (("cluster_purity", "In the clusters"), ("purity", "In all classes of several images")):
         if (purity := found[name]) is not None:

@@ -1,4 +1,4 @@
-"""The last run on one screen: its table, and the few differences that it is about."""
+"""Show the last run on one screen: its table, and its few most important differences."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from exemplarcnn.reporting.results import titles
 
 
 def render(results: dict[str, Any]) -> str:
-    """Write what `exemplarcnn show` prints."""
+    """Return the text that `exemplarcnn show` prints."""
     table = tables.accuracies(results) if results["rows"] else tables.surrogate_task(results)
     told = differences.in_brief(results)
     lines = [differences.sentence(entry, titles(results)) for entry in told]

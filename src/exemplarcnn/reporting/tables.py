@@ -1,4 +1,4 @@
-"""The report's tables, for people: texts in cells, as Markdown, the page and `exemplarcnn show` print them."""
+"""Make the report's tables for people: cells are texts, which Markdown, the page and `exemplarcnn show` print."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import pandas as pd
 
 from exemplarcnn.reporting.numbers import accuracy, count, folds
 
-# What classifiers are trained on where others report figures of STL-10.
+# What classifiers are trained on in published results on STL-10.
 STL10 = {"folds": "10 folds of 1,000 labels", "all": "all 5,000 labels"}
-CLASSES = 20  # lines of the table of classes
+CLASSES = 20  # lines that the table of classes has at most
 
 
 def accuracies(results: dict[str, Any]) -> pd.DataFrame:
-    """Return the table of results; one row a variant."""
+    """Return the table of results, one row per variant."""
     rows = results["rows"]
     table = {
         "Variant": [row["title"] for row in rows],
@@ -29,7 +29,7 @@ def accuracies(results: dict[str, Any]) -> pd.DataFrame:
 
 
 def surrogate_task(results: dict[str, Any]) -> pd.DataFrame:
-    """Return how well each network tells its surrogate classes apart, on patches that it was not trained with."""
+    """Return how well each network recognises its surrogate classes, on patches that it was not trained on."""
     learned = results["learned"]
     return pd.DataFrame(
         {
@@ -37,14 +37,14 @@ def surrogate_task(results: dict[str, Any]) -> pd.DataFrame:
             "Surrogate classes": [count(entry["classes"]) for entry in learned],
             "Images": [count(entry["images"]) for entry in learned],
             "SGD steps": [count(entry["steps"]) for entry in learned],
-            "Validation patches told right (%)": [f"{entry['valid_accuracy']:.2f}" for entry in learned],
+            "Validation patches classified correctly (%)": [f"{entry['valid_accuracy']:.2f}" for entry in learned],
             "By chance (%)": [f"{100 / entry['classes']:.2f}" for entry in learned],
         }
     )
 
 
 def other_protocols(results: dict[str, Any]) -> pd.DataFrame:
-    """Return the accuracies by the other protocols, and by the choice of C that looks at the test set."""
+    """Return the accuracies by the other protocols, and by the C that is best on the test set."""
     rows = [row for row in results["rows"] if row["leaky"]]
     others = rows[0]["others"] if rows else {}
     table = {
@@ -58,7 +58,7 @@ def other_protocols(results: dict[str, Any]) -> pd.DataFrame:
 
 
 def by_class(results: dict[str, Any]) -> pd.DataFrame:
-    """Return the accuracy of each class, in percent, a column a variant; of many classes the worst and the best."""
+    """Return the accuracy of each class in percent, one column per variant; of many classes, the worst and the best."""
     rows = results["rows"]
     names = list(rows[0]["class_accuracies"]) if rows else []
     if len(names) > CLASSES:
@@ -87,9 +87,9 @@ def audit(results: dict[str, Any]) -> pd.DataFrame:
 
 
 def published(results: dict[str, Any]) -> dict[str, pd.DataFrame]:
-    """Return tables of published figures and those of this run, by what classifiers are trained on, if any is given.
+    """Return tables of published figures and this run's, by the labels trained on; empty if none are published.
 
-    Those of this run have a table of their own where it has other numbers of labels than STL-10.
+    This run's figures get tables of their own if its numbers of labels are not STL-10's.
     """
     if not results["published"]:
         return {}

@@ -1,1 +1,1 @@
-"""Trained networks for use elsewhere."""
+"""Use trained networks elsewhere: pack, register and serve them."""

@@ -1,4 +1,4 @@
-"""A trained network on a folder of images: what `exemplarcnn embed` and `exemplarcnn predict` do."""
+"""Apply a trained network to a folder of images: `exemplarcnn embed` and `exemplarcnn predict`."""
 
 import logging
 import tempfile
@@ -31,22 +31,22 @@ def embed(source: Path, out: Path, model: str, config: Config) -> str:
         A folder of image files of any size, or a file in STL-10's format. Each image is cut to its middle square and
         resized to the side that the model takes.
     out
-        ``.npy``: (images, features) float32, with a table ``file`` beside it that has the same name and ends in
-        ``.csv``; ``.csv``: ``file``, then a column for each feature.
+        ``.npy``: (images, features) float32, beside a table with the column ``file`` that has the same name and ends
+        in ``.csv``; ``.csv``: ``file``, then one column per feature.
     model
         A variant trained here, or the address of a registered model.
     config
-        What images can be used (``audit``), the device, and the features of a variant trained here.
+        Which images can be used (``audit``), the device, and how a variant trained here computes features.
 
     Returns
     -------
     str
-        What was done, for a person.
+        What was done, in words.
 
     Raises
     ------
     PipelineError
-        If there is no such model or no image, or ``out`` has another ending.
+        If there is no such model or no usable image, or ``out`` has another ending.
     """
     _check_suffix(out)
     with _loaded(model, config) as packed:
@@ -68,13 +68,13 @@ def predict(source: Path, out: Path, model: str, config: Config) -> str:
     source, model, config
         As in `embed`.
     out
-        ``.csv``: ``file``, ``class`` and ``score_NAME`` for each class; ``.npy``: the scores, (images, classes)
-        float32, with the table ``file``, ``class`` beside it.
+        ``.csv``: ``file``, ``class``, then ``score_NAME`` for each class; ``.npy``: the scores, (images, classes)
+        float32, beside a table with ``file`` and ``class`` that has the same name and ends in ``.csv``.
 
     Returns
     -------
     str
-        What was done, for a person.
+        What was done, in words.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def predict(source: Path, out: Path, model: str, config: Config) -> str:
     _check_suffix(out)
     with _loaded(model, config) as packed:
         if not packed.classes:
-            raise PackedModelError(f"{model} has no classifier; `exemplarcnn embed` gives its features")
+            raise PackedModelError(f"cannot predict: {model} has no classifier; `exemplarcnn embed` gives its features")
         pool = _usable_images(source, config, packed.side)
         scores = packed.scores(_features(pool, packed))
         table = pd.concat([_files(pool), packed.table(scores)], axis=1)
@@ -98,7 +98,7 @@ def predict(source: Path, out: Path, model: str, config: Config) -> str:
 
 def _check_suffix(out: Path) -> None:
     if out.suffix not in (".csv", ".npy"):
-        raise PackedModelError(f"{out}: name a file that ends in .csv or .npy")
+        raise PackedModelError(f"{out}: found ending {out.suffix!r}; name a file that ends in .csv or .npy")
 
 
 @contextmanager
@@ -112,11 +112,11 @@ def _loaded(model: str, config: Config) -> Iterator[PackedModel]:
             packed = Path(folder)
             if model not in config.variants.train:
                 raise PackedModelError(
-                    f"no variant {model!r}; there are {', '.join(config.variants.train)}, and registered models by "
-                    "their address, such as models:/exemplarcnn-classifier@champion"
+                    f"no variant {model!r}; name one of {', '.join(config.variants.train)}, or a registered model by "
+                    "its address, such as models:/exemplarcnn-classifier@champion"
                 )
             svm = packed_model.classifier_of(model, config)
-            # Without one, as before it is evaluated, the network has its features still.
+            # Without a classifier, as before its evaluation, a network still has features.
             packed_model.pack_variant(packed, model, config, svm if svm and svm.exists() else None)
         yield PackedModel(packed, config.machine.device)
 
@@ -129,9 +129,9 @@ class CentreCrops:
     pool
         Images of any size.
     chosen
-        Which of them.
+        Indices of the images, (n,) int64.
     side
-        That they are resized to, in pixels.
+        The side to resize them to, in pixels.
     """
 
     def __init__(self, pool: Pool, chosen: NDArray[np.int64], side: int):
@@ -145,16 +145,16 @@ class CentreCrops:
         return self.read(index)[0]
 
     def read(self, index: int) -> tuple[Pixels, str]:
-        """Return one image, and what is to be said of how it was read."""
+        """Return one image, (side, side, 3) uint8, and a note on how it was read, or an empty string."""
         image, note = self.pool.read(int(self.chosen[index]))
         return pools.centre_square(image, self.side), note
 
     def size(self, index: int) -> tuple[int, int]:
-        """Return the side twice."""
+        """Return height and width in pixels: both are ``side``."""
         return self.side, self.side
 
     def name(self, index: int) -> str:
-        """Return the file of an image, or its number where all have one file."""
+        """Return the file of an image, or its number if all images are in one file."""
         place = int(self.chosen[index])
         return self.pool.name(place) or str(place)
 
@@ -164,7 +164,7 @@ class CentreCrops:
 
 
 def _usable_images(source: Path, config: Config, side: int) -> CentreCrops:
-    """Open images, and leave out what cannot be used, by name."""
+    """Open images; leave out those that cannot be used, with a warning for each."""
     pool = pools.open_path(source)
     for line in folder_walk.summary_lines(pools.passed_over(pool)):
         log.warning("passed over: %s", line)
@@ -175,7 +175,9 @@ def _usable_images(source: Path, config: Config, side: int) -> CentreCrops:
     for name, note in table.loc[table["note"] != "", ["name", "note"]].itertuples(index=False):
         log.warning("%s: %s", name, note)
     if not len(usable):
-        raise PackedModelError(f"{source}: none of its {len(pool):,} images can be used, see above")
+        raise PackedModelError(
+            f"{source}: found {len(pool):,} images, none of which can be used; the warnings above say why"
+        )
     return CentreCrops(pool, usable, side)
 
 

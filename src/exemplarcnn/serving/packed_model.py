@@ -1,9 +1,9 @@
-"""A trained network to take along: images in, features or class scores out (docs/method.md, section 4).
+"""Pack a trained network for use elsewhere: images in, features or class scores out (docs/method.md, section 4).
 
-A packed model is a folder of ``network.json`` and ``weights.safetensors`` as in ``models/``, ``features.json`` (how
+A packed model is a folder with ``network.json`` and ``weights.safetensors`` as in ``models/``, ``features.json`` (how
 maps become features), and, if it is a classifier, ``svm.safetensors`` (weights and intercept of the linear SVM on all
-labelled images) and ``classes.json`` (names in the order of the scores). ``network.json`` says the side of the images
-that it takes, where that is not STL-10's.
+labelled images) and ``classes.json`` (names in the order of the scores). ``network.json`` names the side of its input
+images unless it is STL-10's.
 """
 
 import shutil
@@ -28,7 +28,7 @@ from exemplarcnn.networks.features import eval_features
 
 NETWORK = ("network.json", "weights.safetensors")
 FEATURES, SVM, CLASSES = "features.json", "svm.safetensors", "classes.json"
-# What entries of features.json were called in models that were packed before.
+# Former names of entries in features.json, which models packed by earlier code still have.
 FORMER_NAMES = {"chunk": "batch_size"}
 
 
@@ -37,28 +37,28 @@ class PackedModelError(PipelineError):
 
 
 def pack(folder: Path, model: Path, params: Features, svm: Path | None = None, classes: Sequence[str] = ()) -> None:
-    """Put all that a model needs into one folder.
+    """Put everything that a model needs into one folder.
 
     Parameters
     ----------
     folder
-        Where to; made if it is not there.
+        The folder to fill; created if it is missing.
     model
         The folder of the trained network.
     params
         How its maps become features.
     svm, classes
-        File of the linear classifier and the names of its classes, for a model that classifies.
+        For a model that classifies: the file of its linear classifier, and the names of its classes.
 
     Raises
     ------
     PackedModelError
-        Naming the file that is missing.
+        If a file is missing; the message names it.
     """
     wanted = [model / name for name in NETWORK] + ([svm] if svm else [])
     for file in wanted:
         if not file.is_file():
-            raise PackedModelError(f"{file} is not there; `dvc repro` makes it, `dvc checkout` brings it back")
+            raise PackedModelError(f"{file} is not there; `dvc repro` makes it, `dvc checkout` restores it")
     folder.mkdir(parents=True, exist_ok=True)
     for file in wanted:
         shutil.copyfile(file, folder / (SVM if file == svm else file.name))
@@ -68,13 +68,13 @@ def pack(folder: Path, model: Path, params: Features, svm: Path | None = None, c
 
 
 def pack_variant(folder: Path, variant: str, config: Config, svm: Path | None) -> None:
-    """Pack a variant that was trained here, with a classifier of its features or without: see `pack`."""
+    """Pack a variant that was trained here, with or without a classifier of its features: see `pack`."""
     classes = stl10.read_class_names(paths.CLASS_NAMES) if svm else []
     pack(folder, paths.model(variant), config.features, svm, classes)
 
 
 def classifier_of(variant: str, config: Config) -> Path | None:
-    """Return the file of a variant's linear SVM on all labels; None where the parameters ask for none."""
+    """Return the file of a variant's linear SVM on all labels; None if the parameters ask for none."""
     asked = any((each.labels, each.classifier) == ("all", "svm") for each in config.evaluate.protocols)
     return paths.classifiers(variant) / "all.safetensors" if asked and variant in config.variants.evaluate else None
 
@@ -85,33 +85,33 @@ class PackedModel:
     Parameters
     ----------
     folder
-        As `pack` made it.
+        A packed model, as `pack` makes it.
     device
         ``auto``, ``cpu`` or ``cuda``.
 
     Attributes
     ----------
     batch_size
-        Images that are described at once.
+        How many images go through the network at once.
     classes
-        Names of the classes, if it is a classifier; else empty.
+        Names of the classes in the order of the scores, if it is a classifier; else empty.
     side
-        Of the images that it takes, in pixels: that of the images of the set it learned from.
+        Side of its input images in pixels: that of the image set it learned from.
     size
-        Features an image.
+        Number of features per image.
 
     Raises
     ------
     PackedModelError
-        If the folder is no packed model.
+        If the folder is no packed model, or its classifier belongs to another network.
     DataError
-        If it says a side that images cannot have.
+        If ``network.json`` names a side that images cannot have.
     """
 
     def __init__(self, folder: Path, device: str = "auto"):
         for name in (*NETWORK, FEATURES):
             if not (folder / name).is_file():
-                raise PackedModelError(f"{folder} is no packed model: it lacks {name}")
+                raise PackedModelError(f"{folder} is no packed model: it lacks {name}; pack the model again")
         params = _read_features(folder / FEATURES)
         self.batch_size = params.batch_size
         self.side = stl10.read_side(read_json(folder / NETWORK[0]), str(folder / NETWORK[0]))
@@ -124,20 +124,20 @@ class PackedModel:
             self._weights, self._intercept = svm["weights"].astype(np.float64), svm["intercept"].astype(np.float64)
             if self._weights.shape != (len(self.classes), self.size):
                 raise PackedModelError(
-                    f"{folder / SVM} has weights of shape {self._weights.shape}, expected "
-                    f"{(len(self.classes), self.size)}: it belongs to another network"
+                    f"{folder / SVM}: found weights of shape {self._weights.shape}, expected "
+                    f"{(len(self.classes), self.size)}: it belongs to another network; pack the model again"
                 )
 
     def embed(self, pixels: Pixels, padded: bool = True) -> NDArray[np.float32]:
-        """Turn images into features.
+        """Turn images into features (docs/method.md, section 4).
 
         Parameters
         ----------
         pixels
             (n, side, side, 3) uint8.
         padded
-            Fill the last batch up, as the pipeline does: to the last bit its features. Without, which is faster for a
-            few images, they agree to about 1e-6.
+            Fill up the last batch, as the pipeline does: the features are then the pipeline's, to the last bit.
+            Without, which is faster for a few images, they agree to about 1e-6.
 
         Returns
         -------
@@ -153,7 +153,17 @@ class PackedModel:
         return result
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Turn features into decision values, (n, classes) float32; the largest is the class.
+        """Turn features into decision values; the largest is that of the predicted class.
+
+        Parameters
+        ----------
+        features
+            (n, size) float32, as `embed` returns them.
+
+        Returns
+        -------
+        ndarray
+            (n, classes) float32.
 
         Raises
         ------
@@ -161,27 +171,27 @@ class PackedModel:
             If the model is no classifier.
         """
         if not self.classes:
-            raise PackedModelError("this model has no classifier; take one that has, or ask for features")
+            raise PackedModelError("cannot classify: this model has no classifier; use one that has, or take features")
         values: NDArray[np.float32] = (features.astype(np.float64) @ self._weights.T + self._intercept).astype(
             np.float32
         )
         return values
 
     def table(self, scores: NDArray[np.float32]) -> pd.DataFrame:
-        """Name what scores say: one row an image with ``class``, the best, and ``score_NAME`` for each class."""
+        """Put scores into a table: one row per image, with ``class``, the best, and ``score_NAME`` for each class."""
         table = pd.DataFrame(scores, columns=[f"score_{name}" for name in self.classes])
         table.insert(0, "class", np.array(self.classes, object)[scores.argmax(axis=1)])
         return table
 
 
 def _read_features(path: Path) -> Features:
-    """Read how maps become features, also of a model that was packed by former code."""
+    """Read how maps become features, even for a model that earlier code packed."""
     found = read_json(path)
     try:
         return Features(**{FORMER_NAMES.get(name, name): value for name, value in found.items()})
     except ValidationError as error:
         names = ", ".join(sorted({str(each["loc"][0]) for each in error.errors()}))
         raise PackedModelError(
-            f"{path}: this code cannot read its {names}; the commit that packed the model can (`git checkout`), or "
-            "train and register it again"
+            f"{path}: this code cannot read its {names}; the commit that packed the model can: `git checkout` it, or "
+            "train and register the model again"
         ) from None

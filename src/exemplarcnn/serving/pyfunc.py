@@ -1,4 +1,4 @@
-"""A packed model as MLflow serves it: the code that a registered model carries along, with no pickle in it."""
+"""Serve a packed model with MLflow: the code that a registered model carries along, without any pickle."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ MOST_IMAGES = 1_000
 
 
 class ServedModel(PythonModel):
-    """Features, or class and decision values, of images."""
+    """A packed model that MLflow serves: features of images, or their classes and decision values."""
 
     def load_context(self, context):  # type: ignore[no-untyped-def]  # MLflow would take hints for the signature
-        """Read the weights. Called once."""
+        """Read the weights. MLflow calls this once."""
         config = context.model_config or {}
         self.most_images = int(config.get("most_images", MOST_IMAGES))
         self.model = PackedModel(Path(context.artifacts["model"]), config.get("device", "auto"))
@@ -28,22 +28,22 @@ class ServedModel(PythonModel):
         Parameters
         ----------
         context
-            MLflow's.
+            MLflow's; not used.
         model_input
-            (n, side, side, 3) float32, whole numbers from 0 to 255. Not uint8, since the server would cut whatever
-            comes to fit, and answer an image scaled to 0–1 as if it were black.
+            (n, side, side, 3) float32, whole numbers from 0 to 255. Not uint8: the server would force whatever comes
+            into that type, and answer an image scaled to 0–1 as if it were black.
         params
-            None are known.
+            Not used.
 
         Returns
         -------
         ndarray or DataFrame
-            (n, features) float32; or what `PackedModel.table` makes of scores.
+            (n, features) float32; or the table of `PackedModel.table`, if the model has a classifier.
 
         Raises
         ------
         MlflowException
-            Saying what was expected: to clients that is a refused request.
+            If the input is wrong: clients see a refused request, with what was found and what was expected.
         """
         try:
             features = self.model.embed(as_pixels(model_input, self.model.side, self.most_images), padded=False)
@@ -53,16 +53,16 @@ class ServedModel(PythonModel):
 
 
 def as_pixels(batch: object, side: int, most: int) -> Pixels:
-    """Check what somebody sent, and turn it into images.
+    """Check an array that a client sent, and turn it into images.
 
     Parameters
     ----------
     batch
         (n, side, side, 3) array of whole numbers from 0 to 255, of any type.
     side
-        Of the images that the model takes.
+        Side of the model's input images, in pixels.
     most
-        Images that are taken at once.
+        How many images one request may have.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def as_pixels(batch: object, side: int, most: int) -> Pixels:
     Raises
     ------
     PackedModelError
-        Saying what was expected.
+        If the array is not that; the message says what was found and what was expected.
     """
     expected = f"expected (n, {side}, {side}, 3): images of {side}×{side} RGB pixels"
     if not isinstance(batch, np.ndarray) or not np.issubdtype(batch.dtype, np.number):
@@ -80,9 +80,7 @@ def as_pixels(batch: object, side: int, most: int) -> Pixels:
     if batch.shape[1:] != (side, side, 3):
         raise PackedModelError(f"found an array of shape {batch.shape}, {expected}")
     if len(batch) > most:
-        raise PackedModelError(
-            f"found {len(batch):,} images, {most:,} are taken at once; send them in several requests"
-        )
+        raise PackedModelError(f"found {len(batch):,} images, expected {most:,} at most; send them in several requests")
     if batch.dtype == np.uint8:
         return batch
     pixels = np.nan_to_num(batch, nan=-1.0, posinf=-1.0, neginf=-1.0)
@@ -90,7 +88,7 @@ def as_pixels(batch: object, side: int, most: int) -> Pixels:
     if wrong.any():
         place = tuple(int(number) for number in np.argwhere(wrong)[0])
         raise PackedModelError(
-            f"found {batch[place]} at {place}, expected whole numbers from 0 to 255: pixels as they are"
+            f"found {batch[place]} at {place}, expected whole numbers from 0 to 255; send pixels unscaled"
         )
     return pixels.astype(np.uint8)
 

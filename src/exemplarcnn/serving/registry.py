@@ -1,8 +1,8 @@
-"""Trained networks as registered models: an encoder, and a classifier of the labelled images' classes.
+"""Register trained networks as models: an encoder, and a classifier of the labelled images' classes.
 
-A version of a model belongs to the evaluation run that judged it. The same files are registered once. The alias
-``champion`` moves to a version only if the mean accuracy over the folds is better than that of the version which has
-it, on the same images, labels and folds.
+Each version of a model belongs to the evaluation run that tested it. The same files are registered only once. The alias
+``champion`` moves to a version only if its mean accuracy over the folds is better than that of the version that has the
+alias, on the same images, labels and folds.
 """
 
 import os
@@ -47,23 +47,23 @@ JUDGED_ON = ("train_X.bin", "train_y.bin", "fold_indices.txt", "test_X.bin", "te
 
 
 class RegistryError(PipelineError):
-    """A variant that cannot be registered, or a model that is not there."""
+    """A variant cannot be registered, or there is no such model."""
 
 
 @dataclass(frozen=True)
 class Registered:
-    """What became of one variant as one model.
+    """What became of one variant as a version of one model.
 
     Attributes
     ----------
     model, version, variant
-        Which.
+        The model's name, the version's number and the variant's name.
     accuracy
-        Mean over the folds, percent.
+        Mean over the folds, in percent.
     new
-        Whether the version was made now.
+        Whether the version is new.
     champion
-        What became of ``champion``, for a person.
+        What became of ``champion``, in words.
     """
 
     model: str
@@ -76,20 +76,20 @@ class Registered:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A packed variant, to become a version of a model.
+    """A packed variant that is to become a version of a model.
 
     Attributes
     ----------
     model, variant
-        Which.
+        Their names.
     accuracy
-        Mean over the folds, percent.
+        Mean over the folds, in percent.
     judged_on
-        Hash of the images, labels and folds behind it.
+        Hash of the images, labels and folds behind the accuracy.
     run
         Id of the evaluation run that the version belongs to.
     packed
-        Its files.
+        The folder of its files.
     """
 
     model: str
@@ -101,26 +101,26 @@ class _Candidate:
 
 
 def register(config: Config, variants: list[str], force_champion: bool = False) -> Iterator[Registered]:
-    """Register trained variants as models, the encoder alone and with its classifier.
+    """Register trained variants as models: the encoder alone, and with its classifier.
 
     Parameters
     ----------
     config
         The parameters that they were made with.
     variants
-        Which; all that were trained and evaluated if empty.
+        Names of the variants; if empty, all that were trained and evaluated.
     force_champion
-        Move ``champion`` to them whatever their accuracy, as where data has changed.
+        Move ``champion`` to them whatever their accuracy, for example because the data has changed.
 
     Yields
     ------
     Registered
-        One by one, as it is done.
+        One per version, as soon as it is registered.
 
     Raises
     ------
     RegistryError
-        If a variant is unknown, or its results are not there or out of date.
+        If a variant is unknown, or its results are missing or out of date.
     StoreError
         If the store cannot be reached.
     """
@@ -133,9 +133,11 @@ def register(config: Config, variants: list[str], force_champion: bool = False) 
     for name in chosen:
         stage = f"evaluate@{name}"
         if said[stage] not in sending.IN_STORE:
-            raise RegistryError(f"{name} cannot be registered, {stage}: {said[stage]}")
+            raise RegistryError(f"cannot register {name}: {stage}: {said[stage]}")
         if altered := lineage.changed_outs(f"train@{name}", records) + lineage.changed_outs(stage, records):
-            raise RegistryError(f"{altered[0]} is not what `dvc repro` made; `dvc checkout` brings that back")
+            raise RegistryError(
+                f"cannot register {name}: {altered[0]} is not what `dvc repro` made; `dvc checkout` restores that"
+            )
         accuracy = float(read_json(paths.evaluation(name))["accuracy_mean"])
         svm = packed_model.classifier_of(name, config)
         for model in (ENCODER, CLASSIFIER) if svm else (ENCODER,):
@@ -149,16 +151,16 @@ def register(config: Config, variants: list[str], force_champion: bool = False) 
 
 
 def _chosen(config: Config, variants: list[str]) -> list[str]:
-    """Return the variants to register; RegistryError if one of them cannot be."""
+    """Return the variants to register; raise `RegistryError` if one is unknown."""
     known = [name for name in config.variants.train if name in config.variants.evaluate]
     if not known:
         raise RegistryError(
-            "nothing is evaluated, as with images that have no labels, so that versions cannot be ranked; "
+            "cannot register: nothing is evaluated (as with images that have no labels), so versions cannot be ranked; "
             "`exemplarcnn embed FOLDER --model VARIANT` uses a network without the registry"
         )
     for name in variants:
         if name not in known:
-            raise RegistryError(f"no trained and evaluated variant {name!r}; there are: {', '.join(known)}")
+            raise RegistryError(f"no trained and evaluated variant {name!r}; name one of {', '.join(known)}")
     return variants or known
 
 
@@ -190,7 +192,7 @@ def _make_model(client: Any, model: str) -> None:
 
 
 def _update_champion(client: Any, candidate: _Candidate, number: str, force: bool) -> str:
-    """Move ``champion`` to a version if it is better, or by force; say what became of it."""
+    """Move ``champion`` to a version if it is better, or if forced; say what became of it."""
     model = candidate.model
     holder = client.get_registered_model(model).aliases.get(CHAMPION)
     if holder is None:
@@ -204,15 +206,19 @@ def _update_champion(client: Any, candidate: _Candidate, number: str, force: boo
     client.set_model_version_tag(model, number, "champion.compared_with", str(holder))
     client.set_model_version_tag(model, number, "champion.gain", f"{gain:+.4f}" if alike else "not comparable")
     if not (force or (alike and gain > 0)):
-        why = f"{gain:+.2f} points on" if alike else "judged on other images, labels or folds than"
+        why = f"{gain:+.2f} points against" if alike else "tested on other images, labels or folds than"
         return f"{why} version {holder} ({tags.get('variant')}), which stays champion"
     client.set_registered_model_alias(model, CHAMPION, number)
-    by = f"{gain:+.2f} points on version {holder} ({tags.get('variant')})" if alike else f"in place of version {holder}"
+    by = (
+        f"{gain:+.2f} points against version {holder} ({tags.get('variant')})"
+        if alike
+        else f"in place of version {holder}"
+    )
     return f"champion now, {by}"
 
 
 def _upload(client: Any, candidate: _Candidate) -> str:
-    """Add a version: code, weights, signature, example and requirements, in the evaluation run's folder."""
+    """Add a version: code, weights, signature, example and requirements, among the evaluation run's artifacts."""
     import mlflow
     import numpy as np
 
@@ -221,8 +227,8 @@ def _upload(client: Any, candidate: _Candidate) -> str:
     example = stl10.open_pool(paths.DATA, "test").batch([0]).astype(np.float32)
     package = packed.parent / "exemplarcnn"
     shutil.copytree(Path(__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # for a few local files
-    # It warns that `predict` has no type hints, which it would take for the signature, and no filter stops it.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # there are only a few local files
+    # MLflow warns that `predict` has no type hints, which it would take for the signature; no filter stops that.
     with warnings.catch_warnings(record=True):
         mlflow.pyfunc.save_model(
             folder,
@@ -258,14 +264,14 @@ def fetch(uri: str, folder: Path) -> Path:
     Parameters
     ----------
     uri
-        Such as ``models:/exemplarcnn-classifier@champion``.
+        The model's address, such as ``models:/exemplarcnn-classifier@champion``.
     folder
-        Where to.
+        The folder to download to.
 
     Returns
     -------
     Path
-        The packed model.
+        The folder of the packed model.
 
     Raises
     ------
@@ -280,7 +286,7 @@ def fetch(uri: str, folder: Path) -> Path:
         store.connect()
         import mlflow
 
-        # An address of a model is looked up in the registry, which follows the store, and takes no other word for it.
+        # MLflow looks a model's address up in the registry, which can only be named by way of the store.
         mlflow.set_tracking_uri(store.address())
         try:
             where = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))
@@ -290,5 +296,5 @@ def fetch(uri: str, folder: Path) -> Path:
             raise RegistryError(f"{uri}: {error.message}; `exemplarcnn register` makes models") from None
     packed = Path(where) / "artifacts" / "packed"
     if not packed.is_dir():
-        raise RegistryError(f"{uri} is no model that `exemplarcnn register` made")
+        raise RegistryError(f"{uri} was not made by `exemplarcnn register`; name a model that was")
     return packed

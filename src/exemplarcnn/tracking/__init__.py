@@ -1,1 +1,1 @@
-"""Results as runs in the MLflow store; with the registry, the one place that talks to it."""
+"""Keep results as runs in the MLflow store; only this package and the model registry talk to it."""

@@ -1,4 +1,4 @@
-"""All evaluations of the MLflow store in one table, to compare."""
+"""Compare all evaluations of the MLflow store in one table."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from exemplarcnn.config import renamed
 from exemplarcnn.tracking import store
 
 FIRST_COLUMNS = ("variant", "accuracy_mean", "accuracy_std", "profile", "seed")
-# Says which files are written, and changes no result.
+# Decides which files are written; it changes no result.
 NO_COLUMN = "variant.cluster_features"
 LAST_COLUMNS = ("experiment", "commit", "data", "started", "run")
 
@@ -19,15 +19,20 @@ def evaluations(variants: list[str] | None = None, profile: str | None = None) -
     Parameters
     ----------
     variants, profile
-        Keep only these.
+        Keep only runs of these variants, or of this profile; all if not given.
 
     Returns
     -------
     pandas.DataFrame
-        What was measured first, then the parameters in which the runs differ, then where they come from. Accuracies
-        in percent.
+        One row per run: what was measured, the parameters in which the runs differ, and where the run comes from.
+        Accuracies in percent.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be reached.
     """
-    # Trainings on surrogate classes apart, every run of a stage ends with an accuracy.
+    # Every finished run has an accuracy, except trainings on surrogate classes.
     wanted = "tags.kind != 'train' and tags.identity != '' and attributes.status = 'FINISHED'"
     wanted += f" and tags.profile = '{profile}'" if profile else ""
     with store.reached():
@@ -35,14 +40,14 @@ def evaluations(variants: list[str] | None = None, profile: str | None = None) -
     rows = [row for row in rows if not variants or row["variant"] in variants]
     table = pd.DataFrame(rows, columns=None if rows else [*FIRST_COLUMNS, *LAST_COLUMNS])
     params = [name for name in table if name not in (*FIRST_COLUMNS, *LAST_COLUMNS, NO_COLUMN)]
-    # A parameter that some runs do not depend on is no difference between them.
+    # Runs do not differ by a parameter that some of them lack.
     differing = [name for name in params if table[name].dropna().nunique() > 1]
     ordered = table[[*FIRST_COLUMNS, *differing, *LAST_COLUMNS]]
     return ordered.sort_values(["accuracy_mean", "started"], ascending=False, ignore_index=True)
 
 
 def for_people(table: pd.DataFrame) -> pd.DataFrame:
-    """Shorten what `evaluations` returns to what fits a screen."""
+    """Shorten the table that `evaluations` returns to fit a screen."""
     short = table.copy()
     for name in ("commit", "data", "run"):
         short[name] = short[name].str[:7]
@@ -56,7 +61,7 @@ def _row_of(run: Any) -> dict[str, Any]:
         "accuracy_mean": metrics.get("accuracy_mean"),
         "accuracy_std": metrics.get("accuracy_std"),
         "profile": tags.get("profile", ""),
-        # Runs from before the parameters were renamed stand in the same columns.
+        # Runs logged under former names of parameters go into the same columns.
         **{renamed.current(name): value for name, value in run.data.params.items()},
         "experiment": " ".join(name.removeprefix("experiment.") for name in tags if name.startswith("experiment.")),
         "commit": tags.get("mlflow.source.git.commit", ""),

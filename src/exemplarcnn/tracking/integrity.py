@@ -1,7 +1,7 @@
-"""Whether results are what ``dvc.lock`` says, byte by byte.
+"""Check the data and all results byte by byte against ``data.dvc`` and ``dvc.lock``.
 
-DVC does not detect corrupted cache files: it trusts them as long as they are write-protected, in ``dvc status`` and in
-``dvc checkout``. Here everything is read.
+DVC does not detect corrupted cache files: ``dvc status`` and ``dvc checkout`` trust them as long as they are
+write-protected. This module reads everything.
 """
 
 import json
@@ -18,21 +18,21 @@ from exemplarcnn.tracking import lineage
 
 
 class IntegrityError(PipelineError):
-    """There is nothing to compare with."""
+    """No hashes are recorded to compare with."""
 
 
 @dataclass(frozen=True)
 class Damaged:
-    """A file with other bytes than recorded.
+    """A file whose bytes differ from those recorded.
 
     Attributes
     ----------
     path
-        The file: a result, or an object of DVC's cache.
+        The file: a result, or an object in DVC's cache.
     out
-        The out of a stage, or the data, that it belongs to.
+        The out that it belongs to: a stage's, or the data.
     cached
-        Whether it is an object of the cache.
+        Whether it is an object in the cache.
     """
 
     path: Path
@@ -48,25 +48,29 @@ class _File:
 
 
 def verify(repair: bool = False) -> tuple[int, list[Damaged]]:
-    """Read all results, and all objects of DVC's cache that they are kept as.
+    """Read all results, and the objects of DVC's cache that hold them.
 
     Parameters
     ----------
     repair
-        Remove damaged objects of the cache, and the results that were checked out from them. A result whose object is
-        sound stays: somebody may have changed it on purpose.
+        Remove damaged objects from the cache, and the results that were checked out from them; ``data/`` stays, since
+        no stage makes it. A damaged result whose object is sound stays, too: you may have changed it on purpose.
 
     Returns
     -------
     int
         How many files were read.
     list of Damaged
-        Those that are not what they should be. What is not there is not damaged.
+        The damaged ones. A missing file does not count as damaged.
 
     Raises
     ------
     IntegrityError
-        If there is neither ``dvc.lock`` nor ``data.dvc``.
+        If neither ``data.dvc`` nor ``dvc.lock`` records anything.
+    LineageError
+        If this is no DVC repository.
+    UnreadableError
+        If ``data.dvc`` or ``dvc.lock`` is damaged.
     """
     read, damaged = 0, []
     cache = lineage.cache_folder()
@@ -85,12 +89,15 @@ def verify(repair: bool = False) -> tuple[int, list[Damaged]]:
 
 
 def _files(cache: Path) -> Iterator[_File]:
-    """All files that are recorded, those inside of folders one by one."""
+    """Yield all recorded files, those inside folders one by one."""
     stages = [read_mapping(lineage.POINTER)] if lineage.POINTER.exists() else []
     stages += lineage.lock_entries().values()
     recorded: list[dict[str, str]] = [out for stage in stages for out in stage.get("outs", [])]
     if not recorded:
-        raise IntegrityError("neither data.dvc nor dvc.lock records anything here: run it in the repository's root")
+        raise IntegrityError(
+            "cannot verify: neither data.dvc nor dvc.lock records anything in this folder; run `exemplarcnn verify` in "
+            "the repository's root"
+        )
     for out in recorded:
         name, md5 = out["path"], out["md5"]
         yield _File(Path(name), md5, name)
@@ -104,7 +111,7 @@ def _remove(damaged: list[Damaged]) -> None:
     objects = {each.path: each.out for each in damaged if each.cached}
     for path, out in objects.items():
         path.unlink()
-        # DVC trusts a result that it made itself; one that is missing it rebuilds.
+        # DVC trusts a result that it checked out; a missing one it restores or rebuilds.
         if out == str(paths.DATA):
             continue
         if Path(out).is_dir():

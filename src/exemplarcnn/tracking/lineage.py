@@ -1,7 +1,7 @@
-"""What DVC knows of a stage: what it depends on, what it made, and whether that still stands.
+"""Ask DVC about stages: what they depend on, what they made, and whether that is up to date.
 
-The only module that asks DVC. ``dvc.lock`` tells what finished stages depended on, whatever lies in the folder now:
-so a fresh clone with committed metrics knows as much about its results as the machine that computed them.
+The only module that calls DVC's library. ``dvc.lock`` records what finished stages depended on, whatever is in the
+folder now: so a fresh clone with committed metrics knows as much about its results as the machine that computed them.
 """
 
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ PIPELINE = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
 POINTER = paths.DATA.with_suffix(".dvc")
 CODE = "src/"
-# Stages of a variant that `variants` of params.yaml names for another one.
+# Stages whose variants are those of another stage in `variants` of params.yaml.
 VARIANTS_OF = {"surrogate": "train", "embed": "train", "resnet": "label"}
 
 
 class LineageError(PipelineError):
-    """DVC refuses what it is asked."""
+    """DVC refuses a request."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Record:
     stage
         Its name, such as ``train@baseline``.
     deps, outs
-        Path and DVC's hash of what it read and made. Folders' hashes end in ``.dir``.
+        What it read and what it made: DVC's hash by path. Hashes of folders end in ``.dir``.
     params
-        Dotted key and value of the parameters it depends on, as ``dvc.yaml`` lists them.
+        Parameters that it depends on, as ``dvc.yaml`` lists them: value by dotted key.
     """
 
     stage: str
@@ -48,13 +48,13 @@ class Record:
 
     @property
     def identity(self) -> str:
-        """Hash of all that the result depends on: known before the work starts, the same wherever it is done."""
+        """Hash of everything the result depends on: known before the work starts, the same on every machine."""
         return digest_of({"stage": self.stage, "deps": self.deps, "params": self.params})
 
 
 @contextmanager
 def _asked() -> Iterator[None]:
-    """Turn what DVC raises in the block into an error that says what to do: it names no line, and no remedy."""
+    """Turn DVC's errors in the block into one that says what to do: DVC's own name no line and no remedy."""
     from dvc.exceptions import DvcException
 
     try:
@@ -66,19 +66,19 @@ def _asked() -> Iterator[None]:
         lock_entries()
         advice = ""
         if "is not a git repository" in str(error):
-            advice = "; work in a `git clone`, or tell DVC to do without git: `dvc config --local core.no_scm true`"
+            advice = "; work in a `git clone`, or tell DVC to work without git: `dvc config --local core.no_scm true`"
         raise LineageError(f"DVC: {error}{advice}") from error
 
 
 def current(stage: str) -> Record:
-    """Ask DVC what a stage depends on and has made, as things lie in the folder now.
+    """Return what a stage depends on and has made, as the folder is now.
 
     Raises
     ------
     LineageError
         If the folder is no DVC repository, has no such stage, or lacks a dependency.
     """
-    # Half a second to import; only runs that are tracked need it.
+    # The import takes half a second, and only tracked runs need it.
     from dvc.repo import Repo
     from dvc.stage.serialize import to_single_stage_lockfile
 
@@ -92,12 +92,12 @@ def current(stage: str) -> Record:
 
 
 def _present(outs: list[Any]) -> dict[str, str]:
-    """Return path and hash of DVC's outs, as far as they are there."""
+    """Return the hash of each of DVC's outs that exists, by path."""
     return {str(out.def_path): str(out.get_hash().value) for out in outs if out.exists}
 
 
 def cache_folder() -> Path:
-    """Return the folder in which DVC keeps the objects of this repository, by their hash."""
+    """Return the folder in which DVC keeps this repository's objects, named by hash."""
     from dvc.repo import Repo
 
     with _asked(), Repo() as repo:
@@ -105,7 +105,7 @@ def cache_folder() -> Path:
 
 
 def changed_outs(stage: str, records: dict[str, Record]) -> list[str]:
-    """Name the outs of a stage that lie in the folder other than ``dvc.lock`` says, or not at all."""
+    """Return the outs of a stage that are missing, or differ from what ``dvc.lock`` records."""
     from dvc.repo import Repo
 
     with _asked(), Repo() as repo:
@@ -114,20 +114,31 @@ def changed_outs(stage: str, records: dict[str, Record]) -> list[str]:
 
 
 def read_lock(lock: Path = LOCK) -> dict[str, Record]:
-    """Read the records of all stages in ``dvc.lock``, by name; none if there is no such file.
+    """Read the records of all stages in ``dvc.lock``, by name; empty if there is no such file.
 
-    Variants that ``params.yaml`` no longer names are left out: DVC keeps their entries for ever.
+    Leaves out variants that ``params.yaml`` no longer names: DVC keeps their entries for ever.
+
+    Raises
+    ------
+    UnreadableError
+        If ``dvc.lock``, ``params.yaml`` or ``data.dvc`` is damaged.
     """
     if not lock.exists():
         return {}
     values = read_mapping(paths.PARAMS)
-    if POINTER.exists():  # read all over; whoever asks for records learns here that it is damaged
+    if POINTER.exists():  # many functions read it: if it is damaged, report it here, to all who need records
         read_mapping(POINTER)
     return {name: _record(name, entry) for name, entry in lock_entries(lock).items() if _named(name, values)}
 
 
 def lock_entries(lock: Path = LOCK) -> dict[str, dict[str, Any]]:
-    """Read what ``dvc.lock`` holds of each stage, nothing if it is not there; `UnreadableError` if it is damaged."""
+    """Read the entry of each stage in ``dvc.lock``; empty if there is no such file.
+
+    Raises
+    ------
+    UnreadableError
+        If the file is damaged.
+    """
     stages = read_mapping(lock).get("stages", {}) if lock.exists() else {}
     if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
         raise UnreadableError(lock, "it records no stages")
@@ -148,7 +159,7 @@ def _record(stage: str, entry: dict[str, Any]) -> Record:
 
 
 def chain(record: Record, records: dict[str, Record]) -> list[Record]:
-    """Return a record and those of all stages before it, each once, the last first."""
+    """Return a record and those of all stages before it, each once, starting with the record itself."""
     found = {record.stage: record}
     waiting = [record]
     while waiting:
@@ -160,14 +171,14 @@ def chain(record: Record, records: dict[str, Record]) -> list[Record]:
 
 
 def params(record: Record, records: dict[str, Record]) -> dict[str, Any]:
-    """Return all parameters that a result depends on, through every stage before it; dotted key and value."""
+    """Return all parameters that a result depends on, through every stage before it: value by dotted key."""
     return {key: value for each in reversed(chain(record, records)) for key, value in each.params.items()}
 
 
 class Workspace:
-    """What lies in the folder now, for questions about many stages: DVC reads its files once, and hashes once.
+    """The folder as it is now, for questions about many stages: DVC reads and hashes its files only once.
 
-    The folder must not change meanwhile. A context manager.
+    A context manager. The folder must not change while it is open.
     """
 
     def __init__(self) -> None:
@@ -182,7 +193,7 @@ class Workspace:
         self._opened.close()
 
     def deps(self, stage: str) -> dict[str, str]:
-        """Return the hash of everything that a stage reads, by its path.
+        """Return the hash of everything that a stage reads, by path.
 
         Raises
         ------
@@ -208,16 +219,16 @@ class Workspace:
 
 
 def out_of_date(stage: str, records: dict[str, Record], folder: Workspace | None = None) -> str | None:
-    """Say why the result of a stage is not what the parameters, code and data here give; None if it is.
+    """Say why a stage's result does not match the parameters, code and data here; None if it does.
 
     Parameters
     ----------
     stage
-        As DVC calls it, such as ``evaluate@baseline``.
+        Its name in DVC, such as ``evaluate@baseline``.
     records
-        Those of `read_lock`.
+        As `read_lock` returns them.
     folder
-        One for all questions, if there are several.
+        An open `Workspace` to share between several questions; by default each call opens its own.
     """
     if folder is None:
         with Workspace() as folder:
@@ -242,18 +253,18 @@ def out_of_date(stage: str, records: dict[str, Record], folder: Workspace | None
 
 
 def _hash(producer: Record, record: Record, path: str, here: Workspace) -> str:
-    """Return the hash of what a stage read, as its producer has it now."""
+    """Return the present hash of what a stage read, from its producer."""
     if path in producer.outs:
         return producer.outs[path]
-    # A part of an out, or a folder of several outs: the lock has no hash of it, but what lies there can be asked.
+    # A part of an out, or a folder of several outs: the lock has no hash of it, so DVC hashes what is there.
     if Path(path).exists():
-        with suppress(Exception):  # something else that the stage reads is not there
+        with suppress(Exception):  # another dependency of the stage is missing
             return here.deps(record.stage)[path]
     return record.deps[path]
 
 
 def _producers(record: Record, records: dict[str, Record]) -> Iterator[tuple[Record, str]]:
-    """Stages that made a record's dependencies, wholly or in part, each with the dependency."""
+    """Yield the stages that made a record's dependencies, wholly or in part, each with the dependency's path."""
     for path in map(Path, record.deps):
         for other in records.values():
             if other.stage != record.stage and any(
@@ -263,9 +274,9 @@ def _producers(record: Record, records: dict[str, Record]) -> Iterator[tuple[Rec
 
 
 def _first_difference(key: str, here: Any, there: Any) -> tuple[str, Any, Any]:
-    """Go down to the first entry in which two tables differ: its dotted key, and what it is in either."""
+    """Return the first entry in which two nested tables differ: its dotted key, and its value in each."""
     while isinstance(here, dict) and isinstance(there, dict):
-        # An entry that is null differs from none at all.
+        # A null entry differs from a missing one.
         name = next(name for name in {**here, **there} if [*_at(here, name)] != [*_at(there, name)])
         key, here, there = f"{key}.{name}", here.get(name), there.get(name)
     return key, here, there

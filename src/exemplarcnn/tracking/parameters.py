@@ -1,4 +1,4 @@
-"""What a run says about itself: its parameters, the keys of its metrics and tags, and its name."""
+"""Describe a run: its parameters, the keys of its metrics and tags, and its name."""
 
 import posixpath
 import re
@@ -18,7 +18,7 @@ LONGEST_KEY = 250  # MLflow's limit for names of metrics and tags
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Turn nested parameters into dotted names and texts."""
+    """Flatten nested parameters: text by dotted name, cut to `LONGEST_PARAM` characters."""
     flat: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, dict):
@@ -29,13 +29,14 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def key(name: str) -> str:
-    """Return the name under which MLflow keeps a metric or tag: class names of other data sets may hold anything.
+    """Return the name under which MLflow keeps a metric or tag, whatever characters a class name has.
 
-    One that MLflow takes stays as it is. In any other what it refuses becomes ``_``, what is too long is cut, and
-    eight digits of the name's hash tell it from others: the same in every run, so that runs can be compared.
+    A name that MLflow accepts stays as it is. In any other, ``_`` replaces what MLflow refuses, what is too long is
+    cut, and eight digits of the name's hash keep it unique. The result is the same in every run, so that runs can be
+    compared.
     """
     fit = re.sub(r"[^\w./ -]", "_", name)
-    if posixpath.normpath(fit) != fit or fit.startswith(("/", ".")):  # MLflow wants names to be proper paths
+    if posixpath.normpath(fit) != fit or fit.startswith(("/", ".")):  # MLflow requires normalised relative paths
         fit = re.sub(r"/|^\.+", "_", fit)
     if fit == name and 0 < len(name) <= LONGEST_KEY:
         return name
@@ -44,14 +45,14 @@ def key(name: str) -> str:
 
 
 def params_of(record: Record, records: dict[str, Record]) -> dict[str, str]:
-    """All parameters that a result depends on; those of its own variant as ``variant.``, to compare across variants."""
+    """Return all parameters that a result depends on; ``variant.`` stands for its own variant, to compare variants."""
     variant = record.stage.partition("@")[2]
     own = re.compile(rf"^variants\.\w+\.{re.escape(variant)}\.")
     return {own.sub("variant.", key): value for key, value in flatten(lineage.params(record, records)).items()}
 
 
 def changes(params: dict[str, Any], profile: dict[str, Any]) -> list[str]:
-    """Say where parameters are other than a profile's, as ``train.epochs=20``; seed and machine are not changes."""
+    """List the parameters that differ from a profile's, as ``train.epochs=20``, without seed and machine."""
     base = flatten(profile)
     return [
         f"{key}={value}"
@@ -61,9 +62,9 @@ def changes(params: dict[str, Any], profile: dict[str, Any]) -> list[str]:
 
 
 def name(record: Record, records: dict[str, Record], config: Config) -> str:
-    """Return a name by which a person tells runs apart: what, on which scale, which seed, and what was changed."""
+    """Return a name by which people tell runs apart: stage, variant, profile, seed, and what was changed."""
     changed = []
-    # A profile of the user's own making may no longer be there, or be half edited: a name is not worth a run.
+    # A user's own profile may be gone or half edited; that must not cost the run.
     with suppress(Exception):
         changed = changes(lineage.params(record, records), profiles.compose(paths.CONF, config.profile))
     kind, _, variant = record.stage.partition("@")

@@ -1,4 +1,4 @@
-"""Which pictures belong to a run: those that were drawn from the very result that it stands for."""
+"""Find the pictures of a run: those drawn from exactly the result that the run records."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from exemplarcnn.files import read_json
 from exemplarcnn.tracking import lineage
 from exemplarcnn.tracking.lineage import Record
 
-# Of each kind of run.
+# By kind of run.
 PICTURES = {
     "train": (paths.patches_picture, paths.filters_picture),
     "evaluate": (paths.confusion_picture, paths.mistakes_picture),
@@ -17,7 +17,7 @@ Sources = dict[str, list[str]]  # by picture: the hashes of what it was drawn fr
 
 
 def sources() -> Sources:
-    """Read what each picture in ``reports/pictures/`` was drawn from; nothing where there is none."""
+    """Read what each picture in ``reports/pictures/`` was drawn from; empty if there are none."""
     found: Sources = read_json(paths.PICTURE_SOURCES) if paths.PICTURE_SOURCES.exists() else {}
     return found
 
@@ -28,10 +28,10 @@ def of(record: Record, records: dict[str, Record], drawn: Sources) -> list[Path]
     Parameters
     ----------
     record, records
-        Of the stage that made the result, and of all stages.
+        The record of the stage that made the result, and those of all stages.
     drawn
-        See :func:`sources`. A picture of which one source is no out of this stage, nor of one before it, shows
-        another result, and is left out.
+        As :func:`sources` returns it. A picture is left out, as one of another result, if any of its sources is
+        neither read nor made by this stage or a stage before it.
     """
     kind, _, variant = record.stage.partition("@")
     known = {md5 for each in lineage.chain(record, records) for md5 in (each.deps | each.outs).values()}
@@ -39,6 +39,6 @@ def of(record: Record, records: dict[str, Record], drawn: Sources) -> list[Path]
 
 
 def shows(picture: Path, drawn: Sources, known: set[str]) -> bool:
-    """Say whether a picture is there, and all that it was drawn from is known by its hash."""
+    """Say whether a picture exists, and the hashes of all that it was drawn from are known."""
     found = drawn.get(picture.relative_to(paths.PICTURES).as_posix(), [])
     return bool(found) and known.issuperset(found) and picture.exists()

@@ -1,7 +1,7 @@
-"""Where the artifacts of a local store lie, pictures and models, also after the store was moved or copied.
+"""Find the artifacts of a local store (pictures and models), even after the store was moved or copied.
 
-MLflow keeps their places as absolute paths: a project that was moved, or copied, would go on writing into the old
-folder. What this project has put beside its store is looked for beside it, wherever that is now.
+MLflow keeps absolute paths: a project that was moved or copied would go on writing into the old folder. What this
+project has put beside its store is looked for beside the store, wherever it is now.
 """
 
 import logging
@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 FOLDER = "mlartifacts"
 NOTE = "mlflow.note.content"
-# Every place in which MLflow keeps the address of a file; a store of another version may lack some.
+# All columns in which MLflow keeps addresses of files; a store of another version may lack some.
 ADDRESSES = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def artifact_folder(store: Path) -> Path:
-    """Return the folder of a local store's pictures and models: beside the file, not below where a stage runs."""
+    """Return the folder of a local store's pictures and models: beside the file, wherever the stage runs."""
     return store.resolve().parent / FOLDER
 
 
@@ -39,8 +39,9 @@ def correct_addresses(store: Path, note: str, timeout: float) -> None:
     store
         The SQLite file.
     note
-        The note of experiments that this project makes: it puts their pictures beside the store. Those of other
-        experiments, which MLflow makes, have moved where one of these has, or where they are found beside the store.
+        The note on experiments that this project makes; it puts their pictures beside the store. Pictures of other
+        experiments, which MLflow makes, count as moved from a folder if those of one of ours were there, or if they
+        are found beside the store.
     timeout
         Seconds to wait for a file that is locked.
 
@@ -53,7 +54,7 @@ def correct_addresses(store: Path, note: str, timeout: float) -> None:
         if not _has(database, "experiments", "artifact_location"):
             return  # MLflow has not made its tables yet
         found = list(_moved(database, store.resolve().parent, note))
-        # Who may only read the store puts nothing anywhere.
+        # Without write access nothing can be corrected, and nothing new is stored.
         if not found or not os.access(store, os.W_OK):
             return
         with database:
@@ -62,8 +63,8 @@ def correct_addresses(store: Path, note: str, timeout: float) -> None:
     for _, before, now in found:
         alone = before.is_dir() and not now.is_dir()
         log.warning(
-            "The MLflow store %s was moved or copied: pictures and models are in %s from now on, not in %s%s",
-            *(store, now, before, "; earlier ones are there still: copy them" if alone else ""),
+            "The MLflow store %s was moved or copied: pictures and models are now kept in %s, no longer in %s%s",
+            *(store, now, before, "; copy the earlier ones, which are still there" if alone else ""),
         )
 
 
@@ -72,7 +73,7 @@ def _has(database: sqlite3.Connection, table: str, column: str) -> bool:
 
 
 def _moved(database: sqlite3.Connection, here: Path, note: str) -> Iterator[tuple[str, Path, Path]]:
-    """Addresses of experiments beside the place where the store was, each with its folder then and now."""
+    """Yield the addresses of experiments beside the store's former place, each with its folder then and now."""
     rows = database.execute(
         "select artifact_location, max(exists(select 1 from experiment_tags as tags where tags.experiment_id = "
         "experiments.experiment_id and key = ? and value = ?)) from experiments group by artifact_location",
@@ -83,7 +84,7 @@ def _moved(database: sqlite3.Connection, here: Path, note: str) -> Iterator[tupl
         for address, ours in rows.fetchall()
         if address and (place := _path(address)) and (root := _root(place)) and root.resolve() != here
     ]
-    # Where one experiment has come from, the others have too.
+    # If one experiment has moved from a folder, so have the others.
     left = {root for _, place, root, ours in known if ours or (here / place.relative_to(root)).is_dir()}
     for address, place, root, _ in known:
         if root in left:
@@ -91,14 +92,14 @@ def _moved(database: sqlite3.Connection, here: Path, note: str) -> Iterator[tupl
 
 
 def _root(place: Path) -> Path | None:
-    """Return the folder that a store lay in when it gave an experiment this place, or None if that says nothing."""
+    """Return the store's folder when it gave an experiment this place; None if the place does not tell."""
     if place.name == FOLDER:
         return place.parent
     return place.parents[1] if place.parent.name in (FOLDER, "mlruns") else None
 
 
 def _path(address: str) -> Path | None:
-    """Return the folder that an address names, or None where it is no file's."""
+    """Return the folder that an address names; None if it is no local file."""
     if address.startswith("/"):
         return Path(address)
     parts = urlsplit(address)

@@ -1,4 +1,4 @@
-"""The repository that the work is done in: its root, which is DVC's, and the commit that results belong to."""
+"""Find the repository: its root, which is DVC's, and the commit that results belong to."""
 
 import logging
 import os
@@ -18,10 +18,11 @@ log = logging.getLogger(__name__)
 
 
 def root() -> Path:
-    """Return the root of DVC's repository, for stages and commands alike: git's may lie above it.
+    """Return the root of DVC's repository, the same for stages and commands; git's root may be above it.
 
-    ``DVC_ROOT`` tells the main one inside ``dvc exp run --temp`` and queues, where the working folder is a temporary
-    one. Else it is the next folder upwards with a ``.dvc``, looked for as DVC does; without one the working folder.
+    Inside ``dvc exp run --temp`` and queues, where the working folder is a temporary one, ``DVC_ROOT`` names the main
+    repository. Otherwise it is the nearest folder upwards with a ``.dvc``, found as DVC finds it; if there is none,
+    the working folder.
     """
     if told := os.environ.get("DVC_ROOT"):
         return Path(told).resolve()
@@ -35,26 +36,26 @@ def root() -> Path:
 
 
 def commit() -> str:
-    """Return the commit that results belong to, or an empty string where git names none, which is said once."""
-    # An experiment of DVC runs on a commit of its own making; the one it started from is the one that people know.
+    """Return the commit that results belong to; empty if git names none, which is logged once."""
+    # A DVC experiment runs on a commit that DVC makes; people know the one it started from.
     return os.environ.get("DVC_EXP_BASELINE_REV") or _git("rev-parse", "--verify", "HEAD") or ""
 
 
 def clean() -> bool:
-    """Say whether git knows that the commit has what results depend on: nothing of it was changed since."""
+    """Say whether nothing that results depend on has changed since the commit; false if git cannot tell."""
     return _git("status", "--porcelain", "--", *SOURCES) == ""
 
 
 def state() -> str:
-    """Return the commit as people read it, and whether something was changed since."""
+    """Say in words which commit this is, and whether something has changed since."""
     if not (known := commit()):
         return "none"
     return known if clean() else f"{known}, with changes since"
 
 
 def _git(*words: str) -> str | None:
-    """Return what git prints, or None where it refuses or is not there."""
-    # In English: what git refuses for is told apart by its words.
+    """Return what git prints; None if it refuses or cannot be started."""
+    # In English, since git's reasons are recognised by their words.
     english = os.environ | {"LC_ALL": "C"}
     try:
         done = subprocess.run(["git", *words], capture_output=True, text=True, errors="replace", env=english)
@@ -68,25 +69,23 @@ def _git(*words: str) -> str | None:
 
 
 def _why(said: str) -> str:
-    first = (said.splitlines() or ["it failed without a word"])[0].removeprefix("fatal: ").rstrip(":")
+    first = (said.splitlines() or ["it failed without a message"])[0].removeprefix("fatal: ").rstrip(":")
     if "dubious ownership" in said:
-        # The path in git's own line is the one that git wants to hear.
+        # safe.directory needs the path as git's own line has it.
         path = first.partition("'")[2].rpartition("'")[0] or str(root())
-        return (
-            f"{first}; if you trust whom it belongs to, `git config --global --add safe.directory {shlex.quote(path)}`"
-        )
+        return f"{first}; if you trust its owner, run `git config --global --add safe.directory {shlex.quote(path)}`"
     if "not a git repository" in said:
-        return f"{first}; work in a `git clone`, or `git init`, `git add --all` and `git commit` here"
+        return f"{first}; work in a `git clone`, or run `git init`, `git add --all` and `git commit` here"
     if "single revision" in said:
-        return "there is none yet; `git add --all` and `git commit`"
+        return "there is none yet; run `git add --all` and `git commit`"
     return first
 
 
 @cache
 def _say_once(text: str) -> None:
-    """Say a line once: in all stages of one `dvc repro` together, each of which is a process of its own."""
+    """Log a line once per `dvc repro`, although each of its stages is a process of its own."""
     note, pipeline = root() / ".dvc" / "tmp" / "told", _pipeline()
-    with suppress(OSError):  # without the note the line is said again
+    with suppress(OSError):  # without the note the line is logged again
         if pipeline and note.exists() and note.read_text(encoding="utf-8") == pipeline + text:
             return
         if pipeline:
@@ -95,13 +94,13 @@ def _say_once(text: str) -> None:
 
 
 def _pipeline() -> str | None:
-    """Tell one `dvc repro` from another, for what works in it; None for what a person started."""
+    """Return what identifies the `dvc repro` that this process belongs to; None if a person started it."""
     process = ancestor(lambda words: "dvc" in words[:3])
     return f"{process.pid} {process.create_time()} " if process else None
 
 
 def ancestor(fits: Callable[[list[str]], bool]) -> Any:
-    """Return the nearest process above this one whose command line, its words without folders, fits; or None."""
+    """Return the nearest ancestor process whose command line fits, its words without folders; None if none does."""
     import psutil
 
     for process in psutil.Process().parents():

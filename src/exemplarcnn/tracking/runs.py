@@ -1,12 +1,11 @@
-"""Trainings and evaluations as runs in the MLflow store.
+"""Log trainings and evaluations as runs in the MLflow store.
 
 A run is a projection of results. Its identity is the hash of what the work depends on, known before the work starts and
-kept as a tag. The same work again finds the same run: a finished one only gains a tag for the commit, an unfinished one
-is completed. A result that is there finds the run that has it under another identity, too: of other code that made the
-same of the same parameters. What a run shows is read from the files that the stage wrote, so it makes no difference
-whether it was logged while the stage ran, or afterwards (:mod:`exemplarcnn.tracking.sending`): where DVC skipped the
-stage, in a fresh clone, or after the server had been down. No run id enters a result, and a store that fails never
-stops a stage.
+kept as a tag. Repeated work finds the same run: a finished run only gains a tag for the commit, an unfinished one is
+completed. An existing result also finds a finished run of another identity, if other code made the same result from the
+same parameters. What a run shows is read from the files that the stage wrote. So it makes no difference whether it was
+logged while the stage ran or later (:mod:`exemplarcnn.tracking.sending`): because DVC skipped the stage, in a fresh
+clone, or after the server was down. No run id enters a result, and a failing store never stops a stage.
 """
 
 import getpass
@@ -36,7 +35,7 @@ if TYPE_CHECKING:  # importing torch takes seconds
 
 PARAMS_A_CALL = 100
 CURVE = ("learning_rate", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "probe_accuracy")
-# What is tagged with its hash once it is made.
+# Outs whose hashes become tags once they are made.
 MADE = {
     "train": {"model": paths.model, "curve": paths.learning_curve},
     "evaluate": {"eval": paths.evaluation, "classifiers": paths.classifiers},
@@ -52,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 class Run:
-    """One run in the store. Every method is safe to call: a store that fails is reported once and then left alone."""
+    """One run in the store. Every method is safe to call: a failing store is reported once, then left alone."""
 
     def __init__(self, client: Any = None, found: Any = None):
         self._client = client
@@ -63,9 +62,9 @@ class Run:
         self._tags = dict(found.data.tags) if found else {}
 
     def safely(self, action: Callable[[Any], object], finished: bool = False) -> None:
-        """Do something with the store's client, unless it has failed before; say so if it fails now.
+        """Call an action with the store's client, unless the store has failed before; warn if it fails now.
 
-        A finished run is left as it is, unless the action is for `finished` ones, too.
+        A finished run stays as it is, unless the action is for `finished` runs, too.
         """
         if self.failed or (self.finished and not finished):
             return
@@ -95,12 +94,12 @@ class Run:
         self.safely(lambda client: client.log_batch(self.run_id, tags=batch))
 
     def epoch(self, row: "Epoch") -> None:
-        """Log one row of the learning curve as it comes, unless the run has it from before an interruption."""
-        self._row(row.epoch, rounded({name: getattr(row, name) for name in CURVE}))  # as it stands in the file
+        """Log one row of the learning curve, unless the run has it from before an interruption."""
+        self._row(row.epoch, rounded({name: getattr(row, name) for name in CURVE}))  # as in the file
 
     def _row(self, epoch: int, values: dict[str, float | None]) -> None:
         if epoch > self._epochs:
-            # The probe is not asked in every epoch.
+            # The probe does not run in every epoch.
             known = {name: value for name, value in values.items() if value is not None and not math.isnan(value)}
             self.metrics({"epoch": epoch} | known, step=epoch)
             self._epochs = epoch if not self.failed else self._epochs
@@ -111,11 +110,11 @@ class Run:
             self.safely(lambda client: client.log_artifact(self.run_id, str(path)))
 
     def attach(self, found: list[Path]) -> bool:
-        """Attach those pictures that the run lacks, also to a finished one; say whether there were any."""
+        """Attach the pictures that the run lacks, even if it is finished; say whether there were any."""
         attached: list[Path] = []
 
         def attach(client: Any) -> None:
-            # A run has one picture in each folder: all have its variant's name.
+            # A run has one picture per folder, named after its variant.
             there = {artifact.path for artifact in client.list_artifacts(self.run_id)}
             for path in found:
                 if (folder := path.relative_to(paths.PICTURES).parent.as_posix()) not in there:
@@ -127,19 +126,20 @@ class Run:
         return bool(attached)
 
     def complete(self, record: Record) -> bool:
-        """Log all that a stage has made, as far as the run lacks it, and close the run as finished.
+        """Log whatever the stage has made and the run lacks, and close the run as finished.
 
         Returns
         -------
         bool
-            Whether the run is of this very result. One that is finished already may be of another, as of another CPU.
+            Whether the run records exactly this result. A run that was finished before may record another, such as
+            that of another CPU.
         """
         kind, _, variant = record.stage.partition("@")
         made = _made(record)
         if self.finished:
             other = [name for name, md5 in made.items() if self._tags.get(name, md5) != md5]
             if other:
-                text = "%s gave another result than run %s in the store, which is left as it is: %s differ"
+                text = "%s gave another result than run %s in the store, which stays as it is: %s differ"
                 log.warning(text, record.stage, self.run_id, ", ".join(other))
             return not other
         if kind in ("train", "resnet"):
@@ -155,7 +155,7 @@ class Run:
             self._row(int(row["epoch"]), {name: row.get(name) for name in CURVE})
 
     def _evaluation(self, variant: str) -> None:
-        """Log accuracies in percent, and what else makes an evaluation stand alone in the comparison view."""
+        """Log accuracies in percent, and whatever else MLflow's comparison view needs about an evaluation."""
         summary = read_json(paths.evaluation(variant))
         values = {"accuracy_mean": summary["accuracy_mean"], "accuracy_std": summary["accuracy_std"]}
         values |= {f"fold_{i}_accuracy": x for i, x in enumerate(summary["fold_accuracies"])}
@@ -176,7 +176,7 @@ class Run:
         self.metrics(values)
 
     def finish(self, status: str) -> None:
-        """Close the run as ``FINISHED`` or ``FAILED``; what another process has finished meanwhile stays so."""
+        """Close the run as ``FINISHED`` or ``FAILED``, unless another process has finished it meanwhile."""
 
         def close(client: Any) -> None:
             if client.get_run(self.run_id).info.status != "FINISHED":
@@ -186,7 +186,7 @@ class Run:
 
     @contextmanager
     def system_metrics(self) -> Iterator[None]:
-        """Log what processor, memory, disk and GPU do while the block runs, every ten seconds."""
+        """Log the load of processor, memory, disk and GPU every ten seconds while the block runs."""
         monitor: Any = None
         if not (self.failed or self.finished):
             with only_warn():
@@ -207,12 +207,12 @@ def _curve(path: Path) -> pd.DataFrame:
 
 
 def _warn(error: Exception) -> None:
-    log.warning("%s. The work continues; `exemplarcnn log` sends later what the store lacks.", store.problem(error))
+    log.warning("%s. The work continues; later, `exemplarcnn log` sends what the store lacks.", store.problem(error))
 
 
 @contextmanager
 def only_warn() -> Iterator[None]:
-    """Turn whatever goes wrong with the store in the block into a warning."""
+    """Turn any failure of the store in the block into a warning."""
     try:
         yield
     except Exception as error:  # MLflow raises its own, SQLAlchemy's and requests' errors; DVC its own
@@ -221,27 +221,27 @@ def only_warn() -> Iterator[None]:
 
 @contextmanager
 def run(kind: str, variant: str, config: Config) -> Iterator[Run]:
-    """Track the work of a stage: open its run, close it at the end with all that the stage has made.
+    """Track the work of a stage: open its run, and close it at the end with everything that the stage has made.
 
     Parameters
     ----------
     kind
-        ``train``, ``evaluate`` or ``resnet``, the stage's name.
+        The stage's name: ``train``, ``evaluate`` or ``resnet``.
     variant
-        What it is about.
+        The stage's variant.
     config
         The parameters.
 
     Yields
     ------
     Run
-        To log to while the work continues. It swallows what is logged if the same work is finished in the store
-        already, or if the store cannot be reached.
+        To log to while the stage works. It ignores what is logged if the store has a finished run of the same work,
+        or cannot be reached.
     """
     stage = f"{kind}@{variant}"
     tracked = Run()
     with only_warn():
-        # What an earlier code or command left in the folder is not what this work will make.
+        # Outs that earlier code or commands left in the folder are not what this work will make.
         ahead = replace(lineage.current(stage), outs={})
         tracked = open_run(store.connect(), ahead, lineage.read_lock(), config)
     try:
@@ -256,7 +256,7 @@ def run(kind: str, variant: str, config: Config) -> Iterator[Run]:
 
 
 def open_run(client: Any, record: Record, records: dict[str, Record], config: Config) -> Run:
-    """Find the run of some work, or open one."""
+    """Find the run of a record's work, or open one."""
     marks = _marks()
     with store.lock():
         found = find(client, record, records) or _create(client, record, records, config)
@@ -265,17 +265,17 @@ def open_run(client: Any, record: Record, records: dict[str, Record], config: Co
             client.set_tag(tracked.run_id, name, value)
         if not tracked.finished:
             client.update_run(tracked.run_id, status="RUNNING")
-            # In the lock too: of two processes that name a data set for the first time, MLflow refuses one.
+            # Under the lock, too: if two processes name a data set for the first time, MLflow refuses one.
             _describe(client, tracked.run_id, record, records)
     return tracked
 
 
 def find(client: Any, record: Record, records: dict[str, Record]) -> Any:
-    """Return the run of some work; None if there is none.
+    """Return the run of a record's work; None if there is none.
 
-    One of the same identity; else a finished one that had the same parameters, whatever they were called then, and
-    made the same files. The hash of the code is part of the identity, so that the new names alone give all results
-    another one.
+    A run of the same identity; otherwise a finished run on the same data with the same parameters, whatever their
+    names were then, that made the same files. Identities contain the hash of the code, so that renaming parameters
+    alone changes those of all results.
     """
     if found := _first(client, f"tags.identity = '{record.identity}'"):
         return found
@@ -293,21 +293,21 @@ def find(client: Any, record: Record, records: dict[str, Record]) -> Any:
 
 
 def _made(record: Record) -> dict[str, str]:
-    """Return the tags with the hash of what a stage has made; none before it has made everything."""
+    """Return tags with the hashes of what a stage has made; empty until it has made everything."""
     kind, _, variant = record.stage.partition("@")
     places = {f"md5.{name}": str(place(variant)) for name, place in MADE[kind].items()}
     return {tag: record.outs[path] for tag, path in places.items()} if record.outs.keys() >= {*places.values()} else {}
 
 
 def _first(client: Any, wanted: str, suits: Callable[[Any], bool] = lambda run: True) -> Any:
-    """Return one of the runs that match: a finished one, then the oldest; None if there is none."""
+    """Return the oldest of the runs that match, of the finished ones if there are any; None if none matches."""
     found = [run for run in store.search(client, wanted) if suits(run)]
     order = [(each.info.status != "FINISHED", each.info.start_time, each.info.run_id) for each in found]
     return found[order.index(min(order))] if found else None
 
 
 def _create(client: Any, record: Record, records: dict[str, Record], config: Config) -> Any:
-    """Open a run of some work, and return the one to go on with: somebody else may have opened one meanwhile."""
+    """Open a run of a record's work; return the one to continue with, since others may have opened one meanwhile."""
     kind, _, variant = record.stage.partition("@")
     parent = store.parent_run(client)
     tags = {"kind": kind, "variant": variant, "identity": record.identity, "profile": config.profile}
@@ -321,7 +321,7 @@ def _create(client: Any, record: Record, records: dict[str, Record], config: Con
         tags["mlflow.parentRunId"] = parent.info.run_id
     named = parameters.name(record, records, config)
     made = client.create_run(store.experiment_id(client, parent), tags=tags, run_name=named)
-    # The lock is this machine's. All who look again find the same one, and each takes back only its own.
+    # The lock covers this machine only. All who look again find the same run, and each deletes only its own.
     kept = find(client, record, records)
     if kept is None or kept.info.run_id == made.info.run_id:
         return made
@@ -330,7 +330,7 @@ def _create(client: Any, record: Record, records: dict[str, Record], config: Con
 
 
 def _marks() -> dict[str, str]:
-    """Tags for every commit and every DVC experiment that has this result."""
+    """Return the tag that says which DVC experiment or commit has this result; empty if neither is known."""
     if experiment := os.environ.get("DVC_EXP_NAME"):
         return {parameters.key(f"experiment.{experiment}"): "true"}
     commit = repository.commit()
@@ -338,10 +338,10 @@ def _marks() -> dict[str, str]:
 
 
 def _describe(client: Any, run_id: str, record: Record, records: dict[str, Record]) -> None:
-    """Log parameters that the run lacks, and the data sets that the work reads with their hashes."""
+    """Log the parameters that the run lacks, and the data sets that the work reads, with their hashes."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-    # A parameter of a stage before may be another now and have made no difference: MLflow takes each name once.
+    # A parameter of an earlier stage may have changed without effect on this one; MLflow takes each name only once.
     there = client.get_run(run_id).data.params
     entries = [Param(name, value) for name, value in parameters.params_of(record, records).items() if name not in there]
     for start in range(0, len(entries), PARAMS_A_CALL):

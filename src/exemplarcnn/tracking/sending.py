@@ -1,6 +1,6 @@
-"""Sending what the MLflow store lacks: runs of results that stand here, their pictures, and the figures of a parent.
+"""Send what the MLflow store lacks: runs of the results in this folder, their pictures, and a parent run's figures.
 
-In a fresh clone, after the store was down, where DVC took a result from its cache, and at the end of each pipeline.
+Needed in a fresh clone, after the store was down, if DVC took a result from its cache, and at the end of each pipeline.
 """
 
 from pathlib import Path
@@ -21,20 +21,22 @@ BROKEN = "the store failed halfway; rerun to continue"
 
 
 def send(config: Config) -> dict[str, str]:
-    """Send whatever results stand in ``metrics/`` and the store lacks, and fill in the run of `mlflow run`.
+    """Send the results in ``metrics/`` that the store lacks, and fill in the run that `mlflow run` opened.
 
-    Safe to repeat: what the store has is left as it is. A finished run gets the pictures that it lacks, if they were
-    drawn from its very result.
+    Safe to repeat: what the store has stays as it is. A finished run gets the pictures that it lacks, if they were
+    drawn from exactly its result.
 
     Returns
     -------
     dict
-        Stage and what became of it: `SENT`, `THERE`, `PICTURES_SENT`, `BROKEN`, or why it was left out.
+        What became of each stage, by its name: `SENT`, `THERE`, `PICTURES_SENT`, `BROKEN`, or why it was left out.
 
     Raises
     ------
     StoreError
         If the store cannot be reached.
+    UnreadableError
+        If ``dvc.lock``, ``params.yaml`` or ``data.dvc`` is damaged.
     """
     with store.reached(), lineage.Workspace() as here:
         return _send(store.connect(), lineage.read_lock(), config, here)
@@ -65,13 +67,13 @@ def _send(client: Any, records: dict[str, Record], config: Config, here: lineage
 
 
 def send_if_possible(config: Config) -> None:
-    """Do what `send` does; if the store cannot be reached, say so and go on."""
+    """Do what `send` does; if the store cannot be reached, warn and continue."""
     with runs.only_warn():
         send(config)
 
 
 def _missing(stage: str, records: dict[str, Record], here: lineage.Workspace) -> str | None:
-    """Say why the result of a stage cannot be sent."""
+    """Say why the result of a stage cannot be sent; None if it can."""
     if reason := lineage.out_of_date(stage, records, here):
         return reason
     for path, md5 in records[stage].outs.items():
@@ -102,7 +104,7 @@ def _fill_parent(client: Any, parent: Any, config: Config, ids: dict[str, str], 
 
 
 def _results_stand(config: Config, ids: dict[str, str]) -> bool:
-    """Say whether the report is of the evaluations that stand."""
+    """Say whether the report was made from the present data and evaluations."""
     results = read_json(paths.RESULTS_JSON)
     reported = {row["variant"]: row["fold_accuracies"] for row in results["rows"]}
     logged = {stage.partition("@")[2] for stage in ids if not stage.startswith("train@")}

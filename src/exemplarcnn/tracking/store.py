@@ -1,4 +1,4 @@
-"""Where the MLflow store is, and how to reach it: what whatever reads and writes runs shares."""
+"""Find and reach the MLflow store, for everything that reads or writes runs."""
 
 import logging
 import os
@@ -15,10 +15,10 @@ from exemplarcnn.errors import PipelineError
 from exemplarcnn.tracking import relocation, repository
 
 EXPERIMENT = "exemplarcnn"
-LOCKED_FOR = 10.0  # seconds; making the tables of a new store takes some
+LOCKED_FOR = 10.0  # seconds to wait for a locked store: making the tables of a new one takes some
 ABOUT = {
     relocation.NOTE: "Trainings and evaluations of ExemplarCNN. One run a result: see `exemplarcnn compare`.",
-    # MLflow's pages then show what belongs to training, not to language models.
+    # Makes MLflow's pages show what belongs to training, not to language models.
     "mlflow.experimentKind": "custom_model_development",
 }
 
@@ -32,8 +32,8 @@ class StoreError(PipelineError):
 def address() -> str:
     """Return where runs are kept: ``MLFLOW_TRACKING_URI`` if set, else ``mlflow.db`` in the root of DVC's repository.
 
-    A relative path is one from there. Characters that mean something in an address are quoted, as SQLAlchemy and
-    MLflow read it.
+    A relative path starts there; under `mlflow run`, in the folder where you typed that. Characters that have a
+    meaning in an address are quoted, as SQLAlchemy and MLflow expect.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
@@ -46,32 +46,32 @@ def address() -> str:
 
 
 def _sqlite(place: Path) -> str:
-    """Return the address of a local store."""
+    """Return the address of a SQLite file."""
     quoted = re.sub("[%?#]", lambda found: quote(found[0]), str(place))
-    # Of the short form MLflow makes the folder as well, and takes the quoted name for the real one.
+    # For the short form MLflow makes the folder itself, and takes its quoted name for the real one.
     return f"sqlite:///{quoted}" if quoted == str(place) else f"sqlite+pysqlite:///{quoted}"
 
 
 def _parts(uri: str) -> tuple[str | None, str]:
-    """Return path, still quoted, and options of a local store's address; None for the path of any other."""
+    """Return a local store's path, still quoted, and the options in its address; the path of any other is None."""
     form, separator, rest = uri.partition(":///")
     path, _, query = rest.partition("?")
     return path if separator and form in ("sqlite", "sqlite+pysqlite") else None, query
 
 
 def _file(uri: str) -> Path | None:
-    """Return the file that SQLAlchemy opens for an address, or None where it is a server, or no plain file."""
+    """Return the file that SQLAlchemy opens for an address; None if it is a server, or not a plain file."""
     path, query = _parts(uri)
     return Path(unquote(path)) if path and path != ":memory:" and "uri=" not in query else None
 
 
 def _caller() -> Path | None:
-    """Return the folder that `mlflow run` was typed in: what a relative address that it passes on is relative to."""
+    """Return the folder where `mlflow run` was typed: a relative address that it passes on starts there."""
     if "MLFLOW_RUN_ID" not in os.environ:
         return None
     import psutil
 
-    with suppress(psutil.Error, OSError):  # a folder that this user may not see
+    with suppress(psutil.Error, OSError):  # this user may not see the folder
         if process := repository.ancestor(lambda words: "mlflow" in words and "run" in words):
             return Path(process.cwd())
     return None
@@ -79,7 +79,7 @@ def _caller() -> Path | None:
 
 def connect() -> Any:
     """Return MLflow's client of the store."""
-    # A server that is down must not hold a stage up for minutes, which mlflow's own defaults would.
+    # A server that is down must not hold up a stage for minutes, as it would with mlflow's defaults.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
     # Importing mlflow takes seconds; stages that log nothing do without.
@@ -91,29 +91,35 @@ def connect() -> Any:
         _correct_addresses(place)
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # A store that fails is said once, in our words.
+    # A failing store is reported once, in our words.
     logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
     return mlflow.MlflowClient(address())
 
 
 def _check_packages(folder: Path) -> None:
-    """Raise where MLflow cannot read its own database scripts, before it makes half a store."""
+    """Raise if MLflow cannot read its own database scripts, before it makes half a store."""
     if "%" in str(folder):
         raise StoreError(
-            f"MLflow cannot work from {folder}: it does not read a path with % in it; make the environment elsewhere, "
-            "as with `make demo VENV=FOLDER`"
+            f"MLflow cannot work from {folder}: it cannot read a path with % in it; make the environment elsewhere: "
+            "`make demo VENV=FOLDER`"
         )
 
 
 def _check_file(place: Path) -> None:
-    """Open a store that is a file, and raise at once where that fails: MLflow would try for two minutes."""
+    """Open a store that is a file, and raise at once if that fails: MLflow would retry for two minutes."""
     place.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
     with closing(sqlite3.connect(place, timeout=LOCKED_FOR)) as database:
         database.execute("select count(*) from sqlite_master")
 
 
 def corrected_address() -> str:
-    """Return `address`, for programs that open the store by themselves: a local one that was moved is corrected."""
+    """Return `address` for programs that open the store themselves; corrects a local store that was moved.
+
+    Raises
+    ------
+    StoreError
+        If the store is no database, or is locked.
+    """
     if (place := _file(address())) and place.exists():
         with reached():
             _correct_addresses(place)
@@ -125,15 +131,21 @@ def _correct_addresses(place: Path) -> None:
 
 
 def experiment_id(client: Any, parent: Any) -> str:
-    """Return the experiment's id: that of the parent under `mlflow run`, ``MLFLOW_EXPERIMENT_NAME``, or our own."""
+    """Return the experiment's id: the parent's under `mlflow run`, else ``MLFLOW_EXPERIMENT_NAME``'s or our own.
+
+    Raises
+    ------
+    StoreError
+        If the experiment is deleted.
+    """
     if parent:
         return str(parent.info.experiment_id)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     if found := client.get_experiment_by_name(name):
         if found.lifecycle_stage == "deleted":
             raise StoreError(
-                f"experiment {name!r} is deleted; `mlflow experiments restore -x {found.experiment_id}` brings it "
-                "back, MLFLOW_EXPERIMENT_NAME names another"
+                f"experiment {name!r} is deleted; `mlflow experiments restore -x {found.experiment_id}` restores it, "
+                "or name another with MLFLOW_EXPERIMENT_NAME"
             )
         return str(found.experiment_id)
     place = relocation.artifact_folder(file).as_uri() if (file := _file(address())) else None
@@ -151,7 +163,7 @@ def parent_run(client: Any) -> Any:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        _say_once(_anonymous(f"The run {run_id} of `mlflow run` is not in the store {address()}: no parent for ours."))
+        _say_once(_anonymous(f"The run {run_id} of `mlflow run` is not in the store {address()}: ours get no parent."))
         return None
 
 
@@ -167,7 +179,7 @@ def _anonymous(text: str) -> str:
 
 @contextmanager
 def lock() -> Iterator[None]:
-    """Let one process at a time look for a run and open it: two at once would open two."""
+    """Let one process at a time look for a run and open it: two at once would open two runs."""
     from filelock import FileLock
 
     folder = repository.root() / ".dvc" / "tmp"
@@ -179,7 +191,7 @@ def lock() -> Iterator[None]:
 
 
 def search(client: Any, wanted: str) -> list[Any]:
-    """Return all runs that match, whichever experiment they are in."""
+    """Return all runs that match, in all experiments."""
     experiments = _pages(client.search_experiments)
     everywhere = [experiment.experiment_id for experiment in experiments]
     return _pages(lambda page_token: client.search_runs(everywhere, wanted, page_token=page_token))
@@ -196,7 +208,7 @@ def _pages(fetch: Callable[..., Any]) -> list[Any]:
 
 def problem(error: Exception) -> str:
     """Say in one line what is wrong with the store."""
-    if isinstance(error, PipelineError):  # of DVC's files, for one, which the store has no part in
+    if isinstance(error, PipelineError):  # about DVC's files, for example, not about the store
         return str(error)
     said = (str(error).splitlines() or [type(error).__name__])[0]
     return _anonymous(f"MLflow store {address()}: {said}")
@@ -204,7 +216,7 @@ def problem(error: Exception) -> str:
 
 @contextmanager
 def reached() -> Iterator[None]:
-    """Turn whatever goes wrong with the store in the block into a `StoreError`."""
+    """Turn any failure of the store in the block into a `StoreError`."""
     try:
         yield
     except PipelineError:

@@ -1,4 +1,4 @@
-"""How long each stage took when it last ran, in ``work/``: no out may hold it, since times differ from run to run."""
+"""Keep in ``work/`` how long each stage took when it last ran: times differ between runs, so no out may hold them."""
 
 from datetime import UTC, datetime
 
@@ -20,7 +20,7 @@ def note(stage: str, seconds: float) -> None:
 
 
 def read() -> pd.DataFrame:
-    """Return ``stage``, ``seconds`` and ``ended`` (ISO 8601) of each stage that has run here, the first first."""
+    """Return ``stage``, ``seconds`` and ``ended`` (ISO 8601, UTC) of each stage that has run here, sorted by end."""
     rows = [{"stage": stage, **entry} for stage, entry in _all().items()]
     table = pd.DataFrame(rows, columns=["stage", "seconds", "ended"])
     return table.sort_values("ended", kind="stable", ignore_index=True)

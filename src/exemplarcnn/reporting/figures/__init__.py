@@ -1,4 +1,4 @@
-"""Pictures, a module a subject: for looking, where a number would have to be read. The same inputs give the same bytes.
+"""Draw pictures, one module per subject. The same inputs give the same bytes.
 
-A function that draws gets what it shows and where to; :mod:`exemplarcnn.reporting.pictures` says which there are.
+A drawing function gets the file to write and what to show; :mod:`exemplarcnn.reporting.pictures` lists all pictures.
 """

@@ -1,4 +1,4 @@
-"""What the audit has found: images with black borders, empty ones, and near duplicates."""
+"""Draw what the audit found: images with black borders, empty images, and near duplicates."""
 
 from pathlib import Path
 
@@ -8,19 +8,19 @@ from exemplarcnn.data import audit
 from exemplarcnn.data.types import Pool
 from exemplarcnn.reporting.figures.sheet import TILES, Tile, gallery, lines, spread
 
-# Of each gallery, at most.
+# How many a gallery shows at most.
 IMAGES, GROUPS = 32, 24
 
 
 def draw_borders(path: Path, pool: Pool, table: pd.DataFrame, name: str) -> None:
-    """Draw images with a black border, the widest first; the table is the audit's, the name the pool's."""
+    """Draw images with a black border, the widest first; ``table`` is the audit's, ``name`` the pool's."""
     bordered = spread(audit.widest_borders(table), IMAGES)
     tiles = [[(pool[image], f"image {image}\n{widths}")] for image, widths in bordered]
     gallery(path, f"Black borders in {name}, from the widest to the narrowest", lines(tiles))
 
 
 def draw_empty(path: Path, pool: Pool, table: pd.DataFrame, name: str) -> None:
-    """Draw images without content."""
+    """Draw images without content; ``table`` is the audit's, ``name`` the pool's."""
     empty = spread(table.loc[table["empty"] == 1, "image_id"].tolist(), IMAGES)
     gallery(path, f"Empty images in {name}", lines([[(pool[image], f"image {image}")] for image in empty]))
 
@@ -31,11 +31,11 @@ def draw_duplicates(path: Path, pools: dict[str, Pool], groups: pd.DataFrame, ac
     Parameters
     ----------
     path, pools
-        Where to, and the images by the name of their pool.
+        The file to write, and the pools by name.
     groups
         All groups, as :func:`exemplarcnn.data.audit_tables.read_duplicates` returns them.
     across
-        Those with images of several pools, or those within one.
+        Whether to draw groups with images of several pools, or those within one.
     """
     members = [rows for _, rows in groups.groupby("group", sort=True) if (rows["pool"].nunique() > 1) == across]
     chosen = spread(sorted(members, key=lambda rows: -rows["similarity"].max()), GROUPS)

@@ -1,4 +1,4 @@
-"""The classes that a grouping has made."""
+"""Draw the classes that a grouping has made."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def draw(
 
 
 def _mosaic(pool: Pool, block: list[NDArray[np.int64]], rows: int, columns: int) -> NDArray[np.uint8]:
-    """Put images into one picture, a row a class, on white; all are brought to one size."""
+    """Put images into one picture on white, one row per class; all are resized to one size."""
     side, gap = 96, 6
     canvas = np.full((rows * (side + gap), columns * (side + gap), 3), 255, np.uint8)
     for (row, column), image in (((r, c), i) for r, images in enumerate(block) for c, i in enumerate(images)):
@@ -53,5 +53,5 @@ def _mosaic(pool: Pool, block: list[NDArray[np.int64]], rows: int, columns: int)
 
 
 def _diameter(features: NDArray[np.float32], members: NDArray[np.int64]) -> float:
-    """Largest distance between two members of a cluster."""
+    """Return the largest distance between two members of a cluster."""
     return float(pdist(np.asarray(features[np.sort(members)], np.float64)).max())

@@ -1,4 +1,4 @@
-"""What a classifier takes for what: the confusion matrix, and the mistakes that it is surest of."""
+"""Draw which classes a classifier confuses: its confusion matrix, and its most confident mistakes."""
 
 from math import isqrt
 from pathlib import Path
@@ -11,23 +11,23 @@ from exemplarcnn.reporting.figures import style
 from exemplarcnn.reporting.figures.sheet import Sheet
 from exemplarcnn.text import plain
 
-NAMES = 50  # that can be told apart along an axis
+NAMES = 50  # most names that are legible along an axis
 
 
 def draw_matrix(path: Path, table: pd.DataFrame, title: str) -> None:
     """Draw a confusion matrix in percent of each true class.
 
-    Up to `CLASSES` classes each cell has its number. Of more classes colours tell, with a scale beside them, and of
-    more than `NAMES` only some are named.
+    With up to `CLASSES` classes, each cell shows its number. With more, colours show it, with a scale beside them;
+    with more than `NAMES`, only some classes are named.
 
     Parameters
     ----------
     path
-        Where to.
+        The file to write.
     table
-        A row a cell, class by class: ``actual``, ``predicted`` and ``percent``.
+        One row per cell, class by class: ``actual``, ``predicted`` and ``percent``.
     title
-        Whose.
+        The name of the classifier.
     """
     classes = isqrt(len(table))
     names = table["predicted"].tolist()[:classes]
@@ -57,12 +57,12 @@ def draw_matrix(path: Path, table: pd.DataFrame, title: str) -> None:
 
 
 def draw_mistakes(path: Path, pool: Pool, table: pd.DataFrame, columns: int = 8) -> None:
-    """Draw test images that the classifiers are surest and wrong about.
+    """Draw test images that the classifiers get wrong most confidently.
 
     Parameters
     ----------
     path, pool
-        Where to, and the test images.
+        The file to write, and the test images.
     table
         As :func:`exemplarcnn.evaluation.metrics.confident_mistakes` returns it.
     """

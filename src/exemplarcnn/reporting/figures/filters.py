@@ -1,4 +1,4 @@
-"""The filters of a network's first layer."""
+"""Draw the filters of a network's first layer."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from exemplarcnn.reporting.figures import style
 
 
 def draw(path: Path, weights: NDArray[np.float32], columns: int = 16) -> None:
-    """Draw the first layer's filters, (n, 3, height, width), each stretched to the full range of colours."""
+    """Draw the first layer's filters, (n, 3, height, width) float32, each stretched to the full range of colours."""
     count, _, height, width = weights.shape
     low, high = weights.min(axis=(1, 2, 3), keepdims=True), weights.max(axis=(1, 2, 3), keepdims=True)
     stretched = (weights - low) / np.maximum(high - low, np.finfo(np.float32).tiny)

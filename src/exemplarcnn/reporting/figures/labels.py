@@ -1,4 +1,4 @@
-"""Images and the labels that a network learns from."""
+"""Draw images with the labels that a network learns from."""
 
 from pathlib import Path
 
@@ -19,11 +19,11 @@ def draw(path: Path, pools: dict[str, Pool], table: pd.DataFrame, names: list[st
     Parameters
     ----------
     path, pools
-        Where to, and the images by the name of their pool.
+        The file to write, and the pools by name.
     table
-        ``pool``, ``image_id``, ``label`` (from 0) and ``margin``, NaN where the label was given.
+        ``pool``, ``image_id``, ``label`` (from 0) and ``margin``, which is NaN if the label was given.
     names
-        Of the classes.
+        Names of the classes.
     """
     rows = []
     chosen = spread(list(enumerate(names)), CLASSES)

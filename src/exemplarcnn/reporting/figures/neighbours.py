@@ -1,4 +1,4 @@
-"""Images and what lies next to them in the features of several networks."""
+"""Draw images and their nearest neighbours in the features of several networks."""
 
 from pathlib import Path
 
@@ -10,20 +10,20 @@ from exemplarcnn.reporting.figures.sheet import GAP, Sheet
 from exemplarcnn.reporting.figures.style import IN_A_TITLE
 from exemplarcnn.text import plain
 
-ROWS = 4096  # of features that are held at a time
+ROWS = 4096  # rows of features that are converted at a time
 
 
 def draw(path: Path, pool: Pool, features: dict[str, NDArray[np.float32]], queries: list[int], nearest: int) -> None:
-    """Draw images and, by the features of several networks, the images whose features are nearest.
+    """Draw images and, for each of several networks, the images whose features are nearest.
 
     Parameters
     ----------
     path, pool
-        Where to, and the images.
+        The file to write, and the images.
     features
-        By title: (images, d).
+        By the network's title: (images, d) float32.
     queries, nearest
-        The images, a line each, and how many neighbours each has.
+        Indices of the images, one line each, and how many neighbours each gets.
     """
     columns = 1 + len(features) * nearest
     sheet = Sheet(len(queries), columns, side=0.85, line=0.2)
@@ -41,6 +41,6 @@ def draw(path: Path, pool: Pool, features: dict[str, NDArray[np.float32]], queri
 
 
 def _distances(features: NDArray[np.float32], query: int) -> NDArray[np.float64]:
-    """Distances of one row to all, in blocks: in float64 the features of many images would take gigabytes."""
+    """Return one row's distances to all, block by block: all features at once in float64 would take gigabytes."""
     blocks = (features[start : start + ROWS].astype(np.float64) for start in range(0, len(features), ROWS))
     return np.concatenate([np.linalg.norm(block - features[query], axis=1) for block in blocks])

@@ -1,4 +1,4 @@
-"""What a network's features say about the unlabelled images: the farthest from all classes, and the closest pairs."""
+"""Draw unlabelled images by a network's features: farthest from all classes, nearest to one, and closest pairs."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from exemplarcnn.reporting.figures.sheet import gallery, lines
 from exemplarcnn.reporting.figures.style import IN_A_TILE
 from exemplarcnn.text import plain
 
-# Of each gallery, at most.
+# How many a gallery shows at most.
 IMAGES, PAIRS = 32, 24
 
 
@@ -24,7 +24,7 @@ def draw_nearest(path: Path, pool: Pool, scores: pd.DataFrame) -> None:
 
 
 def _ranked(scores: pd.DataFrame) -> pd.DataFrame:
-    """Sort ``image_id``, ``nearest`` (the class's name) and ``score``, its distance, the farthest first."""
+    """Sort ``image_id``, ``nearest`` (a class's name) and ``score`` (the distance from it), the farthest first."""
     return scores[["image_id", "nearest", "score"]].sort_values("score", ascending=False, kind="stable")
 
 
@@ -37,7 +37,7 @@ def _draw_scored(path: Path, pool: Pool, title: str, scores: pd.DataFrame) -> No
 
 
 def draw_pairs(path: Path, pool: Pool, pairs: pd.DataFrame) -> None:
-    """Draw the closest pairs; the table has ``first``, ``second`` and ``distance``, the closest first."""
+    """Draw the closest pairs; the table has ``first``, ``second`` and ``distance``, and is sorted by distance."""
     tiles = [
         [(pool[first], f"image {first}"), (pool[second], f"image {second}\n{distance:.3f} apart")]
         for first, second, distance in pairs.head(PAIRS)[["first", "second", "distance"]].itertuples(index=False)

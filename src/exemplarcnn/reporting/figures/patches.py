@@ -1,4 +1,4 @@
-"""Surrogate classes: images, their anchors, and patches."""
+"""Draw surrogate classes: images, their anchors, and patches."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from exemplarcnn.reporting.figures.sheet import Sheet
 
 
 def draw(path: Path, pool: Pool, table: pd.DataFrame, surrogate_set: Path, rows: int = 6, columns: int = 12) -> None:
-    """Draw the first image of each of the first classes, its anchor, and patches from all over the class.
+    """Draw the first image of each of the first classes, its anchor, and patches spread over the class.
 
-    In the manner of the paper's Figure 1.
+    In the style of the paper's Figure 1.
     """
-    # In mode `online` the validation patches alone are on disk.
+    # In mode `online` only the validation patches are on disk.
     name = "train" if (surrogate_set / "train.npy").exists() else "valid"
     labels, drawn = (read_array(surrogate_set / f"{name}{kind}.npy") for kind in ("_y", ""))
     anchors = read_table(surrogate_set / "anchors.csv", integers=["image_id", "row", "column"]).set_index("image_id")

@@ -1,4 +1,4 @@
-"""The table of results as bars."""
+"""Draw the table of results as bars."""
 
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ OURS, PAPER = "#2a6fb0", "#c9c9c9"
 
 
 def draw(path: Path, gathered: dict[str, Any]) -> None:
-    """Draw our accuracies as bars, with the folds as dots and the paper's figures as lines apart.
+    """Draw our accuracies as bars, the folds as dots, and the paper's figures as separate lines.
 
-    Where nothing was tested: how many validation patches each network tells right.
+    If nothing was tested, draw the share of validation patches that each network classifies correctly.
     """
     rows = gathered["rows"] or [
         {"title": entry["title"], "accuracy_mean": entry["valid_accuracy"], "fold_accuracies": [], "paper": None}

@@ -1,4 +1,4 @@
-"""Images in rows and columns, a caption above each: what most pictures are made of."""
+"""Lay out images in rows and columns, each with a caption above, as most pictures need."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -18,8 +18,15 @@ Item = TypeVar("Item")
 class Sheet:
     """Images in rows and columns with a caption above each.
 
-    On one pair of axes, whose coordinates are inches from the upper left: with a pair for each image matplotlib takes
-    seconds.
+    All are on one pair of axes, with coordinates in inches from the upper left: one pair per image would take
+    matplotlib seconds.
+
+    Parameters
+    ----------
+    rows, columns
+        How many images fit.
+    side, line, top
+        Inches: the longer side of an image, the height of a caption, and the height of the title.
     """
 
     def __init__(self, rows: int, columns: int, side: float, line: float, top: float = 0.3):
@@ -30,7 +37,7 @@ class Sheet:
         self.axes.set_axis_off()
 
     def tile(self, row: int, column: int, image: NDArray[np.uint8], caption: str = "") -> tuple[float, float, float]:
-        """Draw an image; its left edge, its upper edge and the side of its pixels."""
+        """Draw an image; return its left edge, its upper edge and the side of its pixels, in inches."""
         height, width = image.shape[:2]
         pixel = self.side / max(height, width)
         left = column * (self.side + GAP) + (self.side - width * pixel) / 2
@@ -43,14 +50,14 @@ class Sheet:
         return left, upper, pixel
 
     def save(self, path: Path, title: str = "") -> None:
-        """Write the picture, with a title in the middle above."""
+        """Write the picture, with a title centred above it."""
         if title:
             self.axes.set_title(title, fontsize=10, y=1, pad=-self.top * 72 / 2)
         style.save(self.figure, path)
 
 
 def gallery(path: Path, title: str, rows: list[list[Tile]], columns: int = TILES) -> None:
-    """Draw rows of images, each with its caption; where there are none, say so."""
+    """Draw rows of images, each with its caption; if there are none, the title says so."""
     sheet = Sheet(len(rows), columns, side=1.1, line=0.3)
     for row, tiles in enumerate(rows):
         for column, (image, caption) in enumerate(tiles):
@@ -59,7 +66,7 @@ def gallery(path: Path, title: str, rows: list[list[Tile]], columns: int = TILES
 
 
 def lines(blocks: list[list[Tile]]) -> list[list[Tile]]:
-    """Put blocks of tiles side by side as long as a line has room."""
+    """Put blocks of tiles side by side while they fit into a line."""
     result: list[list[Tile]] = []
     for block in blocks:
         if not result or len(result[-1]) + len(block) > TILES:
@@ -69,5 +76,5 @@ def lines(blocks: list[list[Tile]]) -> list[list[Tile]]:
 
 
 def spread(items: list[Item], most: int) -> list[Item]:
-    """Choose as many of a list as are shown, evenly."""
+    """Choose at most ``most`` items of a list, evenly spread."""
     return [items[place] for place in np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).astype(int))]

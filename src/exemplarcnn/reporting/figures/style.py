@@ -1,4 +1,4 @@
-"""What all pictures share: letters for any name, how many classes are told apart, and how a picture is saved."""
+"""Share among all pictures: fonts for any name, limits on names and classes, and how a picture is saved."""
 
 import warnings
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from exemplarcnn.files import atomic_write
 
 matplotlib.use("Agg")
 matplotlib.rcParams["text.parse_math"] = False  # a class may be called US$ and A$, or $\frac$
-# For letters that matplotlib's own font lacks, the first of these that is installed and has them.
+# For letters that matplotlib's own font lacks: the first of these that is installed and has them is used.
 FALLBACKS = (
     "Noto Sans CJK SC",
     "WenQuanYi Zen Hei",
@@ -28,14 +28,14 @@ FALLBACKS = (
 INSTALLED = {font.name for font in font_manager.fontManager.ttflist}
 matplotlib.rcParams["font.family"] = ["DejaVu Sans", *(name for name in FALLBACKS if name in INSTALLED), "sans-serif"]
 
-# Letters of a name that there is room for.
+# How many letters of a name fit.
 IN_A_TILE, ON_AN_AXIS, IN_A_TITLE = 10, 30, 60
-CLASSES = 20  # up to so many are shown one by one: each with its numbers, or its row of images
+CLASSES = 20  # up to this many are shown one by one, each with its numbers or its row of images
 
 
 @contextmanager
 def without_missing_letters() -> Iterator[None]:
-    """Say nothing of letters that no font here has: an empty box is drawn for each."""
+    """Suppress warnings about letters that no installed font has; each is drawn as an empty box."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         yield
