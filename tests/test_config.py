@@ -20,6 +20,7 @@ from exemplarcnn.config import profiles, renamed
 from exemplarcnn.config.base import LAYERS, ConfigError
 from exemplarcnn.config.params import Config, load, parse
 from exemplarcnn.config.profiles import compose
+from exemplarcnn.config.variants import ClusterEntry
 from exemplarcnn.errors import PipelineError
 
 ROOT = Path(__file__).parents[1]
@@ -586,9 +587,11 @@ def test_where_nothing_is_evaluated_clustering_features_are_all_there_is() -> No
 def test_parameters_cannot_be_changed_afterwards(values: dict[str, Any]) -> None:
     parsed = parse(values, "some.yaml")
     with pytest.raises(ValueError, match="frozen"):
-        parsed.network.dense = 3
+        parsed.network.dense = 3  # type: ignore[misc]  # what is refused
+    grouped = parsed.variants.group["clustered"]
+    assert isinstance(grouped, ClusterEntry)
     with pytest.raises(ValueError, match="frozen"):
-        parsed.variants.group["clustered"].neighbours = 3
+        grouped.neighbours = 3  # type: ignore[misc]  # what is refused
 
 
 # Files
