@@ -70,7 +70,8 @@ def watched(script: str, *words: str) -> dict[str, Any]:
         answer = process.stdout.read()
         if process.wait() != 0:
             sys.exit(f"error: {Path(script).name} failed in a process of its own; its error is above")
-    return json.loads(answer.splitlines()[-1]) | {"peak_mib": peak / 2**20}
+    figures: dict[str, Any] = json.loads(answer.splitlines()[-1])
+    return figures | {"peak_mib": peak / 2**20}
 
 
 def finish(table: pd.DataFrame, name: str, **figures: Any) -> None:
@@ -94,7 +95,7 @@ class Workspace:
         Puts the image set into the folder that it gets; called once.
     """
 
-    def __init__(self, folder: Path, origin: dict[str, Any], fill: Callable[[Path], None]):
+    def __init__(self, folder: Path, origin: dict[str, Any], fill: Callable[[Path], object]):
         self.folder = folder.resolve()
         record = self.folder / "origin.json"
         if record.exists() and (found := json.loads(record.read_text())) != origin:

@@ -13,6 +13,7 @@ stopped.
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ matplotlib.use("Agg")
 
 QUICK_ROWS = ("baseline", "clustered", "random")
 # The baseline belongs to all.
-QUESTIONS = {
+QUESTIONS: dict[str, tuple[str, Callable[[str], bool]]] = {
     "classes": ("What the number of classes does", lambda name: name.startswith("classes_")),
     "rates": ("What rates and L2 by layer do", lambda name: name in ("one_l2", "by_layer")),
     "long": ("What grouping gains, as many patches an image", lambda name: name.endswith("_long")),
@@ -169,9 +170,9 @@ def main() -> None:
             found += run(workspace, seed, long, arguments.quick)
     epochs = 1 if arguments.quick else profile.train.epochs
     table = summary(found, epochs, profile.train.batch_size)
-    for key, rows in answers(table).items():
-        print(f"\n{QUESTIONS[key][0]}\n{rows.to_string(index=False)}")
-        draw((arguments.pictures or workspace.folder / "pictures") / f"ablation-{key}.png", QUESTIONS[key][0], rows)
+    for key, lines in answers(table).items():
+        print(f"\n{QUESTIONS[key][0]}\n{lines.to_string(index=False)}")
+        draw((arguments.pictures or workspace.folder / "pictures") / f"ablation-{key}.png", QUESTIONS[key][0], lines)
     print()
     finish(table, "ablation", seeds=seeds, quick=arguments.quick, rows=table.to_dict("records"))
 

@@ -22,6 +22,7 @@ prints the numbers in REAL_LIKE.
 """
 
 import argparse
+import functools
 import importlib
 import json
 import os
@@ -30,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -49,7 +51,7 @@ from exemplarcnn.clustering.linkage import flat_clusters
 from exemplarcnn.config import profiles
 from exemplarcnn.config.params import parse
 from exemplarcnn.data import stl10
-from exemplarcnn.data.types import Pool
+from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.networks import exemplar_cnn, features, saved
 from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
@@ -82,6 +84,7 @@ REAL_LIKE: dict[str, Any] = {
 }
 
 Features = NDArray[np.float32]
+View = Callable[[Pixels], Pixels]
 
 
 # What is measured, each method in its own process
@@ -173,7 +176,8 @@ def measure(method: str, file: Path, count: int) -> dict[str, Any]:
             fail(method, said)
     if process.returncode != 0:
         return row | {"outcome": "ended by the system for lack of memory", "peak_mib": (peak - before) / 2**20}
-    return row | {"outcome": "", "peak_mib": (peak - before) / 2**20, "labels": str(out)} | json.loads(answer)
+    timing: dict[str, float] = json.loads(answer)
+    return row | {"outcome": "", "peak_mib": (peak - before) / 2**20, "labels": str(out)} | timing
 
 
 # Features
@@ -219,17 +223,16 @@ def real(folder: Path, source: Path, count: int) -> tuple[Path, int]:
     params = parse(profiles.compose(ROOT / "conf", "code"), "profile code")
     net = saved.load(small_network(folder, pools[0]))
     describe = features.cluster_features(net, params.cluster, params.features.dense_stride, torch.device("cpu"))
-    kinds = [lambda x: x, lambda x: x[:, ::-1]]
-    kinds += [lambda x, c=c: corner(x, c) for c in range(4)]
-    kinds += [lambda x, c=c: corner(x, c)[:, ::-1] for c in range(4)]
+    parts: list[list[View]] = [[lambda image: image], [functools.partial(corner, which=which) for which in range(4)]]
+    kinds = [(view, mirror) for views in parts for mirror in (1, -1) for view in views]
     partial = file.with_suffix(".partial")
     array = np.lib.format.open_memmap(partial, "w+", np.float32, (count, DIMENSIONS))
     done = 0
-    for kind in kinds:
+    for view, mirror in kinds:
         for pool in pools:
             for start in range(0, len(pool), 64):
                 batch = pool.batch(np.arange(start, min(start + 64, len(pool))))
-                batch = np.ascontiguousarray(np.stack([kind(image) for image in batch]))[: count - done]
+                batch = np.ascontiguousarray(np.stack([view(image)[:, ::mirror] for image in batch]))[: count - done]
                 if len(batch):
                     array[done : done + len(batch)] = describe(batch)
                     done += len(batch)

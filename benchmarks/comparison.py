@@ -11,7 +11,9 @@ bootstrap over seeds and test images together. Run the same command again to con
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,11 @@ from exemplarcnn.importing.install import binary_folder
 from stl10 import fill, suit
 
 BASELINE = "baseline"
+
+
+def suited(values: dict[str, Any], pool_size: int, changed: list[str]) -> None:
+    """Suit a profile to a pool, and note what that changed."""
+    changed.extend(suit(values, pool_size))
 
 
 def main() -> None:
@@ -51,7 +58,7 @@ def main() -> None:
     for seed in arguments.seeds:
         workspace.use(profile, seed)
         changed: list[str] = []
-        workspace.edit(lambda values, changed=changed: changed.extend(suit(values, pool_size)))
+        workspace.edit(partial(suited, pool_size=pool_size, changed=changed))
         workspace.edit(lambda values: values["machine"].update(threads=arguments.threads))
         begin = time.monotonic()
         for name in values.variants.evaluate:

@@ -225,7 +225,7 @@ def judge(mutants: list[Mutant], workers: int) -> list[str]:
             while waiting and len(running) < workers:
                 number, mutant = waiting.pop(0)
                 folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-                process = context.Process(target=attack, args=(mutant, Path(folder.name)))
+                process: BaseProcess = context.Process(target=attack, args=(mutant, Path(folder.name)))
                 process.start()
                 running[number] = process, time.monotonic(), folder
             for number, (process, begun, folder) in list(running.items()):

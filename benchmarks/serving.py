@@ -184,7 +184,8 @@ def main() -> None:
         }
     )
     print(json.dumps(dict(statuses), indent=2))
-    finish(table, "serving", fresh=arguments.fresh, wrong=dict(statuses), **table.to_dict("records")[0])
+    figures = {str(name): value for name, value in table.to_dict("records")[0].items()}
+    finish(table, "serving", fresh=arguments.fresh, wrong=dict(statuses), **figures)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import datasets, transforms
@@ -113,8 +113,8 @@ def pipeline(net: exemplar_cnn.ExemplarCNN, params: Train, folder: Path, train: 
         ends: list[float] = []
         step = trainer.step
 
-        def timed(*batch: Any) -> None:
-            step(*batch)
+        def timed(images: Tensor, labels: Tensor, count: int) -> None:
+            step(images, labels, count)
             ends.append(time.perf_counter())
 
         trainer.step = timed  # type: ignore[method-assign]  # to look at the clock

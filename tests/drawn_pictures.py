@@ -1,6 +1,5 @@
 """Images in memory, and reading pictures back from matplotlib."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,20 +7,25 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from exemplarcnn.data.types import Indices, Pixels
+from tests import pools
 
 
-class Images:
+class Images(pools.Images):
     """Images in memory, each of one grey that is its number."""
 
-    path = Path("nowhere")
+    def __init__(self) -> None:
+        super().__init__(np.empty((0, 96, 96, 3), np.uint8))
 
     def __len__(self) -> int:
         return 60
 
-    def __getitem__(self, index: int) -> np.ndarray:
+    def __getitem__(self, index: int) -> Pixels:
         return np.full((96, 96, 3), index, np.uint8)
 
-    def batch(self, indices: Any) -> np.ndarray:
+    def batch(self, indices: Indices) -> Pixels:
         return np.stack([self[i] for i in indices])
 
 
@@ -55,7 +59,13 @@ def cells(percent: np.ndarray, names: list[str]) -> pd.DataFrame:
 
 def picture(axes: Axes) -> np.ndarray:
     (image,) = axes.get_images()
-    return np.asarray(image.get_array())
+    return shown(image)
+
+
+def shown(image: AxesImage) -> np.ndarray:
+    values = image.get_array()
+    assert values is not None
+    return np.asarray(values)
 
 
 def sheet(figure: Figure) -> list[tuple[str, int]]:
@@ -65,11 +75,10 @@ def sheet(figure: Figure) -> list[tuple[str, int]]:
     found = []
     for image in axes.get_images():
         left, right, bottom, upper = image.get_extent()
-        assert (right - left) / (bottom - upper) == pytest.approx(
-            image.get_array().shape[1] / image.get_array().shape[0]
-        )
+        pixels = shown(image)
+        assert (right - left) / (bottom - upper) == pytest.approx(pixels.shape[1] / pixels.shape[0])
         text = captions.get(round((left + right) / 2 + upper - 0.04, 6))
-        found.append((upper, left, text.get_text() if text else "", int(image.get_array()[0, 0, 0])))
+        found.append((upper, left, text.get_text() if text else "", int(pixels[0, 0, 0])))
     return [(caption, grey) for _, _, caption, grey in sorted(found)]
 
 

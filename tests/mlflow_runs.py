@@ -26,7 +26,7 @@ def steps(store: Any, run: Any, metric: str) -> list[tuple[int, float]]:
 
 def artifacts(store: Any, run: Any) -> list[str]:
     """Name all files that are attached to a run."""
-    listed, found = [""], []
+    listed, found = [""], list[str]()
     while listed:
         for each in store.list_artifacts(run.info.run_id, listed.pop() or None):
             (listed if each.is_dir else found).append(each.path)

@@ -4,7 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 Array = NDArray[Any]
+ByteOrder = Literal["<", ">"]
 
 ORIENTATION = ExifTags.Base.Orientation
 XMP = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
@@ -26,7 +27,8 @@ def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[
 def smooth(height: int, width: int) -> NDArray[np.uint8]:
     """Colours that lossy formats keep, different in all four corners."""
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    return np.rint(np.stack([230 * y + 10, 230 * x + 10, 120 + 60 * y - 60 * x], axis=2)).astype(np.uint8)
+    colours = np.rint(np.stack([230 * y + 10, 230 * x + 10, 120 + 60 * y - 60 * x], axis=2))
+    return np.asarray(colours, np.uint8)
 
 
 def encoded(pixels: Array | Image.Image, kind: str, **options: Any) -> bytes:
@@ -66,7 +68,7 @@ def tiff(
     bits: int,
     photometric: int,
     extra: Sequence[int] = (),
-    order: str = "<",
+    order: ByteOrder = "<",
     width: int = 0,
     tags: Sequence[tuple[int, int, Sequence[int]]] = (),
 ) -> bytes:

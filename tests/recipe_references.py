@@ -39,7 +39,7 @@ def photo(height: int, width: int, seed: int = 0) -> Image:
     layers = ndimage.gaussian_filter(draw.random((height, width, 3)), (3, 3, 0))
     mixed = layers @ np.array([[1, 0.8, 0.6], [0.1, -0.3, 0.2], [-0.1, 0.1, 0.3]])
     mixed = (mixed - mixed.min()) / (np.ptp(mixed) or 1)
-    return (np.rint(mixed * 255) / 255).astype(np.float32)
+    return np.asarray(np.rint(mixed * 255) / 255, np.float32)
 
 
 def drawing(transform: A.BasicTransform, seed: int = 0) -> A.BasicTransform:
@@ -137,7 +137,7 @@ def hue_reference(patch: NDArray[Any], turn: float) -> Exact:
     return result
 
 
-CROP = {"patch": 12, "scale": (-0.5, 0.5), "amount": 0.25, "limit": 20.0, "tries": 20}
+CROP: dict[str, Any] = {"patch": 12, "scale": (-0.5, 0.5), "amount": 0.25, "limit": 20.0, "tries": 20}
 
 
 def crop(**changed: Any) -> RotatedCrop:
@@ -173,4 +173,4 @@ def pool_pca_reference(patch: NDArray[Any], factors: Any) -> NDArray[np.float64]
     for place in np.ndindex(patch.shape[:2]):
         for factor, axis in zip(factors, np.array(AXES.axes), strict=True):
             result[place] += factor * np.dot(patch[place].astype(float) - AXES.mean, axis) * axis
-    return np.clip(result, 0, 1)
+    return np.asarray(np.clip(result, 0, 1))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from exemplarcnn.config.sections import Group, Groups, Network, Schedule, Train
 from exemplarcnn.files import write_array
@@ -93,7 +93,7 @@ def stop_after(epoch: int) -> Any:
     return after_epoch
 
 
-def weights(network: ExemplarCNN) -> dict[str, Tensor]:
+def weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 

@@ -166,7 +166,9 @@ def test_the_benchmark_changes_what_a_stand_in_pool_is_too_small_for(
 def test_network_and_optimiser_at_full_size(name: str) -> None:
     config = profile(name)
     seeded, trained = config.variants.seed["baseline"], config.variants.train["baseline"]
-    assert seeded.classes == config.variants.group["clustered"].classes == 16_000
+    grouped = config.variants.group["clustered"]
+    assert isinstance(grouped, ClusterEntry)
+    assert seeded.classes == grouped.classes == 16_000
     network = initialise(config.network, seeded.classes, trained.patch, config.seed)
     with torch.no_grad():
         scores = network(network.normalise(torch.zeros(2, 32, 32, 3, dtype=torch.uint8)))
@@ -197,6 +199,7 @@ def test_the_class_tables_at_full_size() -> None:
     # The clusters are made up, as many and as large as the paper's; what comes after them is the real thing. Finding
     # them among 50,000 images is not done here.
     params = config.variants.group["clustered"]
+    assert isinstance(params, ClusterEntry)
     clustered, held_out = capacity.split_pool(POOL, params.clustered_fraction, config.seed)
     assert len(clustered) == len(held_out) == 50_000
     sizes = np.full(CLUSTERS, 2)

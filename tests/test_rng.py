@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 from exemplarcnn.rng import Purpose, Stream, generator, torch_seed
 
 WORD = st.integers(0, 2**63 - 1)
-DRAWS: list[Callable[[np.random.Generator], object]] = [
+Draw = Callable[[np.random.Generator], ArrayLike]
+DRAWS: list[Draw] = [
     lambda draw: draw.random(3),
     lambda draw: draw.random(np.random.default_rng(0).integers(1, 9), dtype=np.float32),
     lambda draw: draw.integers(0, 7, 5, dtype=np.uint32),  # leaves half of a 64-bit word behind
@@ -37,10 +39,10 @@ def test_stream_is_philox_at_its_address(seed: int, purpose: Purpose, major: int
     kind=st.sampled_from(DRAWS),
 )
 def test_earlier_draws_leave_no_trace(
-    before: list[tuple[int, int, Callable[[np.random.Generator], object]]],
+    before: list[tuple[int, int, Draw]],
     major: int,
     minor: int,
-    kind: Callable[[np.random.Generator], object],
+    kind: Draw,
 ) -> None:
     stream = Stream(5, Purpose.TRAIN_PATCH)
     for place, part, draw in before:

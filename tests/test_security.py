@@ -17,7 +17,7 @@ from exemplarcnn import files
 from exemplarcnn.config.base import ConfigError
 from exemplarcnn.config.params import load, parse
 from exemplarcnn.config.profiles import compose
-from exemplarcnn.files import read_array
+from exemplarcnn.files import read_array, write_json
 from exemplarcnn.networks import saved
 from exemplarcnn.training.checkpoint import Checkpoint, CheckpointError
 
@@ -83,7 +83,7 @@ def test_an_array_that_is_a_pickle_is_refused(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_a_pickle_are_refused(tmp_path: Path) -> None:
-    saved.write_json(
+    write_json(
         tmp_path / "network.json",
         {
             "network": {"widths": [2, 3, 4], "dense": 5, "dropout_conv": 0.0, "dropout_dense": 0.0},

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ def test_tasks_are_taken_as_they_are_needed() -> None:
     for number in range(3):
         assert next(found) == number
         assert len(taken) == 2 * AHEAD + number + 1, "what is done before its turn does not pile up"
+    assert isinstance(found, Generator)
     found.close()
 
 

@@ -10,13 +10,9 @@ from hypothesis import strategies as st
 from exemplarcnn.classes import expansion
 from exemplarcnn.classes.expansion import ExpansionError, Order, expand
 from exemplarcnn.clustering.radius_graph import NeighboursError
+from tests.classes.unit_features import unit
 
 ORDERS: tuple[Order, ...] = ("query", "global")
-
-
-def unit(seed: int, n: int, d: int = 6) -> np.ndarray:
-    points = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
-    return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
 def distance(one: np.ndarray, two: np.ndarray) -> float:
@@ -51,7 +47,7 @@ def check(singles: np.ndarray, held_out: np.ndarray, k: int, order: Order) -> No
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 1000), n=st.integers(1, 12), k=st.integers(1, 3), spare=st.integers(0, 9))
 def test_against_the_full_ranking(order: Order, seed: int, n: int, k: int, spare: int) -> None:
-    check(unit(seed, n), unit(seed + 5_000, n * k + spare), k, order)
+    check(unit(seed, n, 6), unit(seed + 5_000, n * k + spare, 6), k, order)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -71,8 +67,8 @@ def test_images_that_are_equally_near(order: Order, data: st.DataObject, n: int,
 def test_blocks_and_lists_of_any_length(order: Order, block: int, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expansion, "BLOCK", block)
     monkeypatch.setattr(expansion, "LIST", length)
-    check(unit(1, 20), unit(2, 50), 2, order)
-    check(unit(3, 20), unit(4, 40), 2, order)
+    check(unit(1, 20, 6), unit(2, 50, 6), 2, order)
+    check(unit(3, 20, 6), unit(4, 40, 6), 2, order)
 
 
 def test_global_lists_a_few_images_of_each_single_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +81,7 @@ def test_global_lists_a_few_images_of_each_single_and_no_more(monkeypatch: pytes
 
     monkeypatch.setattr(expansion._Products, "distances", spy)
     monkeypatch.setattr(expansion, "LIST", 8)
-    check(unit(1, 20), unit(2, 300), 2, "global")
+    check(unit(1, 20, 6), unit(2, 300, 6), 2, "global")
     assert max(listed) == 8
 
 
@@ -120,16 +116,16 @@ def test_by_hand() -> None:
 @pytest.mark.parametrize("order", ORDERS)
 def test_what_cannot_be_done(order: Order) -> None:
     with pytest.raises(ExpansionError, match="2 images with 2 neighbours each, but only 3 are held out"):
-        expand(unit(0, 2), unit(1, 3), 2, order)
-    held_out = unit(1, 5)
+        expand(unit(0, 2, 6), unit(1, 3, 6), 2, order)
+    held_out = unit(1, 5, 6)
     held_out[3, 2] = np.nan
     with pytest.raises(NeighboursError, match="point 3 has a coordinate that is not finite"):
-        expand(unit(0, 2), held_out, 2, order)
+        expand(unit(0, 2, 6), held_out, 2, order)
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_no_neighbours_and_no_singles(order: Order) -> None:
-    found = expand(unit(0, 3), unit(1, 0), 0, order)
+    found = expand(unit(0, 3, 6), unit(1, 0, 6), 0, order)
     assert found.images.shape == found.ranks.shape == found.distances.shape == (3, 0)
-    found = expand(unit(0, 0), unit(1, 4), 2, order)
+    found = expand(unit(0, 0, 6), unit(1, 4, 6), 2, order)
     assert found.images.shape == found.ranks.shape == found.distances.shape == (0, 2)

@@ -17,11 +17,7 @@ from exemplarcnn.classes.grouping import GROUPINGS, GroupingError, group
 from exemplarcnn.clustering.dendrogram import cut
 from exemplarcnn.config.variants import ClusterEntry, PruneEntry, Variants
 from tests.classes.test_expansion import distance, slow_expand
-
-
-def unit(seed: int, n: int, d: int = 4) -> np.ndarray:
-    points = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
-    return points / np.linalg.norm(points, axis=1, keepdims=True)
+from tests.classes.unit_features import unit
 
 
 def params(**changes: Any) -> ClusterEntry:
@@ -121,7 +117,7 @@ def test_a_given_threshold_is_used() -> None:
 def test_clusters_alone_can_fill_the_table() -> None:
     features = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
     asked = params(classes=4, clustered_fraction=1.0, merged_fraction=None, threshold=0.5)
-    table, statistics, *_ = group(features + unit(0, 20) * 0.01, asked, seed=0)
+    table, statistics, *_ = group(features + unit(0, 20) * np.float32(0.01), asked, seed=0)
     assert statistics["clusters"] == 4
     assert set(table["origin"]) == {"cluster"}
     assert statistics["neighbour_ranks"] is None
@@ -192,7 +188,7 @@ def clumps(*sizes: int) -> np.ndarray:
     axes = np.eye(len(sizes) + 1, dtype=np.float64)
     rows = [axes[k] + np.arange(size)[:, None] * 0.02 / (k + 1) * axes[-1] for k, size in enumerate(sizes)]
     features = np.concatenate(rows)
-    return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True), np.float32)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +234,7 @@ def test_of_clusters_that_are_alike_the_one_of_the_first_image_is_kept() -> None
 
 @pytest.mark.parametrize("fraction", [0.0, 0.0974, 1.0])
 def test_images_that_are_all_the_same_are_refused(fraction: float) -> None:
-    features = np.ones((100, 4), np.float32) / 2
+    features = np.full((100, 4), 0.5, np.float32)
     for fewer in (True, False):
         with pytest.raises(GroupingError, match=r"makes? 1 class|classes is 1$"):
             group(features, params(classes=30, or_fewer=fewer, merged_fraction=fraction), seed=0)

@@ -1,6 +1,7 @@
 """Sparse complete linkage against a slow greedy one, against scipy, and on awkward graphs."""
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def slow_linkage(graph: csr_array) -> list[tuple[set[int], set[int], float]]:
     pairs = graph.tocoo()
     edges = {(int(i), int(j)): float(d) for i, j, d in zip(pairs.row, pairs.col, pairs.data, strict=True)}
     clusters: dict[int, set[int]] = {point: {point} for point in range(points)}
-    merges = []
+    merges: list[tuple[set[int], set[int], float]] = []
     while True:
         near = []
         for a, b in combinations(sorted(clusters), 2):
@@ -165,9 +166,14 @@ def test_one_giant_component_and_many_small_ones_together() -> None:
 
 def test_many_equal_points_take_few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the plain order of pairs each round would merge one pair only."""
-    rounds = []
+    rounds: list[int] = []
     nearest = linkage._nearest
-    monkeypatch.setattr(linkage, "_nearest", lambda *a: rounds.append(1) or nearest(*a))
+
+    def counted(*words: Any) -> Any:
+        rounds.append(1)
+        return nearest(*words)
+
+    monkeypatch.setattr(linkage, "_nearest", counted)
     Z = complete_linkage(graph_of(np.zeros((300, 300)), 0.0))
     assert len(Z) == 299
     assert Z[-1, 3] == 300

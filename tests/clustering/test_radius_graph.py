@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def features(seed: int, n: int, d: int, decay: float = 0.7) -> np.ndarray:
     copies = rng.integers(0, n, n // 5)
     points[: len(copies)] = points[copies] + rng.normal(size=(len(copies), d)) * spread * rng.random((len(copies), 1))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
-    return (points @ np.linalg.qr(rng.normal(size=(d, d)))[0]).astype(np.float32)
+    return np.asarray(points @ np.linalg.qr(rng.normal(size=(d, d)))[0], np.float32)
 
 
 def slow_graph(points: np.ndarray, radius: float) -> dict[tuple[int, int], float]:
@@ -52,8 +53,9 @@ def same(graph: csr_array, other: csr_array) -> bool:
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.dtype:
-    monkeypatch.setattr(radius_graph, "_precision", lambda device: request.param)
-    return request.param
+    chosen: torch.dtype = request.param
+    monkeypatch.setattr(radius_graph, "_precision", lambda device: chosen)
+    return chosen
 
 
 @pytest.mark.parametrize("width", [4, 16, 64, 1000])
@@ -149,8 +151,13 @@ def test_points_far_from_the_origin(precision: torch.dtype) -> None:
 def test_few_pairs_are_measured_in_full(precision: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     points = features(0, 600, 400, decay=1.0)
     radius = sorted(slow_graph(points, 9).values())[300]
-    counted = []
-    monkeypatch.setattr(radius_graph, "measured", lambda p, i, j: counted.append(len(i)) or measured(p, i, j))
+    counted: list[int] = []
+
+    def watched(p: Any, i: Any, j: Any) -> Any:
+        counted.append(len(i))
+        return measured(p, i, j)
+
+    monkeypatch.setattr(radius_graph, "measured", watched)
     assert neighbour_graph(points, radius, width=64).nnz == 301
     assert sum(counted) < 1_000, "of 179,700"
 

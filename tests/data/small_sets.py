@@ -26,6 +26,6 @@ def write_set(folder: Path) -> Path:
     return folder
 
 
-def save(path: Path, size: tuple[int, int], mode: str = "RGB", colour: object = None) -> None:
+def save(path: Path, size: tuple[int, int], mode: str = "RGB", colour: tuple[int, ...] | int | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, colour).save(path)

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from exemplarcnn.config.sections import Audit, Borders
-from exemplarcnn.data import audit
 from exemplarcnn.data.audit import add_flags, border_widths, inspect, score_detection, summary, widest_borders
-from exemplarcnn.data.audit_tables import AuditError, usable_images, write_flags
+from exemplarcnn.data.audit_tables import SIDES, AuditError, usable_images, write_flags
 from exemplarcnn.data.pools import ImageFolder
 from exemplarcnn.data.stl10 import ImageFile, write_images
 from exemplarcnn.sample import generate
@@ -198,7 +197,7 @@ def test_flags_of_duplicates_and_leaks(tmp_path: Path) -> None:
 def test_widest_borders_first() -> None:
     table = pd.DataFrame(
         [(0, 0, 0, 0, 0, 0), (1, 2, 0, 0, 0, 1), (2, 3, 9, 0, 0, 1), (3, 0, 0, 0, 2, 1)],
-        columns=["image_id", *audit.SIDES, "border"],
+        columns=["image_id", *SIDES, "border"],
     )
     assert widest_borders(table) == [(2, "↑3 ↓9"), (1, "↑2"), (3, "→2")]
 

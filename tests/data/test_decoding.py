@@ -22,6 +22,7 @@ from exemplarcnn.data.pools import ImageFolder
 from exemplarcnn.data.types import DataError
 from tests.picture_files import (
     ORIENTATION,
+    ByteOrder,
     chunk,
     cut,
     deep,
@@ -373,7 +374,8 @@ def test_16_bits_and_transparency_are_turned_too(file: Path) -> None:
     assert np.array_equal(read(file, encoded(lying, "PNG", exif=exif(6)))[0][..., 0], RAMP[:, :32] >> 8)
     logo = np.ascontiguousarray(np.rot90(LOGO))
     assert np.array_equal(read(file, encoded(logo, "PNG", exif=exif(6)))[0], ON_WHITE)
-    for order in "<>":
+    orders: tuple[ByteOrder, ...] = ("<", ">")
+    for order in orders:
         assert np.array_equal(
             read(file, tiff(lying, 16, 1, order=order, tags=[(274, 3, [6])]))[0][..., 0], RAMP[:, :32] >> 8
         )

@@ -11,7 +11,7 @@ from exemplarcnn.data.near_duplicates import WINDOW, find, fine_structure, grey_
 from exemplarcnn.data.pools import ImageFolder
 from exemplarcnn.data.stl10 import ImageFile, write_images
 from exemplarcnn.data.types import Pixels, Pool
-from tests.patches.recipes.test_arazo import photo
+from tests.recipe_references import photo
 
 PARAMS = Duplicates(spectrum=0.75, structure=0.75, shift=8)
 SIDE = 96
@@ -31,7 +31,11 @@ def compressed(image: Pixels, quality: int) -> Pixels:
 
 
 def brighter(image: Pixels, factor: float) -> Pixels:
-    return np.clip(image * factor, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(image * factor, 0, 255), np.uint8)
+
+
+def shrunk(image: Pixels, side: int) -> Pixels:
+    return np.asarray(cv2.resize(image, (side, side)), np.uint8)
 
 
 def everyone(pool: Pool) -> tuple[Pool, np.ndarray]:
@@ -84,10 +88,12 @@ def test_spectra_against_plain_sums() -> None:
     rings: dict[int, list[float]] = {}
     for (down, across), root in roots.items():
         rings.setdefault(round(np.hypot(down - SIDE * (down > 48), across)), []).append(root)
-    expected = [
-        roots[down, across] / np.mean(rings[round(np.hypot(down - SIDE * (down > 48), across))]) - 1
-        for down, across in sorted(roots)
-    ]
+    expected = np.array(
+        [
+            roots[down, across] / np.mean(rings[round(np.hypot(down - SIDE * (down > 48), across))]) - 1
+            for down, across in sorted(roots)
+        ]
+    )
     np.testing.assert_allclose(found, expected / np.linalg.norm(expected), atol=1e-5)
 
 
@@ -174,7 +180,7 @@ def test_images_of_any_size_are_compared(tmp_path: Path) -> None:
 def test_images_of_a_set_of_another_side_are_compared(tmp_path: Path, side: int) -> None:
     moved = side // 24  # a twenty-fourth of the picture: 4 of the 96 pixels that are compared
     # Shrunk, for detail as fine as that of photographs.
-    large, *others = (cv2.resize(picture(seed, 3 * (side + moved)), (side + moved,) * 2) for seed in range(3))
+    large, *others = (shrunk(picture(seed, 3 * (side + moved)), side + moved) for seed in range(3))
     pictures = [others[0][:side, :side], large[:side, :side], compressed(large[moved:, moved:], 80)]
     pictures.append(others[1][:side, :side])
     write_images(tmp_path / "p", np.stack(pictures), side)

@@ -3,6 +3,7 @@
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -137,8 +138,9 @@ def test_photographs_are_upright_and_their_size_is_that_of_their_pixels(
     turns = {1: 0, 3: 2, 6: 1, 8: 3}
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
+    options: dict[str, Any] = {"quality": 100} if suffix in ("jpg", "webp") else {}
     Image.fromarray(np.rot90(upright, turns[orientation]).copy()).save(
-        tmp_path / f"photo.{suffix}", exif=exif, **({"quality": 100} if suffix in ("jpg", "webp") else {})
+        tmp_path / f"photo.{suffix}", exif=exif, **options
     )
     folder = ImageFolder(tmp_path)
     assert folder.size(0) == (60, 40)

@@ -42,7 +42,7 @@ def extract(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Means of eight columns of blocks and, so that places in a chunk matter if they do, nothing else."""
     assert len(images) == CHUNK
     blocks = images.reshape(len(images), 96, 8, 12, 3).mean(axis=(1, 3)).reshape(len(images), -1)
-    return (blocks / 255).astype(np.float32)
+    return np.asarray(blocks / 255, np.float32)
 
 
 def test_features_come_in_full_chunks(pool: Pool) -> None:

@@ -15,6 +15,7 @@ from exemplarcnn.data.folds import EvaluationError
 from exemplarcnn.evaluation import svm
 from exemplarcnn.evaluation.classifiers import FeatureSet, Result
 from exemplarcnn.evaluation.protocols import choose, evaluate, grid, summarise
+from tests.evaluation.toy_features import toy
 
 FOLDS_SVM = {"name": "folds", "labels": "folds", "classifier": "svm"}
 FULL = {"name": "full", "labels": "all", "classifier": "svm"}
@@ -24,14 +25,6 @@ KNN = {"name": "knn", "labels": "folds", "classifier": "knn"}
 def params(*others: dict[str, str], **changes: Any) -> Evaluate:
     values: dict[str, Any] = {"C": (0.001, 0.1, 10.0), "k": (1, 5, 20), "inner_folds": 3, "tol": 1e-7}
     return Evaluate(protocols=[FOLDS_SVM, *others], **(values | changes))
-
-
-def toy(count: int, width: int = 20, classes: int = 4, seed: int = 0, noise: float = 1.0) -> tuple[Any, Any]:
-    """Overlapping classes around means that are the same for every seed."""
-    means = np.random.default_rng(99).normal(size=(classes, width))
-    labels = np.arange(count) % classes
-    features = means[labels] + noise * np.random.default_rng(seed).normal(size=(count, width))
-    return features.astype(np.float32), labels.astype(np.int64)
 
 
 CLASSES = 4
@@ -82,6 +75,7 @@ def test_every_fold_is_what_liblinear_makes_of_raw_features(width: int) -> None:
         assert result.inner_accuracies == pytest.approx(inner)
         assert result.choice == (0.001, 0.1, 10.0)[int(np.argmax(inner))]
         assert len(set(inner)) > 1, "or the choice would not show"
+        assert result.linear is not None
         for place, C in enumerate((0.001, 0.1, 10.0)):
             plain = liblinear(train[fold], labels[fold], C)
             scores = plain.decision_function(test.astype(float))
@@ -90,7 +84,6 @@ def test_every_fold_is_what_liblinear_makes_of_raw_features(width: int) -> None:
             assert clear.mean() > 0.99
             np.testing.assert_array_equal(result.by_value[place][clear], scores.argmax(axis=1)[clear])
             if result.choice == C:
-                assert result.linear is not None
                 np.testing.assert_array_equal(result.predictions, result.by_value[place])
                 np.testing.assert_allclose(result.linear.weights, plain.coef_, rtol=1e-4, atol=1e-6)
                 np.testing.assert_allclose(result.linear.intercept, plain.intercept_, rtol=1e-4, atol=1e-6)
@@ -192,14 +185,16 @@ def test_c_is_chosen_before_anything_of_the_test_set_is_seen() -> None:
     for name in first:
         for one, two in zip(first[name], other[name], strict=True):
             assert (one.choice, one.inner_accuracies) == (two.choice, two.inner_accuracies)
-            assert one.linear is None or (one.linear.weights == two.linear.weights).all()
+            if one.linear is not None:
+                assert two.linear is not None
+                assert (one.linear.weights == two.linear.weights).all()
     # Test labels enter the summary alone: other labels, the same C, though the leaky one may change.
     shuffled = np.random.default_rng(0).permutation(truth)
     for name, results in first.items():
         values = every.k if name == "knn" else every.C
-        one, two = (summarise(results, values, given, list("abcd")) for given in (truth, shuffled))
-        assert one["chosen"] == two["chosen"] == [result.choice for result in results]
-        assert one["fold_accuracies"] != two["fold_accuracies"]
+        true, false = (summarise(results, values, given, list("abcd")) for given in (truth, shuffled))
+        assert true["chosen"] == false["chosen"] == [result.choice for result in results]
+        assert true["fold_accuracies"] != false["fold_accuracies"]
 
 
 def test_training_labels_outside_a_fold_do_not_matter() -> None:
@@ -238,7 +233,7 @@ def test_neither_workers_nor_threads_matter(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_everything_is_trained_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the last bits would depend on the machine: `evaluate` does not list `machine.threads` in dvc.yaml."""
-    seen = []
+    seen: list[int] = []
     fit = svm.fit
 
     def watched(*words: Any) -> Any:

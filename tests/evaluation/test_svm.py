@@ -1,7 +1,6 @@
 """Linear SVMs in the span: the same as liblinear's on the features, whatever the shape, C or number of workers."""
 
 import re
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +11,7 @@ from sklearn.svm import LinearSVC
 
 from exemplarcnn.evaluation import svm
 from exemplarcnn.evaluation.svm import LinearSVM, SvmError, fit, gram, span
-
-
-def points(count: int, width: int, seed: int = 0, classes: int = 3, noise: float = 1.0) -> tuple[Any, Any]:
-    """Overlapping classes around means that are the same for every seed."""
-    means = np.random.default_rng(99).normal(size=(classes, width))
-    labels = np.arange(count) % classes
-    features = means[labels] + noise * np.random.default_rng(seed).normal(size=(count, width))
-    return features.astype(np.float32), labels.astype(np.int64)
+from tests.evaluation.toy_features import toy
 
 
 def signs_of(labels: np.ndarray) -> np.ndarray:
@@ -43,8 +35,8 @@ def test_gram_are_those_of_the_features(n: int, m: int, d: int, seed: int) -> No
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_blocks_and_workers_do_not_matter(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    first, _ = points(40, 50)
-    second, _ = points(23, 50, seed=1)
+    first, _ = toy(40, 50, classes=3)
+    second, _ = toy(23, 50, classes=3, seed=1)
     monkeypatch.setattr(svm, "ROWS", 7)
     monkeypatch.setattr(svm, "FEATURES", 9)
     np.testing.assert_allclose(gram(first, second, workers), first @ second.T.astype(np.float64), atol=1e-4)
@@ -92,8 +84,8 @@ def test_images_that_repeat_span_no_more() -> None:
 )
 @pytest.mark.parametrize("C", [0.01, 1.0, 100.0])
 def test_the_classifier_is_liblinears_on_the_features(width: int, offset: float, C: float) -> None:
-    train, labels = points(60, width, noise=2.0)
-    test, _ = points(50, width, seed=1, noise=2.0)
+    train, labels = toy(60, width, classes=3, noise=2.0)
+    test, _ = toy(50, width, classes=3, seed=1, noise=2.0)
     train, test = train + np.float32(offset), test + np.float32(offset)
     # Where classes can be told apart liblinear's primal solver gives up early; its dual one does not.
     plain = LinearSVC(C=C, dual=width > 60, tol=1e-10, max_iter=1_000_000, random_state=0)
@@ -200,8 +192,8 @@ def test_what_is_not_a_number_is_never_done() -> None:
 
 def test_the_estimator_is_sklearns_on_the_features() -> None:
     """For one C and for several, on all images of the span and on some."""
-    train, labels = points(60, 15, noise=2.0)
-    test, _ = points(50, 15, seed=1, noise=2.0)
+    train, labels = toy(60, 15, classes=3, noise=2.0)
+    test, _ = toy(50, 15, classes=3, seed=1, noise=2.0)
     space, products = span(gram(train, train, 1)), gram(test, train, 1)
     values = (0.01, 1.0, 30.0)
     several = LinearSVM(values, tol=1e-8).fit(space, labels, 3)
@@ -225,6 +217,6 @@ def test_the_estimator_is_sklearns_on_the_features() -> None:
 
 
 def test_a_class_without_an_image_is_far_from_all() -> None:
-    train, labels = points(12, 4)
+    train, labels = toy(12, 4, classes=3)
     trained = LinearSVM(1.0).fit(span(gram(train, train, 1)), labels, 4)
     assert (trained.decision_function(gram(train, train, 1))[:, 3] < 0).all()

@@ -86,13 +86,13 @@ def test_every_image_is_where_the_table_says(
     labels = {
         name: stl10.read_labels(tmp_path / f"data/{name}_y.bin", len(written[name])) for name in ("train", "test")
     }
-    for row in table.itertuples():
-        with Image.open(labelled / str(row.file)) as image:
+    for row in table.to_dict("records"):
+        with Image.open(labelled / row["file"]) as image:
             pixels = pools.centre_square(np.array(image))
-        assert (row.height, row.width) == (40, 52)
-        if row.pool_index >= 0:
-            assert np.array_equal(written["unlabeled"][row.pool_index], pixels)
-        assert (row.pool_index < 0) == (row.part == "test"), "what is tested on is never learned from"
+        assert (row["height"], row["width"]) == (40, 52)
+        if row["pool_index"] >= 0:
+            assert np.array_equal(written["unlabeled"][row["pool_index"]], pixels)
+        assert (row["pool_index"] < 0) == (row["part"] == "test"), "what is tested on is never learned from"
     for part in ("train", "test"):
         rows = table[table["part"] == part]
         assert rows["index"].tolist() == list(range(len(written[part])))
@@ -157,7 +157,7 @@ def test_the_same_files_give_the_same_set_and_others_hardly_move_it(
 def test_without_folders_there_are_no_labels(tmp_path: Path, labelled: Path, config: Config) -> None:
     summary = done(tmp_path, labelled, config, unlabelled=True).summary
     assert (summary["train"], summary["test"], summary["unlabeled"]) == (0, 0, 70)
-    assert summary["fold_sizes"] == summary["class_names"] == []
+    assert (summary["fold_sizes"], summary["class_names"]) == ([], [])
     names = {file.name for file in (tmp_path / "data").iterdir()}
     assert names == {"unlabeled_X.bin", "provenance.csv", "import.json"}
     assert image_set.check(tmp_path / "data") == summary
@@ -384,7 +384,11 @@ def test_size_pixels_are_never_held_for_more_than_one_task(
 
     def stream(path: Path, each: Any) -> None:
         assert sum(one() is not None for one in read) <= image_folder.FILES_A_TASK
-        written(path, (sources.append(type(image)) or image for image in each))
+        written(path, map(noted, each))
+
+    def noted(image: Any) -> Any:
+        sources.append(type(image))
+        return image
 
     held: list[int] = []
     sources: list[type] = []
@@ -489,9 +493,9 @@ def test_images_that_were_clipped_blackened_or_ended_the_import(tmp_path: Path, 
     ]
     rows, pool = provenance(tmp_path).set_index("file"), ImageFile(tmp_path / "data/unlabeled_X.bin")
     assert (rows.loc["odd.jpg", "height"], rows.loc["odd.jpg", "width"]) == (60, 40)
-    stored = pool[int(rows.loc["logo.jpg", "pool_index"])]
+    stored = pool[int(rows["pool_index"]["logo.jpg"])]
     assert np.array_equal(stored, np.where(logo[..., 3:] == 255, 0, 255).repeat(3, 2))
-    assert (pool[int(rows.loc["deep.png", "pool_index"])] == 255).mean() < 0.02
+    assert (pool[int(rows["pool_index"]["deep.png"])] == 255).mean() < 0.02
 
 
 def test_photographs_are_turned_upright(tmp_path: Path, labelled: Path, config: Config) -> None:
@@ -502,7 +506,7 @@ def test_photographs_are_turned_upright(tmp_path: Path, labelled: Path, config: 
     exif[ExifTags.Base.Orientation] = 6
     lying.save(labelled / "photo.png", exif=exif)
     done(tmp_path, labelled, config)
-    row = provenance(tmp_path).set_index("file").loc["photo.png"]
+    row = provenance(tmp_path).set_index("file").loc["photo.png"].to_dict()
     assert (row["height"], row["width"]) == (60, 40)
     upright = ImageFile(tmp_path / "data/unlabeled_X.bin")[int(row["pool_index"])]
     assert upright[:40].mean() > 250
@@ -572,14 +576,13 @@ def test_images_have_the_side_that_was_asked_for(tmp_path: Path, labelled: Path,
     written = {name: stl10.open_pool(tmp_path / "data", name) for name in stl10.SPLITS}
     table = provenance(tmp_path)
     assert [len(pool) for pool in written.values()] == [found.summary[name] for name in ("train", "test", "unlabeled")]
-    for row in table.itertuples():
-        with Image.open(labelled / str(row.file)) as image:
+    for row in table.to_dict("records"):
+        with Image.open(labelled / row["file"]) as image:
             pixels = pools.centre_square(np.array(image), side)
         assert pixels.shape == (side, side, 3)
-        places = {str(row.part): row.index, "unlabeled": row.pool_index}
+        places = {row["part"]: row["index"], "unlabeled": row["pool_index"]}
         for name in {"train", "test", "unlabeled"} & {key for key, place in places.items() if place >= 0}:
-            expected = table.loc[row.Index, "pool_index" if name == "unlabeled" else "index"]
-            assert np.array_equal(written[name][int(expected)], pixels), (row.file, name)
+            assert np.array_equal(written[name][places[name]], pixels), (row["file"], name)
 
 
 def test_of_stl10s_side_nothing_is_said(tmp_path: Path, labelled: Path, config: Config) -> None:

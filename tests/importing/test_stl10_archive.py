@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import socket
+import sys
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +17,6 @@ import numpy as np
 import pytest
 
 from exemplarcnn.data.types import DataError
-from exemplarcnn.importing import dvc_record
 from exemplarcnn.importing.stl10_archive import fetch, install_stl10, unpack
 from tests.importing.projects import image_set, names, out, snapshot
 
@@ -327,7 +327,7 @@ def test_fetched_archive_is_kept_until_dvc_has_recorded_the_data(
     server.body = pack(tmp_path / "a.tar.gz", image_set(tmp_path / "given", 3)).read_bytes()
     md5 = hashlib.md5(server.body).hexdigest()
     with monkeypatch.context() as broken:
-        broken.setattr(dvc_record.sys, "executable", shutil.which("false"))
+        broken.setattr(sys, "executable", shutil.which("false"))
         with pytest.raises(DataError, match=r"expected `dvc add data` to record the new files.*data/ is as it was"):
             install_stl10(project, server.url, md5)
     assert out(project)["remote"] == "embedded"

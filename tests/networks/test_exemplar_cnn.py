@@ -99,6 +99,7 @@ def test_weights_have_the_published_sizes(full: ExemplarCNN) -> None:
 
 def convolve(x: np.ndarray, layer: nn.Conv2d) -> np.ndarray:
     """Slow 5×5 convolution with two pixels of zeros around: (channels, rows, columns) in and out."""
+    assert layer.bias is not None
     weight, bias = (p.detach().double().numpy() for p in (layer.weight, layer.bias))
     padded = np.pad(x, ((0, 0), (2, 2), (2, 2)))
     out = np.empty((len(weight), *x.shape[1:]))
@@ -132,7 +133,7 @@ def bins(x: np.ndarray, size: int) -> np.ndarray:
 
 
 def relu(x: np.ndarray) -> np.ndarray:
-    return np.maximum(x, 0)
+    return np.asarray(np.maximum(x, 0))
 
 
 def slow_forward(network: ExemplarCNN, x: np.ndarray) -> dict[str, np.ndarray]:

@@ -205,7 +205,8 @@ def test_features_do_not_depend_on_the_rest_of_the_batch(extract: FeatureExtract
 
 def written(path: Path, images: np.ndarray, extract: FeatureExtractor, chunk: int = 4) -> np.ndarray:
     write_features(path, Images(images), extract, chunk)
-    return np.load(path)
+    found: np.ndarray = np.load(path)
+    return found
 
 
 @pytest.mark.parametrize(("count", "chunk"), [(1, 4), (4, 4), (10, 4), (3, 1), (3, 64)])

@@ -11,18 +11,19 @@ from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, initialise
 from exemplarcnn.networks.saved import ModelError, describe, load, pick_device, save_weights
 
 PARAMS = Network(widths=(4, 5, 6), dense=9, dropout_conv=0.25, dropout_dense=0.5)
+MEAN, STD = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
 SUMMARY = {
     "classes": 7,
     "patch": 64,
-    "mean": [0.1, 0.2, 0.3],
-    "std": [0.4, 0.5, 0.6],
+    "mean": MEAN,
+    "std": STD,
     "train_patches": 12,
     "sha256": "0",
 }
 
 
 def built(seed: int = 0, classes: int = 7) -> ExemplarCNN:
-    return initialise(PARAMS, classes, 64, seed, SUMMARY["mean"], SUMMARY["std"])
+    return initialise(PARAMS, classes, 64, seed, MEAN, STD)
 
 
 @pytest.fixture

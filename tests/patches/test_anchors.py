@@ -1,5 +1,7 @@
 """Edges, and the pixels drawn where they are strong."""
 
+from typing import cast
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -80,7 +82,7 @@ class Fixed:
 def test_smallest_and_largest_draw_fall_on_an_edge() -> None:
     image = np.zeros((10, 12, 3), np.uint8)
     image[4:6, 5:7] = 255
-    found = draw_anchors(image, 2, Fixed(0.0, np.nextafter(1, 0)))
+    found = draw_anchors(image, 2, cast(np.random.Generator, Fixed(0.0, np.nextafter(1, 0))))
     # The first and the last pixel that a Sobel window around the square reaches.
     assert found.tolist() == [[3, 4], [6, 7]]
     assert edge_strength(image)[found[:, 0], found[:, 1]].min() > 0

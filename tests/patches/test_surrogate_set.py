@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from exemplarcnn.data.pools import ImageFolder
 from exemplarcnn.data.stl10 import write_images
-from exemplarcnn.files import digest
+from exemplarcnn.files import digest, write_rows
 from exemplarcnn.patches import partial_set, surrogate_set
 from exemplarcnn.patches.errors import SurrogateError
 from exemplarcnn.patches.partial_set import PartialSet, TaskResult
@@ -45,7 +45,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def written(folder: Path, pool: ImageFolder, **options: Any) -> dict[str, Any]:
     job = {name: options.pop(name) for name in ("workers", "identity") if name in options}
-    values = {"table": table(), "params": params(), "trained": trained(), "seed": 0} | options
+    values: dict[str, Any] = {"table": table(), "params": params(), "trained": trained(), "seed": 0} | options
     work = folder.with_name(f"{folder.name}-work")
     return write_set(SetDefinition(pool, **values), DrawingJob(folder, work, **job))
 
@@ -193,7 +193,7 @@ def test_what_is_drawn_is_not_drawn_again(
     workers: int, pool: ImageFolder, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partial_set, "IMAGES_A_TASK", 2)
-    finish, finished, again = PartialSet.finish, [], []
+    finish, finished, again = PartialSet.finish, list[int](), list[int]()
 
     def die(self: PartialSet, result: TaskResult) -> None:
         if len(finished) == 2:
@@ -354,12 +354,11 @@ def test_a_disk_that_fills_up_keeps_what_is_drawn(
     pool: ImageFolder, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partial_set, "IMAGES_A_TASK", 4)
-    real = surrogate_set.write_rows
 
     def full(path: Path, first: int, rows: NDArray[np.uint8]) -> None:
         if path.name == "train.npy" and first:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(path, first, rows)
+        write_rows(path, first, rows)
 
     with monkeypatch.context() as patch:
         patch.setattr(surrogate_set, "write_rows", full)

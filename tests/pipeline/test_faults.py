@@ -9,9 +9,10 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -184,7 +185,7 @@ def with_read_only_place(tmp_path: Path) -> Iterator[dict[str, str]]:
     "fault", [with_server_down, with_silent_server, with_corrupt_store, with_locked_store, with_read_only_place]
 )
 def test_a_store_that_fails_never_stops_a_stage(
-    project: Project, tmp_path: Path, whole_again: dict[str, str], fault: object
+    project: Project, tmp_path: Path, whole_again: dict[str, str], fault: Callable[[Path], Iterator[dict[str, Any]]]
 ) -> None:
     begun = time.monotonic()
     with contextmanager(fault)(tmp_path) as variables:
@@ -248,7 +249,7 @@ def damage(project: Project, path: str, name: str) -> Path:
     cache = project.folder / ".dvc/cache/files/md5"
     listing = json.loads((cache / md5[:2] / md5[2:]).read_text())
     (inner,) = (entry["md5"] for entry in listing if entry["relpath"] == name)
-    stored = cache / inner[:2] / inner[2:]
+    stored: Path = cache / inner[:2] / inner[2:]
     content = bytearray(stored.read_bytes())
     content[-1] ^= 1
     mode = stored.stat().st_mode

@@ -174,7 +174,7 @@ def test_runs_mixed_with_repro_and_experiments(project: Project, tmp_path: Path)
 def test_a_fresh_clone_with_an_empty_store_sends_all(project: Project, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     project.git("clone", "-q", str(project.folder), str(clone))
-    variables = {"PYTHONPATH": str(clone / "src")}
+    variables: dict[str, Any] = {"PYTHONPATH": str(clone / "src")}
     said = project.run("exemplarcnn", "log", folder=clone, **variables).stdout
     assert said.count(": sent") == len(STAGES)
     again = project.run("exemplarcnn", "log", folder=clone, **variables).stdout

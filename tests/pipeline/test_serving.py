@@ -72,6 +72,7 @@ def test_every_variant_is_a_version_once_and_the_best_is_champion(project: Proje
         for each in versions:
             accuracy = mean_accuracy(project, each.tags["variant"])
             assert float(each.tags["accuracy_mean"]) == pytest.approx(accuracy, abs=1e-3)
+            assert each.run_id is not None
             assert client.get_run(each.run_id).data.tags["variant"] == each.tags["variant"]
             assert client.get_run(each.run_id).info.status == "FINISHED"
         assert client.get_model_version_by_alias(model, "champion").tags["variant"] == champion(project)

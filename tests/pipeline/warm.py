@@ -147,7 +147,7 @@ def _become(request: dict[str, Any], files: "array.array[int]") -> NoReturn:
         sys.excepthook(type(error), error, error.__traceback__)
         status, interrupted = 1, isinstance(error, KeyboardInterrupt)
     try:
-        threading._shutdown()  # what Python calls when it ends; no public name does it
+        threading._shutdown()  # type: ignore[attr-defined]  # what Python calls when it ends; no public name does it
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -108,7 +108,7 @@ def test_of_images_that_are_not_the_papers_its_figures_are_not_shown(results: di
 def test_without_labels_there_are_features_and_clusters_and_it_says_so() -> None:
     config = Config.model_validate(compose(CONF, "own_unlabelled"))
     data = examples.data()
-    data.update(dataset="photos", train=0, test=0, unlabeled=50, fold_sizes=[], class_names=[])
+    data |= {"dataset": "photos", "train": 0, "test": 0, "unlabeled": 50, "fold_sizes": [], "class_names": []}
     sets = {name: {"classes": 20, "images": 50, "train_patches": 100} for name in config.variants.train}
     outliers = OUTLIERS | {"out_of_distribution": None, "counted": None}
     inputs = Inputs(

@@ -18,10 +18,11 @@ from tests.serving.networks import NAMES, PARAMS, pixels
 def model(tmp_path: Path) -> Path:
     folder = tmp_path / "models" / "baseline"
     params = Network(widths=(4, 5, 6), dense=9, dropout_conv=0.25, dropout_dense=0.5)
-    about = {"classes": 7, "patch": 32, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.2]}
+    mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.2]
+    about = {"classes": 7, "patch": 32, "mean": mean, "std": std}
     folder.mkdir(parents=True)
     describe(folder / "network.json", params, about)
-    save_weights(folder / "weights.safetensors", initialise(params, 7, 32, 0, about["mean"], about["std"]))
+    save_weights(folder / "weights.safetensors", initialise(params, 7, 32, 0, mean, std))
     return folder
 
 

@@ -32,7 +32,8 @@ def loaded(*_: Any) -> Iterator[Any]:
     """A network whose one feature is the mean of the red channel."""
 
     def embed(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return pixels[..., 0].mean(axis=(1, 2), dtype=np.float32)[:, None]
+        means: NDArray[np.float32] = pixels[..., 0].mean(axis=(1, 2), dtype=np.float32)[:, None]
+        return means
 
     yield SimpleNamespace(embed=embed, batch_size=4, side=96, size=1)
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_what_is_served_takes_that_side_and_says_so(model: Path, svm: Path, tmp_
 
     of_side(model, side)
     pack(tmp_path / "packed", model, PARAMS)
-    served = ServedModel()
+    served: Any = ServedModel()  # MLflow takes no hints
     served.load_context(SimpleNamespace(artifacts={"model": str(tmp_path / "packed")}, model_config={"device": "cpu"}))
     batch = pixels(3, side)
     found = served.predict(None, batch.astype(np.float32))

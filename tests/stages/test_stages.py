@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +22,7 @@ from exemplarcnn import paths, stages
 from exemplarcnn.classes import seeding, tables
 from exemplarcnn.config.params import Config
 from exemplarcnn.config.profiles import compose
+from exemplarcnn.config.variants import ClusterEntry
 from exemplarcnn.data import colour_axes, stl10
 from exemplarcnn.evaluation.classifiers import FeatureSet
 from exemplarcnn.evaluation.protocols import evaluate
@@ -162,8 +163,9 @@ def test_every_picture_is_drawn_and_says_from_what(project: Path, config: Config
     sources = json.loads(paths.PICTURE_SOURCES.read_text())
     assert set(sources) == {path.relative_to(paths.PICTURES).as_posix() for path in paths.PICTURES.rglob("*.png")}
     variants = config.variants
-    drawn = {"patches": variants.train, "filters": variants.train, "clusters": variants.group, "labels": variants.label}
-    for kind, names in (drawn | {"confusion": config.rows, "mistakes": config.rows}).items():
+    drawn: dict[str, Iterable[str]] = {"patches": variants.train, "filters": variants.train}
+    drawn |= {"clusters": variants.group, "labels": variants.label, "confusion": config.rows, "mistakes": config.rows}
+    for kind, names in drawn.items():
         assert {name for name in sources if name.startswith(f"{kind}/")} == {f"{kind}/{name}.png" for name in names}
     pools = ("unlabeled", "other", "train", "test")
     expected = {f"{kind}-{pool}" for kind in ("borders", "empty") for pool in pools} | {"duplicates", "leaks"}
@@ -268,7 +270,9 @@ def test_each_fold_has_a_classifier_of_its_own_images(project: Path, config: Con
 
 def test_groups_are_made_of_the_features_they_name(project: Path, config: Config) -> None:
     table = pd.read_csv(paths.class_table("clustered"))
-    assert table["class_id"].nunique() == config.variants.group["clustered"].classes
+    entry = config.variants.group["clustered"]
+    assert isinstance(entry, ClusterEntry)
+    assert table["class_id"].nunique() == entry.classes
     assert not table["image_id"].duplicated().any()
     random = pd.read_csv(paths.class_table("random"))
     assert set(random["image_id"]) == set(table["image_id"])

@@ -96,15 +96,16 @@ def test_a_finished_run_gets_the_pictures_that_it_lacks(store: Any, pipeline: Pi
     records = [pipeline.train(), pipeline.evaluate("baseline"), pipeline.resnet("supervised")]
     stages = [record.stage for record in records]
     for stage in stages:
-        with tracking.run(*stage.split("@"), config):
+        kind, variant = stage.split("@")
+        with tracking.run(kind, variant, config):
             pass
     before = [only(store, record) for record in records]
     assert {run.info.status for run in before} == {"FINISHED"}
     assert [artifacts(store, run) for run in before] == [[], [], []]
     said = sending.send(config)
     assert {said[stage] for stage in stages} == {sending.PICTURES_SENT}
-    drawn = (("filters/baseline", "patches/baseline"), ("confusion/baseline", "mistakes/baseline"))
-    drawn += (("confusion/supervised", "mistakes/supervised"),)
+    drawn = [("filters/baseline", "patches/baseline"), ("confusion/baseline", "mistakes/baseline")]
+    drawn += [("confusion/supervised", "mistakes/supervised")]
     assert [artifacts(store, run) for run in before] == [[f"{name}.png" for name in names] for names in drawn]
     after = [only(store, record) for record in records]
     assert [run.info.end_time for run in after] == [run.info.end_time for run in before]

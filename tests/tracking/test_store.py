@@ -97,6 +97,7 @@ def test_pictures_lie_beside_the_store_wherever_it_is_made_from(
     with runs.run("train", "baseline", config):
         pass
     experiment = mlflow.MlflowClient(store.address()).get_experiment_by_name(store.EXPERIMENT)
+    assert experiment is not None
     assert experiment.artifact_location == (store_file.parent / "mlartifacts").as_uri()
 
 

@@ -1,5 +1,6 @@
 """Batches of a surrogate set."""
 
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -44,5 +45,6 @@ def test_what_is_made_ahead_comes_in_order_and_fails_where_it_is_used() -> None:
     made.clear()
     results = ahead(make, iter([1, 2, 3, 4, 5, 6]))
     next(results)
+    assert isinstance(results, Generator)
     results.close()
     assert len(made) < 5, "no further ahead than two"

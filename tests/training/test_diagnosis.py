@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from exemplarcnn.config.sections import Schedule, Train
+from exemplarcnn.networks.exemplar_cnn import ExemplarCNN
 from exemplarcnn.training.diagnosis import TrainingError
 from exemplarcnn.training.learning_curve import Epoch
 from tests.small_training import (
@@ -87,13 +88,14 @@ def test_weights_that_are_not_finite_are_not_saved(
     # A checkpoint is due after each step. The loss of the second is finite, the weights it leaves behind are not.
     run = trainer(surrogate_set, tmp_path / "c", minutes=0)
     steps: list[int] = []
-    inner = run.step
+    inner, network = run.step, run.network
+    assert isinstance(network, ExemplarCNN)
 
     def step(*batch: Any) -> None:
         inner(*batch)
         steps.append(1)
         if len(steps) == 2:
-            run.network.dense2.weight.data[1, 2] = torch.inf
+            network.dense2.weight.data[1, 2] = torch.inf
 
     monkeypatch.setattr(run, "step", step)
     with pytest.raises(

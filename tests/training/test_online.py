@@ -104,7 +104,12 @@ def test_images_are_held_where_all_of_them_fit_and_that_changes_nothing(
     drawn(tmp_path / "set", pool, "online", params(), trained())
     expected = everything(opened(tmp_path / "set", pool), 1)
     asked: list[int] = []
-    monkeypatch.setattr("exemplarcnn.training.online.fits", lambda size, device: asked.append(size) is None)
+
+    def fits(size: int, device: torch.device) -> bool:
+        asked.append(size)
+        return True
+
+    monkeypatch.setattr("exemplarcnn.training.online.fits", fits)
     held = opened(tmp_path / "set", pool)
     assert asked == [len(TABLE) * 96 * 96 * 3], "bytes of all images of the table"
     monkeypatch.setattr(held.patches, "pool", None)

@@ -63,7 +63,7 @@ def slow_sgd(folder: Path, params: Train, seed: int) -> tuple[dict[str, Tensor],
     valid, valid_labels = np.load(folder / "valid.npy"), np.load(folder / "valid_y.npy")
     weight = {name: p.detach().double().requires_grad_() for name, p in built().named_parameters()}
     velocity = {name: torch.zeros_like(p) for name, p in weight.items()}
-    history = []
+    history: list[tuple[float, ...]] = []
     factors = {0: 1.0, 1: 1.0, 2: 0.5, 3: 0.05}
     for epoch in range(params.epochs):
         order = rng.generator(seed, rng.Purpose.EPOCH, epoch).permutation(len(patches))
@@ -86,7 +86,7 @@ def slow_sgd(folder: Path, params: Train, seed: int) -> tuple[dict[str, Tensor],
             accuracy = float((logits.argmax(1).numpy() == valid_labels).mean())
             valid_loss = slow_loss(logits, valid_labels).item()
         rate = RATES["conv1"][0] * factors[epoch]
-        history.append((epoch + 1, rate, np.mean(losses), right / len(patches), valid_loss, accuracy))
+        history.append((epoch + 1, rate, float(np.mean(losses)), right / len(patches), valid_loss, accuracy))
     return weight, history
 
 
@@ -151,7 +151,7 @@ def orders(run: Trainer, **arguments: Any) -> list[list[int]]:
         seen[-1].extend(images[:, 0, 0, 0].tolist())
         inner(images, *others)
 
-    run.step = spy
+    run.step = spy  # type: ignore[method-assign]  # to look at the patches
     run.run(**arguments)
     return seen
 

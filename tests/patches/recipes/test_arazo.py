@@ -127,7 +127,7 @@ def slow_patch(compose: A.Compose, image: Image, anchor: tuple[int, int], seed: 
 def test_whole_recipe_against_the_references_without_rounding_in_between(policy: str, seed: int) -> None:
     compose = arazo.build(params(range_policy=policy), 12)
     # Colours well away from grey, where the hue of the reference and of float32 differ by rounding alone.
-    image = photo(24, 30, seed) * np.float32([0.9, 0.5, 0.3]) + np.float32([0.1, 0.05, 0])
+    image = photo(24, 30, seed) * np.array([0.9, 0.5, 0.3], np.float32) + np.array([0.1, 0.05, 0], np.float32)
     exact = slow_patch(compose, image, (11, 17), seed, rounded=False)
     found = run(compose, image, (11, 17), seed)
     assert found.dtype == np.float32
@@ -225,9 +225,9 @@ def test_dictionary_of_the_recipe_loses_no_argument(changed: dict[str, Any]) -> 
 
 def test_transforms_refuse_arguments_of_the_wrong_kind() -> None:
     with pytest.raises(ValueError, match="distribution"):
-        geometry.AnchoredCrop(32, (0.7, 1.4), "other", 0.2)
+        geometry.AnchoredCrop(32, (0.7, 1.4), "other", 0.2)  # type: ignore[arg-type]  # what is refused
     with pytest.raises(ValueError, match="range_policy"):
-        colours.PCAContrast((0.5, 2), "stretch")
+        colours.PCAContrast((0.5, 2), "stretch")  # type: ignore[arg-type]  # what is refused
 
 
 # Many patches at a time

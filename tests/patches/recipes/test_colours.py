@@ -29,7 +29,8 @@ from tests.recipe_references import (
 
 
 def into_range(patch: Image, policy: Any) -> Image:
-    return colours.into_range(patch[None], policy)[0]
+    (found,) = colours.into_range(patch[None], policy)
+    return np.asarray(found)
 
 
 # Range and rounding
@@ -81,7 +82,7 @@ def test_into_range_agrees_with_the_words_and_stays_float32(low: float, spread: 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("seed", range(4))
 def test_pca_contrast_against_covariance_and_loops(policy: Any, seed: int) -> None:
-    patch = photo(16, 16, seed) if seed % 2 else noise(16, 16, 3, seed=seed) * np.float32([1, 0.7, 0.4])
+    patch = photo(16, 16, seed) if seed % 2 else noise(16, 16, 3, seed=seed) * np.array([1, 0.7, 0.4], np.float32)
     factors = np.random.default_rng(seed).uniform(0.5, 2, 3)
     found = colours.PCAContrast((0.5, 2), policy).apply(patch, factors=factors)
     assert found.dtype == np.float32
@@ -103,7 +104,7 @@ def test_factors_of_one_change_nothing() -> None:
 
 def test_pca_contrast_of_colours_on_a_line() -> None:
     # Two of the three variances are zero, so that their axes are arbitrary and their factors must not matter.
-    patch = np.linspace(0.2, 0.6, 64, dtype=np.float32).reshape(8, 8, 1) * np.float32([1, 0.5, 0.25])
+    patch = np.linspace(0.2, 0.6, 64, dtype=np.float32).reshape(8, 8, 1) * np.array([1, 0.5, 0.25], np.float32)
     contrast = colours.PCAContrast((0.5, 2), "clip")
     found = contrast.apply(patch, factors=np.array([1.5, 0.5, 2.0]))
     assert found == pytest.approx(pca_reference(patch, np.array([1.5, 1, 1]), "clip"), abs=1e-5)
@@ -117,7 +118,8 @@ def test_pca_contrast_of_colours_on_a_line() -> None:
 @pytest.mark.parametrize("kind", ["noise", "photo"])
 def test_hsv_contrast_against_colorsys(policy: Any, drawn: tuple[float, float, float], kind: str) -> None:
     # Away from grey, where the hue is a matter of rounding.
-    patch = noise(16, 16, 3, seed=2) if kind == "noise" else photo(16, 16, 2) * np.float32([0.9, 0.6, 0.3]) + 0.05
+    brown = np.array([0.9, 0.6, 0.3], np.float32)
+    patch = noise(16, 16, 3, seed=2) if kind == "noise" else photo(16, 16, 2) * brown + np.float32(0.05)
     found = colours.HSVContrast((0.25, 4), (0.7, 1.4), (-0.1, 0.1), policy).apply(patch, drawn=drawn)
     assert found.dtype == np.float32
     assert found == pytest.approx(hsv_reference(patch, drawn, policy), abs=5e-5)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from exemplarcnn.data.types import Pool
 from exemplarcnn.reporting.figures import audit
 from tests.drawn_pictures import POOL, sheet
 
@@ -21,7 +22,7 @@ def test_duplicates_within_a_pool_and_across_from_the_most_alike(tmp_path: Path,
     rows = [(0, "train", 1, 0.9), (0, "train", 2, 0.9), (3, "train", 3, 1.0), (3, "train", 4, 1.0)]
     rows += [(5, "test", 5, 0.8), (5, "train", 6, 0.8)]
     groups = pd.DataFrame(rows, columns=["group", "pool", "image_id", "similarity"])
-    pools = {"train": POOL, "test": POOL}
+    pools: dict[str, Pool] = {"train": POOL, "test": POOL}
     for across in (False, True):
         audit.draw_duplicates(tmp_path / "d.png", pools, groups, across)
     within, between = (sheet(figure) for figure in drawn)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from exemplarcnn.data.types import Pixels
 from exemplarcnn.reporting.figures import clusters
 from tests.drawn_pictures import FEATURES, POOL, TABLE, Images, blocks, class_table
 
@@ -54,7 +55,7 @@ def test_tables_without_clusters_or_without_singles(
 
 def test_images_of_another_size_are_fitted_into_their_tile(tmp_path: Path, drawn: list[Figure]) -> None:
     class Large(Images):
-        def __getitem__(self, index: int) -> np.ndarray:
+        def __getitem__(self, index: int) -> Pixels:
             return np.full((300, 200, 3), index, np.uint8)
 
     clusters.draw(tmp_path / "c.png", Large(), TABLE, FEATURES)

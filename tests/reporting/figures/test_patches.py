@@ -6,14 +6,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from exemplarcnn.reporting.figures import patches
-from tests.drawn_pictures import POOL, TABLE, sheet
+from tests.drawn_pictures import POOL, TABLE, sheet, shown
 
 
 def test_patches_stand_beside_their_image(surrogate_set: Path, tmp_path: Path, drawn: list[Figure]) -> None:
     patches.draw(tmp_path / "p.png", POOL, TABLE, surrogate_set, rows=3, columns=2)
     assert [grey for _, grey in sheet(drawn[0])] == [30, 100, 102, 3, 103, 105, 5, 106, 108]
     (axes,) = drawn[0].get_axes()
-    extents = [image.get_extent() for image in axes.get_images() if image.get_array().shape == (96, 96, 3)]
+    extents = [image.get_extent() for image in axes.get_images() if shown(image).shape == (96, 96, 3)]
     crosses = []
     for line, number in zip(axes.get_lines(), [0, 0, 1, 2], strict=True):
         left, right, _, upper = sorted(extents, key=lambda extent: extent[3])[number]

@@ -1,8 +1,11 @@
 """The table of results as bars."""
 
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from exemplarcnn.reporting.figures import results
 from tests.drawn_pictures import gathered
@@ -11,10 +14,10 @@ from tests.drawn_pictures import gathered
 def test_results_show_ours_as_bars_and_the_papers_apart(tmp_path: Path, drawn: list[Figure]) -> None:
     results.draw(tmp_path / "r.png", gathered())
     (axes,) = drawn[0].get_axes()
-    assert [bar.get_width() for bar in axes.patches] == [30.5, 60.0]
-    lines = [line for line in axes.get_lines() if len(line.get_xdata())]
-    dots = [list(line.get_xdata()) for line in lines if line.get_color() == "k"]
-    papers = [list(line.get_xdata()) for line in lines if line.get_color() == results.PAPER]
+    assert [bar.get_width() for bar in cast(list[Rectangle], axes.patches)] == [30.5, 60.0]
+    lines = [(line.get_color(), np.asarray(line.get_xdata()).tolist()) for line in axes.get_lines()]
+    dots = [places for colour, places in lines if places and colour == "k"]
+    papers = [places for colour, places in lines if places and colour == results.PAPER]
     assert dots == [[30.0, 31.0], [59.0, 61.0]]
     assert papers == [[74.1, 74.1]]
     (key,) = drawn[0].legends

@@ -37,7 +37,8 @@ def test_the_same_bytes_twice(surrogate_set: Path, tmp_path: Path, name: str) ->
         assert image.format == "PNG"
         assert "Software" not in image.info
         assert min(image.size) > 100
-        assert len(image.convert("RGB").getcolors(1 << 24)) > 2
+        colours = image.convert("RGB").getcolors(1 << 24)
+        assert colours is not None and len(colours) > 2
     assert [path.name for path in first.parent.iterdir()] == ["one.png"]
 
 

@@ -1,0 +1,70 @@
+"""Profiles: every one composes and parses, and wrong ones are refused by name."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exemplarcnn.cli import HEADER
+from exemplarcnn.config import profiles
+from exemplarcnn.config.base import ConfigError
+from exemplarcnn.config.params import load, parse
+from exemplarcnn.config.profiles import compose
+from tests.config.parameters import FREE
+from tests.conftest import CONF, ROOT
+
+
+@pytest.mark.parametrize("profile", profiles.names(CONF))
+def test_every_profile_composes_and_parses(profile: str) -> None:
+    values = compose(CONF, profile)
+    assert values["profile"] == profile
+    parsed = parse(values, profile)
+    base = yaml.safe_load((CONF / "config.yaml").read_text())
+    base.pop("defaults")
+    # A profile changes numbers of config.yaml but keeps its keys.
+    assert set(base) | {"profile"} == set(values)
+    assert set(base["variants"]) == set(FREE) == set(values["variants"])
+    assert set(parsed.variants.evaluate) >= {"raw_pixels", "random_network"} or profile == "own_unlabelled"
+
+
+def test_there_are_profiles_for_tests_sample_and_benchmark() -> None:
+    assert {"tiny", "sample", "bench"} <= set(profiles.names(CONF))
+
+
+def test_a_profile_overrides_and_the_rest_stays() -> None:
+    base = yaml.safe_load((CONF / "config.yaml").read_text())
+    tiny = yaml.safe_load((CONF / "profile" / "tiny.yaml").read_text())
+    values = compose(CONF, "tiny")
+    assert values["train"]["epochs"] == tiny["train"]["epochs"] != base["train"]["epochs"]
+    assert values["train"]["momentum"] == base["train"]["momentum"]
+    assert values["surrogate"] == base["surrogate"]
+
+
+def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError) as error:
+        compose(CONF, "nobody")
+    assert str(error.value).endswith(f"there are: {', '.join(profiles.names(CONF))}")
+    assert "no profile 'nobody'" in str(error.value)
+
+
+def test_a_profile_that_is_not_valid_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "config.yaml").write_text((CONF / "config.yaml").read_text())
+    for folder in ("rows", "entry"):
+        shutil.copytree(CONF / folder, tmp_path / folder)
+    sample = (CONF / "profile" / "sample.yaml").read_text()
+    (tmp_path / "profile" / "broken.yaml").write_text(sample.replace("dense: 256", "dense: 0"))
+    (tmp_path / "profile" / "stray.yaml").write_text(sample + "surprise: 1\n")
+    with pytest.raises(ConfigError, match=r"(?s)profile broken: .*network\.dense: .*got 0"):
+        compose(tmp_path, "broken")
+    with pytest.raises(ConfigError, match="surprise: unknown parameter"):
+        compose(tmp_path, "stray")
+
+
+def test_committed_params_are_the_sample_profile(composed: dict[str, Any]) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    assert yaml.safe_load(text) == composed
+    assert text.startswith(HEADER.format(name="sample"))
+    load(ROOT / "params.yaml")
