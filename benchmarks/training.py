@@ -113,8 +113,8 @@ def pipeline(net: exemplar_cnn.ExemplarCNN, params: Train, folder: Path, train: 
         ends: list[float] = []
         step = trainer.step
 
-        def timed(images: Tensor, labels: Tensor, count: int) -> None:
-            step(images, labels, count)
+        def timed(images: Tensor, labels: Tensor, count: int, epoch: int = 0) -> None:
+            step(images, labels, count, epoch)
             ends.append(time.perf_counter())
 
         trainer.step = timed  # type: ignore[method-assign]  # to look at the clock

@@ -131,10 +131,10 @@ class Normalised(Classifier):
 
     def __init__(self) -> None:
         super().__init__(4)
-        self.layers = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.Flatten(), nn.Linear(5 * 14 * 14, 4))
+        self.conv, self.norm, self.dense = nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.Linear(5 * 14 * 14, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.layers(x)
+        logits: Tensor = self.dense(self.norm(self.conv(x)).flatten(1))
         return logits
 
     def parameter_groups(self, groups: Any) -> list[dict[str, Any]]:
@@ -154,12 +154,13 @@ def test_batch_statistics_are_those_of_each_shard_and_the_running_ones_their_mea
     running = []
     for part in (images[:8], images[8:]):
         alone.load_state_dict(network.state_dict())
-        alone.layers[1].reset_running_stats()
+        alone.norm.reset_running_stats()
         for _ in range(2):
             alone.train()(alone.normalise(part))
-        running.append(alone.layers[1].running_mean.clone())
-    torch.testing.assert_close(network.layers[1].running_mean, (running[0] + running[1]) / 2)
-    assert network.layers[1].num_batches_tracked == 2
+        assert alone.norm.running_mean is not None
+        running.append(alone.norm.running_mean.clone())
+    torch.testing.assert_close(network.norm.running_mean, (running[0] + running[1]) / 2)
+    assert network.norm.num_batches_tracked == 2
     for name, buffer in network.named_buffers():
         for replica in shards._replicas:
             assert torch.equal(dict(replica.named_buffers())[name], buffer), name

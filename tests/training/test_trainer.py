@@ -145,11 +145,11 @@ def orders(run: Trainer, **arguments: Any) -> list[list[int]]:
     seen: list[list[int]] = []
     inner = run.step
 
-    def spy(images: Tensor, *others: Any) -> None:
+    def spy(images: Tensor, labels: Tensor, count: int, epoch: int = 0) -> None:
         if not seen or len(seen[-1]) >= PATCHES:
             seen.append([])
         seen[-1].extend(images[:, 0, 0, 0].tolist())
-        inner(images, *others)
+        inner(images, labels, count, epoch)
 
     run.step = spy  # type: ignore[method-assign]  # to look at the patches
     run.run(**arguments)
