@@ -5,13 +5,16 @@
     python benchmarks/training.py --quick      # a small network, a few steps
 
 Networks: that of profile `core`, and the paper's with its 16,000 classes. Batches of 128 patches of 32×32, one thread
-per core. These ways take turns; each figure is the median over rounds:
+per core. These ways take turns, idle and then beside a process that keeps one core busy; each figure is the median over
+rounds:
 
 textbook       PNG files, `ImageFolder` and `DataLoader` with two worker processes, float32, `loss.item()` each step
 fp32           the pipeline's `Trainer` with `train.precision: fp32` and `train.channels_last: false`
 bf16           the same with its defaults: autocast to bfloat16, channels last
 online         the same with `surrogate.mode: online`: patches are drawn while it trains
 fixed batch    the steps of `bf16` on one batch in memory: the speed with an ideal loader
+threads inside the same in one shard, with torch's own threads inside each operation: as most trainings use a CPU
+N threads      `bf16` with N threads and a shard for each, for 1, 2, 4, 8 and 16 as far as there are cores
 
 Torch counts a step's floating-point operations. Their rate is also given as a share of the rate of the fastest of some
 large matrix products, in float32 for the first two ways and in bfloat16 for the others. The count includes products
@@ -20,9 +23,13 @@ with the zeros around maps, a fifth of all here, which a convolution can skip.
 
 import argparse
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +43,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import datasets, transforms
 
 from _common import ROOT, finish
+from exemplarcnn import threads
 from exemplarcnn.config import profiles
 from exemplarcnn.config.params import Config, parse
 from exemplarcnn.config.sections import Network, Train
@@ -52,6 +60,7 @@ from exemplarcnn.training.trainer import Trainer
 
 BATCH = 128
 WARM = 2
+CORES = os.cpu_count() or 1
 CPU = torch.device("cpu")
 Round = Callable[[], float]
 
@@ -60,7 +69,9 @@ def write_sets(pool: Pool, classes: int, folder: Path, steps: int) -> dict[str, 
     """Draw a surrogate set of ``steps`` batches, in both modes and as PNG files; return its summary."""
     params = parse(profiles.compose(ROOT / "conf", "paper"), "profile paper")
     count = min(len(pool), classes, steps * BATCH // 10)
-    trained = params.variants.train["baseline"].model_copy(update={"patches_per_image": None, "patches": steps * BATCH})
+    trained = params.variants.train["baseline"].model_copy(
+        update={"patches_per_image": None, "total_patches": steps * BATCH}
+    )
     everything = np.arange(count)
     table = pd.DataFrame({"class_id": everything, "image_id": everything, "origin": "seed"})
     recipe = params.surrogate.model_copy(update={"valid_patches_per_image": 1})
@@ -126,16 +137,38 @@ def pipeline(net: exemplar_cnn.ExemplarCNN, params: Train, folder: Path, train: 
 
 def fixed(net: exemplar_cnn.ExemplarCNN, params: Train, folder: Path, train: Batches, steps: int) -> Round:
     """Repeat the pipeline's step on one batch."""
-    trainer = Trainer(net, TrainingData(train, train), params, 0, CPU, Checkpoint(folder / "none", {}))
     patches, labels = train.get(np.arange(BATCH))
 
     def run() -> float:
+        trainer = Trainer(net, TrainingData(train, train), params, 0, CPU, Checkpoint(folder / "none", {}))
         net.train()
         ends = []
         for _ in range(steps):
             trainer.step(patches, labels, BATCH)
             ends.append(time.perf_counter())
         return per_step(ends)
+
+    return run
+
+
+@contextmanager
+def busy_process() -> Iterator[None]:
+    """Keep one core busy."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def with_threads(count: int, way: Round, inside: bool = False) -> Round:
+    """Run with some threads: of our own, or inside torch's operations."""
+
+    def run() -> float:
+        threads.use(1 if inside else count)
+        torch.set_num_threads(count if inside else 1)
+        return way()
 
     return run
 
@@ -178,7 +211,7 @@ def main() -> None:
     arguments = parser.parse_args()
     source = binary_folder(arguments.folder).resolve() if arguments.folder else ROOT / "data"
     pool = stl10.open_pool(source, "train")
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(CORES)
     rates = {"float32": matrix_products(torch.float32), "bfloat16": matrix_products(torch.bfloat16)}
     print("matrix products, GFLOP/s:", {name: round(rate / 1e9) for name, rate in rates.items()}, end="\n\n")
     rows: list[dict[str, Any]] = []
@@ -212,23 +245,34 @@ def measure(
         return exemplar_cnn.initialise(sizes, classes, 32, 0, about["mean"], about["std"])
 
     kept = Batches(folder / "materialised", "train", CPU)
+    online = Online(OnlinePatches(folder / "online", pool, 32, 0, CPU))
+    whole = one.model_copy(update={"shards": 1})
+    sharded = {count: one.model_copy(update={"shards": count}) for count in (1, 2, 4, 8, 16) if count <= CORES}
+    all_cores = partial(with_threads, CORES)
     ways = {
-        "textbook": textbook(net(), one, folder, about),
-        "fp32": pipeline(net(), plain, folder, kept),
-        "bf16": pipeline(net(), one, folder, kept),
-        "online": pipeline(net(), one, folder, Online(OnlinePatches(folder / "online", pool, 32, 0, CPU))),
-        "fixed batch": fixed(net(), one, folder, kept, steps),
+        "textbook": all_cores(textbook(net(), one, folder, about), inside=True),
+        "fp32": all_cores(pipeline(net(), plain, folder, kept)),
+        "bf16": all_cores(pipeline(net(), one, folder, kept)),
+        "online": all_cores(pipeline(net(), one, folder, online)),
+        "fixed batch": all_cores(fixed(net(), one, folder, kept, steps)),
+        "threads inside": all_cores(pipeline(net(), whole, folder, kept), inside=True),
+        **{f"{n} threads": with_threads(n, pipeline(net(), each, folder, kept)) for n, each in sharded.items()},
     }
     count = operations(net())
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    idle: dict[str, list[float]] = {name: [] for name in ways}
+    beside: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
-            seconds[name].append(way())
-    found = {name: float(np.median(each)) for name, each in seconds.items()}
+            idle[name].append(way())
+            with busy_process():
+                beside[name].append(way())
+    found = {name: float(np.median(each)) for name, each in idle.items()}
+    slowed = {name: float(np.median(each)) for name, each in beside.items()}
     result = []
     for name, each in found.items():
         product = rates["float32" if name in ("textbook", "fp32") else "bfloat16"]
-        row = {"network": profile, "way": name, "patches/s": BATCH / each, "times textbook": found["textbook"] / each}
+        row = {"network": profile, "way": name, "patches/s": BATCH / each, "beside": BATCH / slowed[name]}
+        row |= {"beside/idle": each / slowed[name], "times textbook": found["textbook"] / each}
         result.append(row | {"of fixed batch": found["fixed batch"] / each, "of products": count / each / product})
     return result
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from exemplarcnn.config.base import ConfigError
 from exemplarcnn.config.params import parse
 from exemplarcnn.config.variants import ClusterEntry
 from tests.config.parameters import FREE, complaints, put, sections
@@ -51,3 +52,10 @@ def test_parameters_cannot_be_changed_afterwards(values: dict[str, Any]) -> None
     assert isinstance(grouped, ClusterEntry)
     with pytest.raises(ValueError, match="frozen"):
         grouped.neighbours = 3  # type: ignore[misc]  # what is refused
+
+
+def test_a_copy_with_an_unknown_name_is_refused(values: dict[str, Any]) -> None:
+    train = parse(values, "params.yaml").train
+    assert train.model_copy(update={"epochs": 3}).epochs == 3
+    with pytest.raises(ConfigError, match="cannot copy Train: found no patches in it"):
+        train.model_copy(update={"epochs": 3, "patches": 10})

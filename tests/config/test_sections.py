@@ -59,6 +59,7 @@ WRONG: list[tuple[str, Any]] = [
     ("resnet.epochs", 0),
     ("resnet.epoch_images", 0),
     ("resnet.batch_size", 0),
+    ("resnet.shards", 0),
     ("resnet.momentum", 1),
     ("resnet.groups.weights.lr", 0),
     ("resnet.groups.weights.l2", -1),
@@ -109,6 +110,7 @@ WRONG: list[tuple[str, Any]] = [
     ("train.epochs", 0),
     ("train.epochs", 2.5),
     ("train.batch_size", 0),
+    ("train.shards", 0),
     ("train.momentum", 1.0),
     ("train.groups.conv1.lr", 0),
     ("train.groups.bias.l2", -1e-3),
@@ -164,6 +166,10 @@ def test_the_first_protocol_is_the_papers(values: dict[str, Any]) -> None:
     values["evaluate"]["protocols"][2]["name"] = "leaky"
     (problem,) = complaints(values)
     assert problem.startswith("evaluate: protocols: leaky is the name of the choice that looks at the test set")
+
+
+def test_no_shard_of_a_batch_is_empty(values: dict[str, Any]) -> None:
+    assert complaints(put(values, "train.shards", 129)) == ["train: shards 129 must be at most batch_size 128"]
 
 
 def test_an_epoch_of_the_resnet_has_whole_batches(values: dict[str, Any]) -> None:

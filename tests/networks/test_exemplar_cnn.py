@@ -282,11 +282,11 @@ def test_dropout_is_where_the_method_has_it(
 ) -> None:
     calls = []
 
-    def spy(x: Tensor, p: float, training: bool) -> Tensor:
-        calls.append((tuple(x.shape[1:]), p, training, bool((x < 0).any())))
+    def spy(network: ExemplarCNN, x: Tensor, rate: float) -> Tensor:
+        calls.append((tuple(x.shape[1:]), rate, network.training, bool((x < 0).any())))
         return x
 
-    monkeypatch.setattr(torch.nn.functional, "dropout", spy)
+    monkeypatch.setattr(ExemplarCNN, "_dropped", spy)
     initialise(SMALL, classes=7, patch=patch, seed=3).train(training)(noise(2, patch))
     # After ReLU and pooling of the convolutions, whatever the patch, and after ReLU of the first dense layer.
     assert calls == [

@@ -1,6 +1,7 @@
 """What all sections share: types of values with their ranges, and the error that names what is wrong."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -47,3 +48,17 @@ class Section(BaseModel):
     """A part of the parameters: no other keys, nothing that changes afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy with some values changed; pydantic's own would take unknown names without a word.
+
+        Raises
+        ------
+        ConfigError
+            If a name in ``update`` is unknown.
+        """
+        if unknown := sorted(set(update or {}) - set(type(self).model_fields)):
+            raise ConfigError(
+                f"cannot copy {type(self).__name__}: found no {', '.join(unknown)} in it; correct the name"
+            )
+        return super().model_copy(update=update, deep=deep)
