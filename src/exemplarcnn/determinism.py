@@ -1,4 +1,4 @@
-"""What every computation runs under, so that it gives the same bits each time."""
+"""Settings that make every computation give the same bits each time."""
 
 import os
 import sys
@@ -6,17 +6,25 @@ import sys
 import cv2
 from threadpoolctl import threadpool_limits
 
-# Without it matrix products on a GPU differ in last bits from run to run; read when a GPU is first used.
+# Without it, matrix products on a GPU differ in the last bits from run to run. CUDA reads it at first use.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def use_threads(threads: int) -> None:
-    """Give all numerical libraries one fixed number of threads: sums depend on it in their last bits."""
-    # Importing torch takes seconds; a stage that computes with it has done so by now, the others do without.
+    """Fix the number of threads of torch, BLAS and OpenMP, and ask torch for deterministic operations.
+
+    The last bits of sums depend on the number of threads. OpenCV always gets one thread.
+
+    Parameters
+    ----------
+    threads
+        Threads in this process (``machine.threads``).
+    """
+    # Importing torch takes seconds. A stage that computes with it has imported it by now; the others do without.
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(threads)
-        # Some gradients have no deterministic form on a GPU: there a warning, and the training goes on.
-        # As use_deterministic_algorithms(True, warn_only=True), which would import torch's compiler for a second.
+        # Some gradients have no deterministic form on a GPU: torch then warns, and the training continues.
+        # Like use_deterministic_algorithms(True, warn_only=True), but that spends a second importing torch's compiler.
         torch.set_deterministic_debug_mode("warn")
         torch.backends.cudnn.allow_tf32 = False
     threadpool_limits(threads)
