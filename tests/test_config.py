@@ -362,14 +362,14 @@ def test_an_old_name_is_refused_with_the_new_one(values: dict[str, Any], old: st
     *sections, name = f"{old.rpartition('.')[0]}.{now}".removeprefix(".").split(".")
     value = reduce(getitem, sections, values).pop(name)
     # That the new one is missing is not said as well.
-    assert complaints(put(values, old, value)) == [f"{old}: is {now} now"]
+    assert complaints(put(values, old, value)) == [f"{old}: is now called {now}"]
 
 
 def test_parameters_from_before_the_renaming_are_refused_line_by_line(values: dict[str, Any]) -> None:
     for old, new in renamed.SECTIONS.items():
         values[old] = reduce(getitem, new.split("."), values)
     del values["variants"], values["outliers"]
-    assert complaints(values) == [f"{old}: is {new} now" for old, new in renamed.SECTIONS.items()]
+    assert complaints(values) == [f"{old}: is now called {new}" for old, new in renamed.SECTIONS.items()]
 
 
 def test_all_problems_are_told_at_once(values: dict[str, Any]) -> None:
@@ -460,7 +460,7 @@ def test_pruned_clusters_have_parameters_of_their_own(values: dict[str, Any]) ->
 
 def test_a_class_table_has_one_origin(values: dict[str, Any]) -> None:
     put(values, "variants.seed.clustered", copy.deepcopy(values["variants"]["seed"]["baseline"]))
-    assert complaints(values) == ["variants.seed, group and regroup define more than once: clustered"]
+    assert complaints(values) == ["variants.seed, group and regroup define a name more than once: clustered"]
 
 
 def test_grouping_needs_a_trained_source_with_features(values: dict[str, Any]) -> None:
@@ -478,24 +478,24 @@ def test_only_a_variant_of_its_own_table_is_clustered(values: dict[str, Any]) ->
     assert problem.startswith("variants.group.clustered.from: again is trained on baseline; ")
     put(values, "variants.train.clustered.cluster_features", True)
     assert complaints(put(copy.deepcopy(values), "variants.group.clustered.from", "clustered")) == [
-        "variants.group.clustered.from: goes round in a circle (clustered from clustered)"
+        "variants.group.clustered.from: leads back to itself (clustered from clustered)"
     ]
     put(values, "variants.group.second", values["variants"]["group"]["clustered"] | {"from": "clustered"})
     put(values, "variants.train.second", values["variants"]["train"]["clustered"] | {"table": "second"})
     parse(copy.deepcopy(values), "some.yaml")
     (problem,) = complaints(put(values, "variants.group.clustered.from", "second"))
-    assert problem == "variants.group.clustered.from: goes round in a circle (clustered from second from clustered)"
+    assert problem == "variants.group.clustered.from: leads back to itself (clustered from second from clustered)"
 
 
 def test_a_grouped_variant_stays_in_the_pool_of_its_source(values: dict[str, Any]) -> None:
     assert complaints(put(values, "variants.train.clustered.pool", "train")) == [
-        "variants.train.clustered.pool is train, but its classes are images of unlabeled"
+        "variants.train.clustered.pool is train, but its class table lists images of unlabeled"
     ]
 
 
 def test_the_pool_of_a_trained_variant_is_measured(values: dict[str, Any]) -> None:
     assert complaints(put(values, "pools", ["train"])) == [
-        "pools: unlabeled is missing, the pool of variants.train.baseline"
+        "pools: unlabeled is missing; variants.train.baseline uses it, so add it"
     ]
 
 
@@ -506,7 +506,7 @@ def test_a_seeded_variant_is_trained_on_the_pool_of_its_table(values: dict[str, 
         values["variants"]["evaluate"]["clustered"],
     )
     assert complaints(put(values, "variants.train.baseline.pool", "train")) == [
-        "variants.train.baseline.pool is train, but its classes are images of unlabeled"
+        "variants.train.baseline.pool is train, but its class table lists images of unlabeled"
     ]
 
 
@@ -524,7 +524,7 @@ def test_other_features_are_those_of_a_trained_variant(values: dict[str, Any]) -
 @pytest.mark.parametrize("name", ["baseline", "kmeans"])
 def test_no_two_features_have_one_name(values: dict[str, Any], name: str) -> None:
     values["variants"]["describe"][name] = {"of": "baseline", "weights": "trained", "features": None}
-    assert complaints(values) == [f"variants.train, describe, control and label define more than once: {name}"]
+    assert complaints(values) == [f"variants.train, describe, control and label define a name more than once: {name}"]
 
 
 def test_the_first_protocol_is_the_papers(values: dict[str, Any]) -> None:
@@ -535,15 +535,15 @@ def test_the_first_protocol_is_the_papers(values: dict[str, Any]) -> None:
     assert complaints(values) == ["evaluate.protocols.1.classifier: Input should be 'svm' or 'knn' (got 'tree')"]
     values["evaluate"]["protocols"][1]["classifier"] = "svm"
     values["evaluate"]["protocols"][2]["name"] = "full"
-    assert complaints(values) == ["evaluate: protocols: names occur twice (folds, full, full)"]
+    assert complaints(values) == ["evaluate: protocols: names must differ (folds, full, full)"]
     values["evaluate"]["protocols"][2]["name"] = "leaky"
     (problem,) = complaints(values)
-    assert problem.startswith("evaluate: protocols: leaky is the name of the choice that looks at the test set")
+    assert problem.startswith("evaluate: protocols: the name leaky is taken by the choice that looks at the test set")
 
 
 def test_no_two_rows_have_one_title(values: dict[str, Any]) -> None:
     values["variants"]["evaluate"]["kmeans"]["title"] = "Raw pixels"
-    assert complaints(values) == ["variants.evaluate and label: several rows have the title Raw pixels"]
+    assert complaints(values) == ["variants.evaluate and label: rows must not share the title Raw pixels"]
 
 
 def test_kmeans_needs_patches_smaller_than_the_image_and_more_of_them_than_centres(values: dict[str, Any]) -> None:
@@ -552,14 +552,14 @@ def test_kmeans_needs_patches_smaller_than_the_image_and_more_of_them_than_centr
     assert complaints(values) == ["variants.control.kmeans: patch 10 must be smaller than side 10"]
     values["variants"]["control"]["kmeans"] = sizes | {"images": 10, "patches_per_image": 3, "centres": 31}
     assert complaints(values) == [
-        "variants.control.kmeans: 31 centres need as many patches: images times patches_per_image"
+        "variants.control.kmeans: centres 31 must not exceed the number of patches, images times patches_per_image"
     ]
 
 
 def test_rows_of_the_report_are_known(values: dict[str, Any]) -> None:
     put(values, "variants.evaluate.nobody", {"title": "Nobody", "paper": None})
     assert complaints(values) == [
-        "variants.evaluate.nobody: neither in train nor in describe nor in control (baseline, clustered, imagenet, "
+        "variants.evaluate.nobody: not in train, describe or control (baseline, clustered, imagenet, "
         "random_network, raw_pixels, kmeans)"
     ]
 
@@ -662,7 +662,7 @@ def test_a_profile_overrides_and_the_rest_stays() -> None:
 def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError) as error:
         compose(CONF, "nobody")
-    assert str(error.value).endswith(f"there are: {', '.join(profiles.names(CONF))}")
+    assert str(error.value).endswith(f"choose one of {', '.join(profiles.names(CONF))}")
     assert "no profile 'nobody'" in str(error.value)
 
 
@@ -692,12 +692,12 @@ def test_labels_come_from_a_variant_that_is_evaluated(values: dict[str, Any]) ->
     assert problem.endswith("variants.label.semi_supervised.of: nobody must be in train and in evaluate")
     put(values, "variants.label.baseline", values["variants"]["label"]["semi_supervised"] | {"title": "Other"})
     (problem,) = complaints(values)
-    assert problem == "variants.train, describe, control and label define more than once: baseline"
+    assert problem == "variants.train, describe, control and label define a name more than once: baseline"
 
 
 def test_rows_of_the_report_have_titles_of_their_own(values: dict[str, Any]) -> None:
     (problem,) = complaints(put(values, "variants.label.supervised.title", "ExemplarCNN"))
-    assert problem == "variants.evaluate and label: several rows have the title ExemplarCNN"
+    assert problem == "variants.evaluate and label: rows must not share the title ExemplarCNN"
 
 
 def test_features_are_audited_where_they_are_kept(values: dict[str, Any]) -> None:
