@@ -154,7 +154,8 @@ def test_check_says_what_would_end_a_later_stage(home: Path) -> None:
     result = run(cli.app, ["check"])
     assert result.exit_code == 1
     assert result.stderr == (
-        "error: fold 0 has 0 image(s) of class 1; cross-validation with evaluate.inner_folds=5 needs as many of each\n"
+        "error: fold 0 has 0 image(s) of class 1; cross-validation needs evaluate.inner_folds=5 of each: "
+        "add some, or lower it\n"
     )
 
 

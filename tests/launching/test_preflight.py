@@ -78,7 +78,7 @@ def test_where_the_data_is_not_nothing_is_said(home: Path) -> None:
     ("change", "message"),
     [
         (lambda v: v["evaluate"].update(inner_folds=70), "fold 0 has 59 image.s. of class 1; .*inner_folds=70"),
-        (lambda v: v["evaluate"].update(k=[1, 96]), "evaluate.k has 96, but in cross-validation only 95 images"),
+        (lambda v: v["evaluate"].update(k=[1, 96]), "evaluate.k has 96, but cross-validation trains on only 95 images"),
         (
             lambda v: v["variants"]["seed"]["baseline"].update(classes=101),
             "variants.seed.baseline: 101 .* of the pool's 100",
@@ -148,7 +148,7 @@ def test_labels_are_looked_at_where_something_is_tested(home: Path) -> None:
     preflight.check(config("own_unlabelled"))
     for file in stl10.LABELLED_FILES:
         (paths.DATA / file).unlink()
-    with pytest.raises(PipelineError, match=r"take profile `own_unlabelled`"):
+    with pytest.raises(PipelineError, match=r"run `exemplarcnn profile own_unlabelled`"):
         preflight.check(config())
     with pytest.raises(PipelineError, match=r"train.probe_every .* data/ has none; set it to 0"):
         preflight.check(config("own_unlabelled", lambda v: v["train"].update(probe_every=1)))
