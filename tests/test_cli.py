@@ -153,7 +153,8 @@ def test_check_says_what_would_end_a_later_stage(home: Path) -> None:
     result = run(cli.app, ["check"])
     assert result.exit_code == 1
     assert result.stderr == (
-        "error: fold 0 has 0 image(s) of class 1; cross-validation with evaluate.inner_folds=5 needs as many of each\n"
+        "error: fold 0 has 0 image(s) of class 1; cross-validation needs evaluate.inner_folds=5 of each: "
+        "add some, or lower it\n"
     )
 
 
@@ -219,8 +220,8 @@ def test_damaged_results_are_named(home: Path, command: list[str]) -> None:
     result = run(cli.app, command)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        "error: reports/results.json: git left a conflict in it, at line 2; take one side, as with `git checkout "
-        "--ours reports/results.json` while git merges; or remove it, and `dvc checkout` or `dvc repro` brings it "
+        "error: reports/results.json: git left a conflict in it, at line 2; take one side (`git checkout "
+        "--ours reports/results.json` during a merge), or remove it, and `dvc checkout` or `dvc repro` brings it "
         "back\n"
     )
 
@@ -238,7 +239,7 @@ def test_damaged_parameters_are_named_by_every_command(home: Path, command: str)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "expected a mapping, it is empty; `git checkout HEAD"),
+        ("", "found nothing, expected a mapping; `git checkout HEAD"),
         (CONFLICT, "git left a conflict in it, at line 2; take"),
     ],
 )
@@ -286,7 +287,7 @@ def test_data_sample_leaves_what_is_there_alone(home: Path, monkeypatch: pytest.
         there.write_text("x")
     result = run(cli.app, ["data", "sample", "there"])
     assert result.exit_code == 1
-    assert result.stderr == "error: there exists already; name a new folder\n"
+    assert result.stderr == "error: there already exists; name a new folder\n"
     assert not there.is_dir() or [path.name for path in there.iterdir()] == ["mine"]
 
 
@@ -373,5 +374,5 @@ def test_compare_for_programs(table: pd.DataFrame) -> None:
 
 
 def test_compare_with_nothing_to_show(table: pd.DataFrame) -> None:
-    assert "no evaluation in the store matches" in run(cli.app, ["compare", "none"]).stdout
+    assert "no evaluation in the MLflow store matches" in run(cli.app, ["compare", "none"]).stdout
     assert json.loads(run(cli.app, ["compare", "none", "--json"]).stdout) == []

@@ -1,4 +1,4 @@
-"""The ``exemplarcnn`` command: profiles, data, results. The work itself runs as ``dvc repro``."""
+"""The ``exemplarcnn`` command: profiles, data, results. The pipeline itself runs as ``dvc repro``."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,10 +20,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data = typer.Typer(help="The image set in data/.", no_args_is_help=True)
+data = typer.Typer(help="Check, draw, download or import the images in data/.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
-NOTES = 20  # files that are named on the screen; a table has all
+NOTES = 20  # most files to list on the screen; a table lists them all
 HEADER = "# Written by `exemplarcnn profile {name}` from conf/, which explains the numbers; `dvc repro` reads this.\n"
 
 
@@ -42,7 +42,7 @@ def _plain_errors() -> Iterator[None]:
 
 @app.command()
 def profile(
-    name: Annotated[str | None, typer.Argument(help="Name of a file in conf/profile. None: list them.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A profile in conf/profile; without it, list them.")] = None,
 ) -> None:
     """Write params.yaml from a profile, or list the profiles."""
     from exemplarcnn.config import profiles
@@ -60,7 +60,7 @@ def profile(
 
 @app.command()
 def check() -> None:
-    """Check params.yaml and the data, and say what they are."""
+    """Check params.yaml and data/, and describe them."""
     from exemplarcnn.config.params import load
     from exemplarcnn.data import image_set
     from exemplarcnn.launching import preflight
@@ -69,7 +69,7 @@ def check() -> None:
     with _plain_errors():
         params = load()
         if (repository.root() / ".dvc").is_dir():
-            # `dvc pull -q` fails without a word where DVC wants a git repository and there is none.
+            # Without a git repository `dvc pull -q` fails silently; this call says why.
             lineage.cache_folder()
         typer.echo(
             f"{paths.PARAMS}: profile {params.profile}, seed {params.seed}, trains {', '.join(params.variants.train)}"
@@ -81,7 +81,7 @@ def check() -> None:
 
 @app.command()
 def show() -> None:
-    """Print the results table of the last run, and the differences that tell most."""
+    """Print the results table of the last run, and the most telling differences."""
     from exemplarcnn.reporting import results, summary
 
     with _plain_errors():
@@ -101,7 +101,7 @@ def page() -> None:
 
 @app.command("log")
 def log_results() -> None:
-    """Send the results that stand here to the MLflow store, as far as it lacks them. Safe to repeat."""
+    """Send the results in this folder that the MLflow store lacks. Safe to repeat."""
     from exemplarcnn.config.params import load
     from exemplarcnn.tracking import sending
 
@@ -118,10 +118,10 @@ def log_results() -> None:
 def compare(
     variants: Annotated[list[str] | None, typer.Argument(help="Show only these variants.")] = None,
     profile: Annotated[str | None, typer.Option(help="Show only runs of this profile.")] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="As CSV, hashes in full.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="As JSON, one object a run, hashes in full.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with full hashes.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per run, with full hashes.")] = False,
 ) -> None:
-    """Print the evaluations in the MLflow store, the best first, with the parameters in which they differ."""
+    """List the evaluations in the MLflow store, best first, with the parameters that differ."""
     from exemplarcnn.tracking import comparison
 
     with _plain_errors():
@@ -131,16 +131,16 @@ def compare(
     elif json:
         typer.echo(table.to_json(orient="records", date_format="iso", indent=2))
     elif table.empty:
-        typer.echo("no evaluation in the store matches; `dvc repro` makes some, `exemplarcnn store` says where")
+        typer.echo("no evaluation in the MLflow store matches; `dvc repro` adds some, `exemplarcnn store` says where")
     else:
         typer.echo(comparison.for_people(table).to_string(index=False, na_rep=""))
 
 
 @app.command()
 def verify(
-    repair: Annotated[bool, typer.Option(help="Remove what is damaged; `dvc repro` then rebuilds it.")] = False,
+    repair: Annotated[bool, typer.Option(help="Remove damaged files from DVC's cache.")] = False,
 ) -> None:
-    """Read every result, byte by byte, and compare it with what dvc.lock says."""
+    """Read data and results byte by byte, and compare them with data.dvc and dvc.lock."""
     from exemplarcnn.tracking import integrity
 
     with _plain_errors():
@@ -152,39 +152,41 @@ def verify(
         typer.echo(f"{read:,} files read, all as recorded")
         return
     if repair:
-        typer.echo("removed what was damaged in the cache, and the results that came from it; `dvc pull data.dvc` and")
-        typer.echo("`dvc repro` bring them back. `dvc checkout` brings back others that are not as recorded")
+        typer.echo("removed the damaged cache files and the results made from them; `dvc pull data.dvc` and")
+        typer.echo("`dvc repro` bring them back. `dvc checkout` restores other files that are not as recorded")
         return
-    typer.echo("`exemplarcnn verify --repair` removes what is damaged in the cache: `dvc repro` rebuilds it;", err=True)
-    typer.echo("`dvc checkout` brings back the rest, unless it was changed on purpose", err=True)
+    typer.echo("`exemplarcnn verify --repair` removes damaged cache files, and `dvc repro` rebuilds them;", err=True)
+    typer.echo("`dvc checkout` restores the other files, unless you changed them on purpose", err=True)
     raise typer.Exit(1)
 
 
 @app.command("register")
 def register_models(
-    variants: Annotated[list[str] | None, typer.Argument(help="Only these; all that were trained by default.")] = None,
-    champion: Annotated[bool, typer.Option(help="Make the variant champion whatever its accuracy.")] = False,
+    variants: Annotated[list[str] | None, typer.Argument(help="Only these; by default, all trained ones.")] = None,
+    champion: Annotated[bool, typer.Option(help="Make the variant the champion, whatever its accuracy.")] = False,
 ) -> None:
-    """Register trained networks as MLflow models: features, and classes. The best one is the champion."""
+    """Register trained networks as MLflow models, for features and for classes. The best becomes the champion."""
     from exemplarcnn.config.params import load
     from exemplarcnn.serving import registry
 
     with _plain_errors():
         if champion and len(variants or []) != 1:
-            raise PipelineError("--champion requires exactly one VARIANT")
+            raise PipelineError(
+                "--champion requires exactly one VARIANT, as in `exemplarcnn register VARIANT --champion`"
+            )
         for made in registry.register(load(), variants or [], champion):
-            about = f"{made.model} version {made.version}{'' if made.new else ' (there already)'}"
+            about = f"{made.model} version {made.version}{'' if made.new else ' (already registered)'}"
             typer.echo(f"{about}: {made.variant}, {made.accuracy:.2f} %; {made.champion}")
 
 
-FolderOfImages = Annotated[Path, typer.Argument(help="Image files of any size at any depth, or a file like STL-10's.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Ends in .csv or .npy; .npy has the files' names in a .csv.")]
+FolderOfImages = Annotated[Path, typer.Argument(help="A folder of images of any size, or a file in STL-10's format.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Output, .csv or .npy; .npy comes with a .csv of file names.")]
 Model = Annotated[str, typer.Option(help="A variant trained here, or a registered model: models:/NAME@ALIAS.")]
 
 
 @app.command()
 def embed(source: FolderOfImages, out: Out, model: Model) -> None:
-    """Turn images into features."""
+    """Compute features of images."""
     from exemplarcnn.config.params import load
     from exemplarcnn.serving import batch
 
@@ -194,7 +196,7 @@ def embed(source: FolderOfImages, out: Out, model: Model) -> None:
 
 @app.command()
 def predict(source: FolderOfImages, out: Out, model: Model) -> None:
-    """Classify images, by the classes of the labelled ones."""
+    """Classify images into the classes of the labelled ones."""
     from exemplarcnn.config.params import load
     from exemplarcnn.serving import batch
 
@@ -213,7 +215,7 @@ def store_address() -> None:
 
 @data.command("check")
 def data_check() -> None:
-    """Check the files in data/ and say what they are."""
+    """Check the files in data/ and describe them."""
     from exemplarcnn.data import image_set
 
     with _plain_errors():
@@ -225,19 +227,19 @@ def data_sample(
     folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
     seed: Annotated[int, typer.Option(help="Another seed draws other images.")] = 0,
 ) -> None:
-    """Draw the embedded sample again, byte for byte, or another one."""
+    """Draw the embedded sample again, byte for byte; with another seed, a new one."""
     from exemplarcnn.sample import generate
 
     with _plain_errors():
         if folder.exists():
-            raise PipelineError(f"{folder} exists already; name a new folder")
+            raise PipelineError(f"{folder} already exists; name a new folder")
         generate.write_sample(folder, seed)
         typer.echo(f"{folder} written; `exemplarcnn data use {folder}` puts it in place of data/")
 
 
 @data.command("stl10")
 def data_stl10() -> None:
-    """Fetch the real STL-10 (2.6 GB), check it, put it in place of data/ and track it with DVC."""
+    """Download the real STL-10 (2.6 GB), check it, put it in place of data/ and track it with DVC."""
     from exemplarcnn.importing import stl10_archive
 
     with _plain_errors():
@@ -245,8 +247,8 @@ def data_stl10() -> None:
 
 
 @data.command("use")
-def data_use(folder: Annotated[Path, typer.Argument(help="Holds STL-10's binary files.")]) -> None:
-    """Put a copy of a folder with STL-10's binary files in place of data/ and track it with DVC."""
+def data_use(folder: Annotated[Path, typer.Argument(help="Holds STL-10's .bin files.")]) -> None:
+    """Copy a folder with STL-10's binary files in place of data/, and track it with DVC."""
     from exemplarcnn.importing import install
 
     with _plain_errors():
@@ -257,7 +259,7 @@ def data_use(folder: Annotated[Path, typer.Argument(help="Holds STL-10's binary 
 def data_other(
     source: Annotated[Path, typer.Argument(help="A folder of images of any size, or a file in STL-10's format.")],
 ) -> None:
-    """Put a copy of other images in place of data/other, the second pool, and track it with DVC."""
+    """Copy other images in place of the second pool, data/other, and track them with DVC."""
     from exemplarcnn.importing import second_pool
 
     with _plain_errors():
@@ -269,16 +271,16 @@ def data_other(
 @data.command("import")
 def data_import(
     source: Annotated[
-        Path, typer.Argument(help="Images of any kind and size; a folder for each class, if they have any.")
+        Path, typer.Argument(help="A folder of images of any size; if you have labels, a subfolder per class.")
     ],
-    name: Annotated[str | None, typer.Option(help="What the set is called in reports; the folder's name.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the set in reports; by default, the folder's.")] = None,
     test_share: Annotated[
-        float, typer.Option(min=0.01, max=0.9, help="Share of each class that is for testing.")
+        float, typer.Option(min=0.01, max=0.9, help="Share of each class to set aside for testing.")
     ] = 0.3,
-    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Take no folder for a class.")] = False,
-    side: Annotated[int, typer.Option(help="Pixels that images are resized to, from 32 to 256.")] = 96,
+    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Do not read folders as classes.")] = False,
+    side: Annotated[int, typer.Option(help="Side of the set's images in pixels, from 32 to 256.")] = 96,
 ) -> None:
-    """Make an image set of your own images in place of data/ and track it with DVC."""
+    """Turn a folder of your images into a set, put it in place of data/ and track it with DVC."""
     from exemplarcnn.config.params import load
     from exemplarcnn.importing import image_folder
     from exemplarcnn.importing.install import PROVENANCE
@@ -291,7 +293,7 @@ def data_import(
     _tell(done.notes, f"see data/{PROVENANCE}")
     _describe_data(done.summary)
     profile = "own" if done.summary["fold_sizes"] else "own_unlabelled"
-    typer.echo(f"data/{PROVENANCE} says what came from where. To run the pipeline on it:")
+    typer.echo(f"data/{PROVENANCE} lists where each image came from. To run the pipeline on this set:")
     typer.echo(f"  exemplarcnn profile {profile} && make demo")
 
 

@@ -1,4 +1,4 @@
-"""What every computation runs under, so that it gives the same bits each time."""
+"""Settings that make every computation give the same bits each time."""
 
 import os
 import sys
@@ -10,21 +10,27 @@ from threadpoolctl import threadpool_limits
 
 from exemplarcnn import threads
 
-# Without it matrix products on a GPU differ in last bits from run to run; read when a GPU is first used.
+# Without it, matrix products on a GPU differ in the last bits from run to run. CUDA reads it at first use.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def use_threads(count: int) -> None:
-    """Compute with some threads of our own, each with one inside the numerical libraries.
+    """Compute with some threads of our own, each with one thread inside torch, BLAS and OpenMP.
 
-    Sums of these depend on how many threads share them, in their last bits.
+    The last bits of these libraries' sums depend on how many threads share them. Asks torch for deterministic
+    operations, too.
+
+    Parameters
+    ----------
+    count
+        Threads in this process (``machine.threads``).
     """
     threads.use(count)
-    # Importing torch takes seconds; a stage that computes with it has done so by now, the others do without.
+    # Importing torch takes seconds. A stage that computes with it has imported it by now; the others do without.
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)
-        # Some gradients have no deterministic form on a GPU: there a warning, and the training goes on.
-        # As use_deterministic_algorithms(True, warn_only=True), which would import torch's compiler for a second.
+        # Some gradients have no deterministic form on a GPU: torch then warns, and the training continues.
+        # Like use_deterministic_algorithms(True, warn_only=True), but that spends a second importing torch's compiler.
         torch.set_deterministic_debug_mode("warn")
         torch.backends.cudnn.allow_tf32 = False
     threadpool_limits(1)

@@ -1,6 +1,6 @@
-"""Several processes that share one piece of work, as ``torchrun`` starts them; a single process needs none of it.
+"""Share work among the processes that ``torchrun`` starts; a single process needs no process group.
 
-Functions have the names of the operations in torch.distributed that they are made of.
+Functions are named after the operations of torch.distributed that they use.
 """
 
 import os
@@ -22,12 +22,12 @@ PARENT = os.getppid()
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Join the processes of ``torchrun``, if it started this one."""
-    # Job schedulers set variables of the same names; only torchrun's launcher says how processes find each other.
+    """Join the process group of ``torchrun``, if it started this process."""
+    # Job schedulers set variables of the same names; only torchrun also says how the processes find each other.
     if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) < 2:
         yield
         return
-    # Small arrays are exchanged on the CPU, gradients where they lie. NCCL wants a GPU for each process.
+    # Small arrays are exchanged on the CPU, gradients on their own device. NCCL needs a GPU for each process.
     enough = torch.cuda.is_available() and torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
     dist.init_process_group("cpu:gloo,cuda:nccl" if enough and dist.is_nccl_available() else "gloo")
     try:
@@ -37,29 +37,29 @@ def processes() -> Iterator[None]:
 
 
 def rank() -> int:
-    """Return the number of this process, from 0; 0 also if it is the only one."""
+    """Return the number of this process, from 0; 0 if it is the only one."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world() -> int:
-    """Return how many processes there are."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def orphaned() -> bool:
-    """Say whether the launcher that started this process and others is gone: nobody waits for them any more."""
+    """Tell whether the launcher of several processes is gone, so that nobody waits for this one any more."""
     return world() > 1 and os.getppid() != PARENT
 
 
 def local_device(device: torch.device) -> torch.device:
-    """Return this process's share of a device: the processes of one machine divide its GPUs among themselves."""
+    """Return the device of this process: the processes of one machine divide its GPUs among themselves."""
     if device.type != "cuda" or world() == 1:
         return device
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
 
 
 def broadcast_scalar(value: float) -> float:
-    """Return rank 0's number on all ranks: processors of different kinds differ in last digits."""
+    """Return rank 0's number on all ranks: on processors of different kinds the last digits differ."""
     if world() == 1:
         return value
     box = torch.tensor([value], dtype=torch.float64)
@@ -68,17 +68,22 @@ def broadcast_scalar(value: float) -> float:
 
 
 def on_rank_zero(work: Callable[[], Result]) -> Result | None:
-    """Do something on rank 0 while the other ranks wait; if it fails there, all fail.
+    """Call a function on rank 0 while the other ranks wait; if it fails there, all ranks fail.
+
+    Parameters
+    ----------
+    work
+        The function.
 
     Returns
     -------
     object
-        What the work returns; None on the other ranks.
+        What the function returns; None on the other ranks.
 
     Raises
     ------
     FailedElsewhereError
-        On the other ranks. On rank 0 it is the error of the work.
+        On the other ranks. Rank 0 raises the function's own error.
     """
     if world() == 1:
         return work()
@@ -123,7 +128,9 @@ def pairwise_sum(parts: list[Tensor]) -> Tensor:
 def sum_shards(parts: list[list[Tensor]]) -> list[Tensor]:
     """Sum lists of tensors over all shards of all ranks, in the order of `pairwise_sum`.
 
-    Each rank sums a part of the numbers, which costs the traffic of an all-reduce; those come in no known order.
+    They are exchanged as one array, of which each rank sums a part: the traffic of an all-reduce, but in a known order.
+    Summed in buckets, as torch's DistributedDataParallel does, the order may change after the first step, and a resumed
+    training would differ in its last bits.
 
     Parameters
     ----------
@@ -153,7 +160,7 @@ def sum_shards(parts: list[list[Tensor]]) -> list[Tensor]:
 
 
 def all_reduce_sum(*numbers: float) -> list[float]:
-    """Sum each number over all ranks; whole numbers exactly to 2**53."""
+    """Sum each number over all ranks, in float64: integers are exact up to 2**53."""
     box = torch.tensor(numbers, dtype=torch.float64)
     if world() > 1:
         dist.all_reduce(box)
@@ -162,17 +169,17 @@ def all_reduce_sum(*numbers: float) -> list[float]:
 
 
 def any_rank(*flags: bool) -> list[bool]:
-    """Say of each flag whether it is set on any rank."""
+    """Tell for each flag whether any rank has set it."""
     return [total > 0 for total in all_reduce_sum(*flags)]
 
 
 def all_gather(*columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """Join columns of all ranks, in the order of the ranks; every rank gets all.
+    """Concatenate arrays of all ranks, in the order of the ranks; every rank gets the whole.
 
     Parameters
     ----------
     columns
-        Arrays of one length, which can differ between ranks.
+        (n,) arrays, all of one length, which may differ between ranks.
     """
     if world() == 1:
         return columns

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.progress import tqdm
 
-# libyaml's where PyYAML was built with it, as in its wheels: dvc.lock takes a tenth of the time.
+# libyaml's loader, if PyYAML was built with it, as its wheels are: dvc.lock loads in a tenth of the time.
 Loader: type[yaml.SafeLoader | yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # What to do about a file that cannot be read.
 COMMITTED = "`git checkout HEAD -- {path}` brings the committed one back"
@@ -30,15 +30,15 @@ REMEDIES = {
     "data.dvc": COMMITTED,
     "dvc.lock": f"{COMMITTED}; without the file `dvc repro` runs everything again",
 }
-DATA = "fix it, or let `dvc checkout data.dvc` bring back what DVC keeps"
-DIGITS = 6  # significant ones of figures in metrics/ and reports/; see `rounded`
+DATA = "fix it, or restore DVC's copy with `dvc checkout data.dvc`"
+DIGITS = 6  # significant digits in metrics/ and reports/; see `rounded`
 RESULT = "remove it, and `dvc checkout` or `dvc repro` brings it back"
 MD5_BLOCK, PROGRESS_FROM = 1 << 22, 1 << 28  # bytes
-CONFLICT = "take one side, as with `git checkout --ours {path}` while git merges; or "
+CONFLICT = "take one side (`git checkout --ours {path}` during a merge), or "
 
 
 class UnreadableError(PipelineError, ValueError):
-    """A file is not of its format; the message says where, and what to do."""
+    """A file does not have the expected format; the message says where, and what to do."""
 
     def __init__(self, path: Path, why: str, text: str = ""):
         advice = REMEDIES.get(path.name, DATA if "data" in path.parts[:1] else RESULT)
@@ -50,9 +50,9 @@ class UnreadableError(PipelineError, ValueError):
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; move it to ``path`` if the block ends well, delete it if not.
+    """Yield a temporary path beside ``path``; move it to ``path`` if the block succeeds, else delete it.
 
-    An old file is replaced, never written through: it may be a hard link into DVC's cache.
+    An old file is replaced, never overwritten in place: it may be a hard link into DVC's cache.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial{path.suffix}")
@@ -60,7 +60,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except OSError as error:
-        if error.errno and not error.filename:  # a full disk names no file
+        if error.errno and not error.filename:  # the error of a full disk names no file
             error.filename = str(path)
         raise
     finally:
@@ -69,9 +69,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give an empty temporary folder beside ``path``; move it to ``path`` if the block ends well.
+    """Yield an empty temporary folder beside ``path``; move it to ``path`` if the block succeeds, else delete it.
 
-    An existing ``path`` is replaced. A folder left behind by a killed process is cleared.
+    An existing ``path`` is replaced. A temporary folder that a killed process left behind is deleted first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -86,15 +86,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def rounded(value: Any) -> Any:
-    """Return figures as ``metrics/`` and ``reports/`` hold them: with `DIGITS` significant digits.
+    """Round figures to `DIGITS` significant digits, as ``metrics/`` and ``reports/`` hold them.
 
-    Which digits follow is a matter of the kind of CPU, and would be a change in git. What is computed with is not
-    rounded.
+    Further digits depend on the kind of CPU, and would show as changes in git. Round only what is written there, never
+    what is computed with.
 
     Parameters
     ----------
     value
-        A table, or what JSON can hold, to any depth. Whole numbers, texts and NaN stay what they are.
+        A table, or a JSON value of any depth. Integers, texts and NaN stay as they are.
     """
     if isinstance(value, pd.DataFrame):
         return value.map(rounded)
@@ -106,13 +106,13 @@ def rounded(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON with two blanks of indent and a closing newline. NaN is refused, since JSON has none."""
+    """Write JSON, indented by two blanks, with a final newline; ValueError for NaN, which JSON lacks."""
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_text(path: Path) -> str:
-    """Read a text in UTF-8; `UnreadableError` if it is none."""
+    """Read a UTF-8 text; `UnreadableError` if it is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -120,7 +120,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; `UnreadableError` if it is none."""
+    """Read a JSON file; `UnreadableError` if it is not JSON."""
     text = read_text(path)
     try:
         return json.loads(text)
@@ -136,27 +136,37 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise UnreadableError(path, f"not valid YAML: {error.problem}, line {line}", text) from None
-    except yaml.YAMLError as error:  # characters that no YAML may hold
+    except yaml.YAMLError as error:  # a character that YAML does not allow
         raise UnreadableError(path, f"not valid YAML: {' '.join(str(error).split())}", text) from None
-    if re.search(r"^<{7} ", text, re.MULTILINE):  # inside of braces it is YAML
+    if re.search(r"^<{7} ", text, re.MULTILINE):  # between braces a conflict marker is valid YAML
         raise UnreadableError(path, "", text)
     if not isinstance(values, dict):
-        found = "it is empty" if values is None else f"found {type(values).__name__}"
-        raise UnreadableError(path, f"expected a mapping, {found}", text)
+        found = "found nothing" if values is None else f"found {type(values).__name__}"
+        raise UnreadableError(path, f"{found}, expected a mapping", text)
     return values
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write one ``.npy`` file."""
+    """Write an array as a ``.npy`` file."""
     with atomic_write(path) as partial:
         np.save(partial, array, allow_pickle=False)
 
 
 def write_rows(path: Path, first: int, rows: NDArray[Any]) -> None:
-    """Write rows of an existing ``.npy`` file in place, in one piece, and wait until they are on disk."""
+    """Overwrite successive rows of an existing ``.npy`` file, and wait until they are on disk.
+
+    Parameters
+    ----------
+    path
+        The file.
+    first
+        Number of the first row to overwrite.
+    rows
+        (n, …), of the file's dtype and shape of a row.
+    """
     if not len(rows):
         return
-    # Not through the memory map: there a full disk ends the process without a word.
+    # Not through a memory map: there, a full disk kills the process without a message.
     offset = int(np.load(path, mmap_mode="r", allow_pickle=False).offset)
     with path.open("r+b", buffering=0) as file:
         file.seek(offset + first * rows[:1].nbytes)
@@ -167,47 +177,47 @@ def write_rows(path: Path, first: int, rows: NDArray[Any]) -> None:
 
 
 def read_array(path: Path) -> NDArray[Any]:
-    """Open one ``.npy`` file as a read-only memory map."""
+    """Open a ``.npy`` file as a read-only memory map."""
     array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return array
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write one CSV file, without the index."""
+    """Write a table as CSV, without its index."""
     text = table.to_csv(index=False, lineterminator="\n")
-    if "\r" in text:  # Python 3.11 takes it for an ordinary character, and whoever reads the file for a line's end
+    if "\r" in text:  # Python 3.11 does not quote it, but readers take it for the end of a line
         text = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     with atomic_write(path) as partial:
         partial.write_bytes(text.encode())
 
 
 def read_table(path: Path, integers: Collection[str] = (), floats: Collection[str] = ()) -> pd.DataFrame:
-    """Read one CSV file; what is not said to be a number is text, and stays as it is written.
+    """Read a CSV file; columns that are not listed as numbers are text, exactly as written.
 
-    Nothing is guessed: a class may be called ``NA``, ``01``, ``1e3`` or ``True``.
+    No type is guessed: a class may be called ``NA``, ``01``, ``1e3`` or ``True``.
 
     Parameters
     ----------
     path
         The file.
     integers, floats
-        Columns that become int64, and float64 with NaN where the field is empty. One that the file lacks does no harm.
+        Columns to read as int64, and as float64 with NaN for empty fields. The file may lack some of them.
 
     Raises
     ------
     UnreadableError
-        If the file is no table, or a number is none; of integers an empty field, too.
+        If the file is not a table, or a field of these columns is not a number; an empty field is not an integer.
     """
     numbers = dict.fromkeys(integers, np.int64) | dict.fromkeys(floats, np.float64)
     types = defaultdict[str, Any](lambda: str, numbers)
     try:
         return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=dict.fromkeys(floats, ""))
-    except ValueError as error:  # pandas raises it for whatever is no table
+    except ValueError as error:  # pandas raises it for anything that is not such a table
         raise UnreadableError(path, f"not such a table: {error}", path.read_text(errors="replace")) from None
 
 
 def digest(*paths: Path) -> str:
-    """SHA-256 over the contents of files, in the order given."""
+    """Return the SHA-256 of the contents of files, in the given order, in hexadecimal."""
     total = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -217,12 +227,12 @@ def digest(*paths: Path) -> str:
 
 
 def digest_of(value: Any) -> str:
-    """SHA-256 of a JSON-able value, independent of the order of its keys."""
+    """Return the SHA-256 of a JSON value, in hexadecimal; the order of its keys does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def md5_of(path: Path) -> str:
-    """Return a file's md5, which DVC knows it by, as 32 hexadecimal digits; a progress bar from 256 MiB on."""
+    """Return a file's md5, as DVC records it, in hexadecimal; files of 256 MiB and more show a progress bar."""
     total = hashlib.md5(usedforsecurity=False)
     size = path.stat().st_size
     with (

@@ -1,4 +1,7 @@
-"""Where everything lies, relative to the repository's root, which every stage runs in."""
+"""Where everything is, relative to the repository's root, in which every stage runs.
+
+The functions return paths and touch no file.
+"""
 
 from pathlib import Path
 
@@ -22,7 +25,7 @@ RESULTS_JSON = REPORTS / "results.json"
 ACCURACY_JSON = REPORTS / "accuracy.json"
 RESULTS_MD = REPORTS / "results.md"
 PAGE = REPORTS / "index.html"
-# Whatever the stage `draw` makes.
+# Everything that the stage `draw` makes.
 PICTURES = REPORTS / "pictures"
 PICTURE_SOURCES = PICTURES / "sources.json"
 AUDIT_PICTURES = PICTURES / "audit"
@@ -37,7 +40,7 @@ def class_table(variant: str) -> Path:
 
 
 def audit(pool: str) -> Path:
-    """Return what the audit found in a pool, one row an image."""
+    """Return the audit's table of a pool, one row per image."""
     return AUDIT / f"{pool}.csv"
 
 
@@ -77,7 +80,7 @@ def labels(name: str) -> Path:
 
 
 def label_statistics(name: str) -> Path:
-    """Return the figures of a table of labels."""
+    """Return the statistics of a table of labels."""
     return METRICS / name / "labels.json"
 
 
@@ -92,7 +95,7 @@ def classifiers(variant: str) -> Path:
 
 
 def learning_curve(variant: str) -> Path:
-    """Return the table of a training's epochs."""
+    """Return the learning curve of a training, one row per epoch."""
     return METRICS / variant / "train.csv"
 
 
@@ -102,7 +105,7 @@ def evaluation(variant: str) -> Path:
 
 
 def confusion(variant: str) -> Path:
-    """Return the confusion matrix, one row a cell."""
+    """Return the confusion matrix, one row per cell."""
     return METRICS / variant / "confusion.csv"
 
 
@@ -112,7 +115,7 @@ def mistakes(variant: str) -> Path:
 
 
 def cluster_statistics(variant: str) -> Path:
-    """Return the figures of a grouping."""
+    """Return the statistics of a grouping."""
     return METRICS / variant / "clusters.json"
 
 

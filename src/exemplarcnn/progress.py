@@ -1,4 +1,4 @@
-"""Progress bars on a terminal, and a line now and then where output goes to a file."""
+"""Progress bars on a terminal; a line now and then if the output goes elsewhere."""
 
 import sys
 import time
@@ -9,11 +9,11 @@ from tqdm import tqdm as _tqdm
 SECONDS = 30.0
 
 
-# Named like tqdm's own, so that whoever reads a call knows what it is (N801); generic in its type stubs alone.
+# Named like tqdm's own class, so that calls read the same (N801); generic only in tqdm's type stubs.
 class tqdm(_tqdm):  # type: ignore[type-arg]  # noqa: N801
-    """tqdm's bar. Where standard error is no terminal, which a bar could not be redrawn on: a line every 30 seconds.
+    """Show tqdm's bar on a terminal; if standard error is none, print a line there every 30 seconds.
 
-    Work that is done sooner says nothing there; work that has said something says when it is done.
+    Without a terminal, work that ends sooner prints nothing; work that has printed a line prints another at its end.
 
     Parameters
     ----------
@@ -29,15 +29,15 @@ class tqdm(_tqdm):  # type: ignore[type-arg]  # noqa: N801
         super().__init__(*args, **kwargs)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> Any:
-        """Draw the bar; in a file write a line, if it is time to."""
+        """Draw the bar; without a terminal, print a line if it is time to."""
         if not self._lines:
             return super().display(msg, pos)
         if msg is None and time.monotonic() - self._said_at >= SECONDS:
             self._say()
-        return False  # nothing is to be wiped out
+        return False  # no bar to clear
 
     def close(self) -> None:
-        """End the bar; in a file, with a last line if there was one before."""
+        """Close the bar; without a terminal, print a last line if there was one before."""
         if self._lines and self._said and not self.disable:
             self._say()
         super().close()

@@ -1,6 +1,6 @@
-"""Counter-based randomness: every draw is a function of (seed, purpose, indices), never of what was drawn before.
+"""Counter-based randomness: every draw is a function of (seed, purpose, indices), never of earlier draws.
 
-So one patch of one image can be drawn alone, in any process and in any order, and comes out the same.
+So one patch of one image can be drawn alone, in any process and in any order, and is always the same.
 """
 
 from enum import IntEnum
@@ -30,16 +30,16 @@ class Purpose(IntEnum):
 
 
 class Stream:
-    """One reusable generator that can be set to the start of any (major, minor) stream.
+    """A reusable generator that can be set to the start of any (major, minor, again) stream.
 
-    Setting the state of an existing Philox costs a few microseconds, building a new generator ten times that.
+    Setting the state of an existing Philox costs a few microseconds, building a new generator takes ten times that.
 
     Parameters
     ----------
     seed
         The experiment's seed.
     purpose
-        What is drawn.
+        What the numbers are for.
     """
 
     def __init__(self, seed: int, purpose: Purpose):
@@ -50,7 +50,7 @@ class Stream:
     def at(self, major: int, minor: int = 0, again: int = 0) -> np.random.Generator:
         """Set the generator to the start of a stream, for instance (image, patch, epoch), and return it.
 
-        Counters of Philox grow from the lowest word, so that streams are 2**64 draws apart.
+        Philox counts up from the lowest word, four 64-bit numbers a count: streams are 2**66 numbers apart.
         """
         self._state["state"]["counter"] = np.array([0, again, minor, major], np.uint64)
         self._state["buffer_pos"] = 4

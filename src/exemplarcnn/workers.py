@@ -1,4 +1,4 @@
-"""Work shared out among processes: what all of it needs travels to each process once, and results come in order."""
+"""Share tasks among processes: what all tasks need is sent to each process once, and results come in order."""
 
 import multiprocessing
 import os
@@ -15,29 +15,29 @@ Shared = TypeVar("Shared")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-AHEAD = 4  # tasks a process that are under way or done before their turn: what is held does not grow with their number
+AHEAD = 4  # tasks per process that may be under way or done early: bounds the memory for results, however many tasks
 
 
 def in_order(
     work: Callable[[Shared, Task], Result], shared: Shared, tasks: Iterable[Task], workers: int
 ) -> Iterator[Result]:
-    """Do tasks in processes, and give their results in the order of the tasks.
+    """Run tasks in processes, and yield their results in the order of the tasks.
 
     Parameters
     ----------
     work
-        A function of a module, which gets ``shared`` and a task.
+        A module-level function; it is called with ``shared`` and a task.
     shared
         What every task needs. It is sent to each process once.
     tasks
-        What differs: small, for it is sent with every task. They are taken as they are needed.
+        What differs from call to call. Keep each small: it is sent to a process. They are read as they are needed.
     workers
-        Processes; with one, everything happens in this one.
+        Number of processes; with 1, everything runs in this one.
 
     Raises
     ------
     BrokenProcessPool
-        If the system ends a process. What ``work`` raises is raised here.
+        If a process is killed. Errors of ``work`` are raised here, too.
     """
     if workers == 1:
         yield from (work(shared, task) for task in tasks)
@@ -59,7 +59,7 @@ def in_order(
 
 
 class _Worker:
-    """What a process keeps from task to task."""
+    """What a worker process keeps from task to task."""
 
     work: Callable[[Any, Any], Any]
     shared: Any
@@ -67,7 +67,7 @@ class _Worker:
     @classmethod
     def start(cls, work: Callable[[Shared, Task], Result], shared: Shared) -> None:
         cls.work, cls.shared = staticmethod(work), shared
-        # Ctrl-C reaches every process of a terminal; the first one ends the others.
+        # Ctrl-C reaches every process of a terminal; the main process ends the others.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=cls.end_with_parent, daemon=True).start()
 

@@ -115,7 +115,7 @@ def test_by_hand() -> None:
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_what_cannot_be_done(order: Order) -> None:
-    with pytest.raises(ExpansionError, match="2 images with 2 neighbours each, but only 3 are held out"):
+    with pytest.raises(ExpansionError, match="cannot give 2 images 2 neighbours each: only 3 are held out"):
         expand(unit(0, 2, 6), unit(1, 3, 6), 2, order)
     held_out = unit(1, 5, 6)
     held_out[3, 2] = np.nan

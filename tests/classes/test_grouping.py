@@ -163,9 +163,9 @@ def test_the_largest_possible_number_is_named_and_right(
 @pytest.mark.parametrize(
     ("neighbours", "why"),
     [
-        (3, "the 30 held-out images suffice for 10 with 3 neighbour(s) each"),
-        (1, "all are used"),
-        (0, "all are used"),
+        (3, "the 30 held-out images suffice for 10 single ones with 3 neighbour(s) each"),
+        (1, "every image outside clusters is used"),
+        (0, "every image outside clusters is used"),
     ],
 )
 def test_fewer_classes_than_wanted_are_told_with_the_reason(neighbours: int, why: str) -> None:
@@ -174,7 +174,7 @@ def test_fewer_classes_than_wanted_are_told_with_the_reason(neighbours: int, why
     table, _, warnings = group(unit(0, 60), asked, seed=0)
     count = tables.count(table)
     assert (table["origin"] == "neighbour").sum() == neighbours * (table["origin"] == "single").sum()
-    assert warnings == (f"{count} classes where up to 50 are wanted: of the images that no cluster took, {why}",)
+    assert warnings == (f"{count} of up to 50 classes: {why}",)
     assert group(unit(0, 60), asked.model_copy(update={"classes": count}), seed=0).warnings == ()
 
 
@@ -219,7 +219,9 @@ def test_of_too_many_clusters_the_largest_are_kept_where_fewer_classes_are_allow
     assert statistics["single_classes"] == 0
     left = {"clusters_left_out": 5 - len(kept), "images_left_out": 18 - len(table)}
     assert {key: value for key, value in statistics.items() if "left_out" in key} == (left if len(kept) < 5 else {})
-    told = f"more clusters than classes: the largest are kept, {5 - len(kept)}, of {18 - len(table)} images, left out"
+    told = (
+        f"more clusters than classes: the largest are kept, and {5 - len(kept)} with {18 - len(table)} images left out"
+    )
     assert (told in warnings) == (len(kept) < 5)
     if wanted < 5:
         with pytest.raises(GroupingError, match=rf"gives 5 clusters, more than the {wanted} .*or_fewer: true"):
@@ -350,5 +352,5 @@ def test_statistics_without_clusters_and_neighbours() -> None:
 
 
 def test_nothing_clustered() -> None:
-    with pytest.raises(GroupingError, match=r"0 single and 20 held-out images .* classes is 0$"):
+    with pytest.raises(GroupingError, match=r"0 single and 20 held-out images; .* classes is 0$"):
         group(unit(0, 20), params(clustered_fraction=0.0), seed=0)

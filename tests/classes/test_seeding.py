@@ -39,7 +39,9 @@ def test_more_classes_than_images_are_refused() -> None:
     assert sorted(seed_table(7, 7, 0)["image_id"]) == list(range(7))
     with pytest.raises(ClassTableError) as error:
         seed_table(7, 8, 0)
-    told = "8 classes of one image each, but 7 of the pool's 7 images can be used; ask for at most that"
+    told = (
+        "cannot make 8 classes of one image each: only 7 of the pool's 7 images can be used; ask for at most that many"
+    )
     assert str(error.value) == told
     assert isinstance(error.value, PipelineError)
 
@@ -48,5 +50,5 @@ def test_images_left_out_leave_the_order_of_the_others() -> None:
     order = seed_table(50, 50, 3)["image_id"].tolist()
     usable = np.array([1, 2, 30, 31, 40])
     assert seed_table(50, 4, 3, usable)["image_id"].tolist() == [image for image in order if image in usable][:4]
-    with pytest.raises(ClassTableError, match="but 5 of the pool's 50 images"):
+    with pytest.raises(ClassTableError, match="only 5 of the pool's 50 images"):
         seed_table(50, 6, 3, usable)

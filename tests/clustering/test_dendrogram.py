@@ -228,7 +228,7 @@ def test_a_point_far_away_does_not_make_the_graph_dense() -> None:
     memory = 30_000 * radius_graph.BYTES_A_PAIR / radius_graph.GIB
     found = cut(points, None, 0.6, memory)
     assert partition(found.labels) == partition(hierarchy.fcluster(Z, found.threshold, "distance"))
-    with pytest.raises(NeighboursError, match=r"the cut asked for lies beyond .* % of the points are merged"):
+    with pytest.raises(NeighboursError, match=r"cannot cut beyond a distance of .* % of the points are merged"):
         cut(points, None, 1.0, memory)
 
 

@@ -76,7 +76,7 @@ def test_all_problems_are_told_at_once(values: dict[str, Any]) -> None:
 
 def test_the_pool_of_a_trained_variant_is_measured(values: dict[str, Any]) -> None:
     assert complaints(put(values, "pools", ["train"])) == [
-        "pools: unlabeled is missing, the pool of variants.train.baseline"
+        "pools: unlabeled is missing; variants.train.baseline uses it, so add it"
     ]
 
 
@@ -112,8 +112,11 @@ def test_load_reads_what_was_written(values: dict[str, Any], tmp_path: Path) -> 
     ("text", "message"),
     [
         (None, "params.yaml: not found; 'exemplarcnn profile sample' writes it"),
-        ("", "params.yaml: expected a mapping, it is empty; fix it, or let `exemplarcnn profile NAME` write it again"),
-        ("- 1\n", "params.yaml: expected a mapping, found list"),
+        (
+            "",
+            "params.yaml: found nothing, expected a mapping; fix it, or let `exemplarcnn profile NAME` write it again",
+        ),
+        ("- 1\n", "params.yaml: found list, expected a mapping"),
         ("a: [1\n", "params.yaml: not valid YAML: did not find expected ',' or ']', line 2; fix it"),
         ("a: \0\n", "params.yaml: not valid YAML: "),
         ("title: Zürich\n".encode("latin-1"), "params.yaml: byte 9 is not UTF-8; fix it"),

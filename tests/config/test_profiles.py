@@ -45,7 +45,7 @@ def test_a_profile_overrides_and_the_rest_stays() -> None:
 def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError) as error:
         compose(CONF, "nobody")
-    assert str(error.value).endswith(f"there are: {', '.join(profiles.names(CONF))}")
+    assert str(error.value).endswith(f"choose one of {', '.join(profiles.names(CONF))}")
     assert "no profile 'nobody'" in str(error.value)
 
 

@@ -46,11 +46,11 @@ def test_an_old_name_is_refused_with_the_new_one(values: dict[str, Any], old: st
     *sections, name = f"{old.rpartition('.')[0]}.{now}".removeprefix(".").split(".")
     value = reduce(getitem, sections, values).pop(name)
     # That the new one is missing is not said as well.
-    assert complaints(put(values, old, value)) == [f"{old}: is {now} now"]
+    assert complaints(put(values, old, value)) == [f"{old}: is now called {now}"]
 
 
 def test_parameters_from_before_the_renaming_are_refused_line_by_line(values: dict[str, Any]) -> None:
     for old, new in renamed.SECTIONS.items():
         values[old] = reduce(getitem, new.split("."), values)
     del values["variants"], values["outliers"]
-    assert complaints(values) == [f"{old}: is {new} now" for old, new in renamed.SECTIONS.items()]
+    assert complaints(values) == [f"{old}: is now called {new}" for old, new in renamed.SECTIONS.items()]

@@ -162,10 +162,10 @@ def test_the_first_protocol_is_the_papers(values: dict[str, Any]) -> None:
     assert complaints(values) == ["evaluate.protocols.1.classifier: Input should be 'svm' or 'knn' (got 'tree')"]
     values["evaluate"]["protocols"][1]["classifier"] = "svm"
     values["evaluate"]["protocols"][2]["name"] = "full"
-    assert complaints(values) == ["evaluate: protocols: names occur twice (folds, full, full)"]
+    assert complaints(values) == ["evaluate: protocols: names must differ (folds, full, full)"]
     values["evaluate"]["protocols"][2]["name"] = "leaky"
     (problem,) = complaints(values)
-    assert problem.startswith("evaluate: protocols: leaky is the name of the choice that looks at the test set")
+    assert problem.startswith("evaluate: protocols: the name leaky is taken by the choice that looks at the test set")
 
 
 def test_no_shard_of_a_batch_is_empty(values: dict[str, Any]) -> None:

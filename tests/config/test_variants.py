@@ -132,7 +132,7 @@ def test_derived_tables_come_from_others(values: dict[str, Any]) -> None:
 
 def test_a_class_table_has_one_origin(values: dict[str, Any]) -> None:
     put(values, "variants.seed.clustered", copy.deepcopy(values["variants"]["seed"]["baseline"]))
-    assert complaints(values) == ["variants.seed, group and regroup define more than once: clustered"]
+    assert complaints(values) == ["variants.seed, group and regroup define a name more than once: clustered"]
 
 
 def test_grouping_needs_a_trained_source_with_features(values: dict[str, Any]) -> None:
@@ -150,18 +150,18 @@ def test_only_a_variant_of_its_own_table_is_clustered(values: dict[str, Any]) ->
     assert problem.startswith("variants.group.clustered.from: again is trained on baseline; ")
     put(values, "variants.train.clustered.cluster_features", True)
     assert complaints(put(copy.deepcopy(values), "variants.group.clustered.from", "clustered")) == [
-        "variants.group.clustered.from: goes round in a circle (clustered from clustered)"
+        "variants.group.clustered.from: leads back to itself (clustered from clustered)"
     ]
     put(values, "variants.group.second", values["variants"]["group"]["clustered"] | {"from": "clustered"})
     put(values, "variants.train.second", values["variants"]["train"]["clustered"] | {"table": "second"})
     parse(copy.deepcopy(values), "some.yaml")
     (problem,) = complaints(put(values, "variants.group.clustered.from", "second"))
-    assert problem == "variants.group.clustered.from: goes round in a circle (clustered from second from clustered)"
+    assert problem == "variants.group.clustered.from: leads back to itself (clustered from second from clustered)"
 
 
 def test_a_grouped_variant_stays_in_the_pool_of_its_source(values: dict[str, Any]) -> None:
     assert complaints(put(values, "variants.train.clustered.pool", "train")) == [
-        "variants.train.clustered.pool is train, but its classes are images of unlabeled"
+        "variants.train.clustered.pool is train, but its class table lists images of unlabeled"
     ]
 
 
@@ -172,7 +172,7 @@ def test_a_seeded_variant_is_trained_on_the_pool_of_its_table(values: dict[str, 
         values["variants"]["evaluate"]["clustered"],
     )
     assert complaints(put(values, "variants.train.baseline.pool", "train")) == [
-        "variants.train.baseline.pool is train, but its classes are images of unlabeled"
+        "variants.train.baseline.pool is train, but its class table lists images of unlabeled"
     ]
 
 
@@ -182,7 +182,7 @@ def test_kmeans_needs_patches_smaller_than_the_image_and_more_of_them_than_centr
     assert complaints(values) == ["variants.control.kmeans: patch 10 must be smaller than side 10"]
     values["variants"]["control"]["kmeans"] = sizes | {"images": 10, "patches_per_image": 3, "centres": 31}
     assert complaints(values) == [
-        "variants.control.kmeans: 31 centres need as many patches: images times patches_per_image"
+        "variants.control.kmeans: centres 31 must not exceed the number of patches, images times patches_per_image"
     ]
 
 
@@ -200,7 +200,7 @@ def test_other_features_are_those_of_a_trained_variant(values: dict[str, Any]) -
 @pytest.mark.parametrize("name", ["baseline", "kmeans"])
 def test_no_two_features_have_one_name(values: dict[str, Any], name: str) -> None:
     values["variants"]["describe"][name] = {"of": "baseline", "weights": "trained", "features": None}
-    assert complaints(values) == [f"variants.train, describe, control and label define more than once: {name}"]
+    assert complaints(values) == [f"variants.train, describe, control and label define a name more than once: {name}"]
 
 
 def test_labels_come_from_a_variant_that_is_evaluated(values: dict[str, Any]) -> None:
@@ -208,22 +208,22 @@ def test_labels_come_from_a_variant_that_is_evaluated(values: dict[str, Any]) ->
     assert problem.endswith("variants.label.semi_supervised.of: nobody must be in train and in evaluate")
     put(values, "variants.label.baseline", values["variants"]["label"]["semi_supervised"] | {"title": "Other"})
     (problem,) = complaints(values)
-    assert problem == "variants.train, describe, control and label define more than once: baseline"
+    assert problem == "variants.train, describe, control and label define a name more than once: baseline"
 
 
 def test_rows_of_the_report_are_known(values: dict[str, Any]) -> None:
     put(values, "variants.evaluate.nobody", {"title": "Nobody", "paper": None})
     assert complaints(values) == [
-        "variants.evaluate.nobody: neither in train nor in describe nor in control (baseline, clustered, imagenet, "
+        "variants.evaluate.nobody: not in train, describe or control (baseline, clustered, imagenet, "
         "random_network, raw_pixels, kmeans)"
     ]
 
 
 def test_no_two_rows_have_one_title(values: dict[str, Any]) -> None:
     values["variants"]["evaluate"]["kmeans"]["title"] = "Raw pixels"
-    assert complaints(values) == ["variants.evaluate and label: several rows have the title Raw pixels"]
+    assert complaints(values) == ["variants.evaluate and label: rows must not share the title Raw pixels"]
 
 
 def test_rows_of_the_report_have_titles_of_their_own(values: dict[str, Any]) -> None:
     (problem,) = complaints(put(values, "variants.label.supervised.title", "ExemplarCNN"))
-    assert problem == "variants.evaluate and label: several rows have the title ExemplarCNN"
+    assert problem == "variants.evaluate and label: rows must not share the title ExemplarCNN"

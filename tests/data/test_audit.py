@@ -130,7 +130,7 @@ def test_odd_files_are_told_by_name_and_the_rest_is_used(odd: ImageFolder, tmp_p
     assert [odd.name(index) for index in usable_images(path, ("grey", "empty"))] == ["good.png"]
     for index in usable_images(path):
         assert odd[index].ndim == 3
-    with pytest.raises(AuditError, match=r"flags\.csv: of 7 images none is left"):
+    with pytest.raises(AuditError, match=r"flags\.csv: none of 7 images can be used"):
         nothing = table.assign(border=1)
         write_flags(path, nothing)
         usable_images(path, ("border",))

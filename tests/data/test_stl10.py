@@ -240,7 +240,7 @@ def test_number_of_folds_is_ten(tmp_path: Path, count: int) -> None:
 
 def test_folds_that_are_not_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "fold_indices.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match=r"fold_indices\.txt: expected plain text"):
+    with pytest.raises(DataError, match=r"fold_indices\.txt: found bytes that are not UTF-8"):
         read_folds(tmp_path / "fold_indices.txt", 5)
 
 
@@ -259,6 +259,6 @@ def test_class_names_are_two_at_least_and_different(tmp_path: Path, names: list[
 
 @pytest.mark.parametrize("name", ["a\nb", "a\u2028b", " a", "a ", "", "\x1c"])
 def test_h_a_class_name_that_would_shift_the_others_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match=r"names\.txt: found the name .*, expected one on a line"):
+    with pytest.raises(DataError, match=r"names\.txt: found the name .*, expected a name on one line"):
         write_class_names(tmp_path / "names.txt", ["cat", name, "dog"])
     assert not (tmp_path / "names.txt").exists()

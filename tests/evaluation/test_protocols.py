@@ -143,7 +143,9 @@ def test_neighbours_are_those_of_raw_features() -> None:
 
 def test_more_neighbours_than_images_are_refused() -> None:
     train, labels = toy(80)
-    with pytest.raises(EvaluationError, match=r"evaluate.k has 27, but in cross-validation only 26 images of fold 0"):
+    with pytest.raises(
+        EvaluationError, match=r"evaluate.k has 27, but cross-validation trains on only 26 images of fold 0"
+    ):
         evaluate(FeatureSet(train, labels, FOLDS, train, CLASSES), params(KNN, k=(1, 27)), 0, 1)
     assert evaluate(FeatureSet(train, labels, FOLDS, train, CLASSES), params(KNN, k=(26,)), 0, 1)
     assert evaluate(FeatureSet(train, labels, FOLDS, train, CLASSES), params(k=(27,)), 0, 1), (
@@ -259,7 +261,7 @@ def test_counts_must_match() -> None:
 
 def test_more_training_images_than_can_be_held_are_refused() -> None:
     train = np.zeros((10_001, 1), np.float32)
-    with pytest.raises(EvaluationError, match=r"10001 training images: .* 10000 are the most; keep fewer"):
+    with pytest.raises(EvaluationError, match=r"found 10001 training images, expected 10000 at most: .*; label fewer"):
         evaluate(FeatureSet(train, np.zeros(10_001, np.int64), FOLDS, train, CLASSES), params(), 0, 1)
 
 

@@ -51,8 +51,8 @@ def test_g_a_split_is_recognised_whatever_its_names(train: str, test: str) -> No
     assert pairs(*files)[:5] == [*known, ("", "")]
     assert [label for _, label in pairs(*files)[5:]] == ["", ""]
     assert understood(*files).said == [
-        "unlabelled/: without labels, as the name says",
-        f"a set that is split already: {train}/ for training, {test}/ for testing",
+        "unlabelled/: unlabelled, as the name says",
+        f"already split: {train}/ for training, {test}/ for testing",
     ]
 
 
@@ -60,15 +60,15 @@ def test_g_validation_images_train_where_there_are_test_images() -> None:
     files = ["train/a/1.png", "train/b/2.png", "val/a/3.png", "test/b/4.png", "extra/5.png"]
     assert pairs(*files) == [("train", "a"), ("train", "b"), ("train", "a"), ("test", "b"), ("", "")]
     assert understood(*files).said[1:] == [
-        "val/: for training too, since test/ is there to test on",
-        "extra/: without labels, for it is no part of the split",
+        "val/: for training too, since test/ is there for testing",
+        "extra/: unlabelled, since it is not part of the split",
     ]
 
 
 def test_g_test_images_without_classes_have_no_labels() -> None:
     files = ["train/a/1.png", "train/b/2.png", "val/a/3.png", "test/4.png"]
     assert pairs(*files) == [("train", "a"), ("train", "b"), ("test", "a"), ("", "")]
-    assert understood(*files).said[-1] == "test/: without labels, for there are no folders of classes in it"
+    assert understood(*files).said[-1] == "test/: unlabelled, since it has no folders of classes"
     with pytest.raises(DataError, match=r"no folders of classes in test/.*`exemplarcnn data import 'my zoo/train'`"):
         understood(*files[:2], files[3], source="my zoo")
 
@@ -94,7 +94,7 @@ def test_g_a_split_within_the_classes() -> None:
     ],
 )
 def test_g_a_split_without_classes_is_asked_about(files: list[str]) -> None:
-    with pytest.raises(DataError, match=r"the parts of a split\? .*give them other names; .*add --unlabelled"):
+    with pytest.raises(DataError, match=r"are parts of a split: .*rename them; .*add --unlabelled"):
         understood(*files)
     assert understood(*files, unlabelled=True) == FolderLabels([""] * len(files), [""] * len(files), [])
 
@@ -108,7 +108,9 @@ def test_g_a_split_without_classes_is_asked_about(files: list[str]) -> None:
     ],
 )
 def test_g_what_may_be_a_class_or_a_part_of_a_split_is_asked_about(odd: str, files: list[str]) -> None:
-    with pytest.raises(DataError, match=rf"zoo: is {odd}/ a class, like .*/, or a part of a split\?.*--unlabelled"):
+    with pytest.raises(
+        DataError, match=rf"zoo: cannot tell whether {odd}/ is a class, like .*/, or part of a split: .*--unlabelled"
+    ):
         understood(*files)
 
 
@@ -119,18 +121,18 @@ def test_g_a_class_may_be_called_train() -> None:
 def test_g_unlabelled_images_beside_classes() -> None:
     found = understood("a/1.png", "b/2.png", "Unlabeled/3.png", "4.png")
     assert found.labels == ["a", "b", "", ""]
-    assert found.said == ["Unlabeled/: without labels, as the name says"]
+    assert found.said == ["Unlabeled/: unlabelled, as the name says"]
 
 
 @pytest.mark.parametrize(
     ("files", "why"),
     [
-        (["1.png", "2.png"], "no image has a label: none lies in the folder of a class"),
-        (["a/1.png", "2.png"], "no image has a label: one folder, a/, is no class; there must be two"),
-        (["a/1.png", "a/b/2.png"], "no image has a label: one folder, a/, is no class; there must be two"),
+        (["1.png", "2.png"], "no image has a label: none is in the folder of a class"),
+        (["a/1.png", "2.png"], "no image has a label: a single folder, a/, is not a class; it takes two or more"),
+        (["a/1.png", "a/b/2.png"], "no image has a label: a single folder, a/, is not a class; it takes two or more"),
         (
             ["my set/in/cat/1.png", "my set/in/dog/2.png"],
-            "no image has a label: all lie in one folder, my set/in/. If the folders in it are classes, type "
+            "no image has a label: all are in one folder, my set/in/. If the folders in it are classes, type "
             "`exemplarcnn data import 'zoo/my set/in'`",
         ),
     ],
@@ -148,7 +150,7 @@ def test_h_two_spellings_of_unicode_are_one_class() -> None:
     found = understood("caf\u00e9/1.png", "cafe\u0301/2.png", "tea/3.png")
     assert found.labels == ["caf\u00e9", "caf\u00e9", "tea"]
     assert found.said == [
-        "'zoo/cafe\u0301' and 'zoo/caf\u00e9': one class, caf\u00e9; the names differ in Unicode's composition alone"
+        "'zoo/cafe\u0301' and 'zoo/caf\u00e9': one class, caf\u00e9; the names differ only in Unicode composition"
     ]
     assert understood("Train/cafe\u0301/1.png", "Train/a/2.png", "Test/caf\u00e9/3.png").labels == ["café", "a", "café"]
 
@@ -161,13 +163,13 @@ def test_h_line_ends_and_control_characters_become_a_blank() -> None:
 
 @pytest.mark.parametrize("other", ["cat ", " cat", "cat\n", "cat\u00a0"])
 def test_h_names_that_differ_in_blanks_are_refused_with_the_real_paths(other: str) -> None:
-    with pytest.raises(DataError, match="differ in blanks alone") as refused:
+    with pytest.raises(DataError, match="differ only in blanks") as refused:
         understood("cat/1.png", f"{other}/2.png", "dog/3.png")
     assert repr("zoo/cat") in str(refused.value)
     assert repr(f"zoo/{other}") in str(refused.value)
     with pytest.raises(DataError, match="'zoo/test/cat ' and 'zoo/train/cat'"):
         understood("train/cat/1.png", "train/dog/2.png", "test/cat /3.png")
-    with pytest.raises(DataError, match="found no name but blanks"):
+    with pytest.raises(DataError, match="found a name of blanks only"):
         understood("cat/1.png", " /2.png")
 
 

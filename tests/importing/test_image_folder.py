@@ -248,9 +248,9 @@ def test_g_a_split_with_usual_names_is_kept_and_its_classes_are_counted(tmp_path
     found = done(tmp_path, tmp_path / "split", config)
     assert (found.summary["train"], found.summary["test"], found.summary["unlabeled"]) == (36, 8, 44)
     assert found.said == [
-        "unlabelled/: without labels, as the name says",
-        "a set that is split already: Training_set/ for training, Test/ for testing",
-        "valid/: for training too, since Test/ is there to test on",
+        "unlabelled/: unlabelled, as the name says",
+        "already split: Training_set/ for training, Test/ for testing",
+        "valid/: for training too, since Test/ is there for testing",
         "2 classes, training + test images: ant 18 + 4, bee 18 + 4",
     ]
 
@@ -260,7 +260,9 @@ def test_g_a_question_comes_before_anything_is_read(
 ) -> None:
     draw(labelled / "Test/1.png", 900)
     monkeypatch.setattr(image_folder, "_read_images", None)
-    with pytest.raises(DataError, match="is Test/ a class, like ant/, bee/, cow/, or a part of a split"):
+    with pytest.raises(
+        DataError, match="cannot tell whether Test/ is a class, like ant/, bee/, cow/, or part of a split"
+    ):
         done(tmp_path, labelled, config)
     assert not list(tmp_path.glob(".data*"))
 
@@ -274,7 +276,7 @@ def test_g_a_folder_around_all_says_why_there_are_no_labels(tmp_path: Path, labe
     found = done(tmp_path, tmp_path / "outer", config)
     assert found.summary["fold_sizes"] == []
     assert found.said == [
-        "no image has a label: all lie in one folder, inner/. If the folders in it are classes, type "
+        "no image has a label: all are in one folder, inner/. If the folders in it are classes, type "
         f"`exemplarcnn data import {tmp_path}/outer/inner`"
     ]
 
@@ -312,7 +314,9 @@ def test_h_blanks_are_refused_with_the_path_in_the_given_folder_before_anything_
     tmp_path: Path, labelled: Path, config: Config
 ) -> None:
     draw(labelled / "ant " / "1.png", 900)
-    with pytest.raises(DataError, match=f"'{labelled}/ant' and '{labelled}/ant ': found names that differ in blanks"):
+    with pytest.raises(
+        DataError, match=f"'{labelled}/ant' and '{labelled}/ant ': found names that differ only in blanks"
+    ):
         done(tmp_path, labelled, config)
     assert not (tmp_path / "data").exists()
     assert not list(tmp_path.glob(".data*"))
@@ -516,7 +520,7 @@ def test_photographs_are_turned_upright(tmp_path: Path, labelled: Path, config: 
 def test_too_few_images(tmp_path: Path, config: Config) -> None:
     for number in range(image_folder.MIN_IMAGES - 1):
         draw(tmp_path / "few" / f"{number}.png", number)
-    with pytest.raises(DataError, match="found 49 images that can be used, expected 50 at least"):
+    with pytest.raises(DataError, match="found 49 usable images, expected at least 50"):
         done(tmp_path, tmp_path / "few", config)
     assert not (tmp_path / "data").exists()
     assert not list(tmp_path.glob(".data*")), "nothing unfinished stays"

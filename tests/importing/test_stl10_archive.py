@@ -167,7 +167,7 @@ def test_wrong_sum_removes_the_file_and_the_next_try_starts_afresh(server: Serve
 
 def test_broken_connection_keeps_what_came_and_is_continued(server: Server, archive: Path) -> None:
     server.behaviour = "breaks"
-    message = r"found 1,000,000 bytes when the connection broke, expected 3,000,000; run the command again"
+    message = r"the connection broke after 1,000,000 of 3,000,000 bytes; run the command again"
     with pytest.raises(DataError, match=message):
         fetch(archive, server.url, MD5)
     server.behaviour = "range"
@@ -199,7 +199,7 @@ def test_connection_lost_inside_a_chunk_is_explained_and_continued(server: Serve
 
 def test_refusal_of_the_server_is_explained(server: Server, archive: Path) -> None:
     server.behaviour = "missing"
-    with pytest.raises(DataError, match=rf"{re.escape(server.url)}: .*answer 404 Not Found.*unpacked folder"):
+    with pytest.raises(DataError, match=rf"{re.escape(server.url)}: .*answered 404 Not Found.*unpacked folder"):
         fetch(archive, server.url, MD5)
 
 
@@ -210,7 +210,7 @@ def test_address_that_is_none_is_explained(archive: Path) -> None:
 
 def test_disk_that_cannot_be_written_is_explained(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"file/a\.part: expected to store the archive there.*permissions"):
+    with pytest.raises(DataError, match=r"file/a\.part: cannot store the archive there.*permissions"):
         fetch(tmp_path / "file" / "a", server.url, MD5)
 
 
@@ -284,12 +284,12 @@ def test_incomplete_archive_is_refused(tmp_path: Path) -> None:
 )
 def test_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tar.gz").write_bytes(content)
-    with pytest.raises(DataError, match=r"a\.tar\.gz: expected STL-10's archive.*download it again"):
+    with pytest.raises(DataError, match=r"a\.tar\.gz: cannot unpack it into .*.*download it again"):
         unpack(tmp_path / "a.tar.gz", tmp_path / "out")
 
 
 def test_missing_archive_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.tar\.gz: expected STL-10's archive.*No such file"):
+    with pytest.raises(DataError, match=r"a\.tar\.gz: cannot unpack it into .*.*No such file"):
         unpack(tmp_path / "a.tar.gz", tmp_path / "out")
 
 
@@ -328,7 +328,7 @@ def test_fetched_archive_is_kept_until_dvc_has_recorded_the_data(
     md5 = hashlib.md5(server.body).hexdigest()
     with monkeypatch.context() as broken:
         broken.setattr(sys, "executable", shutil.which("false"))
-        with pytest.raises(DataError, match=r"expected `dvc add data` to record the new files.*data/ is as it was"):
+        with pytest.raises(DataError, match=r"cannot record the new files, `dvc add data` failed.*data/ is unchanged"):
             install_stl10(project, server.url, md5)
     assert out(project)["remote"] == "embedded"
     assert names(project / "work" / "download") == {"stl10_binary.tar.gz"}
@@ -339,7 +339,7 @@ def test_fetched_archive_is_kept_until_dvc_has_recorded_the_data(
 
 def test_bad_archive_leaves_data_and_record(server: Server, project: Path) -> None:
     data, pointer = snapshot(project / "data"), (project / "data.dvc").read_bytes()
-    with pytest.raises(DataError, match=r"cannot be unpacked"):
+    with pytest.raises(DataError, match=r"cannot unpack it"):
         install_stl10(project, server.url, MD5)
     assert snapshot(project / "data") == data
     assert (project / "data.dvc").read_bytes() == pointer

@@ -78,18 +78,18 @@ def test_where_the_data_is_not_nothing_is_said(home: Path) -> None:
     ("change", "message"),
     [
         (lambda v: v["evaluate"].update(inner_folds=70), "fold 0 has 59 image.s. of class 1; .*inner_folds=70"),
-        (lambda v: v["evaluate"].update(k=[1, 96]), "evaluate.k has 96, but in cross-validation only 95 images"),
+        (lambda v: v["evaluate"].update(k=[1, 96]), "evaluate.k has 96, but cross-validation trains on only 95 images"),
         (
             lambda v: v["variants"]["seed"]["baseline"].update(classes=101),
-            "variants.seed.baseline: 101 .* of the pool's 100",
+            "variants.seed.baseline: cannot make 101 .* of the pool's 100",
         ),
         (
             lambda v: v["variants"]["group"]["clustered"].update(classes=34),
-            "variants.group.clustered: 50 .* 50 held out make 33 .* fewer classes or neighbours",
+            "variants.group.clustered: 50 .* 50 held out make at most 33 .* fewer classes or neighbours",
         ),
         (
             lambda v: v["variants"]["group"]["clustered"].update(clustered_fraction=0.0, or_fewer=True),
-            r"variants.group.clustered: 0 images to cluster and 100 held out make 0 .* 2 are needed",
+            r"variants.group.clustered: 0 images to cluster and 100 held out make at most 0 .* 2 are needed",
         ),
         (
             lambda v: v["variants"]["train"]["clustered"].update(patches_per_image=None, total_patches=29),
@@ -112,7 +112,8 @@ def test_what_the_audit_leaves_out_is_not_counted() -> None:
 
     audited(flagged=71)
     with pytest.raises(
-        PipelineError, match=r"variants.seed.baseline: 30 classes .* 29 of the pool's 100 images can be used"
+        PipelineError,
+        match=r"variants.seed.baseline: cannot make 30 classes .* 29 of the pool's 100 images can be used",
     ):
         preflight.check(config("tiny", left_out), audited=True)
     preflight.check(config("tiny", left_out))  # not known yet
@@ -148,7 +149,7 @@ def test_labels_are_looked_at_where_something_is_tested(home: Path) -> None:
     preflight.check(config("own_unlabelled"))
     for file in stl10.LABELLED_FILES:
         (paths.DATA / file).unlink()
-    with pytest.raises(PipelineError, match=r"take profile `own_unlabelled`"):
+    with pytest.raises(PipelineError, match=r"run `exemplarcnn profile own_unlabelled`"):
         preflight.check(config())
     with pytest.raises(PipelineError, match=r"train.probe_every .* data/ has none; set it to 0"):
         preflight.check(config("own_unlabelled", lambda v: v["train"].update(probe_every=1)))

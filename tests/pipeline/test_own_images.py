@@ -172,9 +172,9 @@ def test_a_profile_that_tests_is_refused_before_any_work(project: Project, tmp_p
     project.run("exemplarcnn", "profile", "own")
     done = project.dvc("repro", check=False)
     assert done.returncode != 0
-    assert "take profile `own_unlabelled`" in done.stderr
+    assert "run `exemplarcnn profile own_unlabelled`" in done.stderr
     assert done.stdout.count("Running stage") == 1
-    assert "take profile `own_unlabelled`" in project.run("exemplarcnn", "check", check=False).stderr
+    assert "run `exemplarcnn profile own_unlabelled`" in project.run("exemplarcnn", "check", check=False).stderr
 
 
 def test_the_tutorials_images(project: Project) -> None:

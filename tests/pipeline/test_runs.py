@@ -120,7 +120,7 @@ def test_a_queued_experiment_has_the_parameters_of_its_profile_and_what_was_set(
         refused = project.dvc("exp", "run", "--queue", "-S", "variants.train.baseline.patches=50", check=False)
         assert "Key 'patches' is not in struct" in refused.stderr
         refused = project.dvc("exp", "run", "--temp", "-S", "+variants.train.baseline.patches=50", check=False)
-        assert "variants.train.baseline.patches: is total_patches now" in refused.stdout + refused.stderr
+        assert "variants.train.baseline.patches: is now called total_patches" in refused.stdout + refused.stderr
     finally:
         project.dvc("queue", "remove", "--all")
 

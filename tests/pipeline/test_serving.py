@@ -80,7 +80,7 @@ def test_every_variant_is_a_version_once_and_the_best_is_champion(project: Proje
         gain = mean_accuracy(project, "clustered") - mean_accuracy(project, "baseline")
         assert float(second.tags["champion.gain"]) == pytest.approx(gain, abs=1e-3)
     again = project.run("exemplarcnn", "register").stdout
-    assert again.count("(there already)") == 4
+    assert again.count("(already registered)") == 4
     assert len(client.search_model_versions("")) == 4
 
 

@@ -298,7 +298,7 @@ def test_fewer_classes_than_wanted_are_told(
     made = values()
     made["variants"]["group"]["clustered"] |= {"classes": 50, "or_fewer": True}
     group.run("clustered", Config.model_validate(made))
-    told = "where up to 50 are wanted: of the images that no cluster took, the 21 held-out images suffice for 7 with 3"
+    told = "of up to 50 classes: the 21 held-out images suffice for 7 single ones with 3"
     assert told in caplog.text
     caplog.clear()
     group.run("clustered", Config.model_validate(values()))

@@ -159,14 +159,15 @@ CONFLICT = "<<<<<<< HEAD\n=======\n>>>>>>> other\n"
     [
         (
             "",
-            "it is empty; `git checkout HEAD -- dvc.lock` brings the committed one back; without the file `dvc repro`",
+            "found nothing, expected a mapping; `git checkout HEAD -- dvc.lock` brings the committed one back; without "
+            "the file `dvc repro`",
         ),
         ("{\n<<<<<<< HEAD\n=======\n>>>>>>> other\n}\n", "git left a conflict in it, at line 2; take one side"),
         ("stages:\n", "it records no stages; "),
         ("stages: {seed@a: }\n", "it records no stages; "),
         (
             f"schema: '2.0'\n{CONFLICT}",
-            "git left a conflict in it, at line 2; take one side, as with `git",
+            "git left a conflict in it, at line 2; take one side (`git",
         ),
         ("stages: [\n", "not valid YAML: "),
         ("stages: \xff", "byte 9 is not UTF-8; "),

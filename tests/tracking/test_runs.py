@@ -406,7 +406,7 @@ def test_a_damaged_lock_is_named_and_not_the_store(
         done.append(True)
     assert done
     (warning,) = warnings(caplog)
-    assert warning.startswith("dvc.lock: git left a conflict in it, at line 2; take one side, as with `git checkout")
+    assert warning.startswith("dvc.lock: git left a conflict in it, at line 2; take one side (`git checkout")
     assert "MLflow" not in warning
 
 

@@ -1,9 +1,9 @@
-"""Single images and their nearest held-out images, each of which can be had once (docs/method.md, section 5.3).
+"""Give single images their nearest held-out images, each of which is used once (docs/method.md, section 5.3).
 
-Two orders of serving: ``query`` lets each single image in turn take its nearest images that are still free;
-``global`` gives away the closest free pair of all, again and again. Distances decide in float64; float32 products
-with a margin for their rounding only narrow down what has to be looked at, so that the choice is that of a sort of
-all distances, which are never held.
+There are two orders: with ``query`` each single image in turn takes its nearest images that are still free; with
+``global`` the closest free pair of all comes first, again and again. Distances in float64 decide. Products in float32,
+with a margin for their rounding, only narrow down the candidates, so the choice is that of sorting all distances,
+which are never held.
 """
 
 import heapq
@@ -22,12 +22,12 @@ from exemplarcnn.progress import tqdm
 Order = Literal["query", "global"]
 Images = NDArray[np.int64]
 
-BLOCK = 256  # singles whose products with all held-out images are held at a time
+BLOCK = 256  # singles whose products with all held-out images are in memory at a time
 LIST = 64  # nearest free images that `global` keeps for each single
 
 
 class ExpansionError(PipelineError):
-    """Too few images for the neighbours asked for."""
+    """There are too few held-out images for the neighbours asked for."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Expansion:
     images
         (singles, k) int64, positions in the held-out part, nearest first.
     ranks
-        (singles, k) int64, place of each in the single's full ranking, from 1; above k where nearer ones were
-        taken already.
+        (singles, k) int64, place of each in the single's full ranking, from 1; above k if nearer images were already
+        taken.
     distances
         (singles, k) float64, cosine distances.
     """
@@ -58,10 +58,10 @@ def expand(singles: Points, held_out: Points, k: int, order: Order = "query") ->
     singles, held_out
         (n, d) and (m, d) float32 of unit length; ``n * k <= m``.
     k
-        Neighbours an image.
+        Neighbours per single image.
     order
-        ``query``: in the order of the singles. ``global``: the closest pair of a single that still lacks neighbours
-        and a free image comes first, wherever it is. Of equally close ones the first single and the first image.
+        ``query``: in the order of the singles. ``global``: the closest pair of a single that still lacks neighbours and
+        a free image comes first, wherever it is. Of equally close ones the first comes first.
 
     Raises
     ------
@@ -71,12 +71,14 @@ def expand(singles: Points, held_out: Points, k: int, order: Order = "query") ->
         If a coordinate is not finite.
     """
     if len(singles) * k > len(held_out):
-        raise ExpansionError(f"{len(singles)} images with {k} neighbours each, but only {len(held_out)} are held out")
+        raise ExpansionError(
+            f"cannot give {len(singles)} images {k} neighbours each: only {len(held_out)} are held out; ask for fewer"
+        )
     if k == 0 or len(singles) == 0:
         images = np.empty((len(singles), k), np.int64)
         return Expansion(images, images.copy(), np.empty(images.shape))
     for part in (singles, held_out):
-        centre(part)  # for its errors
+        centre(part)  # raises for coordinates that are not finite
     products = _Products(singles, held_out)
     images = _in_turn(products, k) if order == "query" else _closest_first(products, k)
     ranks, distances = _ranked(products, images)
@@ -84,23 +86,23 @@ def expand(singles: Points, held_out: Points, k: int, order: Order = "query") ->
 
 
 class _Products:
-    """Inner products of singles and held-out images: approximate in bulk, exact for those that are listed."""
+    """Inner products of singles and held-out images: approximate in bulk, precise for listed images."""
 
     def __init__(self, singles: Points, held_out: Points):
         self.singles, self.held_out = singles, held_out
         squares = [float(np.einsum("ij,ij->i", part, part).max()) for part in (singles, held_out)]
-        # The bound of a float32 sum of d products, whatever its order, and a little more for the bound itself.
+        # The error bound of a float32 sum of d products, in any order, and a little more for the bound's own rounding.
         self.error = 1.01 * (singles.shape[1] + 2) * 2.0**-24 * math.sqrt(squares[0] * squares[1])
 
     def distances(self, row: int, images: Images) -> NDArray[np.float64]:
-        """Cosine distances in float64; each depends on its two rows alone."""
+        """Return cosine distances, (images,) float64; each depends on its two rows alone."""
         exact = self.held_out[images].astype(np.float64)
         exact *= self.singles[row]
         result: NDArray[np.float64] = 1 - exact.sum(axis=1)
         return result
 
     def rows(self, what: str) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Each single and its approximate products with all held-out images, computed in blocks."""
+        """Yield each single and its approximate products with all held-out images, computed in blocks."""
         with tqdm(total=len(self.singles), desc=what, unit="image") as bar:
             for start in range(0, len(self.singles), BLOCK):
                 block = self.singles[start : start + BLOCK] @ self.held_out.T
@@ -122,10 +124,10 @@ def _in_turn(products: _Products, k: int) -> Images:
 
 
 def _closest_first(products: _Products, k: int) -> Images:
-    """Serve the closest pair first, from short lists that are filled up when one runs out.
+    """Serve the closest pair first, from short lists that are refilled when one runs out.
 
-    The heap has for each single the next image of its list, or, behind the last one, the distance up to which the
-    list is known to be whole.
+    For each single the heap has the next image of its list; after the last image, the distance up to which the list is
+    known to be complete.
     """
     count = len(products.singles)
     chosen, served = np.empty((count, k), np.int64), np.zeros(count, np.int64)
@@ -135,7 +137,7 @@ def _closest_first(products: _Products, k: int) -> Images:
     heap: list[tuple[float, int, int]] = []
 
     def push(single: int) -> None:
-        """Offer the next image of a single; at the same distance an unfilled list goes first."""
+        """Offer the next image of a single; at equal distance, a list that must be refilled goes first."""
         while lists[single] and not free[lists[single][-1][1]]:
             lists[single].pop()
         if lists[single]:
@@ -172,7 +174,7 @@ def _fill(
     lists: list[list[tuple[float, int]]],
     horizons: NDArray[np.float64],
 ) -> None:
-    """List the nearest free images of some singles, nearest last, and how far each list is sure to be whole."""
+    """List the nearest free images of some singles, nearest last, and up to which distance each list is complete."""
     images = np.flatnonzero(free)
     left = products.held_out[images].T
     for start in range(0, len(rows), BLOCK):
@@ -189,7 +191,7 @@ def _fill(
                 sure = distances < horizon
                 if sure.any() or horizon == np.inf:
                     break
-                length *= 4  # as many images are equally near to within the rounding
+                length *= 4  # so many images are equally near, within rounding
             near, distances = images[near[sure]], distances[sure]
             order = np.lexsort((near, distances))[::-1]
             lists[row] = list(zip(distances[order].tolist(), near[order].tolist(), strict=True))
@@ -197,7 +199,7 @@ def _fill(
 
 
 def _ranked(products: _Products, chosen: Images) -> tuple[Images, NDArray[np.float64]]:
-    """Places of the chosen images in the full ranking of their single, and their distances."""
+    """Return the places of the chosen images in the full ranking of their single, and their distances."""
     ranks, lengths = np.empty_like(chosen), np.empty(chosen.shape)
     for row, product in products.rows("their ranks"):
         lengths[row] = products.distances(row, chosen[row])

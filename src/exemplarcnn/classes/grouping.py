@@ -1,7 +1,7 @@
-"""From the features of a pool to a class table, by one of several methods (docs/method.md, section 5).
+"""Make a class table from the features of a pool, by one of several methods (docs/method.md, section 5).
 
-A method is a function from a `Split` and its entry in ``params.yaml`` to a `GroupedTable`; `GROUPINGS` has its name,
-which ``variants.group.VARIANT.method`` asks for.
+A method is a function from a `Split` and its entry in ``params.yaml`` to a `GroupedTable`. `GROUPINGS` lists methods by
+the name that ``variants.group.VARIANT.method`` gives.
 """
 
 import math
@@ -24,20 +24,20 @@ from exemplarcnn.errors import PipelineError
 
 
 class GroupingError(PipelineError):
-    """The pool is too small for the classes asked for."""
+    """The images or their clusters do not make the classes asked for."""
 
 
 class GroupedTable(NamedTuple):
-    """What a grouping makes.
+    """The result of a grouping.
 
     Attributes
     ----------
     table
         The class table.
     statistics
-        What ``clusters.json`` holds.
+        The content of ``clusters.json``.
     warnings
-        What a person is to be told.
+        What the stage should tell the user.
     """
 
     table: pd.DataFrame
@@ -47,14 +47,14 @@ class GroupedTable(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """What a grouping is given: a pool's features in two parts, of which one is clustered.
+    """The input of a grouping: a pool's features in two parts, of which one is clustered.
 
     Attributes
     ----------
     features
-        (images, d) float32 of unit length, image ids in order.
+        (images, d) float32 of unit length, one row per image id.
     clustered, held_out
-        Image ids of the two parts, as `capacity.split_pool` gives them.
+        Image ids of the two parts, as `capacity.split_pool` returns them.
     seed
         The experiment's seed.
     memory, device
@@ -69,7 +69,7 @@ class Split:
     device: torch.device | None = None
 
     def members(self, found: Cut) -> list[NDArray[np.int64]]:
-        """Return the image ids of each cluster of the first part."""
+        """Return the image ids of each cluster of the clustered part."""
         ends = np.cumsum(np.bincount(found.labels))[:-1]
         return np.split(self.clustered[np.argsort(found.labels, kind="stable")], ends)
 
@@ -86,16 +86,16 @@ def group(
     Parameters
     ----------
     features
-        (images, d) float32 of unit length, image ids in order.
+        (images, d) float32 of unit length, one row per image id.
     params, seed
-        What is asked for, and the experiment's seed.
+        The entry of ``variants.group``, and the experiment's seed.
     memory, device
         As for `dendrogram.cut`.
 
     Raises
     ------
     GroupingError
-        If the pool cannot give the classes asked for.
+        If the images or their clusters do not make the classes asked for.
     """
     clustered, held_out = split_pool(len(features), params.clustered_fraction, seed)
     return GROUPINGS[params.method](Split(features, clustered, held_out, seed, memory, device), params)
@@ -107,17 +107,17 @@ def clusters(split: Split, params: ClusterEntry) -> GroupedTable:
     Raises
     ------
     GroupingError
-        If there are more clusters than classes, or too few images for the rest, the largest possible number of
-        classes being named, unless ``or_fewer`` allows it; or if there are fewer than two classes.
+        Without ``or_fewer``, if there are more clusters than classes, or too few images for the rest (the message names
+        the largest possible number of classes). In any case, if there are fewer than two classes.
     """
     points = np.asarray(split.features[split.clustered])
     return fill_up(split, cut(points, params.threshold, params.merged_fraction, split.memory, split.device), params)
 
 
 def fill_up(split: Split, found: Cut, params: ClusterEntry) -> GroupedTable:
-    """Make a class table of clusters that have been found: clusters first, then single images with those that join.
+    """Make a class table from clusters already found: clusters first, then single images with their neighbours.
 
-    Parameters as for `clusters`, which says what is raised, too.
+    Parameters and errors as for `clusters`; ``found`` holds the clusters of the clustered part.
     """
     sizes = np.bincount(found.labels)
     kept = _kept(found, sizes, params)
@@ -141,7 +141,9 @@ def fill_up(split: Split, found: Cut, params: ClusterEntry) -> GroupedTable:
     if left_out := int(np.count_nonzero(sizes > 1)) - len(kept):
         images = int(sizes[sizes > 1].sum() - sizes[kept].sum())
         statistics |= {"clusters_left_out": left_out, "images_left_out": images}
-        warnings.append(f"more clusters than classes: the largest are kept, {left_out}, of {images} images, left out")
+        warnings.append(
+            f"more clusters than classes: the largest are kept, and {left_out} with {images} images left out"
+        )
     if said := _shortfall(statistics, params):
         warnings.append(said)
     return GroupedTable(table, statistics, tuple(warnings))
@@ -150,7 +152,7 @@ def fill_up(split: Split, found: Cut, params: ClusterEntry) -> GroupedTable:
 def pruned(split: Split, params: PruneEntry) -> GroupedTable:
     """Make large clusters, drop the noisy ones and merge the similar ones (docs/method.md, section 5.7).
 
-    Held-out images are not used.
+    Held-out images are in no class.
 
     Raises
     ------
@@ -172,7 +174,7 @@ def pruned(split: Split, params: PruneEntry) -> GroupedTable:
     merged = [np.concatenate([kept[i] for i in np.flatnonzero(similar == label)]) for label in np.unique(similar)]
     if len(merged) < 2:
         raise GroupingError(
-            f"{len(large)} clusters of two images or more, {len(kept)} of them kept and merged into {len(merged)}: "
+            f"{len(large)} clusters of two images or more, {len(kept)} of them kept and merged into {len(merged)}, but "
             "at least two classes are needed; lower mean_cluster_size, drop_fraction or merge_distance"
         )
     sizes = np.array([len(images) for images in merged])
@@ -199,38 +201,40 @@ def _kept(found: Cut, sizes: NDArray[np.int64], params: ClusterEntry) -> NDArray
 
 
 def _count_singles(params: ClusterEntry, clusters: int, alone: int, held_out: int) -> int:
-    """Return how many classes of a single image and its neighbours there are to be beside the clusters."""
+    """Return how many classes of a single image and its neighbours to make beside the clusters."""
     wanted = params.classes - clusters
     possible = single_classes(alone, held_out, params.neighbours)
     if wanted > possible and not params.or_fewer:
         raise GroupingError(
-            f"{params.classes} classes asked for: {clusters} clusters leave {wanted} to be made of single images with "
-            f"{params.neighbours} neighbour(s) each, but {alone} single and {held_out} held-out images are there. "
-            f"The largest possible number of classes is {clusters + possible}"
+            f"cannot make {params.classes} classes: {clusters} clusters leave {wanted} for single images with "
+            f"{params.neighbours} neighbour(s) each, but there are {alone} single and {held_out} held-out images; "
+            f"the largest possible number of classes is {clusters + possible}"
         )
     if clusters + possible < 2:
         raise GroupingError(
             f"{clusters} clusters, {alone} single and {held_out} held-out images make {clusters + possible} class(es), "
-            "and a network needs two to tell apart: the images are too few, or too much alike"
+            "but a network needs two to tell apart; add images that are less alike"
         )
     return min(wanted, possible)
 
 
 def _shortfall(statistics: dict[str, Any], params: ClusterEntry) -> str:
-    """Say how many classes there are and why no more, where ``or_fewer`` let there be fewer than wanted; or nothing."""
+    """Return how many classes there are and why no more, if ``or_fewer`` made them fewer; else an empty string."""
     singles, held_out, k = statistics["single_classes"], statistics["held_out_images"], params.neighbours
     count = statistics["clusters"] + singles
     if count >= params.classes:
         return ""
     served = k > 0 and singles == held_out // k
     why = (
-        f"the {held_out} held-out images suffice for {singles} with {k} neighbour(s) each" if served else "all are used"
+        f"the {held_out} held-out images suffice for {singles} single ones with {k} neighbour(s) each"
+        if served
+        else "every image outside clusters is used"
     )
-    return f"{count} classes where up to {params.classes} are wanted: of the images that no cluster took, {why}"
+    return f"{count} of up to {params.classes} classes: {why}"
 
 
 def _summary(values: NDArray[Any]) -> dict[str, float] | None:
-    """Five numbers that show a distribution, or None of nothing."""
+    """Return minimum, quartiles and maximum; None if there are no values."""
     if values.size == 0:
         return None
     names = ("min", "quarter", "median", "three_quarters", "max")
@@ -238,7 +242,7 @@ def _summary(values: NDArray[Any]) -> dict[str, float] | None:
 
 
 def _statistics(split: Split, found: Cut, sizes: NDArray[np.int64], joined: Expansion) -> dict[str, Any]:
-    """Gather figures of the clusters of two images or more that became classes, and of what joined single images."""
+    """Gather statistics of the clusters that became classes, and of the neighbours that joined single images."""
     clustered = len(split.clustered)
     return {
         "clustered_images": clustered,

@@ -1,4 +1,4 @@
-"""How good a class table is, where the truth is known: reported, never used (docs/method.md, section 5.6)."""
+"""Measure a class table where the truth is known; reported, never used (docs/method.md, section 5.6)."""
 
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,24 @@ class TruthError(PipelineError):
 def measure(
     table: pd.DataFrame, truth: pd.DataFrame | None, clustered: NDArray[np.int64], before: pd.DataFrame | None
 ) -> dict[str, Any]:
-    """Measure all that can be known about a class table.
+    """Measure all that is known about a class table.
 
     Parameters
     ----------
     table
         The class table.
     truth
-        As `read_truth` gives it.
+        As `read_truth` returns it.
     clustered
-        The images that were clustered: only pairs of them could have met in a cluster.
+        Ids of the images that were clustered: only they could meet in a cluster.
     before
-        The class table that the clustered features were learned with, if it has classes of several images.
+        The class table that the clustered features were learned from, if it has classes of several images.
 
     Returns
     -------
     dict
-        ``purity`` of all classes, ``cluster_purity`` of the clusters alone, ``duplicates`` and ``round``, each None
-        where nothing is known.
+        ``purity`` of all classes, ``cluster_purity`` of the clusters alone, ``duplicates`` (`duplicates_together`) and
+        ``round`` (`mutual_information` with ``before``), each None if nothing is known.
     """
     clusters = table[table["origin"] == "cluster"]
     return {
@@ -47,18 +47,18 @@ def measure(
 
 
 def read_truth(path: Path, pool_size: int) -> pd.DataFrame | None:
-    """Read what is known about the images of a pool, or None if there is no such file.
+    """Read what is known about the images of a pool; None if there is no such file.
 
     Returns
     -------
     DataFrame or None
-        One row an image, in order: ``class``, a name, whatever it looks like, or NaN; ``original``, the number of the
-        image that this one is a near duplicate of, or NaN.
+        One row per image, in order: ``class``, a name as text, or NaN; ``original``, the id of the image that this one
+        is a near duplicate of, or NaN.
 
     Raises
     ------
     TruthError
-        If the file lacks a column, has no number where one belongs, or does not list the images of the pool one by one.
+        If the file lacks a column, has text in place of a number, or does not list the pool's images one by one.
     """
     if not path.exists():
         return None
@@ -74,7 +74,7 @@ def read_truth(path: Path, pool_size: int) -> pd.DataFrame | None:
 
 
 def purity(table: pd.DataFrame, labels: pd.Series) -> dict[str, Any] | None:
-    """Share of images whose label is the commonest of their class, over classes with two labelled images or more.
+    """Compute the share of images with the commonest label of their class, over classes with two labels or more.
 
     Parameters
     ----------
@@ -86,8 +86,8 @@ def purity(table: pd.DataFrame, labels: pd.Series) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        ``images`` that were counted, their ``purity``, and ``by_chance``: the purity to be expected if the same
-        labels were dealt to the same classes at random. None if no class has two labelled images.
+        ``images`` that were counted; their ``purity``, 0–1; and ``by_chance``, the mean purity when the same labels are
+        dealt to the same classes at random, 20 times. None if no class has two labelled images.
     """
     known = pd.DataFrame({"class": table["class_id"].to_numpy(), "label": labels.to_numpy()[table["image_id"]]})
     known = known.dropna()
@@ -107,39 +107,39 @@ def purity(table: pd.DataFrame, labels: pd.Series) -> dict[str, Any] | None:
 def duplicates_together(
     table: pd.DataFrame, originals: pd.Series, clustered: NDArray[np.int64]
 ) -> dict[str, Any] | None:
-    """Share of known near-duplicate pairs that are in one class, among the pairs that could have been.
+    """Compute the share of known near-duplicate pairs that are in one class, among the pairs that could be.
 
     Parameters
     ----------
     table
         Class table.
     originals
-        For each image of the pool the image that it is a near duplicate of, or NaN.
+        For each image of the pool, the id of the image that it is a near duplicate of, or NaN.
     clustered
-        The images that were clustered.
+        Ids of the images that were clustered.
 
     Returns
     -------
     dict or None
-        How many ``pairs`` have both images among those clustered, and the share that is ``together``. None if no
-        pair has.
+        ``pairs`` with both images among those clustered, and ``together``, the share of these in one class, 0–1. None
+        if there are no such pairs.
     """
     copies = originals.dropna().astype(np.int64)
     pairs = copies[copies.index.isin(clustered) & copies.isin(clustered)]
     if pairs.empty:
         return None
     class_of = table.set_index("image_id")["class_id"].reindex(range(len(originals)))
-    # An image of no class is NaN, which equals nothing.
+    # Images outside all classes are NaN, which equals nothing.
     together = class_of[pairs.index].to_numpy() == class_of[pairs].to_numpy()
     return {"pairs": len(pairs), "together": float(together.mean())}
 
 
 def mutual_information(table: pd.DataFrame, other: pd.DataFrame) -> dict[str, Any] | None:
-    """Normalised mutual information of two class tables over the images that are in both.
+    """Compute the normalised mutual information of two class tables, over the images that are in both.
 
-    The mean of the two entropies normalises it, as is usual. None if fewer than two images are in both.
+    It is normalised by the arithmetic mean of the two entropies. None if fewer than two images are in both.
     """
-    from sklearn.metrics import normalized_mutual_info_score  # a second, which who reads a truth need not wait
+    from sklearn.metrics import normalized_mutual_info_score  # takes a second, which `read_truth` does not need
 
     both = table.merge(other, on="image_id", suffixes=("", "_other"))
     if len(both) < 2:

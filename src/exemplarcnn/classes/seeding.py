@@ -1,4 +1,4 @@
-"""Class tables of single images, one surrogate class each (docs/method.md, section 2)."""
+"""Draw class tables of single images, one surrogate class each (docs/method.md, section 2)."""
 
 import numpy as np
 import pandas as pd
@@ -12,21 +12,21 @@ from exemplarcnn.config.variants import SeedEntry
 def seed_table(pool_size: int, classes: int, seed: int, usable: NDArray[np.int64] | None = None) -> pd.DataFrame:
     """Draw single images at random, one surrogate class each (docs/method.md, section 2).
 
-    The first k classes are the same whatever the number of classes; leaving images out leaves the order of the others.
+    The first k classes are the same for any number of classes, and leaving images out keeps the order of the others.
 
     Parameters
     ----------
     pool_size
-        Images of the pool.
+        Number of images in the pool.
     classes, seed
-        How many to draw; the experiment's seed.
+        How many images to draw; the experiment's seed.
     usable
-        The images that may be drawn; all by default.
+        Ids of the images that may be drawn; all by default.
 
     Raises
     ------
     ClassTableError
-        If there are fewer images than classes are asked for.
+        If there are fewer images than classes.
     """
     order = rng.generator(seed, rng.Purpose.SEED_IMAGES).permutation(pool_size)
     if usable is not None:
@@ -37,18 +37,18 @@ def seed_table(pool_size: int, classes: int, seed: int, usable: NDArray[np.int64
 
 
 def seed_count(params: SeedEntry, usable: int, pool_size: int) -> int:
-    """Return how many classes of single images there are to be, by how many images of a pool can be used.
+    """Return how many classes of single images to make, given how many images of a pool can be used.
 
     Raises
     ------
     ClassTableError
-        If there are fewer than are asked for, or than two.
+        If the images suffice for fewer classes than asked for, or for fewer than two.
     """
     count = min(params.classes, usable) if params.or_fewer else params.classes
     _check_enough(count, usable, pool_size)
     if count < 2:
         raise ClassTableError(
-            f"{usable} of the pool's {pool_size} images can be used, and a network needs two classes to tell apart; "
+            f"{usable} of the pool's {pool_size} images can be used, but a network needs two classes to tell apart; "
             "add images, or leave out less (leave_out)"
         )
     return count
@@ -57,6 +57,6 @@ def seed_count(params: SeedEntry, usable: int, pool_size: int) -> int:
 def _check_enough(classes: int, usable: int, pool_size: int) -> None:
     if classes > usable:
         raise ClassTableError(
-            f"{classes} classes of one image each, but {usable} of the pool's {pool_size} images can be used; "
-            "ask for at most that"
+            f"cannot make {classes} classes of one image each: only {usable} of the pool's {pool_size} images can be "
+            "used; ask for at most that many"
         )

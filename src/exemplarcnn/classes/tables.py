@@ -1,7 +1,7 @@
-"""Class tables: which images make up which surrogate class.
+"""Read, check and write class tables: which images make up which surrogate class.
 
 A table is a CSV file with the columns ``class_id`` (0 to classes − 1), ``image_id`` (index into the pool) and
-``origin`` (why the image is in the class), ordered by class. A variant of the method *is* such a table.
+``origin`` (why the image is in the class), sorted by class. A variant of the method *is* such a table.
 """
 
 from pathlib import Path
@@ -17,19 +17,19 @@ COLUMNS = ["class_id", "image_id", "origin"]
 
 
 class ClassTableError(PipelineError):
-    """A class table is not one, or does not fit the pool."""
+    """A class table is missing, malformed, or does not fit the pool."""
 
 
 def check(table: pd.DataFrame, pool_size: int, origin: str = "class table") -> None:
-    """Check that classes are numbered without gaps and that no image is in two places.
+    """Check that classes are numbered without gaps, and that each image is in the pool and listed once.
 
     Raises
     ------
     ClassTableError
-        Naming the first offending class or image.
+        If it is not so; the message names the first wrong image.
     """
     if list(table.columns) != COLUMNS:
-        raise ClassTableError(f"{origin}: columns {list(table.columns)}, expected {COLUMNS}")
+        raise ClassTableError(f"{origin}: found the columns {list(table.columns)}, expected {COLUMNS}")
     found = np.unique(table["class_id"])
     if len(found) == 0 or not np.array_equal(found, np.arange(len(found))):
         raise ClassTableError(f"{origin}: class ids must be 0, 1, 2, … without a gap")
@@ -54,13 +54,13 @@ def read(path: Path, pool_size: int) -> pd.DataFrame:
     Raises
     ------
     ClassTableError
-        If the file is missing, is no table, or what :func:`check` refuses.
+        If the file is missing or not a table, or :func:`check` refuses it.
     """
     try:
         table = read_table(path, integers=["class_id", "image_id"])
     except FileNotFoundError:
         raise ClassTableError(f"{path}: not found; `dvc repro` makes it") from None
-    except ValueError as error:  # pandas raises it for what is no table, and for ids that are no whole numbers
+    except ValueError as error:  # for files that are not tables, and ids that are not integers
         raise ClassTableError(f"{path}: {error}; expected the columns {COLUMNS}, ids as whole numbers") from None
     check(table, pool_size, str(path))
     return table
@@ -72,5 +72,5 @@ def count(table: pd.DataFrame) -> int:
 
 
 def sizes(table: pd.DataFrame) -> NDArray[np.int64]:
-    """Return images a class, shape (classes,)."""
+    """Return the number of images in each class, (classes,) int64."""
     return np.bincount(table["class_id"])

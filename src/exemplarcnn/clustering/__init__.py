@@ -1,4 +1,4 @@
-"""Exact complete-linkage clustering, a part that can be used by itself: `cut` (docs/method.md, section 5.2)."""
+"""Exact complete-linkage clustering, which can be used on its own: `cut` (docs/method.md, section 5.2)."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        # Late: who imports a module of this package gets, and depends on, that one alone. Our own code does.
+        # Lazy: code that imports one module of this package, as ours does, loads and depends on that module only.
         if name in __all__:
             from exemplarcnn.clustering import dendrogram
 

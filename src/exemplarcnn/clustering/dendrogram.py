@@ -1,7 +1,7 @@
 """Exact complete-linkage clustering in little memory, and where to cut it (docs/method.md, section 5.2).
 
-A cut needs the merges below it and no others, and these come from the few pairs that are near enough
-(`radius_graph`, `linkage`): the n × n distances are never computed in full nor held.
+A cut needs only the merges below it. These come from the few pairs that are near enough (`radius_graph`, `linkage`):
+the n × n distances are never all measured or held.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,8 @@ class Cut:
     threshold
         The largest distance allowed inside a cluster.
     heights
-        Heights of the merges below the cut, ascending: each the largest distance inside the cluster it made.
+        (merges,) float64, heights of the merges below the cut, ascending: each is the largest distance inside the
+        cluster that it made.
     diameters
         (clusters,) float64, the largest distance inside each; 0 for a single point.
     """
@@ -39,25 +40,25 @@ class Cut:
 
 
 def merged_after(Z: NDArray[np.float64], points: int) -> NDArray[np.int64]:
-    """How many points are in clusters of two or more after each merge, shape (merges,)."""
-    # A merge takes in those of its two sides that were single points until then.
+    """Count the points in clusters of two or more after each merge, (merges,) int64."""
+    # A merge adds those of its two sides that were single points.
     return np.cumsum((Z[:, :2] < points).sum(axis=1))
 
 
 def threshold_for(Z: NDArray[np.float64], points: int, fraction: float) -> float | None:
     """Find the cut that puts a share of the points into clusters of two or more (docs/method.md, section 5.2).
 
-    Merges of equal height cannot be told apart, so only cuts between different heights count; the one whose
-    share is closest is taken, the lower of two equally close ones.
+    Merges of equal height cannot be separated, so only cuts between different heights count. The one with the closest
+    share is chosen, the lower of two equally close ones.
 
     Parameters
     ----------
     Z
-        The merges up to some height, or all.
+        (merges, 4) float64, as from `linkage.complete_linkage`: the merges up to some height, or all.
     points
         Number of points.
     fraction
-        The share asked for.
+        The share wanted, 0–1.
 
     Returns
     -------
@@ -69,14 +70,14 @@ def threshold_for(Z: NDArray[np.float64], points: int, fraction: float) -> float
 
 
 def threshold_for_size(Z: NDArray[np.float64], points: int, size: float) -> float | None:
-    """Find the cut whose clusters have ``size`` points on average, single points counted; else as `threshold_for`."""
+    """Find the cut whose clusters, single points included, have ``size`` points on average; as `threshold_for`."""
     return _threshold(Z, points, points / (points - np.arange(1, len(Z) + 1)), 1.0, size)
 
 
 def _threshold(
     Z: NDArray[np.float64], points: int, after: NDArray[np.float64], before: float, wanted: float
 ) -> float | None:
-    """Find the cut that brings a quantity, which no merge lowers, closest to what is wanted."""
+    """Find the cut that brings a quantity, which no merge lowers, closest to the value wanted."""
     heights, quantity = np.concatenate([[0.0], Z[:, 2]]), np.concatenate([[before], after])
     last = np.flatnonzero(np.append(heights[1:] > heights[:-1], True))
     levels, reached = heights[last], quantity[last]
@@ -85,7 +86,7 @@ def _threshold(
     if not whole and (best == len(levels) - 1 or reached[-1] < wanted):
         return None
     low, high = float(levels[best]), float(levels[min(best + 1, len(levels) - 1)])
-    # Halfway between two neighbouring floats lies the upper one, which would be a merge too many.
+    # The middle of two neighbouring floats may round to the upper one, which would be a merge too many.
     return middle if (middle := (low + high) / 2) < high else low
 
 
@@ -99,25 +100,26 @@ def cut(
 ) -> Cut:
     """Cluster points by complete linkage and cut at a threshold, a share of merged points or a mean size of clusters.
 
-    The clusters are those of the full dendrogram, cut there. Of equal distances a fixed order decides, so that the
-    same points give the same clusters; then too no cluster is wider than the threshold, and no two clusters could
-    be one within it.
+    The clusters are those of the full dendrogram, cut there. A fixed order decides between equal distances, so the same
+    points always give the same clusters. No cluster is wider than the threshold, and no two clusters could be one
+    within it.
 
     Parameters
     ----------
     points
         (n, d) float32, for instance a memory map.
     threshold, fraction, size
-        One of the three; the others None.
+        The largest distance inside a cluster, the share of points in clusters of two or more, or the mean size of
+        clusters. Give one of the three; the others are None.
     memory
         GiB that near pairs may take.
     device
-        Where to compute, the CPU by default.
+        Where to compute; the CPU by default.
 
     Raises
     ------
     NeighboursError
-        If a point is not finite, or there are more near pairs than fit into ``memory``.
+        If a point is not finite, or ``memory`` does not hold the near pairs.
     """
     if threshold is not None:
         Z = complete_linkage(neighbour_graph(points, threshold, memory, device=device))
@@ -144,8 +146,8 @@ def _grown(
         return np.empty((0, 4)), 0.0
     sample = Sample.draw(points)
     most = sample.radius_with(0.8 * most_pairs(memory))
-    # Within the cut every merged point has its nearest neighbour, and some have theirs without being merged. That
-    # half as many more are enough is only likely; if not, the radius grows.
+    # Within the cut every merged point has its nearest neighbour, and so have some points that are not merged. Half as
+    # many more are likely to be enough; if they are not, the radius grows.
     radius = sample.nearest_within(1.5 * merged + 4 / len(sample.distances))
     while True:
         radius = distributed.broadcast_scalar(min(radius, most))
@@ -155,8 +157,7 @@ def _grown(
         if radius >= most:
             share = (merged_after(Z, len(points))[-1] if len(Z) else 0) / len(points)
             raise NeighboursError(
-                f"the cut asked for lies beyond a distance of {radius:.4g}, where {100 * share:.1f} % of the points "
-                f"are merged and {memory:g} GiB hold no more pairs; ask for smaller clusters, or raise "
-                "machine.memory_gib"
+                f"cannot cut beyond a distance of {radius:.4g}, where {100 * share:.1f} % of the points are merged: "
+                f"{memory:g} GiB hold no more pairs; ask for smaller clusters, or raise machine.memory_gib"
             )
         radius = sample.wider(radius)

@@ -1,6 +1,6 @@
 """Complete linkage on a sparse graph of near pairs: exactly the merges of the full dendrogram up to its radius.
 
-docs/method.md, section 5.2, has the reasons. Works on graphs alone and knows nothing of images or features.
+docs/method.md, section 5.2, gives the reasons. This module works on graphs only, not on images or features.
 """
 
 from typing import Any
@@ -16,8 +16,8 @@ _NONE = np.iinfo(np.uint64).max
 def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Scramble 64-bit numbers one to one (the finaliser of SplitMix64).
 
-    Pairs of equal distance are taken in the order of their scrambled numbers. In plain order a thousand equal points
-    would have one reciprocal pair a round; scrambled, about half of them are in one.
+    Pairs of equal distance are taken in the order of their scrambled numbers. In plain order, a thousand equal points
+    would have one reciprocal pair per round; scrambled, about half of the points are in one.
     """
     x = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -36,7 +36,7 @@ def _nearest(
     np.minimum.at(best, first, distances)
     np.minimum.at(best, second, distances)
     shortest = np.flatnonzero((distances == best[first]) & (distances == best[second]))
-    # Pairs that are shortest for one side only can still come before others of the same length at that side.
+    # A pair that is shortest for one side only can still precede others of the same length there.
     place = np.full(points, _NONE)
     for side in (first, second):
         at = np.flatnonzero(distances == best[side])
@@ -47,33 +47,32 @@ def _nearest(
 
 
 def complete_linkage(graph: csr_array[Any, Any]) -> NDArray[np.float64]:
-    """Cluster the points of a graph by complete linkage, as far as the graph goes.
+    """Cluster the points of a graph by complete linkage, up to the graph's radius.
 
-    Two clusters can merge only if **all** pairs between them are in the graph; the distance of the two is the
-    longest of these pairs. So from all pairs within a radius come exactly the merges that the dendrogram of all
-    pairs has up to that radius. Ties are broken by a fixed order of the pairs: the result is that of merging the
-    first pair again and again, whatever the order in which the graph lists its pairs.
+    Two clusters can merge only if **all** pairs between them are in the graph; their distance is the longest of these
+    pairs. So all pairs within a radius give exactly the merges that the dendrogram of all pairs has up to that radius.
+    A fixed order of the pairs breaks ties: the result is that of merging the first pair again and again, in whatever
+    order the graph lists its pairs.
 
     Parameters
     ----------
     graph
-        (points, points), upper triangle: the distance of each pair that is near enough. A stored zero is a pair at
-        distance zero; what is not stored is too far.
+        (points, points), upper triangle: the distance of each pair within the radius. A stored zero is a pair at
+        distance zero; pairs that are not stored are too far apart.
 
     Returns
     -------
     (merges, 4) float64
         Rows as in scipy's ``Z``, heights ascending: the two clusters (points are 0 to points − 1, row i makes
-        cluster points + i), their distance, the size of what they make. With fewer than points − 1 rows several
+        cluster points + i), their distance, the size of the new cluster. With fewer than points − 1 rows, several
         clusters are left.
 
     Notes
     -----
-    In each round all reciprocal nearest neighbours merge at once. Complete linkage never makes a merged cluster
-    nearer to a third than its nearer half was, and a merged cluster keeps the number of one of its halves in the
-    order of ties, so merges in different places do not disturb each other. A round works on all points and all
-    pairs that are left; a few dozen rounds are usual, but a chain whose links grow longer and longer takes half as many
-    as it has points.
+    In each round all reciprocal nearest neighbours merge at once. Under complete linkage a merged cluster is never
+    nearer to a third one than its nearer half was, and in the order of ties it keeps the number of one of its halves,
+    so merges in different places do not affect each other. A round works on all points and all pairs that are left. A
+    few dozen rounds are usual, but a chain of ever longer links takes half as many rounds as it has points.
     """
     points = graph.shape[0]
     pairs = graph.tocoo()
@@ -111,7 +110,7 @@ def complete_linkage(graph: csr_array[Any, Any]) -> NDArray[np.float64]:
 def _dendrogram(
     merges: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.uint64]]], points: int
 ) -> NDArray[np.float64]:
-    """Put merges of representatives into scipy's numbering."""
+    """Convert merges of representatives to scipy's numbering, (merges, 4) float64."""
     if not merges:
         return np.empty((0, 4))
     first, second, heights, order = (np.concatenate(column) for column in zip(*merges, strict=True))
@@ -127,12 +126,12 @@ def _dendrogram(
 
 
 def flat_clusters(Z: NDArray[np.float64], points: int, threshold: float) -> NDArray[np.int64]:
-    """Clusters after all merges up to a threshold.
+    """Return the clusters after all merges up to a threshold.
 
     Parameters
     ----------
     Z
-        As `complete_linkage` gives it; a whole dendrogram of scipy's does as well.
+        As `complete_linkage` returns it, or a full dendrogram of scipy's.
     points
         Number of points.
     threshold
@@ -155,21 +154,21 @@ def flat_clusters(Z: NDArray[np.float64], points: int, threshold: float) -> NDAr
 
 
 def diameters(Z: NDArray[np.float64], labels: NDArray[np.int64], threshold: float) -> NDArray[np.float64]:
-    """Largest distance inside each cluster, which is the height of its last merge; 0 for a single point.
+    """Return the largest distance inside each cluster, the height of its last merge; 0 for a single point.
 
     Parameters
     ----------
     Z, threshold
         As for `flat_clusters`.
     labels
-        (points,) int64, what that returns.
+        (points,) int64, what `flat_clusters` returns for these.
 
     Returns
     -------
     (clusters,) float64
     """
     rows = np.count_nonzero(Z[:, 2] <= threshold)
-    of = np.concatenate([labels, np.empty(rows, np.int64)])  # the cluster that a point, or what a merge made, is in
+    of = np.concatenate([labels, np.empty(rows, np.int64)])  # the clusters of points, then of merges
     for row, side in enumerate(Z[:rows, 0].astype(np.int64).tolist(), len(labels)):
         of[row] = of[side]
     result = np.zeros(labels.max(initial=-1) + 1)

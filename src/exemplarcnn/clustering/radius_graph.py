@@ -1,9 +1,9 @@
-"""All pairs of points within a radius, exactly, though only few pairs are ever measured in full.
+"""Find all pairs of points within a radius, exactly, though few pairs are measured in full (docs/method.md, 5.2).
 
-docs/method.md, section 5.2. Points are projected onto their leading principal axes, which can only bring them
-nearer; a product of low precision there, with a margin for every rounding, discards almost all pairs for certain,
-and the distances of the rest are computed in float64. So neither the projection nor the precision, the size of
-blocks or the number of threads or processes can change the result.
+Points are projected onto their leading principal axes, which can only bring them nearer. There, a product of low
+precision with a margin for every rounding error safely discards almost all pairs; the distances of the rest are
+computed in float64. So neither the projection nor the precision, the size of blocks or the number of threads or
+processes can change the result.
 """
 
 import math
@@ -25,23 +25,23 @@ from exemplarcnn.progress import tqdm
 
 Points = NDArray[np.float32]
 
-BLOCK = 2048  # points a side of the products
+BLOCK = 2048  # points on each side of a product
 STRIP = 512  # points that are read at a time
 WIDTH = 256  # principal axes
-SAMPLE = 256  # points whose distances to all others are looked at first
+SAMPLE = 256  # points whose distances to all others are estimated first
 AXES_SAMPLE = 2048  # points from which the axes are found
-# What one pair takes at most: in lists, in the sparse matrix and in the rounds of complete linkage, measured.
+# The most that a pair takes in lists, in the sparse matrix and in the rounds of complete linkage, as measured.
 BYTES_A_PAIR = 160
 LARGEST = float(np.finfo(np.float32).max)
 GIB = 2**30
 
 
 class NeighboursError(PipelineError):
-    """Points that have no graph of near pairs, or none that fits."""
+    """Points have no graph of near pairs, or none that fits into memory."""
 
 
 def _random(count: int, size: int) -> NDArray[np.int64]:
-    """Draw ``size`` of ``count`` places, ascending. It only steers the search, so one fixed seed is enough."""
+    """Draw ``size`` of ``count`` indices, ascending. They only guide the search, so one fixed seed is enough."""
     return np.sort(np.random.default_rng(0).permutation(count)[:size])
 
 
@@ -50,15 +50,19 @@ def _blocks(count: int, size: int) -> list[slice]:
 
 
 def centre(points: Points) -> tuple[NDArray[np.float64], float]:
-    """Mean of all points, (d,) float64, and a power of two that no coordinate exceeds; read block by block.
+    """Return the mean of all points, (d,) float64, and a power of two that no coordinate exceeds.
+
+    Points are read block by block.
 
     Raises
     ------
     NeighboursError
-        If the points are no table of numbers, or a coordinate is not finite: the first such point is named.
+        If the points are not two-dimensional, or a coordinate is not finite: the message names the first such point.
     """
     if points.ndim != 2:
-        raise NeighboursError(f"points of shape {points.shape}; expected one row for each point")
+        raise NeighboursError(
+            f"found points of shape {points.shape}, expected (points, dimensions); pass one row per point"
+        )
     total, largest = np.zeros(points.shape[1]), 0.0
     for block in _blocks(len(points), STRIP):
         rows = np.asarray(points[block])
@@ -67,15 +71,15 @@ def centre(points: Points) -> tuple[NDArray[np.float64], float]:
         if not np.isfinite(total).all() and not (good := np.isfinite(rows).all(axis=1)).all():
             raise NeighboursError(
                 f"point {block.start + int(np.argmin(good))} has a coordinate that is not finite; "
-                "was the network's training sound?"
+                "check its file, and whether the network's training diverged"
             )
     return total / max(len(points), 1), 2.0 ** math.frexp(largest)[1]
 
 
 def measured(points: Points, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Euclidean distances of listed pairs, each from its two rows alone, in float64."""
+    """Return the Euclidean distances of listed pairs, (pairs,) float64, each from its two rows alone."""
     result = np.empty(len(first))
-    for block in _blocks(len(first), max(1, (1 << 18) // max(points.shape[1], 1))):  # what caches hold
+    for block in _blocks(len(first), max(1, (1 << 18) // max(points.shape[1], 1))):  # fits into caches
         gap = points[first[block]].astype(np.float64)
         gap -= points[second[block]]
         result[block] = np.sqrt(np.square(gap, out=gap).sum(axis=1))
@@ -84,7 +88,7 @@ def measured(points: Points, first: NDArray[np.int64], second: NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Sample:
-    """Approximate distances of some points to all: what to expect of a radius before the work is done.
+    """Approximate distances of some points to all, to estimate what a radius will give.
 
     Attributes
     ----------
@@ -96,10 +100,10 @@ class Sample:
 
     @classmethod
     def draw(cls, points: Points, size: int = SAMPLE) -> "Sample":
-        """Measure up to ``size`` of the points against all."""
+        """Measure up to ``size`` of the points, drawn at random, against all."""
         mean, unit = centre(points)
         rows = _random(len(points), size)
-        # In float64: float32 products would drown the distances of points that are much alike.
+        # In float64: rounding of float32 products would drown the distances of points that are much alike.
         chosen = (points[rows] - mean) / unit
         distances = np.empty((len(rows), len(points)), np.float32)
         for block in _blocks(len(points), STRIP):
@@ -116,29 +120,29 @@ class Sample:
         return near / max(self.distances.size, 1) * float(self.distances.shape[1]) ** 2 / 2
 
     def radius_with(self, pairs: float) -> float:
-        """Estimate the radius within which a number of pairs are."""
+        """Estimate the radius that has a number of pairs within it."""
         rank = int(pairs * 2 / self.distances.shape[1] ** 2 * self.distances.size)
         if rank >= self.distances.size:
             return np.inf
         return float(np.partition(self.distances, rank, axis=None)[rank])
 
     def nearest_within(self, share: float) -> float:
-        """Radius within which a share of the sampled points have their nearest neighbour."""
+        """Return the radius within which a share of the sampled points have their nearest neighbour."""
         nearest = np.sort(self.distances.min(axis=1))
         return float(nearest[min(int(np.ceil(share * len(nearest))), len(nearest) - 1)])
 
     def wider(self, radius: float) -> float:
-        """Widen a radius by a seventh, at least to the next sampled distance; to infinity if there is none."""
+        """Widen a radius by 15 %, at least to the next sampled distance; to infinity if there is none."""
         further = self.distances[np.isfinite(self.distances) & (self.distances > radius)]
         return max(1.15 * radius, float(further.min())) if further.size else np.inf
 
 
 @dataclass(frozen=True)
 class _Sketch:
-    """Rows whose inner product tells pairs that may be within the radius from those that cannot be.
+    """Rows whose inner products tell pairs that may be within the radius from pairs that cannot be.
 
-    ``right`` is (points, columns) of low precision: coordinates, then ``extra`` ones, then ``extra`` pieces that add
-    up to the point's own term. The left side of a product has the last two exchanged.
+    ``right`` is (points, columns) of low precision: coordinates, then ``extra`` columns of 1, then ``extra`` pieces
+    that add up to the point's own term. The left side of a product has the last two groups exchanged.
     """
 
     right: Tensor
@@ -150,7 +154,7 @@ class _Sketch:
         return torch.cat([part[:, :axes], part[:, axes + self.extra :], part[:, axes : axes + self.extra]], dim=1)
 
     def candidates(self, rows: slice, columns: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Pairs (i < j) of two blocks that may be within the radius."""
+        """Return the pairs (i < j) of two blocks that may be within the radius."""
         with _full_float32():
             hits = self.left(rows) @ self.right[columns].T >= self.limit
         i, j = (place.cpu().numpy() for place in torch.nonzero(hits, as_tuple=True))
@@ -159,14 +163,14 @@ class _Sketch:
 
 
 def _axes(points: Points, mean: NDArray[np.float64], unit: float, width: int) -> NDArray[np.float64]:
-    """Orthonormal axes along which the points spread most, (d, width) float64. Any others would be as correct."""
+    """Return orthonormal axes along which the points spread most, (d, width) float64; any others are correct, too."""
     sample = ((points[_random(len(points), AXES_SAMPLE)] - mean) / unit).astype(np.float32)
     _, _, rows = randomized_svd(sample, width, n_oversamples=16, n_iter=1, random_state=0)
     return np.linalg.qr(rows.T.astype(np.float64))[0]
 
 
 def _pieces(values: NDArray[np.float64], dtype: torch.dtype) -> list[Tensor]:
-    """Numbers of low precision whose sum is each value to 24 bits."""
+    """Split values into numbers of low precision whose sum is each value to 24 bits."""
     rest, pieces = torch.from_numpy(values), []
     for _ in range(1 if dtype == torch.float32 else 3):
         pieces.append(rest.to(dtype))
@@ -177,7 +181,7 @@ def _pieces(values: NDArray[np.float64], dtype: torch.dtype) -> list[Tensor]:
 def _sketch(points: Points, radius: float, width: int, dtype: torch.dtype, device: torch.device) -> _Sketch:
     """Project, round, and work out a margin that covers both.
 
-    Let p be the point's coordinates on the axes with the length of the rest as one more: |p − p'| ≤ |x − x'|. Let q
+    Let p be the point's coordinates on the axes, with the length of the rest as one more: |p − p'| ≤ |x − x'|. Let q
     be p rounded, e ≥ |p − q|. Then |x − x'| ≤ R implies |q − q'| ≤ R + e + e', hence
     q·q' − a − a' ≥ −R²/2 where a = |q|²/2 − R e − e². The left side is one inner product if a and a' are among the
     coordinates. The unit is a power of two that makes coordinates at most one, which changes no digit.
@@ -219,7 +223,7 @@ def _sketch(points: Points, radius: float, width: int, dtype: torch.dtype, devic
 
 @contextmanager
 def _full_float32() -> Iterator[None]:
-    """Let no setting of the caller's shorten float32 products: the margin is for the full precision."""
+    """Compute float32 products in full precision, for which the margin is, whatever the caller has set."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -229,7 +233,7 @@ def _full_float32() -> Iterator[None]:
 
 
 def _precision(device: torch.device) -> torch.dtype:
-    """bfloat16 where the processor multiplies it faster; the result is the same."""
+    """Return bfloat16 if the processor multiplies it faster, else float32; the result is the same."""
     if device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False):
         return torch.bfloat16
     return torch.float32
@@ -252,7 +256,7 @@ def neighbour_graph(
     Parameters
     ----------
     points
-        (points, d) float32, for instance a memory map; never held as a whole.
+        (points, d) float32, for instance a memory map; never loaded as a whole.
     radius
         The largest distance of a pair; infinite for all pairs.
     memory
@@ -260,24 +264,24 @@ def neighbour_graph(
     device
         Where products are computed; the CPU by default.
     block, width
-        Points a side of a product, and principal axes: speed and memory depend on them, the result does not.
+        Points on each side of a product, and number of axes: they change speed and memory, not the result.
     sample
-        Of these points, if it was drawn already.
+        Sample of these points, if already drawn.
 
     Returns
     -------
     (points, points) float64
-        Upper triangle; each stored entry is the distance of a pair, zero for points in one place.
+        Upper triangle; each stored entry is the distance of a pair, zero for equal points.
 
     Raises
     ------
     NeighboursError
         If a point is not finite, or the pairs would take more than ``memory``: the message says how many there are,
-        and which radius would fit.
+        and which radius and how much memory would do.
     """
     count = len(points)
     if radius < 0 or count < 2:
-        centre(points)  # for its errors
+        centre(points)  # raises for points that are not finite
         return csr_array((count, count), dtype=np.float64)
     sample = sample or Sample.draw(points)
     most = most_pairs(memory)
@@ -309,7 +313,7 @@ def neighbour_graph(
 
 
 def most_pairs(memory: float) -> float:
-    """How many pairs fit into an amount of memory, in GiB."""
+    """Return how many pairs fit into an amount of memory, in GiB."""
     return memory * GIB / BYTES_A_PAIR
 
 

@@ -1,1 +1,1 @@
-"""What the pipeline may be told: every parameter of ``params.yaml``, its type and its range."""
+"""The configuration: every parameter of ``params.yaml``, with its type and range."""

@@ -1,4 +1,4 @@
-"""What all sections share: types of values with their ranges, and the error that names what is wrong."""
+"""What all sections share: types of values with their ranges, and the error for wrong ones."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -12,7 +12,7 @@ LAYERS = ("conv1", "conv2", "conv3", "dense1", "dense2")
 Layer = Literal["conv1", "conv2", "conv3", "dense1", "dense2"]
 PoolName = Literal["unlabeled", "train", "other"]
 Flag = Literal["border", "empty", "grey", "duplicate", "leak"]
-# Whether training patches are drawn once, into a set on disk, or anew for each epoch (section 2.6).
+# Draw training patches once, into a set on disk, or again in each epoch (docs/method.md, section 2.6).
 Mode = Literal["materialised", "online"]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -45,7 +45,7 @@ FractionRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered), A
 
 
 class Section(BaseModel):
-    """A part of the parameters: no other keys, nothing that changes afterwards."""
+    """A section of the parameters: refuses unknown keys, and cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

@@ -54,7 +54,7 @@ class Config(Section):
         variants = self.variants
         for name, trained in variants.train.items():
             if trained.pool not in self.pools:
-                raise ValueError(f"pools: {trained.pool} is missing, the pool of variants.train.{name}")
+                raise ValueError(f"pools: {trained.pool} is missing; variants.train.{name} uses it, so add it")
         if (audited := variants.train.get(self.outliers.of)) is None:
             raise ValueError(f"outliers.of: {self.outliers.of} is not in variants.train ({', '.join(variants.train)})")
         if audited.pool != "unlabeled" or not audited.cluster_features:
@@ -68,19 +68,19 @@ class Config(Section):
 
     @property
     def rows(self) -> dict[str, ReportRow]:
-        """The rows of the report."""
+        """The rows of the report, by name."""
         return self.variants.rows
 
 
 def parse(values: dict[str, Any], origin: str) -> Config:
-    """Check parameters and give them their types.
+    """Check parameters and convert them to their types.
 
     Parameters
     ----------
     values
         The nested dictionary read from YAML.
     origin
-        Where it came from, named in errors.
+        Where the values come from, for error messages.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def _lines(error: ValidationError, origin: str) -> list[str]:
     lines = []
     for key, problem in problems:
         if key in renamed:
-            lines.append(f"  {key}: is {_from(key, renamed[key])} now")
+            lines.append(f"  {key}: is now called {_from(key, renamed[key])}")
         elif problem["type"] == "extra_forbidden":
             lines.append(f"  {key}: unknown parameter")
         elif problem["type"] == "union_tag_not_found":
@@ -110,24 +110,24 @@ def _lines(error: ValidationError, origin: str) -> list[str]:
             lines.append(f"  {key}.method: expected one of {context['expected_tags']} (got {context['tag']!r})")
         elif problem["type"] == "missing":
             if any(new == key or new.startswith(f"{key}.") for new in renamed.values()):
-                continue  # it is there, by its old name
+                continue  # it is there, under its old name
             lines.append(f"  {key}: missing")
         else:
             got = f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
-            joint = "." if key == "variants" else ": "  # what `Variants` checks goes on with the stage's name
+            joint = "." if key == "variants" else ": "  # messages of `Variants` begin with the stage
             lines.append(f"  {key + joint if key else ''}{problem['msg'].removeprefix('Value error, ')}{got}")
     return [f"{origin}: {len(lines)} problem(s) with the parameters", *lines]
 
 
 def _key(place: tuple[int | str, ...]) -> str:
-    """Return the dotted key of what pydantic found wrong."""
-    # For entries of several kinds pydantic names the kind after the entry: no key of the file.
+    """Return the dotted key of a problem that pydantic found."""
+    # For entries of several kinds pydantic adds the kind after the entry, which is no key of the file.
     kinds = (("variants", "group"), ("variants", "control"))
     return ".".join(str(part) for at, part in enumerate(place) if at != 3 or place[:2] not in kinds)
 
 
 def _from(old: str, new: str) -> str:
-    """Shorten a key to what differs from another one: its name, where both are in the same section."""
+    """Return the new key; only its name if the old key is in the same section."""
     section, _, name = new.rpartition(".")
     return name if section == old.rpartition(".")[0] else new
 
@@ -138,7 +138,7 @@ def load(path: Path = paths.PARAMS) -> Config:
     Raises
     ------
     ConfigError
-        If the file is missing, is no YAML mapping, or holds a wrong parameter.
+        If the file is missing, is not a YAML mapping, or has a wrong parameter.
     """
     try:
         values = read_mapping(path)

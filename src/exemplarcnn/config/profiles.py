@@ -1,6 +1,6 @@
-"""Profiles: what ``conf/`` composes to.
+"""Compose profiles from ``conf/``.
 
-``exemplarcnn profile NAME`` writes it into ``params.yaml``, as ``dvc exp run -S profile=NAME`` does.
+``exemplarcnn profile NAME`` writes one into ``params.yaml``, as ``dvc exp run -S profile=NAME`` does.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from exemplarcnn.config.params import parse
 
 
 def names(conf: Path) -> list[str]:
-    """Names of the profiles in ``conf/profile``, sorted."""
+    """Return the names of the profiles in ``conf/profile``, sorted."""
     return sorted(path.stem for path in (conf / "profile").glob("*.yaml"))
 
 
@@ -26,7 +26,7 @@ def compose(conf: Path, profile: str) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If there is no such profile, or what it composes to is not valid.
+        If there is no such profile, or its parameters are not valid.
     """
     # Hydra is only needed here, and slow to import.
     from hydra import compose as hydra_compose
@@ -34,7 +34,7 @@ def compose(conf: Path, profile: str) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     if profile not in names(conf):
-        raise ConfigError(f"no profile {profile!r} in {conf / 'profile'}; there are: {', '.join(names(conf))}")
+        raise ConfigError(f"no profile {profile!r} in {conf / 'profile'}; choose one of {', '.join(names(conf))}")
     with initialize_config_dir(str(conf.resolve()), version_base=None):
         composed = hydra_compose("config", overrides=[f"profile={profile}"])
     values = OmegaConf.to_container(composed, resolve=True)

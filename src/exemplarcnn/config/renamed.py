@@ -1,6 +1,6 @@
-"""What parameters were called before, for files and runs that still have those names.
+"""Former names of parameters, for files and runs that still use them.
 
-Needed as long as somebody may have a ``params.yaml``, a profile or runs in an MLflow store of 0.1.
+Keep these as long as anybody may have a ``params.yaml``, a profile or MLflow runs of version 0.1.
 """
 
 import re
@@ -16,7 +16,7 @@ SECTIONS = {
     "evaluated": "variants.evaluate",
     "audit_features": "outliers",
 }
-# By the sections they are in, as a regular expression. Runs call the parameters of their own variant ``variant.``.
+# Old and new names by section, a regular expression. Runs log their own variant's parameters under ``variant.``.
 KEYS = {
     r"machine": {"memory": "memory_gib"},
     r"audit\.borders": {"share": "fraction"},
@@ -33,7 +33,7 @@ KEYS = {
 
 
 def current(key: str) -> str:
-    """Return what a parameter is called now, by its dotted key; a name that is no old one stays."""
+    """Return the current dotted key of a parameter; keys that were never renamed stay as they are."""
     section, dot, rest = key.partition(".")
     section, dot, name = f"{SECTIONS.get(section, section)}{dot}{rest}".rpartition(".")
     for pattern, names in KEYS.items():

@@ -1,4 +1,4 @@
-"""The sections of ``params.yaml``: the numbers of the method, and what the machine offers."""
+"""The sections of ``params.yaml``: the numbers of the method, and the resources of the machine."""
 
 from typing import Annotated, Literal, Self
 
@@ -22,10 +22,10 @@ from exemplarcnn.config.base import (
 
 
 class Machine(Section):
-    """What the machine offers.
+    """Resources of the machine.
 
-    On a CPU nothing of it changes a result. ``device`` does in its last bits, and on GPUs ``processes`` does, and the
-    pixels that dropout leaves out.
+    On a CPU none of them changes a result. ``device`` changes its last bits and which units dropout leaves out, and on
+    GPUs ``processes`` does, too, with the batch statistics in ``resnet`` (docs/clusters.md).
     """
 
     device: Literal["auto", "cpu", "cuda"]
@@ -79,7 +79,10 @@ class Hsv(Section):
 
 
 class Dosovitskiy(Section):
-    """What the recipe `dosovitskiy` has of its own (docs/method.md, section 2.2); ranges of powers of two."""
+    """Parameters of the recipe `dosovitskiy` alone (docs/method.md, section 2.2).
+
+    Ranges and deviations are those of exponents of 2.
+    """
 
     scale: Range
     translate: NotNegative
@@ -90,7 +93,7 @@ class Dosovitskiy(Section):
 
 
 class Surrogate(Section):
-    """The transformation recipe and what is drawn of it (docs/method.md, section 2)."""
+    """The transformation recipe, and how many anchors and patches are drawn (docs/method.md, section 2)."""
 
     mode: Mode
     recipe: Literal["arazo", "dosovitskiy"]
@@ -124,7 +127,7 @@ class Group(Section):
 
 
 class Groups(Section):
-    """One row per weight tensor and one for all biases (docs/method.md, section 3)."""
+    """One group for each weight tensor and one for all biases (docs/method.md, section 3)."""
 
     conv1: Group
     conv2: Group
@@ -135,14 +138,17 @@ class Groups(Section):
 
 
 class Schedule(Section):
-    """After the ``epoch``-th of ``epochs`` epochs the learning rate is multiplied by ``factor``."""
+    """Drops (epoch, factor): after that many of ``epochs`` epochs the learning rate is multiplied by the factor.
+
+    In a training of another length, the epochs of the drops scale with it.
+    """
 
     epochs: Count
     drops: tuple[tuple[Count, Positive], ...]
 
 
 class Optimisation(Section):
-    """What every training has."""
+    """Parameters of every training."""
 
     epochs: Count
     batch_size: Count
@@ -167,7 +173,7 @@ class Train(Optimisation):
 
 
 class ResNetGroups(Section):
-    """One row for the weights of convolutions and the last layer, one for all other parameters."""
+    """One group for the weights of convolutions and the last layer, one for all other parameters."""
 
     weights: Group
     others: Group
@@ -196,7 +202,7 @@ class ResNet(Optimisation):
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Self:
-        # Statistics of a batch need images in every shard.
+        # A short last batch could leave a shard without images, which batch statistics need.
         if self.epoch_images % self.batch_size:
             raise ValueError(f"epoch_images {self.epoch_images} must be a multiple of batch_size {self.batch_size}")
         return self
@@ -221,7 +227,7 @@ class ClusterFeatures(Section):
 
 
 class Protocol(Section):
-    """Labels and classifier that features are judged by."""
+    """Labels and classifier that features are tested with."""
 
     name: VariantName
     labels: Literal["folds", "all"]
@@ -229,7 +235,7 @@ class Protocol(Section):
 
 
 class Evaluate(Section):
-    """The protocols, the first of which gives the table of results (docs/method.md, section 4.1)."""
+    """The protocols; the first gives the table of results (docs/method.md, section 4.1)."""
 
     protocols: tuple[Protocol, ...] = Field(min_length=1)
     C: tuple[Positive, ...] = Field(min_length=1)
@@ -241,16 +247,16 @@ class Evaluate(Section):
     def _protocols_fit(self) -> Self:
         names = [protocol.name for protocol in self.protocols]
         if len(set(names)) < len(names):
-            raise ValueError(f"protocols: names occur twice ({', '.join(names)})")
+            raise ValueError(f"protocols: names must differ ({', '.join(names)})")
         if "leaky" in names:
-            raise ValueError("protocols: leaky is the name of the choice that looks at the test set; take another")
+            raise ValueError("protocols: the name leaky is taken by the choice that looks at the test set; use another")
         if (self.protocols[0].labels, self.protocols[0].classifier) != ("folds", "svm"):
             raise ValueError(f"protocols: the first, {names[0]}, must have labels: folds and classifier: svm")
         return self
 
 
 class Outliers(Section):
-    """What is looked for in the features of variant ``of`` (docs/method.md, section 1.3)."""
+    """How outliers and close pairs are found in the features of variant ``of`` (docs/method.md, section 1.3)."""
 
     of: VariantName
     features: Features
@@ -260,9 +266,9 @@ class Outliers(Section):
 
 
 class Neighbours(Section):
-    """The picture of nearest neighbours: of how many images, in the features of which variants.
+    """The picture of nearest neighbours: for how many images, in the features of which variants.
 
-    They are test images, or unlabelled ones where nothing is evaluated.
+    These are test images, or unlabelled images if nothing is evaluated.
     """
 
     of: tuple[VariantName, ...] = Field(min_length=1)

@@ -19,7 +19,7 @@ from exemplarcnn.config.sections import Features, Groups
 
 
 class SeedEntry(Section):
-    """A class table of single images: exactly so many, or as many as there are where ``or_fewer`` allows it."""
+    """A class table of single images: exactly ``classes``; with ``or_fewer``, fewer if the images do not suffice."""
 
     pool: PoolName
     classes: Annotated[int, Field(ge=2)]
@@ -28,7 +28,7 @@ class SeedEntry(Section):
 
 
 class _GroupEntry(Section):
-    """What every class table made of features has."""
+    """Parameters of every class table made from features."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -39,8 +39,8 @@ class _GroupEntry(Section):
 class ClusterEntry(_GroupEntry):
     """Clusters, filled up with single images and their neighbours (docs/method.md, sections 5.2 and 5.3).
 
-    Exactly so many classes; or, where ``or_fewer`` allows it, so many at most: as many as the images suffice for, and
-    of more clusters than that the largest.
+    Exactly ``classes`` classes. With ``or_fewer``, at most that many: as many as the images suffice for; if there are
+    more clusters than that, the largest.
     """
 
     method: Literal["clusters"]
@@ -59,7 +59,7 @@ class ClusterEntry(_GroupEntry):
 
 
 class PruneEntry(_GroupEntry):
-    """Large clusters without the noisy ones, the similar ones merged (docs/method.md, section 5.7)."""
+    """Large clusters: the noisy ones dropped, similar ones merged (docs/method.md, section 5.7)."""
 
     method: Literal["pruned"]
     mean_cluster_size: Annotated[float, Field(ge=1)]
@@ -68,14 +68,14 @@ class PruneEntry(_GroupEntry):
 
 
 class RegroupEntry(Section):
-    """A class table made of another one, as a control (docs/method.md, section 5.7)."""
+    """A class table made from another one, as a control (docs/method.md, section 5.7)."""
 
     table: VariantName
     rule: VariantName
 
 
 class TrainEntry(Section):
-    """What goes through surrogate set and training."""
+    """A network: its class table, its patches and its training."""
 
     table: VariantName
     pool: PoolName
@@ -118,11 +118,13 @@ class KMeans(Section):
         if self.patch >= self.side:
             raise ValueError(f"patch {self.patch} must be smaller than side {self.side}")
         if self.centres > self.images * self.patches_per_image:
-            raise ValueError(f"{self.centres} centres need as many patches: images times patches_per_image")
+            raise ValueError(
+                f"centres {self.centres} must not exceed the number of patches, images times patches_per_image"
+            )
         return self
 
     def check_images(self, count: int) -> None:
-        """Refuse so few unlabelled images that their patches are fewer than the centres."""
+        """Check that ``count`` unlabelled images give as many patches as there are centres; ConfigError if not."""
         images = min(self.images, count)
         if images * self.patches_per_image < self.centres:
             raise ConfigError(
@@ -132,7 +134,7 @@ class KMeans(Section):
 
 
 class DescribeEntry(Section):
-    """Other features of the network of variant ``of``, those of `Features` where null (docs/method.md, section 4.3).
+    """Other features of the network of variant ``of``; null for those of `Features` (docs/method.md, section 4.3).
 
     With ``initial`` weights it is the network before its first training step, a control (section 4.2).
     """
@@ -157,14 +159,14 @@ class ReportRow(Section):
 
 
 class EvaluateEntry(ReportRow):
-    """The row of features that are evaluated."""
+    """The row of evaluated features."""
 
 
 class LabelEntry(ReportRow):
     """A table of labels, and the row of the network that learns from it (docs/method.md, section 6.2).
 
-    ``pseudo``: what the classifier of ``fold`` on the features of variant ``of`` says of the unlabelled images, the
-    most confident ``fraction`` of them. ``given``: the labels of that fold alone.
+    ``pseudo``: what the classifier of ``fold`` on the features of variant ``of`` predicts for the unlabelled images;
+    the most confident ``fraction`` is kept. ``given``: the labels of that fold alone.
     """
 
     method: Literal["pseudo", "given"]
@@ -201,7 +203,7 @@ class Variants(Section):
         return {**self.evaluate, **self.label}
 
     def pool_of(self, table: str) -> PoolName:
-        """Name the pool whose images a class table lists."""
+        """Return the pool whose images a class table lists."""
         if table in self.regroup:
             table = self.regroup[table].table
         if table in self.group:
@@ -215,10 +217,10 @@ class Variants(Section):
             ("train, describe, control and label", [*self.features, *self.label]),
         ):
             if twice := {name for name in names if names.count(name) > 1}:
-                raise ValueError(f"{what} define more than once: {', '.join(sorted(twice))}")
+                raise ValueError(f"{what} define a name more than once: {', '.join(sorted(twice))}")
         titles = [row.title for row in self.rows.values()]
         if same := {title for title in titles if titles.count(title) > 1}:
-            raise ValueError(f"evaluate and label: several rows have the title {', '.join(sorted(same))}")
+            raise ValueError(f"evaluate and label: rows must not share the title {', '.join(sorted(same))}")
         return self
 
     @model_validator(mode="after")
@@ -235,7 +237,7 @@ class Variants(Section):
                     f"({', '.join(self.tables)})"
                 )
             if trained.pool != (pool := self.pool_of(trained.table)):
-                raise ValueError(f"train.{name}.pool is {trained.pool}, but its classes are images of {pool}")
+                raise ValueError(f"train.{name}.pool is {trained.pool}, but its class table lists images of {pool}")
         return self
 
     def _check_source(self, name: str, grouped: ClusterEntry | PruneEntry) -> None:
@@ -253,9 +255,9 @@ class Variants(Section):
         while (table := seen[-1]) not in self.seed:
             above = self.regroup[table].table if table in self.regroup else self.group[table].source
             if above in seen:
-                raise ValueError(f"{where}: goes round in a circle ({' from '.join([*seen, above])})")
+                raise ValueError(f"{where}: leads back to itself ({' from '.join([*seen, above])})")
             if above not in self.tables:
-                return  # told elsewhere
+                return  # another check reports it
             seen.append(above)
 
     @model_validator(mode="after")
@@ -265,7 +267,7 @@ class Variants(Section):
                 raise ValueError(f"describe.{name}.of: {described.of} is not in train ({', '.join(self.train)})")
         if not self.evaluate and (without := [key for key, row in self.train.items() if not row.cluster_features]):
             raise ValueError(
-                f"train.{without[0]}.cluster_features must be true: nothing is evaluated, so that no other features "
+                f"train.{without[0]}.cluster_features must be true: nothing is evaluated, so no other features "
                 "are computed"
             )
         for name, labelled in self.label.items():
@@ -273,7 +275,5 @@ class Variants(Section):
                 raise ValueError(f"label.{name}.of: {labelled.of} must be in train and in evaluate")
         for name in self.evaluate:
             if name not in self.features:
-                raise ValueError(
-                    f"evaluate.{name}: neither in train nor in describe nor in control ({', '.join(self.features)})"
-                )
+                raise ValueError(f"evaluate.{name}: not in train, describe or control ({', '.join(self.features)})")
         return self

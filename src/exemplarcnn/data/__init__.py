@@ -1,1 +1,1 @@
-"""Images on disk, and what is wrong with them."""
+"""Images on disk, and the audit that finds what is wrong with them."""

@@ -1,7 +1,7 @@
-"""What is wrong with the images of a pool, told from their pixels (docs/method.md, section 1.1).
+"""Find what is wrong with the images of a pool, from their pixels (docs/method.md, section 1.1).
 
-One row an image: black borders, no content, too small, too large, unreadable. Near duplicates are
-:mod:`exemplarcnn.data.near_duplicates`' business; :func:`add_flags` puts both together.
+The table has one row per image: black borders, no content, too small, too large, unreadable.
+:mod:`exemplarcnn.data.near_duplicates` finds near duplicates; :func:`add_flags` puts both together.
 """
 
 from collections.abc import Iterable
@@ -26,15 +26,15 @@ ARROWS = ("↑", "↓", "←", "→")
 def border_widths(image: Pixels, params: Borders) -> list[int]:
     """Measure black borders.
 
-    A line belongs to a border if nearly all of it is black, and a border is a run of such lines from a side inwards
-    that ends at a line which is not: an image that is black all over has none.
+    A row or column is black if nearly all of its pixels are. A border is a run of black rows or columns from a side
+    inwards, up to one that is not black: an image that is black all over has no border.
 
     Parameters
     ----------
     image
         (height, width, 3) uint8.
     params
-        What counts as black, how much of a line must be, and from which width on.
+        Which level counts as black, what fraction of a row or column must be black, and the smallest width.
 
     Returns
     -------
@@ -57,12 +57,12 @@ def contrast(image: Pixels) -> float:
 
 
 def colourfulness(image: Pixels) -> int:
-    """Return the largest difference between two channels of a pixel, 0–255."""
+    """Return the largest difference between two channels of one pixel, 0–255."""
     return int((image.max(axis=2) - image.min(axis=2)).max())
 
 
 def inspect(pool: Pool, params: Audit) -> pd.DataFrame:
-    """Look at every image of a pool.
+    """Inspect every image of a pool.
 
     Parameters
     ----------
@@ -74,10 +74,10 @@ def inspect(pool: Pool, params: Audit) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``image_id``; ``name``, the file of an image that has one to itself; ``height``, ``width`` in pixels; ``top``,
-        ``bottom``, ``left``, ``right``, the widths of black borders; ``contrast``; ``colourfulness``; ``problem``,
-        why an image cannot be used, or empty; ``note``, what is to be said of how it was read, or empty. Of an image
-        that cannot be used what is not known is 0.
+        ``image_id``; ``name``, the image's own file, or empty; ``height``, ``width`` in pixels; ``top``, ``bottom``,
+        ``left``, ``right``, the widths of black borders in pixels; ``contrast`` and ``colourfulness``, 0–255;
+        ``problem``, why the image cannot be used, or empty; ``note``, a remark on how it was read, or empty. Values
+        that are not known, because an image cannot be used, are 0.
     """
     rows = []
     for index in tqdm(range(len(pool)), desc="audit", unit="image"):
@@ -97,7 +97,7 @@ def inspect(pool: Pool, params: Audit) -> pd.DataFrame:
 
 
 def size_problem(height: int, width: int, params: Audit) -> str:
-    """Say why images of a size, in pixels, cannot be used; an empty string if they can."""
+    """Return why images of this size, in pixels, cannot be used; an empty string if they can."""
     if min(height, width) < params.smallest_side:
         return f"too small: {height}×{width}, audit.smallest_side is {params.smallest_side}"
     if height * width > params.most_megapixels * 1e6:
@@ -108,7 +108,7 @@ def size_problem(height: int, width: int, params: Audit) -> str:
 def add_flags(
     table: pd.DataFrame, pool: str, groups: pd.DataFrame, params: Audit, labelled: Iterable[str] = ("train", "test")
 ) -> pd.DataFrame:
-    """Add what an image can be left out for.
+    """Add the flags that an image can be left out for.
 
     Parameters
     ----------
@@ -119,15 +119,15 @@ def add_flags(
     groups
         Near duplicates in all pools, as :func:`exemplarcnn.data.near_duplicates.find` returns them.
     params
-        From which contrast on an image has content, and up to which difference of channels it has no colour.
+        Below which contrast an image is empty, and up to which difference of channels it is grey.
     labelled
-        The pools that features are judged by.
+        The pools of labelled images, which features are tested with.
 
     Returns
     -------
     DataFrame
-        The table, with ``border``, ``empty`` and ``grey``; ``duplicate``, of all but the first of a group in this
-        pool; and ``leak``, of those that a labelled image of another pool resembles: whether each holds, 0 or 1.
+        The table with five more columns, 0 or 1: ``border``, ``empty`` and ``grey``; ``duplicate``, 1 for all but the
+        first image of a group in this pool; and ``leak``, 1 if a labelled image of another pool is in its group.
     """
     usable = table["problem"] == ""
     mine = groups[groups["pool"] == pool].sort_values("image_id")
@@ -145,7 +145,7 @@ def add_flags(
 
 
 def widest_borders(table: pd.DataFrame) -> list[tuple[int, str]]:
-    """Return the images with a black border, the widest first, and their sides and widths, such as ``↑3 →12``."""
+    """Return the ids of images with a black border, widest first, each with sides and widths, such as ``↑3 →12``."""
     rows = table[table["border"] == 1]
     order = rows[list(SIDES)].max(axis=1).sort_values(ascending=False, kind="stable").index
     return [
@@ -158,20 +158,20 @@ def widest_borders(table: pd.DataFrame) -> list[tuple[int, str]]:
 
 
 def score_detection(table: pd.DataFrame, groups: pd.DataFrame, truth: Path) -> dict[str, Any] | None:
-    """Compare what was found in the unlabelled images with what is known of them.
+    """Compare what was found in the unlabelled images with what is known about them.
 
     Parameters
     ----------
     table, groups
-        Flags of the unlabelled images; near duplicates.
+        Flags of the unlabelled images; near duplicates in all pools.
     truth
         The sample's table of planted defects.
 
     Returns
     -------
     dict or None
-        For ``borders`` (images) and ``duplicates`` (pairs): how many there are, how many were found, and the
-        detection's precision and recall, 0–1. None where nothing is known.
+        For ``borders`` (images) and ``duplicates`` (pairs): ``true`` and ``found``, how many there are and how many
+        were found; ``precision`` and ``recall``, 0–1, or None where that would divide by 0. None if nothing is known.
     """
     if not truth.exists():
         return None
@@ -197,7 +197,7 @@ def _precision_recall(true: set[Any], found: set[Any]) -> dict[str, Any]:
 
 
 def summary(table: pd.DataFrame, passed_over: Iterable[PassedOver]) -> dict[str, Any]:
-    """Count what was found in one pool, and name what cannot be used and what is no image."""
+    """Count what was found in one pool; list unusable images, remarks, and files that are not images."""
     rows = table[table["border"] == 1]
     sides = rows[list(SIDES)].gt(0).apply(lambda row: "+".join(row.index[row]), axis=1)
     unusable = table[table["problem"] != ""]

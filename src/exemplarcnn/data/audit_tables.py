@@ -1,6 +1,6 @@
-"""The tables that the audit writes, for those who use them: flags of a pool's images, and groups of near duplicates.
+"""Read and write the tables of the audit: flags of a pool's images, and groups of near duplicates.
 
-:mod:`exemplarcnn.data.audit` and :mod:`exemplarcnn.data.near_duplicates` say what is in them.
+:mod:`exemplarcnn.data.audit` and :mod:`exemplarcnn.data.near_duplicates` describe their columns.
 """
 
 from collections.abc import Iterable
@@ -16,11 +16,11 @@ from exemplarcnn.config.base import Flag
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_table, write_table
 
-SIDES = ("top", "bottom", "left", "right")  # that a black border may be on; columns of a table of flags
+SIDES = ("top", "bottom", "left", "right")  # of black borders; columns of a table of flags
 
 
 class AuditError(PipelineError):
-    """No audit of a pool is there, or none of its images is left."""
+    """A pool has not been audited, or none of its images is left."""
 
 
 def read_flags(path: Path) -> pd.DataFrame:
@@ -37,7 +37,7 @@ def write_flags(path: Path, table: pd.DataFrame) -> None:
 
 
 def is_usable(table: pd.DataFrame, leave_out: Iterable[Flag] = ()) -> "pd.Series[bool]":
-    """Tell which images of a table of flags can be used and have none of the flags that are left out."""
+    """Tell which images of a table of flags can be used and have none of the flags in ``leave_out``."""
     fit: pd.Series[bool] = table["problem"] == ""
     for name in leave_out:
         fit &= table[name] == 0
@@ -45,14 +45,14 @@ def is_usable(table: pd.DataFrame, leave_out: Iterable[Flag] = ()) -> "pd.Series
 
 
 def usable_images(path: Path, leave_out: Iterable[Flag] = ()) -> NDArray[np.int64]:
-    """Return the images of a pool that can be used, ascending.
+    """Return the ids of a pool's usable images, (n,) int64, ascending.
 
     Parameters
     ----------
     path
         The pool's table of flags.
     leave_out
-        Leave out the images with one of these, too.
+        Also leave out images with any of these flags.
 
     Raises
     ------
@@ -62,7 +62,9 @@ def usable_images(path: Path, leave_out: Iterable[Flag] = ()) -> NDArray[np.int6
     table = read_flags(path)
     fit = is_usable(table, leave_out)
     if not fit.any():
-        raise AuditError(f"{path}: of {len(table)} images none is left; see the reasons there")
+        raise AuditError(
+            f"{path}: none of {len(table)} images can be used; its columns say why; replace images or shorten leave_out"
+        )
     return table.loc[fit, "image_id"].to_numpy(np.int64)
 
 

@@ -15,7 +15,7 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Axes:
-    """Mean, axes and variances of RGB values in 0–1; axes are unit vectors, that of the largest variance first."""
+    """Mean, principal axes and variances of RGB values in 0–1; axes are unit vectors, largest variance first."""
 
     mean: Vector
     axes: tuple[Vector, Vector, Vector]
@@ -23,10 +23,10 @@ class Axes:
 
 
 def measure(pool: Pool, usable: Iterable[int] | None = None) -> Axes:
-    """Take the principal axes of all pixels of a pool, or of its usable images alone.
+    """Compute the principal axes of all pixels of a pool, or of its usable images only.
 
-    Sums are whole numbers, so that no order of images can change them. An axis points to where its largest component
-    is positive.
+    Sums are integers, so the order of images cannot change them. Each axis has the sign that makes its largest
+    component positive.
     """
     count, first, second = 0, np.zeros(3, np.int64), np.zeros((3, 3), np.int64)
     for index in tqdm(range(len(pool)) if usable is None else list(usable), desc="colours", unit="image"):
@@ -50,11 +50,11 @@ def _axes(mean: list[float], rows: list[list[float]], variances: list[float]) ->
 
 
 def write(path: Path, axes: Axes | None) -> None:
-    """Write axes as JSON; null where no recipe wants them."""
+    """Write axes as JSON; null if no recipe needs them."""
     write_json(path, axes and {"mean": axes.mean, "axes": axes.axes, "variances": axes.variances})
 
 
 def read(path: Path) -> Axes | None:
-    """Read what :func:`write` wrote."""
+    """Read axes that :func:`write` wrote; None for null."""
     values = read_json(path)
     return values and _axes(values["mean"], values["axes"], values["variances"])

@@ -1,7 +1,8 @@
-"""One image file as RGB pixels, whoever wrote it (docs/own-images.md, "How a file is read").
+"""Read an image file of any origin as RGB pixels (docs/own-images.md, "How a file is read").
 
-A file is read right, or refused with a reason. Pillow decodes it. What Pillow leaves to its callers is done here: which
-formats may be tried, the range of grey levels, transparency, which way is up, and errors of every kind.
+A file is read correctly, or refused with a reason. Pillow decodes it. This module does what Pillow leaves to its
+callers: it limits the formats, scales grey levels, puts transparent parts on white, turns images upright, and catches
+errors of every kind.
 """
 
 import logging
@@ -28,12 +29,12 @@ from PIL.TiffImagePlugin import TiffImageFile as Tiff
 from exemplarcnn.errors import PipelineError, reason
 
 IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-# Pillow tries these and no others, whatever a file is called: EPS, for one, it hands to Ghostscript, which executes it.
+# Pillow may try only these, whatever a file is called. EPS, for one, it would hand to Ghostscript, which executes it.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM", "AVIF", "GIF")
 TRANSPARENT = "transparent, put on white"
 
 ORIENTATION = ExifTags.Base.Orientation
-SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations by which height and width are exchanged
+SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that exchange height and width
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -49,36 +50,36 @@ TEXT_PROFILES = ("Raw profile type exif", "Raw profile type APP1")
 AVIF_BRANDS = frozenset({b"ftypavif", b"ftypavis", b"ftypmif1", b"ftypmsf1"})
 PNG_TEXTS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
-PNG_BITS = {"L;2": 2, "L;4": 4, "L": 8, "RGB": 8}  # a sample, by what Pillow calls the way it is packed
-# Modes of 8 bits. The others are I and F, 32 bits: nobody knows whether their white is 1, 255 or something else.
+PNG_BITS = {"L;2": 2, "L;4": 4, "L": 8, "RGB": 8}  # bits of a sample, by Pillow's name for the packing
+# Modes of up to 8 bits. The others are I and F, 32 bits, whose white may be 1, 255 or anything else.
 KNOWN_RANGE = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB"})
-SIGNED, WHITE_IS_ZERO = 2, 0  # of a TIFF: its samples, its scale
+SIGNED, WHITE_IS_ZERO = 2, 0  # in a TIFF: SampleFormat, PhotometricInterpretation
 
-logging.getLogger("PIL").setLevel(logging.CRITICAL)  # whoever leaves a file out says why
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # callers that leave out a file say why
 
 
 class DecodingError(PipelineError):
-    """A file gives no pixels. The message is the reason and does not name the file."""
+    """A file cannot be decoded. The message is the reason and does not name the file."""
 
 
 def size(path: Path) -> tuple[int, int]:
-    """Return an image's height and width in pixels, those of what `read` returns, from its file's head.
+    """Return the height and width in pixels of what `read` would return, from the file's header.
 
     Raises
     ------
     DecodingError
-        If the file cannot be opened, or its head cannot be read.
+        If the file cannot be opened, or its header cannot be read.
     """
     with _open_file(path) as file:
         image = _open_image(file)
         width, height = image.size
-        if isinstance(image, Tiff):  # Pillow may have exchanged them
+        if isinstance(image, Tiff):  # Pillow may have exchanged height and width
             width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
         return (width, height) if _orientation(image, file) in SIDEWAYS else (height, width)
 
 
 def read(path: Path) -> tuple[npt.NDArray[np.uint8], str]:
-    """Read one image file: its first frame, upright, what is transparent on white.
+    """Read one image file: its first frame, upright, transparent parts on white.
 
     Parameters
     ----------
@@ -90,12 +91,12 @@ def read(path: Path) -> tuple[npt.NDArray[np.uint8], str]:
     pixels : (height, width, 3) uint8
         RGB, C-contiguous.
     note : str
-        What is to be said of how it was read: `TRANSPARENT`, or, mostly, nothing.
+        A remark on how it was read: `TRANSPARENT`, or an empty string.
 
     Raises
     ------
     DecodingError
-        If the file cannot be opened or decoded, or nobody knows the range of its values.
+        If the file cannot be opened or decoded, or the range of its values is not known.
     """
     with _open_file(path) as file:
         image = _open_image(file)
@@ -126,7 +127,7 @@ def _open_file(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _pillow_errors() -> Iterator[None]:
-    """Turn what Pillow raises into a reason: a damaged file makes it raise anything. Its warnings help nobody."""
+    """Turn any error of Pillow's, which damaged files can make it raise, into a reason; silence its warnings."""
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
@@ -139,7 +140,7 @@ def _pillow_errors() -> Iterator[None]:
 
 
 def _open_image(file: IO[bytes]) -> ImageFile:
-    """Read what a file says before its pixels."""
+    """Open an image and read its header."""
     with _pillow_errors():
         try:
             return Image.open(file, formats=FORMATS)
@@ -148,7 +149,7 @@ def _open_image(file: IO[bytes]) -> ImageFile:
             start = file.read(12)
             if not start.startswith(b"\xff\xd8\xff") and start[4:] not in AVIF_BRANDS:
                 raise
-            # Of some broken EXIF, Pillow opens a sound JPEG or AVIF no more: it gets the file with EXIF under no name.
+            # Some broken EXIF keeps Pillow from opening an intact JPEG or AVIF: rename EXIF, so that Pillow ignores it.
             file.seek(0)
             image = Image.open(BytesIO(file.read().replace(b"Exif", b"none", 1)), formats=["JPEG", "AVIF"])
             if isinstance(image, JpegImageFile):
@@ -160,7 +161,7 @@ def _open_image(file: IO[bytes]) -> ImageFile:
 
 
 def _orientation(image: ImageFile, file: IO[bytes]) -> int:
-    """Return how the camera was held, 1 to 8 as in EXIF: by the first carrier that says so, else 1, upright."""
+    """Return the orientation, 1 to 8 as in EXIF, from the first carrier with a valid one; else 1, upright."""
     about = image.info
     if isinstance(image, PngImageFile):
         about = _info_after_pixels(file) | about
@@ -168,7 +169,7 @@ def _orientation(image: ImageFile, file: IO[bytes]) -> int:
     if isinstance(image, Tiff):
         questions = [partial(image.tag_v2.get, ORIENTATION)]
     questions += [partial(_in_text, about[name]) for name in TEXT_PROFILES if name in about]
-    # An AVIF is turned by boxes of its own, which Pillow tells as EXIF. Its standard forbids to follow others.
+    # AVIF has its own boxes for this, which Pillow presents as EXIF. Its standard forbids following other carriers.
     if image.format != "AVIF":
         questions.append(partial(_in_xmp, about.get("xmp", b"")))
     for question in questions:
@@ -176,7 +177,7 @@ def _orientation(image: ImageFile, file: IO[bytes]) -> int:
             with _pillow_errors():
                 if (said := question()) in range(1, 9):
                     return int(said)
-        except DecodingError:  # of this carrier: the image itself may be sound
+        except DecodingError:  # this carrier is broken; the image may be intact
             continue
     return 1
 
@@ -198,10 +199,10 @@ def _in_xmp(packet: bytes) -> Any:
 
 
 def _info_after_pixels(file: IO[bytes]) -> dict[Any, Any]:
-    """Return what a PNG says of itself behind its pixels, where Pillow looks only after it has decoded them."""
+    """Return a PNG's metadata behind its pixels, which Pillow reads only after decoding them."""
     place, end = file.tell(), file.seek(0, SEEK_END)
     file.seek(0)
-    kept, before = [file.read(33)], True  # the signature and the first chunk, its size
+    kept, before = [file.read(33)], True  # the signature and the header chunk
     while len(start := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", start)
         if kind == b"IEND" or file.tell() + length + 4 > end:
@@ -222,12 +223,12 @@ def _info_after_pixels(file: IO[bytes]) -> dict[Any, Any]:
 
 
 def _set_orientation(image: Tiff, orientation: int) -> None:
-    """Make Pillow turn a TIFF as we would: it does so itself when it decodes one, and fails if other tags are odd."""
+    """Set the orientation by which Pillow turns a TIFF as it decodes it; remove other tags, which may make it fail."""
     try:
         with _pillow_errors():
             image.getexif()
     except DecodingError:
-        pass  # what could be read of it is there at the second call
+        pass  # the second call returns what could be read
     exif = image.getexif()
     for tag in list(exif):
         del exif[tag]
@@ -239,7 +240,7 @@ def _set_orientation(image: Tiff, orientation: int) -> None:
 
 
 def _in_8_bits(image: ImageFile) -> Image.Image:
-    """Scale grey levels of 16 bits by their full range, to their upper 8 bits as Pillow does it with 16-bit colours."""
+    """Scale 16-bit grey levels (TIFF: 12-bit, too) to their upper 8 bits, as Pillow does with 16-bit colours."""
     tags = image.tag_v2 if isinstance(image, Tiff) else {}
     # Pillow has scaled the values of a PGM to 16 bits, whatever their maximum was.
     if not image.mode.startswith("I;16") and (image.mode, image.format) != ("I", "PPM"):
@@ -251,7 +252,7 @@ def _in_8_bits(image: ImageFile) -> Image.Image:
         return image
     values = np.asarray(image)
     grey = (values >> (tags.get(BITSPERSAMPLE, [16])[0] - 8)).astype(np.uint8)
-    if tags.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO:  # Pillow sees to that with 8 bits, not with 16
+    if tags.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO:  # Pillow inverts these itself with 8 bits, not with 16
         grey = 255 - grey
     scaled = Image.fromarray(grey)
     if "transparency" in image.info:
@@ -261,7 +262,7 @@ def _in_8_bits(image: ImageFile) -> Image.Image:
 
 
 def _scale_transparency(image: PngImageFile) -> None:
-    """Bring a PNG's transparent colour to the range of its decoded pixels, which Pillow does not."""
+    """Scale a PNG's transparent colour to the range of its decoded pixels, as Pillow does not."""
     clear = image.info.get("transparency")
     packed = next((tile.args for tile in image.tile), None)
     if packed == "RGB;16B" and isinstance(clear, tuple):
@@ -273,13 +274,13 @@ def _scale_transparency(image: PngImageFile) -> None:
 
 
 def _on_white(image: Image.Image) -> tuple[Image.Image, str]:
-    """Make an image RGB, with what is to be said of it."""
+    """Convert an image to RGB, transparent parts on white; return it with a remark, or an empty string."""
     if not image.has_transparency_data:
         return image.convert("RGB"), ""
     clear = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
     opaque = clear.getchannel("A")
     least, most = opaque.getextrema()
-    # Many programs leave the fourth byte of a BMP at 0 and mean nothing by it.
+    # Many programs leave the fourth byte of a BMP at 0, and do not mean transparency.
     if least == 255 or (image.format == "BMP" and most == 0):
         return clear.convert("RGB"), ""
     ground = Image.new("RGB", clear.size, "white")

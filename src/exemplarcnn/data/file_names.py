@@ -1,13 +1,13 @@
-"""How names of files and folders are spelled where they are written: in tables, messages, and classes."""
+"""Spell names of files and folders so that they can be written: in tables, messages and names of classes."""
 
 import re
 
-# What ends a line or steers a terminal.
+# Characters that end a line or control a terminal.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def is_utf8(name: str) -> bool:
-    """Tell whether a name, as Python has it from the system, is UTF-8."""
+    """Tell whether a name, as Python gets it from the system, is UTF-8."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
@@ -17,9 +17,9 @@ def as_text(name: str) -> str:
 
 
 def readable(name: str) -> str:
-    r"""Spell a name so that it can be written, and stands on one line.
+    r"""Spell a name so that it can be written on one line.
 
-    As `as_text`; and line ends and other control characters become ``\n``, ``\x1b``, ``\u2028``. All other names stay
-    as they are.
+    As `as_text`; also, line ends and other control characters become ``\n``, ``\x1b``, ``\u2028``. Other names stay as
+    they are.
     """
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), as_text(name))

@@ -1,7 +1,7 @@
-"""What lies in a folder, at any depth: each file once, and a word for everything else.
+"""List a folder at any depth: each file once, and a reason for everything that is skipped.
 
-All that read folders of images go through here, so that they agree. Links are followed, each folder is entered once,
-and hidden folders and those of tools are not entered.
+All code that reads folders of images uses this module, so that the results agree. Links are followed, each folder is
+entered once, and hidden folders and those of tools are skipped.
 """
 
 import heapq
@@ -15,19 +15,19 @@ from pathlib import Path, PurePath
 from exemplarcnn.data.file_names import readable
 from exemplarcnn.errors import reason
 
-# What file managers, storage systems and archivers keep for themselves, if it does not begin with a dot.
+# Folders of file managers, storage systems and archivers, apart from those that begin with a dot.
 TOOLS = frozenset({"@eadir", "__macosx", "$recycle.bin", "system volume information", "lost+found"})
 HIDDEN_FOLDER = "hidden or a tool's, not entered"
 HIDDEN_FILE = "hidden"
 NOT_AN_IMAGE = "no image by its name"
 HARMLESS = (NOT_AN_IMAGE, HIDDEN_FOLDER, HIDDEN_FILE)
 LOOP = "leads to a folder around it, not followed"
-NAMED_SINGLY = 3  # things of one kind that are named one by one; of more, the first stands for all
+NAMED_SINGLY = 3  # most entries of one kind to list one by one; of more, only the first is named
 
 
 @dataclass(frozen=True)
 class PassedOver:
-    """Something in a folder that is passed over.
+    """Something in a folder that is skipped.
 
     Attributes
     ----------
@@ -36,9 +36,9 @@ class PassedOver:
     why
         The reason.
     kind
-        What many such things are called together.
+        What to call several such things.
     files
-        How many files are in it, of a folder that was not entered.
+        Number of files in a folder that was not entered; else 0.
     """
 
     path: str
@@ -48,7 +48,7 @@ class PassedOver:
 
     @property
     def said(self) -> str:
-        """The reason, and how many files are concerned."""
+        """The reason, with the number of files inside."""
         return self.why + _inside(self.files)
 
 
@@ -59,10 +59,9 @@ class Listing:
     Attributes
     ----------
     files
-        Regular files that are not hidden, relative to the folder, in the order of their paths; as the system spells
-        them.
+        Regular files that are not hidden, relative to the folder, sorted by path; as the system spells them.
     passed_over
-        Everything else but the folders that were entered, in the order of their paths.
+        Everything else except the folders that were entered, sorted by path.
     """
 
     files: list[str]
@@ -72,20 +71,21 @@ class Listing:
 def walk(root: Path) -> Listing:
     """List a folder, at any depth.
 
-    Links to files and folders are followed. A folder that can be reached in several ways is entered once: where it
-    lies, if that is within `root`, else by the first link to it. A link to a folder around it is a loop, and left.
+    Links to files and folders are followed. A folder that can be reached in several ways is entered once: at its own
+    place, if that is within `root`, else through the first link to it. A link to a folder around it would be a loop and
+    is skipped, as are folders that cannot be opened.
     """
     walker = _Walker(root)
     links = walker.enter("")
     heapq.heapify(links)
-    while links:  # after all folders, so that what lies within `root` is known by its own path
+    while links:  # after all folders, so that what is within `root` is listed under its own path
         for link in walker.enter(heapq.heappop(links)):
             heapq.heappush(links, link)
     return Listing(sorted(walker.files), sorted(walker.passed_over, key=lambda each: each.path))
 
 
 class _Walker:
-    """Keeps what was found, and which folders were entered and where, by device and inode."""
+    """What was found, and which folders were entered under which path, by device and inode."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -97,7 +97,7 @@ class _Walker:
                 self.entered[_identity(folder)] = ""
 
     def enter(self, top: str) -> list[str]:
-        """List a folder and all below it, but for the links to folders there: these are returned."""
+        """List a folder and all below it; return links to folders there without following them."""
         links: list[str] = []
         waiting = [top]
         while waiting:
@@ -117,7 +117,7 @@ class _Walker:
         return links
 
     def _is_new(self, folder: str) -> bool:
-        """Take note of a folder; of one that was entered already, say so."""
+        """Note that a folder is entered; if it already was, record that, and return False."""
         earlier = self.entered.setdefault(_identity(self.root / folder), folder)
         if earlier == folder:
             return True
@@ -126,7 +126,7 @@ class _Walker:
         return False
 
     def _is_folder(self, entry: "os.DirEntry[str]", path: str) -> bool:
-        """Tell whether something is a folder to enter, and keep it if it is none."""
+        """Tell whether something is a folder to enter; if not, record it."""
         try:
             if entry.is_dir():
                 if not entry.name.startswith(".") and entry.name.casefold() not in TOOLS:
@@ -138,7 +138,7 @@ class _Walker:
             elif entry.is_file():
                 self.files.append(path)
             else:
-                entry.stat()  # says what is wrong with a link
+                entry.stat()  # raises what is wrong with a link
                 self._pass(path, "neither a file nor a folder", "things")
         except OSError as error:
             self._pass(path, f"cannot be followed: {reason(error)}", "links")
@@ -154,14 +154,14 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def not_an_image(path: str) -> PassedOver:
-    """Say of a file that it is no image by its name."""
+    """Return the record of a file whose name is not that of an image."""
     return PassedOver(readable(path), NOT_AN_IMAGE, readable(PurePath(path).suffix.lower()) or "files without a suffix")
 
 
 def summary_lines(passed_over: Iterable[PassedOver], harmless: bool | None = None) -> list[str]:
-    """Say what was passed over, a line each; of many things of a kind, a line for all.
+    """List what was skipped, one per line; many things of one kind share a line.
 
-    What is odd comes first, then what is harmless, such as a text beside the images; or one of both alone.
+    Problems come first, then what is harmless, such as a text file beside the images. ``harmless`` selects one of both.
     """
     kinds: dict[tuple[bool, str, str], list[PassedOver]] = defaultdict(list)
     for each in passed_over:

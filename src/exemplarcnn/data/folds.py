@@ -1,4 +1,4 @@
-"""What labels and folds must have for the protocols: asked by those who need it, and before anything is trained."""
+"""Check that labels and folds suffice for the protocols, also before anything is trained."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ Rows = NDArray[np.int64]
 
 
 class EvaluationError(PipelineError):
-    """Features, labels or folds that cannot be evaluated."""
+    """Features, labels or folds cannot be evaluated."""
 
 
 def check(labels: Rows, folds: list[Rows], classes: int, params: Evaluate) -> None:
@@ -22,35 +22,36 @@ def check(labels: Rows, folds: list[Rows], classes: int, params: Evaluate) -> No
     Parameters
     ----------
     labels
-        Of all training images, from 0.
+        (images,) int64, the classes of all training images, from 0.
     folds
-        Indices into them.
+        Indices into the training images, (fold_size,) int64 each.
     classes
-        How many there are.
+        Number of classes.
     params
         The protocols.
 
     Raises
     ------
     EvaluationError
-        If there are too many training images, or in a fold too few of some class or for the number of neighbours.
+        If there are too many training images, or a fold has too few of some class or too few for ``evaluate.k``.
     """
     if len(labels) > MAX_TRAINING_IMAGES:
         raise EvaluationError(
-            f"{len(labels)} training images: the exact classifiers hold all their inner products, so that "
-            f"{MAX_TRAINING_IMAGES} are the most; keep fewer labelled images"
+            f"found {len(labels)} training images, expected {MAX_TRAINING_IMAGES} at most: the exact classifiers hold "
+            "all their inner products in memory; label fewer images"
         )
     for index, fold in enumerate(folds):
         counts = np.bincount(labels[fold], minlength=classes)
         if counts.min() < params.inner_folds:
             raise EvaluationError(
                 f"fold {index} has {counts.min()} image(s) of class {counts.argmin()}; "
-                f"cross-validation with evaluate.inner_folds={params.inner_folds} needs as many of each"
+                f"cross-validation needs evaluate.inner_folds={params.inner_folds} of each: add some, or lower it"
             )
         inside = len(fold) - -(-len(fold) // params.inner_folds)
         if any(each.classifier == "knn" for each in params.protocols) and max(params.k) > inside:
             raise EvaluationError(
-                f"evaluate.k has {max(params.k)}, but in cross-validation only {inside} images of fold {index} are left"
+                f"evaluate.k has {max(params.k)}, but cross-validation trains on only {inside} images of fold {index}; "
+                "remove the larger values"
             )
 
 
@@ -60,12 +61,12 @@ def outside(folds: list[Rows], fold: int, count: int) -> Rows:
     Raises
     ------
     EvaluationError
-        If the fold has all ``count`` of them: a training would have none to be watched by.
+        If the fold has all ``count`` images: none is left to monitor a training.
     """
     others = np.setdiff1d(np.arange(count), folds[fold])
     if not len(others):
         raise EvaluationError(
-            f"fold {fold} has all {count} training images, and none is left to watch a training by; "
+            f"fold {fold} has all {count} training images, and none is left to monitor a training; "
             "take some out of the fold"
         )
     return others

@@ -1,4 +1,4 @@
-"""A whole data folder: which set it is, and whether its files agree (docs/method.md, section 1)."""
+"""Check a whole data folder: which set it is, and whether its files agree (docs/method.md, section 1)."""
 
 from pathlib import Path
 from typing import TypedDict
@@ -7,7 +7,7 @@ from exemplarcnn.data import pools, stl10
 from exemplarcnn.files import md5_of
 
 STL10_COUNTS = {"train": 5_000, "test": 8_000, "unlabeled": 100_000}
-STL10_MD5 = {  # smallest first, so that a foreign set is recognised before the large files are read
+STL10_MD5 = {  # smallest first, so that another set is recognised before the large files are read
     "train_y.bin": "5a34089d4802c674881badbb80307741",
     "test_y.bin": "36f9794fa4beb8a2c72628de14fa638e",
     "train_X.bin": "918c2871b30a85fa023e0c44e0bee87f",
@@ -18,7 +18,7 @@ STL10_FOLDS_MD5 = "4bbf8cd098ab9f87fe03fbcb37c06b28"
 
 
 class Summary(TypedDict):
-    """What `check` found: the set's name and side, images in each pool, and folds; no labels, no folds and names."""
+    """What `check` found: name and side of the set, images per pool, folds and class names (none without labels)."""
 
     dataset: str
     side: int
@@ -32,20 +32,20 @@ class Summary(TypedDict):
 
 
 def check(data: Path) -> Summary:
-    """Check a whole data folder and say what it holds (docs/method.md, section 1).
+    """Check a whole data folder and describe it (docs/method.md, section 1).
 
-    Only a set with the sizes of STL-10 is hashed, to tell the original from something of the same size.
+    Only a set with the sizes of STL-10 is hashed, to tell the original from another set of these sizes.
 
     Parameters
     ----------
     data : Path
-        Folder in STL-10's layout, with or without ``other/``; or with unlabelled images alone.
+        Folder in STL-10's layout, with or without ``other/``; or with unlabelled images only.
 
     Returns
     -------
     Summary
-        ``dataset`` is ``STL-10`` if train, test and unlabelled files have the published md5s, the name that an
-        imported set has, ``sample`` if ``sample.json`` lies beside the files, else ``custom``.
+        ``dataset`` is ``STL-10`` if the five ``.bin`` files have the published md5s; the name of an imported set;
+        ``sample`` if ``sample.json`` is beside the files; else ``custom``.
 
     Raises
     ------

@@ -1,7 +1,8 @@
-"""Near duplicates: the same picture moved a little, brightened, or compressed again (docs/method.md, section 1.2).
+"""Find near duplicates: a picture moved a little, brightened, or compressed again (docs/method.md, section 1.2).
 
-Amplitude spectra, which hardly notice a shift, name the pairs that might be, by the exact search that clustering uses;
-the pictures' fine structure, correlated where they fit best, decides. Groups are the connected components of the rest.
+Amplitude spectra, which hardly change with a shift, give the candidate pairs, by the exact search that clustering
+uses. The correlation of the pictures' fine structure, at the best shift, decides. Groups are the connected components
+of the pairs that remain.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,12 +20,12 @@ from exemplarcnn.config.sections import Duplicates
 from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.progress import tqdm
 
-# Pixels: what all pictures are brought to before they are compared, whatever their size.
+# Pixels: all pictures are resized to this side before they are compared.
 SIDE = 96
-# Frequencies in periods a picture: below, spectra of different pictures are alike; above, compression changes them.
+# Frequencies in periods per picture: below, spectra of different pictures are alike; above, compression changes them.
 LOWEST, HIGHEST = 1, 14
 COARSE = 4.0  # pixels: the blur that takes fine structure away
-# Pictures of one colour resemble everything: below this standard deviation of grey levels they are passed over.
+# Pictures of one colour resemble everything: below this standard deviation of grey levels they are skipped.
 FLAT = 1.0
 
 Grey = NDArray[np.float32]
@@ -56,7 +57,7 @@ WINDOW = np.outer(np.hanning(SIDE + 2)[1:-1], np.hanning(SIDE + 2)[1:-1])
 def spectrum(levels: Grey) -> Grey:
     """Return the roots of an image's amplitudes relative to their mean at each radius, (306,) float32 of unit length.
 
-    The mean takes away what all photographs share, amplitudes that fall with frequency, and the contrast.
+    Dividing by the mean removes the contrast, and what all photographs share: amplitudes that fall with frequency.
     """
     windowed = (levels - np.average(levels, weights=WINDOW)) * WINDOW
     roots = np.sqrt(np.abs(np.fft.rfft2(windowed))[USED])
@@ -66,19 +67,19 @@ def spectrum(levels: Grey) -> Grey:
 
 
 def fine_structure(levels: Grey) -> Grey:
-    """Return what is left of an image without its coarse structure: brightness and slow shades are gone."""
+    """Subtract an image's coarse structure, so that brightness and gradual shading are gone; 96×96, float32."""
     return np.asarray(levels - cv2.GaussianBlur(levels, (0, 0), COARSE), np.float32)
 
 
 def similarity(first: Grey, second: Grey, shift: int) -> float:
-    """Correlate two pictures' fine structure where they fit best.
+    """Correlate two pictures' fine structure at the shift that fits best.
 
     Parameters
     ----------
     first, second
         What :func:`fine_structure` returns.
     shift
-        How far one may be moved against the other, in pixels of 96 a side.
+        Largest shift of one against the other along each axis, in pixels at 96×96.
 
     Returns
     -------
@@ -96,7 +97,7 @@ def find(pools: Mapping[str, tuple[Pool, NDArray[np.int64]]], params: Duplicates
     Parameters
     ----------
     pools
-        By name: a pool, and the images of it to look at.
+        By name: a pool, and the ids of its images to compare.
     params
         How alike spectra and fine structure must be, and how far pictures may have moved.
     memory
@@ -105,13 +106,13 @@ def find(pools: Mapping[str, tuple[Pool, NDArray[np.int64]]], params: Duplicates
     Returns
     -------
     DataFrame
-        One row for each image that has a near duplicate, ordered: ``group`` from 0, ``pool``, ``image_id``,
-        ``similarity`` to the most similar one of its group, and ``exact``, 1 if another has the very same pixels.
+        One row for each image with a near duplicate, sorted by group: ``group`` from 0, ``pool``, ``image_id``,
+        ``similarity`` to its most similar near duplicate, and ``exact``, 1 if another image has the same pixels.
 
     Raises
     ------
     NeighboursError
-        If there are more pairs than memory holds.
+        If ``memory`` does not hold the candidate pairs.
     """
     places = [(name, int(index)) for name, (_, indices) in pools.items() for index in indices]
 
@@ -120,9 +121,9 @@ def find(pools: Mapping[str, tuple[Pool, NDArray[np.int64]]], params: Duplicates
         return pools[name][0][index]
 
     spectra, flat, original = _describe(image, len(places))
-    # Of images with the same pixels one stands for all.
+    # Of images with the same pixels, only the first is compared.
     kept = np.flatnonzero((original == np.arange(len(places))) & ~flat)
-    # Of unit vectors with cosine c the distance is √(2 − 2c).
+    # Unit vectors with cosine c are √(2 − 2c) apart.
     graph = neighbour_graph(spectra[kept], float(np.sqrt(2 - 2 * params.spectrum)), memory).tocoo()
     first, second = kept[graph.row], kept[graph.col]
     alike = _similarities(image, first, second, params.shift)
@@ -155,7 +156,7 @@ def _describe(image: ImageAt, count: int) -> tuple[Grey, NDArray[np.bool_], NDAr
 def _similarities(
     image: ImageAt, first: NDArray[np.int64], second: NDArray[np.int64], shift: int
 ) -> NDArray[np.float64]:
-    """Return the similarity of each pair; pairs with the same first image follow one another."""
+    """Return the similarity of each pair; pairs with the same first image must follow one another."""
     alike = np.empty(len(first))
     for pair in tqdm(range(len(first)), desc="fine structure", unit="pair"):
         if pair == 0 or first[pair] != first[pair - 1]:
@@ -165,7 +166,7 @@ def _similarities(
 
 
 def _groups(places: list[tuple[str, int]], edges: pd.DataFrame, exact: NDArray[np.bool_]) -> pd.DataFrame:
-    """Return the connected components of two and more, as :func:`find` describes them."""
+    """Return the connected components of two images or more, as :func:`find` returns them."""
     ends = edges[["first", "second"]].to_numpy().T
     count = len(places)
     _, component = connected_components(coo_array((np.ones(ends.shape[1]), tuple(ends)), shape=(count, count)))
@@ -173,7 +174,7 @@ def _groups(places: list[tuple[str, int]], edges: pd.DataFrame, exact: NDArray[n
     for end in ends:
         np.maximum.at(best, end, edges["similarity"].to_numpy())
     rows = np.flatnonzero(np.isfinite(best))
-    # Numbered by their first member.
+    # In the order of their first members.
     groups = pd.factorize(component[rows])[0]
     table = pd.DataFrame([places[row] for row in rows], columns=["pool", "image_id"])
     table.insert(0, "group", groups)

@@ -1,4 +1,4 @@
-"""Pools of images: folders of image files, and any pool of a data folder by its name (docs/method.md, section 1)."""
+"""Open pools of images: folders of image files, and any pool of a data folder (docs/method.md, section 1)."""
 
 import copy
 from collections.abc import Sequence
@@ -20,19 +20,19 @@ OTHER = "other"  # the second pool
 class ImageFolder:
     """A folder of image files of any size, at any depth, in the order of their relative paths.
 
-    How a file is read: :mod:`exemplarcnn.data.decoding`.
+    :mod:`exemplarcnn.data.decoding` reads the files.
 
     Parameters
     ----------
     path : Path
-        The folder, walked as `exemplarcnn.data.folder_walk` says. Files without a known image suffix are passed over.
+        The folder, listed by `exemplarcnn.data.folder_walk`. Files without a known image suffix are skipped.
 
     Attributes
     ----------
     files : list[Path]
         The image files; ``files[i]`` is image `i`.
     passed_over : list[PassedOver]
-        What else is there, in the order of paths.
+        Everything that was skipped, sorted by path.
 
     Raises
     ------
@@ -70,14 +70,14 @@ class ImageFolder:
         return self.read(index)[0]
 
     def read(self, index: int) -> tuple[Pixels, str]:
-        """Return image `index` likewise, and `decoding.TRANSPARENT` if parts of it were."""
+        """Return image `index`, too, with `decoding.TRANSPARENT` if it has transparent parts, else an empty string."""
         try:
             return decoding.read(self.files[index])
         except DecodingError as error:
             raise self._unreadable(index, error) from error
 
     def size(self, index: int) -> tuple[int, int]:
-        """Return an image's height and width from its file's head; DataError if it has none."""
+        """Return an image's height and width from its file's header; DataError if that cannot be read."""
         try:
             return decoding.size(self.files[index])
         except DecodingError as error:
@@ -94,7 +94,7 @@ class ImageFolder:
         return readable(self._relative(self.files[index]))
 
     def subset(self, start: int, stop: int) -> "ImageFolder":
-        """Return some of the images as a folder of their own: little to send to another process."""
+        """Return images `start` to `stop` − 1 as a folder of their own: little to send to another process."""
         some = copy.copy(self)
         some.files, some.passed_over = self.files[start:stop], []
         return some
@@ -148,25 +148,25 @@ def has_other(data: Path) -> bool:
 
 
 def passed_over(pool: Pool) -> Sequence[PassedOver]:
-    """Return what lies among a pool's image files and is none."""
+    """Return what was skipped among a pool's image files."""
     return pool.passed_over if isinstance(pool, ImageFolder) else ()
 
 
 def fingerprint(pool: Pool) -> str:
-    """Tell whether a pool's files are the same as before, without reading them: by name, size and time of change."""
+    """Return a digest of the names, sizes and times of change of a pool's files: it changes if they may have."""
     files = pool.files if isinstance(pool, ImageFolder) else [pool.path]
     return digest_of([[str(file), (about := file.stat()).st_size, about.st_mtime_ns] for file in files])
 
 
 def centre_square(image: Pixels, side: int = stl10.SIDE) -> Pixels:
-    """Cut the middle square of an image and resize it.
+    """Crop an image to its middle square and resize it.
 
     Parameters
     ----------
     image
         (height, width, 3) uint8.
     side
-        In pixels. An image of that size is returned as it is.
+        Side of the result in pixels. A square of that side is not resampled.
 
     Returns
     -------

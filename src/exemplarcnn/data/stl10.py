@@ -1,6 +1,6 @@
-"""STL-10's binary layout: image files, labels, folds, class names (docs/method.md, section 1).
+"""Read and write STL-10's binary layout: images, labels, folds, class names (docs/method.md, section 1).
 
-Each pool is one file of raw pixels. Folders of image files are :mod:`exemplarcnn.data.pools`' business.
+Each pool is one file of raw pixels. :mod:`exemplarcnn.data.pools` reads folders of image files.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from exemplarcnn.data.types import DataError, Indices, Pixels
 from exemplarcnn.files import atomic_write, read_json, read_mapping
 
-SIDE = 96  # of STL-10's images, and of those of every set that does not say another
+SIDE = 96  # of STL-10's images, and of every set whose import.json gives no other
 MIN_SIDE, MAX_SIDE = 32, 256
 CLASSES = 10  # of STL-10; another set has as many as its class_names.txt names
 MAX_CLASSES = 255  # a label is one byte, and 0 is none
@@ -21,12 +21,12 @@ FOLDS = 10
 SPLITS = ("train", "test", "unlabeled")
 LABELLED_FILES = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt", "fold_indices.txt")
 OTHER_FILE = "other_X.bin"
-IMPORT_FILE = "import.json"  # what `exemplarcnn data import` says of a set
+IMPORT_FILE = "import.json"  # what `exemplarcnn data import` records about a set
 
 FETCH = "fetch the data with `dvc pull data.dvc`, or install a complete set"
 NO_LABELS = (
-    "data/ has no labelled images, so that nothing can be tested: take profile `own_unlabelled`, which stops after "
-    "features and clusters, or import a folder with a subfolder for each class"
+    "data/ has no labelled images, so nothing can be tested: run `exemplarcnn profile own_unlabelled`, which stops "
+    "after features and clusters, or import a folder with a subfolder for each class"
 )
 
 Integers = npt.NDArray[np.int64]
@@ -35,14 +35,14 @@ Integers = npt.NDArray[np.int64]
 class ImageFile:
     """An STL-10 ``*_X.bin`` file, memory-mapped (docs/method.md, section 1).
 
-    Every image takes 3×side×side bytes, column-major inside each channel, so reading swaps its last two axes.
+    Every image takes 3×side×side bytes, column-major inside each channel, so reading transposes it.
 
     Parameters
     ----------
     path : Path
         The binary file.
     side : int
-        Of its images in pixels. Nothing in the file says it: `open_file` looks it up.
+        Side of its images in pixels. The file does not record it: `open_file` looks it up.
 
     Raises
     ------
@@ -73,15 +73,15 @@ class ImageFile:
         return np.array(self._raw[index].transpose(2, 1, 0), order="C")
 
     def read(self, index: int) -> tuple[Pixels, str]:
-        """Return image `index`, of which there is nothing to say."""
+        """Return image `index`, and an empty remark."""
         return self[index], ""
 
     def size(self, index: int) -> tuple[int, int]:
-        """Return the side twice: all images of a file are of one size."""
+        """Return the side twice: all images of a file have the same size."""
         return self.side, self.side
 
     def name(self, index: int) -> str:
-        """Return an empty string: the file has all images."""
+        """Return an empty string: no image has a file of its own."""
         return ""
 
     def batch(self, indices: Indices) -> Pixels:
@@ -91,7 +91,7 @@ class ImageFile:
 
 
 def open_pool(data: Path, name: str) -> ImageFile:
-    """Open one pool of the data folder that has its place in STL-10's layout.
+    """Open one of the three pools of STL-10's layout.
 
     Parameters
     ----------
@@ -114,27 +114,27 @@ def open_pool(data: Path, name: str) -> ImageFile:
 
 
 def open_file(path: Path) -> ImageFile:
-    """Open a ``*_X.bin`` file with the side of the set that it lies in; a second pool's file has STL-10's."""
+    """Open a ``*_X.bin`` file with the side of its set; a second pool's file has STL-10's side."""
     return ImageFile(path, SIDE if path.name == OTHER_FILE else side_of(path.parent))
 
 
 def side_of(data: Path) -> int:
-    """Return the side in pixels of a set's images; DataError if ``import.json`` says one that cannot be."""
+    """Return the side in pixels of a set's images; DataError if ``import.json`` gives an impossible one."""
     return read_side(read_import(data), str(data / IMPORT_FILE))
 
 
 def read_side(about: Mapping[str, Any], origin: str) -> int:
-    """Return the side that an entry of `side_entry` says; DataError, naming the origin, if it cannot be."""
+    """Return the side that `side_entry` recorded in ``about``; DataError, naming the origin, if it is impossible."""
     return check_side(about.get("side", SIDE), origin)
 
 
 def side_entry(side: int) -> dict[str, int]:
-    """Return what says the side where it has to be known: nothing of STL-10's, as before there was another."""
+    """Return the entry that records a side; none for STL-10's, as before there were other sides."""
     return {} if side == SIDE else {"side": side}
 
 
 def check_side(side: object, origin: str) -> int:
-    """Return a side if images may have it; DataError, naming its origin, if not."""
+    """Return a side that images may have; DataError, naming its origin, for any other."""
     if isinstance(side, bool) or not isinstance(side, int) or not MIN_SIDE <= side <= MAX_SIDE:
         raise DataError(
             f"{origin}: found {side!r} for the side of images, expected a whole number of pixels from {MIN_SIDE} to "
@@ -144,7 +144,7 @@ def check_side(side: object, origin: str) -> int:
 
 
 def read_import(data: Path) -> dict[str, Any]:
-    """Return what `exemplarcnn data import` said of a set; nothing of a set that was not imported."""
+    """Return what `exemplarcnn data import` recorded about a set; an empty dict if it was not imported."""
     path = data / IMPORT_FILE
     if not path.is_file():
         return {}
@@ -158,12 +158,15 @@ def read_import(data: Path) -> dict[str, Any]:
 
 
 def has_labels(data: Path) -> bool:
-    """Tell whether a data folder has labelled images; of an empty one say so too, for what is missing is told then."""
+    """Tell whether a data folder has labelled images.
+
+    True also for an empty folder, so that whoever opens it names the missing files.
+    """
     return any((data / name).exists() for name in LABELLED_FILES) or not (data / "unlabeled_X.bin").exists()
 
 
 def read_labels(path: Path, count: int) -> Integers:
-    """Read a ``*_y.bin`` file: one byte an image, on disk 1 to the number of names in ``class_names.txt`` beside it.
+    """Read a ``*_y.bin`` file: one byte per image, from 1 to the number of names in ``class_names.txt`` beside it.
 
     Parameters
     ----------
@@ -222,7 +225,7 @@ def read_folds(path: Path, train_count: int) -> list[Integers]:
     """
     lines = _text(path).rstrip().splitlines()
     if len(lines) != FOLDS:
-        raise DataError(f"{path}: found {len(lines)} lines, expected {FOLDS}, one a fold; restore the file.")
+        raise DataError(f"{path}: found {len(lines)} lines, expected {FOLDS}, one per fold; restore the file.")
     return [_fold(f"{path}, line {number}", line, train_count) for number, line in enumerate(lines, start=1)]
 
 
@@ -243,12 +246,12 @@ def _fold(place: str, line: str, train_count: int) -> Integers:
 
 
 def read_class_names(path: Path) -> list[str]:
-    """Read the class names, one a line; DataError if they are not at least two, all different."""
+    """Read the class names, one per line; DataError unless there are 2 to 255, all different."""
     names = [name for line in _text(path).splitlines() if (name := line.strip())]
     if not 2 <= len(names) <= MAX_CLASSES or len(set(names)) != len(names):
         raise DataError(
             f"{path}: found {len(names)} names, {len(set(names))} of them different, expected 2 to {MAX_CLASSES} "
-            "different names, one a line; correct the file."
+            "different names, one per line; correct the file."
         )
     return names
 
@@ -264,7 +267,7 @@ def write_images(path: Path, images: Pixels, side: int = SIDE) -> None:
 
 
 def stream_images(path: Path, images: Iterable[Pixels]) -> None:
-    """Write images, each (side, side, 3) uint8, as an STL-10 ``*_X.bin`` file, one after the other as they come."""
+    """Write images, each (side, side, 3) uint8, one by one into an STL-10 ``*_X.bin`` file."""
     with atomic_write(path) as partial, partial.open("wb") as file:
         for image in images:
             file.write(image.transpose(2, 1, 0).tobytes())
@@ -281,23 +284,23 @@ def write_labels(path: Path, labels: Sequence[int] | npt.NDArray[np.integer]) ->
 
 
 def write_folds(path: Path, folds: Sequence[Indices]) -> None:
-    """Write folds, each a sequence of indices into ``train``, one fold a line."""
+    """Write folds, each a sequence of indices into ``train``, one per line."""
     with atomic_write(path) as partial, partial.open("wb") as file:
         file.writelines((" ".join(str(int(index)) for index in fold) + "\n").encode() for fold in folds)
 
 
 def write_class_names(path: Path, names: Sequence[str]) -> None:
-    """Write class names, one a line, in the order of their labels; DataError for one that takes no line of its own."""
+    """Write class names, one per line, in the order of their labels; DataError for one that does not fit on a line."""
     if odd := [name for name in names if not name.strip() or name.splitlines() != [name.strip()]]:
         raise DataError(
-            f"{path}: found the name {odd[0]!r}, expected one on a line, without blanks around it; rename it."
+            f"{path}: found the name {odd[0]!r}, expected a name on one line, without blanks at its ends; rename it."
         )
     with atomic_write(path) as partial, partial.open("wb") as file:
         file.writelines(f"{name}\n".encode() for name in names)
 
 
 def data_digest(data: Path) -> str:
-    """Return the data's hash as ``data.dvc`` records it, or an empty string where DVC does not track it."""
+    """Return the data's hash from ``data.dvc``, or an empty string if DVC does not track the data."""
     pointer = data.with_suffix(".dvc")
     if not pointer.exists():
         return ""
@@ -315,4 +318,6 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected plain text, found other bytes ({error}); restore the file.") from error
+        raise DataError(
+            f"{path}: found bytes that are not UTF-8 ({error}), expected text; restore the file."
+        ) from error

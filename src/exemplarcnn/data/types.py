@@ -1,4 +1,4 @@
-"""What the rest of the project means by pixels and by a pool of images, wherever these lie."""
+"""Types that the whole project shares: pixels, and pools of images wherever they are stored."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,15 +29,15 @@ class Pool(Protocol):
         ...
 
     def read(self, index: int) -> tuple[Pixels, str]:
-        """Return one image, and what is to be said of how it was read; mostly nothing."""
+        """Return one image, and a remark on how it was read, mostly an empty string."""
         ...
 
     def size(self, index: int) -> tuple[int, int]:
-        """Return an image's height and width, without reading its pixels."""
+        """Return an image's height and width in pixels, without decoding it."""
         ...
 
     def name(self, index: int) -> str:
-        """Return the file of an image that has one to itself, relative to the pool, readable; else an empty string."""
+        """Return an image's own file, relative to the pool, readable; an empty string if it has none."""
         ...
 
     def batch(self, indices: Indices) -> Pixels:

@@ -1,1 +1,1 @@
-"""Putting an image set in place of ``data/``."""
+"""Put an image set in place of ``data/``."""

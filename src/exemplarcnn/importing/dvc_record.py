@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 
 def record_data(root: Path) -> None:
-    """Record the data folder in ``data.dvc``, without the remote that serves the embedded sample alone.
+    """Record the data folder in ``data.dvc``, without the remote that is only for the embedded sample.
 
-    ``data.dvc`` of the sample names a remote inside the git repository. That name goes before anything is
-    added, or the next ``dvc push`` would fill the repository with the new data.
+    The sample's ``data.dvc`` names a remote inside the git repository. This name is removed first, or the next
+    ``dvc push`` would fill the repository with the new data.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def record_data(root: Path) -> None:
     Raises
     ------
     DataError
-        If DVC fails; ``data.dvc`` is then as it was.
+        If DVC fails; ``data.dvc`` is then unchanged.
     """
     pointer = root / "data.dvc"
     before = pointer.read_bytes() if pointer.is_file() else None
@@ -38,8 +38,8 @@ def record_data(root: Path) -> None:
         done = subprocess.run([sys.executable, "-m", "dvc", "add", "data"], cwd=root, capture_output=True, text=True)
         if done.returncode:
             raise DataError(
-                f"{root / 'data'}: expected `dvc add data` to record the new files, found its error: "
-                f"{done.stderr.strip()}. data/ is as it was; correct that and run the command again."
+                f"{root / 'data'}: cannot record the new files, `dvc add data` failed: "
+                f"{done.stderr.strip()}. data/ is unchanged; fix this and run the command again."
             )
     except BaseException:
         if before is not None:

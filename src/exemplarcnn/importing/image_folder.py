@@ -1,7 +1,7 @@
-"""A folder of anybody's images as an image set in STL-10's layout (docs/own-images.md).
+"""Turn a folder of any images into a set in STL-10's layout (docs/own-images.md).
 
-No draw decides which image goes where: images are ranked by the md5 of their files, so that the same files give the
-same set on every machine, and an image mostly stays where it was when others come.
+Nothing is drawn at random. Images are ranked by the md5 of their files: the same files give the same set on every
+machine, and most images stay where they were when you add others.
 """
 
 import hashlib
@@ -31,18 +31,18 @@ from exemplarcnn.importing.install import PROVENANCE, install, staging_folder
 from exemplarcnn.progress import tqdm
 from exemplarcnn.workers import in_order
 
-MIN_IMAGES = 50  # or clustering a half of them says nothing
-FOLD_FRACTION = 0.2  # of the training images of a class, as in STL-10
+MIN_IMAGES = 50  # with fewer, clusters of half of them mean nothing
+FOLD_FRACTION = 0.2  # of each class's training images, as in STL-10
 NO_COLOUR = "no colour"
 LABEL_NOT_USED = "the label "
 COPY = "the same bytes as "
 FILES_A_TASK = 16
-PIXELS = "all.bin"  # of every image that can be used, in the folder for what is unfinished
+PIXELS = "all.bin"  # pixels of all usable images, in the staging folder
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of a folder.
+    """The outcome of an import.
 
     Attributes
     ----------
@@ -51,8 +51,8 @@ class Imported:
     said
         How the folders were understood, and the classes with their numbers of images, a line each.
     notes
-        What was left out or is worth a word, and the reason, a line each; of many files with one harmless reason there
-        is one line. Defects come first.
+        What was left out or is worth a remark, with the reason, one per line; many files with the same harmless reason
+        share a line. Defects come first.
     """
 
     summary: Summary
@@ -69,26 +69,26 @@ def import_folder(
     unlabelled: bool,
     side: int = stl10.SIDE,
 ) -> Imported:
-    """Make a folder of images the project's data, recorded in DVC.
+    """Turn a folder of images into the project's data, and record it in DVC.
 
     Parameters
     ----------
     root
         The project's root, which holds ``data/`` and ``data.dvc``.
     source
-        Image files of any kind and size, at any depth, walked as `exemplarcnn.data.folder_walk` says. A folder on the
-        first level is the label of all that is in it, if there are two such at least; images beside these folders have
-        none. A split that is there already is recognised (`exemplarcnn.importing.folder_labels`).
+        Image files of any kind and size, at any depth, listed by `exemplarcnn.data.folder_walk`. If there are two or
+        more folders on the first level, each is the label of everything in it; images beside them have no label. An
+        existing split is recognised (`exemplarcnn.importing.folder_labels`).
     config
-        What images can be used (``audit``), images a class that cross-validation needs, and processes.
+        Which images can be used (``audit``), how many images per class cross-validation needs, and processes.
     name
-        What the set is called in reports.
+        Name of the set in reports.
     test_share
-        Fraction of each class that is set aside for testing, 0–1, unless the folder is split already.
+        Fraction of each class to set aside for testing, 0–1, unless the folder is already split.
     unlabelled
-        Take no folder for a label.
+        Ignore folders: no image has a label.
     side
-        Of the images of the set, in pixels.
+        Side of the set's images, in pixels.
 
     Returns
     -------
@@ -98,8 +98,8 @@ def import_folder(
     Raises
     ------
     DataError
-        If the folders can be understood in two ways, if there are too few images, too many classes or no
-        such side, or if the disk or DVC refuses; ``data/`` is then as it was.
+        If the folders can be understood in two ways, there are too few images or too many classes, the side is not
+        possible, or the disk or DVC fails; ``data/`` is then unchanged.
     """
     stl10.check_side(side, "--side")
     if not source.is_dir():
@@ -122,7 +122,7 @@ def import_folder(
 
 
 def _read_images(folder: ImageFolder, store: Path, config: Config, side: int) -> pd.DataFrame:
-    """Read every file once: what can be used is cut and resized and appended to `store`, side×side×3 bytes an image."""
+    """Read every file once; crop and resize usable images and append them to `store`, side×side×3 bytes each."""
     rows: list[dict[str, Any]] = []
     tasks = (folder.subset(first, first + FILES_A_TASK) for first in range(0, len(folder), FILES_A_TASK))
     called = readable(folder.path.name)
@@ -148,7 +148,7 @@ def _read_task(shared: tuple[Audit, int], folder: ImageFolder) -> list[tuple[dic
 
 
 def _read_image(folder: ImageFolder, index: int, params: Audit, side: int) -> tuple[dict[str, Any], Pixels | None]:
-    """Return a file's row of the table and its image, cut and resized; None for one that cannot be used."""
+    """Return a file's row of the table and its image, cropped and resized, or None if it cannot be used."""
     row: dict[str, Any] = {"file": folder.name(index), "md5": "", "height": 0, "width": 0}
     row |= {"problem": "", "note": "", "stored": -1}
     image, note = None, ""
@@ -159,7 +159,7 @@ def _read_image(folder: ImageFolder, index: int, params: Audit, side: int) -> tu
         if not row["problem"]:
             image, note = folder.read(index)
     except (DataError, OSError) as error:
-        # The reason alone: where the folder lies is no part of the set.
+        # Only the reason: the folder's place must not become part of the set.
         known = error.__cause__ if isinstance(error.__cause__, DecodingError) else error
         row["problem"] = f"cannot be read: {reason(known)}"
     if image is None:
@@ -172,7 +172,7 @@ def _read_image(folder: ImageFolder, index: int, params: Audit, side: int) -> tu
 
 
 def _leave_out_copies(table: pd.DataFrame) -> pd.DataFrame:
-    """Leave out files with the bytes of an earlier one: they could stand on both sides of a split."""
+    """Leave out files with the bytes of an earlier one: they could be on both sides of a split."""
     usable = table[table["problem"] == ""]
     copies = usable.index[usable.duplicated("md5")]
     table.loc[copies, "problem"] = COPY + usable.groupby("md5")["file"].transform("first")[copies]
@@ -180,10 +180,10 @@ def _leave_out_copies(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _split_classes(table: pd.DataFrame, min_training: int, test_share: float) -> pd.DataFrame:
-    """Say of each image that can be used what ``part`` it is of: ``train``, ``test``, or none but the pool."""
+    """Add each image's ``part``: ``train``, ``test``, or empty if it is only in the pool or cannot be used."""
     usable = table[table["problem"] == ""]
     if len(usable) < MIN_IMAGES:
-        raise DataError(f"found {len(usable)} images that can be used, expected {MIN_IMAGES} at least; add some.")
+        raise DataError(f"found {len(usable)} usable images, expected at least {MIN_IMAGES}; add some.")
     part = pd.Series("", index=table.index)
     for label, rows in usable[usable["label"] != ""].groupby("label"):
         ranked = rows.sort_values(["md5", "file"])
@@ -203,7 +203,7 @@ def _split_classes(table: pd.DataFrame, min_training: int, test_share: float) ->
 
 
 def _limit_training(part: "pd.Series[str]", table: pd.DataFrame) -> "pd.Series[str]":
-    """Keep as many training images as classifiers are trained on, of each class the same fraction; the rest is pool."""
+    """Keep at most as many training images as classifiers can take, the same fraction of each class."""
     trains = table[part == "train"]
     if len(trains) > MAX_TRAINING_IMAGES:
         fraction = MAX_TRAINING_IMAGES / len(trains)
@@ -216,11 +216,11 @@ def _limit_training(part: "pd.Series[str]", table: pd.DataFrame) -> "pd.Series[s
 def _write_set(
     staging: Path, table: pd.DataFrame, min_training: int, side: int, passed_over: Sequence[PassedOver]
 ) -> None:
-    """Write the files of the layout, and a table of what came from where."""
+    """Write the files of the layout, and a table of where each image came from."""
     stored: Pixels = np.memmap(staging / PIXELS, np.uint8, "r").reshape(-1, side, side, 3)
     usable = table[table["problem"] == ""]
     labelled = {name: usable[usable["part"] == name] for name in ("train", "test") if (usable["part"] == name).any()}
-    # What is tested on is never learned from, with labels or without.
+    # Nothing is learned from test images, with or without labels.
     pool = usable[usable["part"] != "test"]
     for name, rows in {**labelled, "unlabeled": pool}.items():
         stl10.stream_images(staging / f"{name}_X.bin", _stored_images(stored, rows, name))
@@ -244,7 +244,7 @@ def _stored_images(stored: Pixels, rows: pd.DataFrame, name: str) -> Iterator[Pi
 
 
 def _choose_folds(train: pd.DataFrame, min_training: int) -> list[list[int]]:
-    """Take a fifth of the training images of each class for each of ten folds, but what cross-validation needs."""
+    """Choose ten folds: a fifth of the training images of each class, at least as many as cross-validation needs."""
     places = train.reset_index(drop=True)
     folds = []
     for fold in range(stl10.FOLDS):
@@ -257,7 +257,7 @@ def _choose_folds(train: pd.DataFrame, min_training: int) -> list[list[int]]:
 
 
 def _count_left_out(table: pd.DataFrame, passed_over: Sequence[PassedOver]) -> int:
-    """Count what cannot be used and what is no image; what is hidden was not meant to be an image."""
+    """Count unusable files and files that are not images; hidden ones were not meant to be images."""
     hidden = (folder_walk.HIDDEN_FILE, folder_walk.HIDDEN_FOLDER)
     return int((table["problem"] != "").sum()) + sum(each.why not in hidden for each in passed_over)
 
@@ -265,7 +265,7 @@ def _count_left_out(table: pd.DataFrame, passed_over: Sequence[PassedOver]) -> i
 def _provenance(
     table: pd.DataFrame, labelled: dict[str, pd.DataFrame], pool: pd.DataFrame, passed_over: Sequence[PassedOver]
 ) -> pd.DataFrame:
-    """Return one row a file with its place in the set; at its end what was passed over."""
+    """Return one row per image file with its place in the set, then one for everything that was skipped."""
     table = table.assign(index=-1, pool_index=-1)
     for rows in labelled.values():
         table.loc[rows.index, "index"] = np.arange(len(rows))
@@ -277,7 +277,7 @@ def _provenance(
 
 
 def _class_lines(table: pd.DataFrame) -> list[str]:
-    """Say which classes there are, and how many images each has on both sides of the split."""
+    """List the classes with their numbers of training and test images."""
     counts = table[table["part"] != ""].groupby("label")["part"].value_counts().unstack(fill_value=0)
     if len(counts):
         each = [f"{name} {row['train']:,} + {row['test']:,}" for name, row in counts.iterrows()]
@@ -288,7 +288,7 @@ def _class_lines(table: pd.DataFrame) -> list[str]:
 
 
 def _note_lines(table: pd.DataFrame, passed_over: Sequence[PassedOver]) -> list[str]:
-    """Say what was left out or is worth a word: defects first and each by itself, then what there may be a lot of."""
+    """List what was left out or is worth a remark: defects first, one by one, then what there may be many of."""
     broken = table[(table["problem"] != "") & ~table["problem"].str.startswith(COPY)]
     copies = table[table["problem"].str.startswith(COPY)]
     said = [f"{file}: {problem}" for file, problem in zip(broken["file"], broken["problem"], strict=True)]

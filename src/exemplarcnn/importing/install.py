@@ -1,7 +1,7 @@
 """Check an image set in STL-10's layout, and put it in place of ``data/``.
 
-The files are those of docs/method.md, section 1. New data is complete beside the old before it takes its place, so that
-a failure at any point leaves the old data as it was.
+docs/method.md, section 1, lists the files. New data is completed beside the old data before it takes its place, so a
+failure at any point leaves the old data unchanged.
 """
 
 import shutil
@@ -24,14 +24,14 @@ OPTIONAL = ("truth.csv", "sample.json", stl10.IMPORT_FILE, PROVENANCE)
 
 
 def install_folder(root: Path, folder: Path) -> Summary:
-    """Make a copy of a folder in STL-10's layout the project's data, recorded in DVC.
+    """Copy a folder in STL-10's layout in place of the project's data, and record it in DVC.
 
     Parameters
     ----------
     root : Path
         The project's root, which holds ``data/`` and ``data.dvc``.
     folder : Path
-        The folder with the binary files, or one that holds them in ``stl10_binary/``. It is only read.
+        The folder with the binary files, or one that holds them in ``stl10_binary/``. It is not changed.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def install_folder(root: Path, folder: Path) -> Summary:
     Raises
     ------
     DataError
-        If the set is incomplete or inconsistent, or the disk or DVC refuses; ``data/`` is then unchanged.
+        If the set is incomplete or inconsistent, or the disk or DVC fails; ``data/`` is then unchanged.
     """
     return install(folder, root / "data", record=lambda: dvc_record.record_data(root))
 
@@ -56,8 +56,8 @@ def install(
 ) -> Summary:
     """Check a set of images and put it in place of the data folder.
 
-    The new folder is completed beside the old one and then takes its name. No existing file is written to: it may be a
-    link into a cache.
+    The new folder is completed beside the old one and then takes its name. No existing file is overwritten in place: it
+    may be a link into a cache.
 
     Parameters
     ----------
@@ -66,11 +66,11 @@ def install(
     data : Path
         The data folder; it need not exist.
     move : bool
-        Take the files out of the source instead of copying them, to save the space.
+        Move the files instead of copying them, to save space.
     keep_other : bool
         Keep a second pool ``other/`` of the old data if the source has none.
     record
-        What is done when the new files are in place. If it fails, the old ones come back.
+        Called when the new files are in place. If it fails, the old files are restored.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def install(
     Raises
     ------
     DataError
-        If the source is incomplete or inconsistent, or the disk or `record` refuses; `data` is then as it was.
+        If the source is incomplete or inconsistent, or the disk or `record` fails; `data` is then unchanged.
     """
     _undo_half_swap(data)
     source = binary_folder(source_folder)
@@ -91,7 +91,7 @@ def install(
             if move and file.is_relative_to(source):
                 shutil.move(file, target)
             else:
-                shutil.copyfile(file, target)  # without its permissions, which may be a cache's, read-only
+                shutil.copyfile(file, target)  # without permissions: a cache's files are read-only
         if pools.has_other(staging):
             summary["other"] = len(pools.open_pool(staging, "other"))
         with replaced(data, staging, _beside(data, "old")):
@@ -101,7 +101,7 @@ def install(
 
 @contextmanager
 def staging_folder(data: Path, purpose: str, source: Path) -> Iterator[Path]:
-    """Give an empty folder beside the data folder for what is unfinished; it is removed at the end.
+    """Yield an empty folder beside the data folder for unfinished work; remove it at the end.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def staging_folder(data: Path, purpose: str, source: Path) -> Iterator[Path]:
     Raises
     ------
     DataError
-        For what the system refuses inside the block.
+        For an OSError inside the block.
     """
     staging = _beside(data, purpose)
     remove(staging)
@@ -124,26 +124,26 @@ def staging_folder(data: Path, purpose: str, source: Path) -> Iterator[Path]:
         yield staging
     except OSError as error:
         raise DataError(
-            f"{data}: expected to put the images of {source} there, found {error}; the old data is unchanged. "
-            "Make room or correct the permissions, then run the command again."
+            f"{data}: cannot put the images of {source} there: {error}; the old data is unchanged. "
+            "Free some space or correct the permissions, then run the command again."
         ) from error
     finally:
         remove(staging)
 
 
 def binary_folder(folder: Path) -> Path:
-    """Return the folder that holds the binary files: this one, or its ``stl10_binary``; DataError if neither does."""
+    """Return the folder with the binary files, this one or its ``stl10_binary``; DataError if neither has them."""
     for candidate in (folder, folder / BINARY_FOLDER):
         if any((candidate / name).is_file() for name in ("train_X.bin", "unlabeled_X.bin")):
             return candidate
     raise DataError(
-        f"{folder}: found no {REQUIRED[0]}, there or in {BINARY_FOLDER}/, expected a folder with "
+        f"{folder}: found no {REQUIRED[0]} there or in {BINARY_FOLDER}/, expected a folder with "
         f"{', '.join(REQUIRED)}; name the folder that holds them."
     )
 
 
 def _copies(source: Path, fallback: Path, staging: Path) -> list[tuple[Path, Path]]:
-    """List each file to install with its place in the staging folder; a second pool is in one of two places."""
+    """List each file to install with its place in the staging folder; ``fallback`` may have a second pool."""
     files = [source / name for name in (*REQUIRED, *OPTIONAL) if (source / name).is_file()]
     plan = [(file, staging / file.name) for file in files]
     home = source if pools.has_other(source) else fallback
@@ -156,7 +156,7 @@ def _copies(source: Path, fallback: Path, staging: Path) -> list[tuple[Path, Pat
 
 @contextmanager
 def replaced(place: Path, new: Path, old: Path) -> Iterator[None]:
-    """Put something new in a place, or nothing if there is none; if the block fails, what was there comes back."""
+    """Put `new`, if it exists, in a place while `old` keeps what was there; restore that if the block fails."""
     remove(old)
     if place.exists():
         place.rename(old)
@@ -174,14 +174,14 @@ def replaced(place: Path, new: Path, old: Path) -> Iterator[None]:
 
 
 def _undo_half_swap(data: Path) -> None:
-    """Give the old data its name back, after a swap that was cut off between its two steps."""
+    """Restore the old data after a swap that was interrupted between its two steps."""
     old = _beside(data, "old")
     if old.exists() and not data.exists():
         old.rename(data)
 
 
 def _beside(data: Path, purpose: str) -> Path:
-    """Return where something unfinished is kept beside the data folder, out of sight."""
+    """Return the hidden place beside the data folder for something unfinished."""
     return data.with_name(f".{data.name}.{purpose}")
 
 
@@ -190,16 +190,16 @@ def remove(path: Path) -> None:
     if path.is_symlink() or path.is_file():
         path.unlink()
     else:
-        shutil.rmtree(path, ignore_errors=True)  # what stays does no harm: the next install tries again
+        shutil.rmtree(path, ignore_errors=True)  # leftovers do no harm: the next install tries again
 
 
 def files_to_copy(folder: Path, place: Path) -> dict[Path, Path]:
-    """List the files of a folder, each with its place; DataError if DVC could not record a name."""
+    """Map the files of a folder to their new places; DataError if DVC could not record a name."""
     names = walk(folder).files
     if odd := [readable(name) for name in names if not is_utf8(name)]:
         raise DataError(
-            f"{folder}: found {len(odd):,} names that are not UTF-8, such as {', '.join(odd[:3])}, expected what DVC "
-            "can record; data/ is unchanged. Rename them, for instance with "
+            f"{folder}: found {len(odd):,} names that are not UTF-8, such as {', '.join(odd[:3])}, expected names that "
+            "DVC can record; data/ is unchanged. Rename them, for instance with "
             "`convmv -f latin1 -t utf8 -r --notest FOLDER`."
         )
     return {folder / name: place / name for name in names}

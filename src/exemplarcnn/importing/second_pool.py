@@ -1,4 +1,4 @@
-"""The second pool of the data: a folder of images of any size, or a file in STL-10's format."""
+"""Install the second pool of the data: a folder of images of any size, or a file in STL-10's format."""
 
 import shutil
 from contextlib import ExitStack
@@ -12,28 +12,28 @@ from exemplarcnn.progress import tqdm
 
 
 def install_other(root: Path, source: Path) -> tuple[int, list[str]]:
-    """Make a folder of images, or a file in STL-10's format, the second pool of the data, and record it in DVC.
+    """Copy a folder of images, or a file in STL-10's format, in place of the second pool, and record it in DVC.
 
     Parameters
     ----------
     root : Path
         The project's root, which holds ``data/`` and ``data.dvc``.
     source : Path
-        The folder, or the file. A folder is walked as `exemplarcnn.data.folder_walk` says; files of other kinds are
-        copied too, for the audit to name.
+        The folder, or the file. `exemplarcnn.data.folder_walk` lists the folder; files that are not images are copied,
+        too, so that the audit can name them.
 
     Returns
     -------
     int
-        How many images have arrived.
+        Number of images in the new pool.
     list of str
-        What of the folder is no image, a line each.
+        What in the folder is not an image, one per line.
 
     Raises
     ------
     DataError
-        If there is no image, if a file has images of another side than STL-10's, if a name is none that DVC can record,
-        or if the disk or DVC refuses; ``data/`` is then as it was.
+        If there is no image, a file has images of another side than STL-10's, DVC cannot record a name, or the disk or
+        DVC fails; ``data/`` is then unchanged.
     """
     data = root / "data"
     pool = _open(source)
@@ -51,7 +51,7 @@ def install_other(root: Path, source: Path) -> tuple[int, list[str]]:
 
 
 def _open(source: Path) -> Pool:
-    """Open the images; DataError for a file of another side than STL-10's, which nothing in ``data/`` would say."""
+    """Open the images; DataError for a file of another side than STL-10's, which ``data/`` would not record."""
     pool = pools.open_path(source)
     if isinstance(pool, stl10.ImageFile) and pool.side != stl10.SIDE:
         raise DataError(

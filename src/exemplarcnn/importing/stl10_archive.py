@@ -1,4 +1,4 @@
-"""The official STL-10 archive: fetched, unpacked, and put in place of ``data/``."""
+"""Download the official STL-10 archive, unpack it, and put it in place of ``data/``."""
 
 import http.client
 import tarfile
@@ -17,22 +17,22 @@ from exemplarcnn.progress import tqdm
 
 URL = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
 MD5 = "91f7769df0f17e558f3565bffb0c7dfb"
-OTHERWISE = "bring STL-10's unpacked folder by other means and install that"
-BLOCK = 1 << 20  # bytes that are asked of the server at once
+OTHERWISE = "copy STL-10's unpacked folder here by other means and run `exemplarcnn data use FOLDER`"
+BLOCK = 1 << 20  # bytes to read from the server at once
 TIMEOUT = 60.0  # seconds without a byte
 
 
 def install_stl10(root: Path, url: str = URL, md5: str = MD5) -> Summary:
-    """Download STL-10 and make it the project's data, recorded in DVC.
+    """Download STL-10, put it in place of the project's data, and record it in DVC.
 
-    The archive is kept in ``work/download`` until all is done, so that a second try does not load it again.
+    The archive stays in ``work/download`` until everything is done, so a second try does not download it again.
 
     Parameters
     ----------
     root : Path
         The project's root, which holds ``data/`` and ``data.dvc``.
     url, md5 : str
-        Where the archive lies (a mirror, for instance) and its checksum.
+        Address of the archive (or of a mirror), and its checksum.
 
     Returns
     -------
@@ -60,15 +60,15 @@ def install_stl10(root: Path, url: str = URL, md5: str = MD5) -> Summary:
 def fetch(archive: Path, url: str = URL, md5: str = MD5) -> Path:
     """Download the official archive, continuing a broken download, and check its md5.
 
-    What has arrived is kept in a file ending in ``.part`` until it is complete and its checksum is right. An
-    archive that is already there and right is left alone.
+    The download goes into a file ending in ``.part`` until it is complete and its checksum is right. If the right
+    archive is already there, nothing is downloaded.
 
     Parameters
     ----------
     archive : Path
-        Where the archive goes; missing folders are made.
+        Where to put the archive; missing folders are made.
     url, md5 : str
-        Where it lies, and its checksum.
+        Its address, and its checksum.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def fetch(archive: Path, url: str = URL, md5: str = MD5) -> Path:
     ------
     DataError
         If the server cannot be reached or the connection breaks (the next call continues), or if the checksum
-        is wrong (the bad file is removed, so that the next call starts afresh).
+        is wrong (the bad file is removed, and the next call starts again).
     """
     if archive.is_file() and md5_of(archive) == md5:
         return archive
@@ -87,9 +87,9 @@ def fetch(archive: Path, url: str = URL, md5: str = MD5) -> Path:
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         _download(url, part)
-    except OSError as error:  # the network's are told apart further down
+    except OSError as error:  # errors of the network have become DataError further down
         raise DataError(
-            f"{part}: expected to store the archive there, found {error}; make room or correct the "
+            f"{part}: cannot store the archive there: {error}; free some space or correct the "
             "permissions, then run the command again."
         ) from error
     found = md5_of(part)
@@ -122,13 +122,13 @@ def _download(url: str, part: Path) -> None:
     arrived = part.stat().st_size
     if total is not None and arrived < total:
         raise DataError(
-            f"{url}: found {arrived:,} bytes when the connection broke, expected {total:,}; run the command "
+            f"{url}: the connection broke after {arrived:,} of {total:,} bytes; run the command "
             f"again, it continues from {part}."
         )
 
 
 def _request(url: str, have: int) -> http.client.HTTPResponse | None:
-    """Ask for the bytes from `have` on; None if the server says that there are none left."""
+    """Request the bytes from `have` on; None if the server says that none are left."""
     try:
         request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
         response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT)
@@ -137,14 +137,14 @@ def _request(url: str, have: int) -> http.client.HTTPResponse | None:
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
                 return None
             raise DataError(
-                f"{url}: expected the archive, found the server's answer {error.code} {error.reason}; "
+                f"{url}: cannot download the archive: the server answered {error.code} {error.reason}; "
                 f"try again later, or {OTHERWISE}."
             ) from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise _unreachable(url, error) from error
     content_range = response.headers.get("Content-Range", "")
     if have and response.status == http.HTTPStatus.PARTIAL_CONTENT and f"bytes {have}-" not in content_range:
-        response.close()  # a part, but not the one asked for
+        response.close()  # a part, but not the requested one
         return _request(url, 0)
     return response
 
@@ -159,8 +159,8 @@ def _blocks(response: http.client.HTTPResponse, url: str) -> Iterator[bytes]:
 
 def _unreachable(url: str, error: Exception) -> DataError:
     return DataError(
-        f"{url}: expected the archive, found no working connection ({error}). Check the address, the network "
-        "and any proxy setting and run the command again: it continues where it stopped. "
+        f"{url}: cannot download the archive: no working connection ({error}). Check the address, the network "
+        "and any proxy setting, then run the command again: it continues where it stopped. "
         f"Without a network, {OTHERWISE}."
     )
 
@@ -168,7 +168,7 @@ def _unreachable(url: str, error: Exception) -> DataError:
 def unpack(archive: Path, folder: Path) -> Path:
     """Unpack the files of STL-10 from its archive, and nothing else.
 
-    Pixels damaged on the way are not noticed here but by the md5 that `fetch` checks.
+    Damaged pixels are not detected here, but by the md5 that `fetch` checks.
 
     Parameters
     ----------
@@ -205,8 +205,8 @@ def unpack(archive: Path, folder: Path) -> Path:
                     expected.remove(name)
     except (tarfile.TarError, OSError) as error:
         raise DataError(
-            f"{archive}: expected STL-10's archive, found one that cannot be unpacked into {folder} "
-            f"({error}); if the disk has room, remove the archive and download it again."
+            f"{archive}: cannot unpack it into {folder}: {error}; "
+            "if the disk is not full, remove the archive and download it again."
         ) from error
     if expected:
         raise DataError(

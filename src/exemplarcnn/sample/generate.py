@@ -1,8 +1,8 @@
 """The embedded sample: a small stand-in for STL-10, drawn from a seed (docs/method.md, section 1).
 
-Ten classes of objects that only their shape tells apart, in STL-10's layout. Defects are planted among
-the unlabelled images, and a table says which image has which, so that the audit can be scored. Every picture can be
-drawn alone: its random numbers come from (seed, stream, index).
+Ten classes of objects that differ only in shape, in STL-10's layout. Defects are planted among the unlabelled images,
+and a table records them, so that the audit can be scored. Every picture can be drawn alone: its random numbers come
+from (seed, stream, index).
 """
 
 import csv
@@ -22,7 +22,7 @@ from exemplarcnn.sample.scene import Image, draw_scene
 from exemplarcnn.sample.shapes import CLASSES, ODD, Shape
 
 VERSION = 1
-"""Raised whenever the same seed gives other pictures."""
+"""Raise this whenever a seed gives other pictures than before."""
 
 ORDINARY, NEAR_DUPLICATE, BLACK_BORDER = "ordinary", "near_duplicate", "black_border"
 DARK_EDGE_DECOY, OUT_OF_DISTRIBUTION = "dark_edge_decoy", "out_of_distribution"
@@ -56,7 +56,7 @@ EXTENT = (50.0, 74.0)  # longer side of an object's bounding box, pixels
 JITTER = 5.0  # pixels
 OTHER_SIDE = (96, 200)
 OTHER_EXTENT = (36.0, 56.0)
-OTHER_SLOT = 48  # width an object has to itself, pixels
+OTHER_SLOT = 48  # width for each object, pixels
 
 SHAPES = {shape.__name__: shape for shape in (*CLASSES, *ODD)}
 CLASS_NAMES = [shape.__name__ for shape in CLASSES]
@@ -66,7 +66,7 @@ _STREAMS = {"plan": 1, "folds": 2, "unlabeled": 3, "train": 4, "test": 5, "other
 
 @dataclass(frozen=True)
 class Truth:
-    """What one unlabelled image is; a row of ``truth.csv``. Fields that do not apply are None.
+    """What one unlabelled image shows; a row of ``truth.csv``. Fields that do not apply are None.
 
     Attributes
     ----------
@@ -75,15 +75,15 @@ class Truth:
     kind : str
         A key of `KINDS`.
     object : str
-        Name of the outline drawn.
+        Name of the outline that is drawn.
     original : int or None
         Of a near duplicate: index of the ordinary image it copies.
     shift_y, shift_x : int or None
-        Of a near duplicate: pixels the content moved down and to the right.
+        Of a near duplicate: pixels that the content moved down and to the right.
     brightness : float or None
         Of a near duplicate: factor on every channel, applied before encoding.
     jpeg_quality : int or None
-        Of a near duplicate: quality it was re-encoded with.
+        Of a near duplicate: quality of its JPEG encoding, 0–100.
     border_top, border_bottom, border_left, border_right : int or None
         Of a black border: its width on each side in pixels.
     decoy : str or None
@@ -108,15 +108,15 @@ class Truth:
 def write_sample(folder: Path, seed: int = 0) -> None:
     """Draw the sample and write it in STL-10's layout (docs/method.md, section 1).
 
-    Beside STL-10's files: ``other/`` (pictures of mixed sizes), ``truth.csv`` (one `Truth` a row) and
+    Beside STL-10's files, write ``other/`` (pictures of mixed sizes), ``truth.csv`` (one `Truth` per row) and
     ``sample.json`` (seed, version and counts). The same seed gives the same bytes.
 
     Parameters
     ----------
     folder : Path
-        Where to write; made if missing, files of the same names are replaced.
+        Where to write. The folder is made if missing; files of the same names are replaced.
     seed : int
-        Any number from 0 on.
+        Any integer from 0 on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     truths = plan_unlabeled(seed)
@@ -149,7 +149,7 @@ def plan_unlabeled(seed: int) -> list[Truth]:
     rng = _generator(seed, "plan")
     kinds = rng.permutation([kind for kind, count in KINDS.items() for _ in range(count)])
     truths = [_plan_one(rng, index, str(kind)) for index, kind in enumerate(kinds)]
-    originals = iter(rng.permutation(np.flatnonzero(kinds == ORDINARY)))  # each is copied once at most
+    originals = iter(rng.permutation(np.flatnonzero(kinds == ORDINARY)))  # each is copied at most once
     for index in np.flatnonzero(kinds == NEAR_DUPLICATE):
         original = int(next(originals))
         truths[index] = dataclasses.replace(truths[index], original=original, object=truths[original].object)
@@ -183,7 +183,7 @@ def _plan_one(rng: np.random.Generator, index: int, kind: str) -> Truth:
 
 
 def _write_truths(path: Path, truths: list[Truth]) -> None:
-    """Write the truth table; the class is empty for objects of none of the ten."""
+    """Write the truth table; the class is empty for objects outside the ten classes."""
     with atomic_write(path) as partial, partial.open("w", newline="") as file:
         details = [field.name for field in dataclasses.fields(Truth)]
         writer = csv.DictWriter(file, ["index", "class", *details[1:]], lineterminator="\n")
@@ -194,7 +194,7 @@ def _write_truths(path: Path, truths: list[Truth]) -> None:
 
 
 def draw_folds(seed: int, labels: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-    """Draw ten folds of `FOLD` indices, in order and with the same number from each class."""
+    """Draw ten folds of `FOLD` indices, each ascending and with the same number from each class."""
     rng = _generator(seed, "folds")
     of_class = [np.flatnonzero(labels == label) for label in range(CLASS_COUNT)]
     each = FOLD // CLASS_COUNT
@@ -238,7 +238,7 @@ def _draw_single(seed: int, stream: str, index: int, shape: Shape) -> Image:
 
 
 def _crop(picture: Image, down: int = 0, right: int = 0) -> Image:
-    """Cut the final picture out, its content moved down and to the right."""
+    """Crop the final picture, with its content moved down and to the right by so many pixels."""
     top, left = MAX_SHIFT - down, MAX_SHIFT - right
     return picture[top : top + SIDE, left : left + SIDE].copy()
 
@@ -262,7 +262,7 @@ def _with_border(image: Image, truth: Truth) -> Image:
 
 
 def _with_dark_edge(image: Image, truth: Truth, rng: np.random.Generator) -> Image:
-    """Darken an edge in a way that is no black border: not black, not straight, or not sharp."""
+    """Darken an edge without making a black border: not black, not straight, or not sharp."""
     side = int(rng.integers(4))
     turned = np.rot90(image, side).copy()  # the edge in question is now on top
     if truth.decoy == "band":  # straight and sharp, but of a dark colour

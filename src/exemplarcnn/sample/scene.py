@@ -1,8 +1,8 @@
 """Pictures of the embedded sample: solid objects in front of a clutter of flat, coloured areas.
 
-Only the outline tells the objects apart. Pose, size, colours, light and background are drawn the same way for
-every object, and an object is as often lighter than its background as darker. Areas are flat (no noise, few
-gradients), so that the pictures compress well.
+Only the outline tells the objects apart. Pose, size, colours, light and background are drawn in the same way for every
+object, and an object is as often lighter than its background as darker. Areas are flat (no noise, few gradients), so
+the pictures compress well.
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ Image = npt.NDArray[np.uint8]
 """RGB picture, shape (height, width, 3), or a mask, shape (height, width), 0 or 255."""
 
 OVERSAMPLING = 4
-"""Everything is drawn this many times larger and averaged down, which smooths the outlines."""
+"""Everything is drawn this many times larger and then averaged down, which smooths the outlines."""
 
 MAX_TURN = np.pi / 6
-"""Largest rotation of an object, radians: like most photographed things, they stand about upright."""
+"""Largest rotation of an object, radians: objects stand roughly upright, as in most photographs."""
 
 _FRACTION_BITS = 4  # sub-pixel bits of OpenCV's polygon corners
 
@@ -51,7 +51,7 @@ def draw_scene(
     Parameters
     ----------
     rng : Generator
-        Source of every draw.
+        Source of all random numbers.
     shapes : list of Shape
         Objects from back to front. One stands near the centre; several stand side by side.
     height, width : int
