@@ -37,7 +37,7 @@ def build(patch: int = 32) -> ExemplarCNN:
 
 
 def params(**changes: Any) -> Features:
-    values = {"layers": LAYERS, "pool": 2, "dense_stride": 7, "normalise": True, "batch_size": 4}
+    values = {"layers": LAYERS, "pool": 2, "dense_stride": 7, "normalise": True, "batch_size": 4, "precision": "fp32"}
     return Features(**(values | changes))
 
 
@@ -51,7 +51,9 @@ def extract(request: pytest.FixtureRequest) -> Iterator[FeatureExtractor]:
     if request.param == "eval":
         yield eval_features(build(), params(), CPU)
     else:
-        yield cluster_features(build(), ClusterFeatures(layers=LAYERS, before_relu=True, pool=2), 7, CPU)
+        yield cluster_features(
+            build(), ClusterFeatures(layers=LAYERS, before_relu=True, pool=2, precision="fp32"), 7, CPU
+        )
 
 
 def slow_pool(map_: np.ndarray, size: int) -> list[float]:
@@ -174,7 +176,7 @@ def test_dropout_is_off_even_for_a_network_in_train_mode(network: ExemplarCNN) -
 @pytest.mark.parametrize("before_relu", [True, False])
 def test_cluster_features_against_a_slow_reference(network: ExemplarCNN, before_relu: bool) -> None:
     images, layers = pixels(3), ("conv1", "conv2", "conv3")
-    wanted = ClusterFeatures(layers=layers, before_relu=before_relu, pool=16)
+    wanted = ClusterFeatures(layers=layers, before_relu=before_relu, pool=16, precision="fp32")
     found = cluster_features(network, wanted, 7, CPU)(images)
     assert (found < 0).any() == before_relu
     for row, image in zip(found, images, strict=True):
@@ -185,7 +187,7 @@ def test_cluster_features_against_a_slow_reference(network: ExemplarCNN, before_
 
 def test_full_cluster_features_have_3440_numbers_of_unit_length() -> None:
     full = Network(widths=(92, 256, 512), dense=8, dropout_conv=0, dropout_dense=0)
-    wanted = ClusterFeatures(layers=("conv1", "conv2", "conv3"), before_relu=True, pool=2)
+    wanted = ClusterFeatures(layers=("conv1", "conv2", "conv3"), before_relu=True, pool=2, precision="fp32")
     found = cluster_features(initialise(full, 2, 32, 0), wanted, 7, CPU)(pixels(1))
     assert found.shape == (1, 3_440)
     np.testing.assert_allclose(np.linalg.norm(found), 1, rtol=1e-5)

@@ -9,7 +9,12 @@ from exemplarcnn.config.sections import Features
 from exemplarcnn.data.stl10 import SIDE
 
 PARAMS = Features(
-    layers=("conv1", "conv2", "conv3", "dense1", "dense2"), pool=2, dense_stride=7, normalise=True, batch_size=4
+    layers=("conv1", "conv2", "conv3", "dense1", "dense2"),
+    pool=2,
+    dense_stride=7,
+    normalise=True,
+    batch_size=4,
+    precision="fp32",
 )
 NAMES = ["cat", "dog", "ship"]
 

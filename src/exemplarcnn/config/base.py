@@ -14,6 +14,7 @@ PoolName = Literal["unlabeled", "train", "other"]
 Flag = Literal["border", "empty", "grey", "duplicate", "leak"]
 # Draw training patches once, into a set on disk, or again in each epoch (docs/method.md, section 2.6).
 Mode = Literal["materialised", "online"]
+Precision = Literal["fp32", "bf16"]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]

@@ -15,6 +15,7 @@ from exemplarcnn.config.base import (
     NotNegativeRange,
     Positive,
     PositiveRange,
+    Precision,
     Range,
     Section,
     VariantName,
@@ -155,7 +156,7 @@ class Optimisation(Section):
     shards: Count
     momentum: Annotated[float, Field(ge=0, lt=1)]
     schedule: Schedule
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     channels_last: bool
 
     @model_validator(mode="after")
@@ -216,6 +217,7 @@ class Features(Section):
     dense_stride: Count
     normalise: bool
     batch_size: Count
+    precision: Precision
 
 
 class ClusterFeatures(Section):
@@ -224,6 +226,7 @@ class ClusterFeatures(Section):
     layers: tuple[Layer, ...] = Field(min_length=1)
     before_relu: bool
     pool: Count
+    precision: Precision
 
 
 class Protocol(Section):

@@ -18,7 +18,12 @@ from exemplarcnn.networks.features import eval_features
 
 # Maps pooled to one number for each channel: not the features of the evaluation, but computed in a tenth of their time.
 PARAMS = Features(
-    layers=("conv1", "conv2", "conv3", "dense1", "dense2"), pool=1, dense_stride=7, normalise=True, batch_size=64
+    layers=("conv1", "conv2", "conv3", "dense1", "dense2"),
+    pool=1,
+    dense_stride=7,
+    normalise=True,
+    batch_size=64,
+    precision="fp32",
 )
 C, TOL = 1.0, 1e-3
 HELD_OUT = 1000

@@ -1,6 +1,7 @@
 """The network: three convolutions and two dense layers (docs/method.md, section 3)."""
 
 from abc import abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -204,6 +205,12 @@ def to_device(network: Module, device: torch.device, layout: torch.memory_format
     # torch documents this call, but its type stubs have no overload with memory_format.
     network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     return network
+
+
+def mixed_precision(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Return the context of a forward pass: autocast to bfloat16 for ``bf16``, nothing for ``fp32``."""
+    # In a pass each weight is used once: a cache of their bfloat16 copies would be of no use, and shared by all threads.
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False) if precision == "bf16" else nullcontext()
 
 
 def initialise(

@@ -18,7 +18,7 @@ from exemplarcnn.config.sections import ClusterFeatures, Features
 from exemplarcnn.data.types import Pool
 from exemplarcnn.files import atomic_write
 from exemplarcnn.networks.chunks import map_chunks
-from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, to_device
+from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, mixed_precision, to_device
 from exemplarcnn.progress import tqdm
 
 # From (n, height, width, 3) images to (n, features).
@@ -34,7 +34,7 @@ def _pooled(map_: Tensor, size: int) -> Tensor:
     """Max-pool a map adaptively to size×size and flatten it; a 1×1 map is only flattened."""
     if map_.shape[-2:] != (1, 1):
         map_ = F.adaptive_max_pool2d(map_, size)
-    return map_.flatten(1)
+    return map_.flatten(1).float()
 
 
 def eval_features(network: ExemplarCNN, params: Features, device: torch.device) -> FeatureExtractor:
@@ -45,7 +45,7 @@ def eval_features(network: ExemplarCNN, params: Features, device: torch.device) 
     network
         Moved to ``device`` and put in eval mode, in place.
     params
-        Layers, pooled size, stride of dense1, normalisation.
+        Layers, pooled size, stride of dense1, normalisation, precision of the maps.
     device
         Where to compute.
 
@@ -60,7 +60,7 @@ def eval_features(network: ExemplarCNN, params: Features, device: torch.device) 
         blocks = [_pooled(maps[layer][1], params.pool) for layer in LAYERS if layer in params.layers]
         return torch.cat([_unit(block) for block in blocks] if params.normalise else blocks, dim=1)
 
-    return _through(network, params.dense_stride, device, pooled)
+    return _through(network, params.dense_stride, params.precision, device, pooled)
 
 
 def cluster_features(
@@ -73,7 +73,7 @@ def cluster_features(
     network
         Moved to ``device`` and put in eval mode, in place.
     params
-        Layers, before or after ReLU, pooled size.
+        Layers, before or after ReLU, pooled size, precision of the maps.
     dense_stride
         Stride of dense1 as a convolution.
     device
@@ -90,12 +90,13 @@ def cluster_features(
         blocks = [_pooled(maps[layer][side], params.pool) for layer in LAYERS if layer in params.layers]
         return _unit(torch.cat(blocks, dim=1))
 
-    return _through(network, dense_stride, device, pooled)
+    return _through(network, dense_stride, params.precision, device, pooled)
 
 
 def _through(
     network: ExemplarCNN,
     dense_stride: int,
+    precision: str,
     device: torch.device,
     pooled: Callable[[dict[str, tuple[Tensor, Tensor]]], Tensor],
 ) -> FeatureExtractor:
@@ -104,7 +105,9 @@ def _through(
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
             batch = network.normalise(torch.from_numpy(images).to(device))
-            result: NDArray[np.float32] = pooled(network.maps(batch, dense_stride)).cpu().numpy()
+            with mixed_precision(device, precision):
+                maps = network.maps(batch, dense_stride)
+            result: NDArray[np.float32] = pooled(maps).cpu().numpy()
             return result
 
     return run

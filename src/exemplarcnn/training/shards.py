@@ -5,7 +5,6 @@ shards give is summed in one fixed order (`distributed.pairwise_sum`), whoever c
 """
 
 import copy
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from exemplarcnn import distributed, rng
 from exemplarcnn.config.sections import ResNet, Train
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.networks.exemplar_cnn import Classifier
+from exemplarcnn.networks.exemplar_cnn import Classifier, mixed_precision
 from exemplarcnn.threads import Team
 
 
@@ -184,9 +183,7 @@ def logits_of(network: Classifier, images: Tensor, params: Train | ResNet) -> Te
     normalised = network.normalise(images)
     if not params.channels_last:
         normalised = normalised.contiguous()
-    # Each weight is used once: a cache of those in bfloat16 would be of no use, and all threads' one.
-    mixed = torch.autocast(images.device.type, torch.bfloat16, cache_enabled=False)
-    with mixed if params.precision == "bf16" else nullcontext():
+    with mixed_precision(images.device, params.precision):
         logits: Tensor = network(normalised)
     return logits.float()
 
