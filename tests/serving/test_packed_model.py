@@ -98,10 +98,11 @@ def test_a_packed_model_of_no_side_is_refused(model: Path, tmp_path: Path, side:
 
 
 def former(model: Path, folder: Path, **changes: object) -> Path:
-    """Pack a model as code did in which ``batch_size`` was called ``chunk``."""
+    """Pack a model as code did in which ``batch_size`` was called ``chunk``, and ``precision`` was none."""
     pack(folder, model, PARAMS)
     about = json.loads((folder / "features.json").read_text())
     about["chunk"] = about.pop("batch_size")
+    del about["precision"]
     (folder / "features.json").write_text(json.dumps(about | changes))
     return folder
 

@@ -186,7 +186,7 @@ class PackedModel:
 
 def _read_features(path: Path) -> Features:
     """Read how maps become features, even for a model that earlier code packed."""
-    found = read_json(path)
+    found = {"precision": "fp32"} | read_json(path)  # all that there was before it was a parameter
     try:
         return Features(**{FORMER_NAMES.get(name, name): value for name, value in found.items()})
     except ValidationError as error:
