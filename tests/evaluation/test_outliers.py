@@ -105,6 +105,9 @@ def test_detection_metrics_on_known_outliers(tmp_path: Path) -> None:
     assert detection_metrics(scores, 0.35, truth) == found | {"precision": 0.5, "recall": 0.5}
     assert detection_metrics(scores, 0.4, truth) == found | {"precision": 1.0, "recall": 0.5}
     assert detection_metrics(scores, 0.9, truth) == found | {"precision": None, "recall": 0.0}
+    for kind in ("ordinary", "out_of_distribution"):
+        pd.DataFrame({"index": range(4), "kind": kind}).to_csv(truth, index=False)
+        assert detection_metrics(scores, 0.35, truth) is None
 
 
 # How many are too far

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from exemplarcnn import threads
 from exemplarcnn.config.sections import ClusterFeatures, Features, Network
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, initialise
 from exemplarcnn.networks.features import (
@@ -237,6 +238,29 @@ def test_written_bytes_depend_on_the_image_and_its_place_alone(tmp_path: Path, e
 
     write_features(tmp_path / "e.npy", Images(images), extract, 4)
     assert (tmp_path / "e.npy").read_bytes() == (tmp_path / "a.npy").read_bytes()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_number_of_threads_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    extract = eval_features(build(), params(precision=precision), CPU)
+    for count in (1, 2, 3):
+        monkeypatch.setattr(threads, "_count", count)
+        written(tmp_path / f"{count}.npy", pixels(21), extract)
+    assert len({(tmp_path / f"{count}.npy").read_bytes() for count in (1, 2, 3)}) == 1
+
+
+def test_bfloat16_is_another_arithmetic_of_the_same_features() -> None:
+    images = pixels(5)
+    for build_with in (
+        lambda precision: eval_features(build(), params(precision=precision), CPU),
+        lambda precision: cluster_features(
+            build(), ClusterFeatures(layers=LAYERS, before_relu=True, pool=2, precision=precision), 7, CPU
+        ),
+    ):
+        full, short = (build_with(precision)(images) for precision in ("fp32", "bf16"))
+        assert short.dtype == np.float32
+        assert not np.array_equal(full, short)
+        np.testing.assert_allclose(short, full, rtol=0, atol=0.02)
 
 
 def test_every_chunk_has_the_same_size(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from exemplarcnn import threads
 from exemplarcnn.config.sections import ResNet
 from exemplarcnn.data.stl10 import ImageFile, write_images
 from exemplarcnn.data.types import Pool
@@ -122,6 +123,21 @@ def test_interrupted_training_ends_with_the_same_bits(pools: dict[str, Pool], tm
     assert same(weights(resumed.network), weights(whole.network))
     running = dict(resumed.network.named_buffers())["body.bn1.running_mean"]
     assert running.abs().sum() > 0
+
+
+@pytest.mark.slow
+def test_the_number_of_threads_changes_nothing(
+    pools: dict[str, Pool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    for count in (1, 2, 3):
+        monkeypatch.setattr(threads, "_count", count)
+        run = trainer(pools, tmp_path / f"{count}", params(shards=4, precision="bf16", channels_last=True))
+        runs.append((run.run(), weights(run.network), predict(run.network, pools["train"], CPU).tobytes()))
+    for history, found, logits in runs[1:]:
+        assert history == runs[0][0]
+        assert same(found, runs[0][1])
+        assert logits == runs[0][2]
 
 
 @pytest.mark.slow

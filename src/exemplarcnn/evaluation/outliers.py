@@ -36,7 +36,7 @@ class Hyperplanes:
 
     @classmethod
     def learn(
-        cls, pool: Pool, labels: NDArray[np.int64], extract: FeatureExtractor, chunk: int, C: float
+        cls, pool: Pool, labels: NDArray[np.int64], extract: FeatureExtractor, batch_size: int, C: float
     ) -> "Hyperplanes":
         """Train a linear SVM on images and their mirror images.
 
@@ -46,7 +46,7 @@ class Hyperplanes:
         ----------
         pool, labels
             The labelled images, and their labels, (images,) int64 from 0.
-        extract, chunk
+        extract, batch_size
             The function from images to features, and how many images it takes at a time.
         C
             The SVM's penalty.
@@ -56,7 +56,7 @@ class Hyperplanes:
         SvmError
             If the SVM cannot be trained.
         """
-        features = np.concatenate([extract_all(pool, extract, chunk, mirror) for mirror in (False, True)])
+        features = np.concatenate([extract_all(pool, extract, batch_size, mirror) for mirror in (False, True)])
         space = svm.span(svm.gram(features, features, threads.count(), "labelled images"))
         trained = svm.LinearSVM(C, tol=1e-4).fit(space, np.tile(labels, 2), int(labels.max()) + 1)
         dual = trained.dual_coef_
@@ -75,17 +75,17 @@ def mirrored(images: Pixels) -> Pixels:
     return np.ascontiguousarray(images[:, :, ::-1])
 
 
-def extract_all(pool: Pool, extract: FeatureExtractor, chunk: int, mirror: bool) -> NDArray[np.float32]:
+def extract_all(pool: Pool, extract: FeatureExtractor, batch_size: int, mirror: bool) -> NDArray[np.float32]:
     """Return the features of all images of a pool, or of their mirror images, (n, features) float32."""
 
     def features(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         images = pool.batch(rows)
         return extract(mirrored(images) if mirror else images)
 
-    return np.concatenate([found for _, found in map_chunks(features, len(pool), chunk)])
+    return np.concatenate([found for _, found in map_chunks(features, len(pool), batch_size)])
 
 
-def score(pool: Pool, hyperplanes: Hyperplanes, extract: FeatureExtractor, chunk: int) -> pd.DataFrame:
+def score(pool: Pool, hyperplanes: Hyperplanes, extract: FeatureExtractor, batch_size: int) -> pd.DataFrame:
     """Score how far each image of a pool is from all classes.
 
     Returns
@@ -103,7 +103,7 @@ def score(pool: Pool, hyperplanes: Hyperplanes, extract: FeatureExtractor, chunk
 
     found = []
     with tqdm(total=len(pool), desc="out of distribution", unit="image") as bar:
-        for rows, block in map_chunks(mean_distances, len(pool), chunk):
+        for rows, block in map_chunks(mean_distances, len(pool), batch_size):
             found.append(block)
             bar.update(rows.stop - rows.start)
     distances = np.concatenate(found)
@@ -195,11 +195,13 @@ def detection_metrics(scores: pd.DataFrame, threshold: float, truth: Path) -> di
     dict or None
         ``images``, the number out of distribution; ``auroc``, the area under the ROC curve of the scores, 0–1;
         ``precision`` (None if no score is above the threshold) and ``recall`` of the images above it, 0–1. None if the
-        truth is not known.
+        truth is not known, or has none or only such images.
     """
     if not truth.exists() or "kind" not in (known := read_table(truth)).columns:
         return None
     outside = (known["kind"] == "out_of_distribution").to_numpy()
+    if outside.all() or not outside.any():
+        return None
     above = (scores["score"] > threshold).to_numpy()
     right = np.count_nonzero(outside & above)
     return {

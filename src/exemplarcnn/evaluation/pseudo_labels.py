@@ -45,7 +45,7 @@ def predict(
     pool: Pool,
     indices: NDArray[np.int64],
     extract: FeatureExtractor,
-    chunk: int,
+    batch_size: int,
     weights: NDArray[np.float64],
     intercepts: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -55,7 +55,7 @@ def predict(
     ----------
     pool, indices
         The images, and the indices of those to label, (n,) int64.
-    extract, chunk
+    extract, batch_size
         The function from images to features, and how many images it takes at a time.
     weights, intercepts
         The classifier, from :func:`load_classifier`.
@@ -72,7 +72,7 @@ def predict(
 
     scores = np.empty((len(indices), len(weights)))
     with tqdm(total=len(indices), desc="labels", unit="image") as bar:
-        for rows, found in map_chunks(score, len(indices), chunk):
+        for rows, found in map_chunks(score, len(indices), batch_size):
             scores[rows] = found
             bar.update(len(found))
     ordered = np.sort(scores, axis=1)

@@ -113,7 +113,7 @@ def _through(
     return run
 
 
-def write_features(path: Path, pool: Pool, extract: FeatureExtractor, chunk: int) -> None:
+def write_features(path: Path, pool: Pool, extract: FeatureExtractor, batch_size: int) -> None:
     """Write the features of all images of a pool, in chunks, into one ``.npy`` file.
 
     Parameters
@@ -124,7 +124,7 @@ def write_features(path: Path, pool: Pool, extract: FeatureExtractor, chunk: int
         Images of one size.
     extract
         The function from images to features.
-    chunk
+    batch_size
         Images at a time. The last chunk is padded with the last image.
     """
     with (
@@ -133,7 +133,7 @@ def write_features(path: Path, pool: Pool, extract: FeatureExtractor, chunk: int
         partial.open("wb") as file,
         tqdm(total=len(pool), desc=f"{path.parent.name}/{path.stem}", unit="image") as bar,
     ):
-        for rows, found in map_chunks(lambda rows: extract(pool.batch(rows)), len(pool), chunk):
+        for rows, found in map_chunks(lambda rows: extract(pool.batch(rows)), len(pool), batch_size):
             block = np.ascontiguousarray(found, "<f4")
             if file.tell() == 0:
                 header = {"descr": "<f4", "fortran_order": False, "shape": (len(pool), block.shape[1])}

@@ -77,14 +77,15 @@ class GuessingCheck:
         if loss.value > GUESSING * guessing and distributed.rank() == 0:
             log.warning(
                 "after %d of %d steps the loss is %.3f, and guessing among %d classes gives %.3f: the network has not "
-                "started to learn. Multiply or divide the learning rates (%s.groups.*.lr) by ten, use less dropout, or "
-                "check the training images",
+                "started to learn. Multiply or divide the learning rates (%s.groups.*.lr) by ten%s, or check the "
+                "training images",
                 step,
                 all_steps,
                 loss.value,
                 self.classes,
                 guessing,
                 _section(self.params),
+                "" if isinstance(self.params, ResNet) else ", use less dropout",
             )
 
 
