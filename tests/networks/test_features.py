@@ -251,13 +251,12 @@ def test_the_number_of_threads_changes_no_byte(tmp_path: Path, monkeypatch: pyte
 
 def test_bfloat16_is_another_arithmetic_of_the_same_features() -> None:
     images = pixels(5)
-    for build_with in (
-        lambda precision: eval_features(build(), params(precision=precision), CPU),
-        lambda precision: cluster_features(
-            build(), ClusterFeatures(layers=LAYERS, before_relu=True, pool=2, precision=precision), 7, CPU
-        ),
-    ):
-        full, short = (build_with(precision)(images) for precision in ("fp32", "bf16"))
+    found = {}
+    for precision in ("fp32", "bf16"):
+        wanted = ClusterFeatures(layers=LAYERS, before_relu=True, pool=2, precision=precision)
+        extracts = eval_features(build(), params(precision=precision), CPU), cluster_features(build(), wanted, 7, CPU)
+        found[precision] = [extract(images) for extract in extracts]
+    for full, short in zip(found["fp32"], found["bf16"], strict=True):
         assert short.dtype == np.float32
         assert not np.array_equal(full, short)
         np.testing.assert_allclose(short, full, rtol=0, atol=0.02)

@@ -11,7 +11,7 @@ from exemplarcnn import threads
 from exemplarcnn.config.sections import ResNet
 from exemplarcnn.data.stl10 import ImageFile, write_images
 from exemplarcnn.data.types import Pool
-from exemplarcnn.networks.resnet import initialise, predict
+from exemplarcnn.networks.resnet import ResNetClassifier, initialise, predict
 from exemplarcnn.training.batches import TrainingData
 from exemplarcnn.training.checkpoint import Checkpoint
 from exemplarcnn.training.labelled_images import AugmentedImages, LabelledImages, channel_statistics
@@ -133,6 +133,7 @@ def test_the_number_of_threads_changes_nothing(
     for count in (1, 2, 3):
         monkeypatch.setattr(threads, "_count", count)
         run = trainer(pools, tmp_path / f"{count}", params(shards=4, precision="bf16", channels_last=True))
+        assert isinstance(run.network, ResNetClassifier)
         runs.append((run.run(), weights(run.network), predict(run.network, pools["train"], CPU).tobytes()))
     for history, found, logits in runs[1:]:
         assert history == runs[0][0]

@@ -209,7 +209,7 @@ def to_device(network: Module, device: torch.device, layout: torch.memory_format
 
 def mixed_precision(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Return the context of a forward pass: autocast to bfloat16 for ``bf16``, nothing for ``fp32``."""
-    # In a pass each weight is used once: a cache of their bfloat16 copies would be of no use, and shared by all threads.
+    # A pass uses each weight once: a cache of their bfloat16 copies would be useless, and shared by all threads.
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False) if precision == "bf16" else nullcontext()
 
 
