@@ -106,7 +106,7 @@ def test_truth_of_a_pool(tmp_path: Path) -> None:
     with pytest.raises(TruthError, match="whole numbers in index"):
         read_truth(path, 2)
     path.write_text("index,class\n0,cat\n")
-    with pytest.raises(TruthError, match=r"column\(s\) original missing"):
+    with pytest.raises(TruthError, match=r"found no column original; correct the file"):
         read_truth(path, 1)
 
 

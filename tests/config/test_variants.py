@@ -101,7 +101,7 @@ def test_pruned_clusters_have_parameters_of_their_own(values: dict[str, Any]) ->
 def test_exactly_one_budget(values: dict[str, Any]) -> None:
     message = [
         "variants.train.baseline: give exactly one of patches_per_image, patches_per_class and total_patches, "
-        "the others null"
+        "and set the others to null"
     ]
     assert complaints(put(values, "variants.train.baseline.patches_per_class", 10)) == message
     put(values, "variants.train.baseline.patches_per_image", None)
@@ -132,7 +132,9 @@ def test_derived_tables_come_from_others(values: dict[str, Any]) -> None:
 
 def test_a_class_table_has_one_origin(values: dict[str, Any]) -> None:
     put(values, "variants.seed.clustered", copy.deepcopy(values["variants"]["seed"]["baseline"]))
-    assert complaints(values) == ["variants.seed, group and regroup define a name more than once: clustered"]
+    assert complaints(values) == [
+        "variants.seed, group and regroup define a name more than once: clustered; rename one"
+    ]
 
 
 def test_grouping_needs_a_trained_source_with_features(values: dict[str, Any]) -> None:
@@ -182,7 +184,7 @@ def test_kmeans_needs_patches_smaller_than_the_image_and_more_of_them_than_centr
     assert complaints(values) == ["variants.control.kmeans: patch 10 must be smaller than side 10"]
     values["variants"]["control"]["kmeans"] = sizes | {"images": 10, "patches_per_image": 3, "centres": 31}
     assert complaints(values) == [
-        "variants.control.kmeans: centres 31 must not exceed the number of patches, images times patches_per_image"
+        "variants.control.kmeans: centres must be at most 30, images times patches_per_image, found 31"
     ]
 
 
@@ -200,15 +202,17 @@ def test_other_features_are_those_of_a_trained_variant(values: dict[str, Any]) -
 @pytest.mark.parametrize("name", ["baseline", "kmeans"])
 def test_no_two_features_have_one_name(values: dict[str, Any], name: str) -> None:
     values["variants"]["describe"][name] = {"of": "baseline", "weights": "trained", "features": None}
-    assert complaints(values) == [f"variants.train, describe, control and label define a name more than once: {name}"]
+    assert complaints(values) == [
+        f"variants.train, describe, control and label define a name more than once: {name}; rename one"
+    ]
 
 
 def test_labels_come_from_a_variant_that_is_evaluated(values: dict[str, Any]) -> None:
     (problem,) = complaints(put(copy.deepcopy(values), "variants.label.semi_supervised.of", "nobody"))
-    assert problem.endswith("variants.label.semi_supervised.of: nobody must be in train and in evaluate")
+    assert "variants.label.semi_supervised.of: found nobody, expected a variant of both train and evaluate (" in problem
     put(values, "variants.label.baseline", values["variants"]["label"]["semi_supervised"] | {"title": "Other"})
     (problem,) = complaints(values)
-    assert problem == "variants.train, describe, control and label define a name more than once: baseline"
+    assert problem == "variants.train, describe, control and label define a name more than once: baseline; rename one"
 
 
 def test_rows_of_the_report_are_known(values: dict[str, Any]) -> None:

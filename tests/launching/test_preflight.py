@@ -167,7 +167,7 @@ def test_a_training_on_labels_is_watched_by_other_images() -> None:
 
 def test_a_truth_that_is_none_is_told() -> None:
     paths.TRUTH.write_text("index,class\n0,cat\n")
-    with pytest.raises(PipelineError, match=r"^data/truth.csv: column\(s\) original missing"):
+    with pytest.raises(PipelineError, match=r"^data/truth.csv: found no column original"):
         preflight.check(config())
 
 

@@ -119,7 +119,7 @@ def test_parameters_that_this_code_cannot_read_are_named_with_what_to_do(
     model: Path, tmp_path: Path, changes: dict[str, int], names: str
 ) -> None:
     folder = former(model, tmp_path / "former", **changes)
-    with pytest.raises(PackedModelError, match=rf"features\.json: this code cannot read its {names}; the commit"):
+    with pytest.raises(PackedModelError, match=rf"features\.json: found {names}, which this code cannot read; train"):
         PackedModel(folder, "cpu")
 
 

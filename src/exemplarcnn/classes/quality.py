@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_table
 
+REMEDY = "correct the file, or remove it and do without what it measures; `dvc add data` then records the change"
+
 
 class TruthError(PipelineError):
     """A truth table does not fit its pool."""
@@ -65,11 +67,14 @@ def read_truth(path: Path, pool_size: int) -> pd.DataFrame | None:
     try:
         table = read_table(path, integers=["index"], floats=["original"])
     except ValueError as error:
-        raise TruthError(f"{path}: {error}; expected a table with whole numbers in index and original") from None
+        raise TruthError(f"{path}: {error}; expected whole numbers in index and original; {REMEDY}") from None
     if missing := {"index", "class", "original"} - set(table.columns):
-        raise TruthError(f"{path}: column(s) {', '.join(sorted(missing))} missing")
+        raise TruthError(f"{path}: found no column {', '.join(sorted(missing))}; {REMEDY}")
     if table["index"].tolist() != list(range(pool_size)):
-        raise TruthError(f"{path}: expected one row for each of the pool's {pool_size} images, in order")
+        raise TruthError(
+            f"{path}: found {len(table)} rows, expected one for each of the pool's {pool_size} images, in order; "
+            f"{REMEDY}"
+        )
     return table[["class", "original"]].assign(**{"class": table["class"].mask(table["class"] == "")})
 
 

@@ -70,8 +70,9 @@ def centre(points: Points) -> tuple[NDArray[np.float64], float]:
         largest = max(largest, float(rows.max(initial=0)), -float(rows.min(initial=0)))
         if not np.isfinite(total).all() and not (good := np.isfinite(rows).all(axis=1)).all():
             raise NeighboursError(
-                f"point {block.start + int(np.argmin(good))} has a coordinate that is not finite; "
-                "check its file, and whether the network's training diverged"
+                f"cannot compare the points: point {block.start + int(np.argmin(good))} has a coordinate that is not "
+                "finite; if its network's training diverged, lower the learning rates and train again, else check the "
+                "features with `exemplarcnn verify`"
             )
     return total / max(len(points), 1), 2.0 ** math.frexp(largest)[1]
 

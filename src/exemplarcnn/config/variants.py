@@ -91,7 +91,7 @@ class TrainEntry(Section):
     def _one_budget(self) -> Self:
         if [self.patches_per_image, self.patches_per_class, self.total_patches].count(None) != 2:
             raise ValueError(
-                "give exactly one of patches_per_image, patches_per_class and total_patches, the others null"
+                "give exactly one of patches_per_image, patches_per_class and total_patches, and set the others to null"
             )
         return self
 
@@ -117,10 +117,8 @@ class KMeans(Section):
     def _sizes_fit(self) -> Self:
         if self.patch >= self.side:
             raise ValueError(f"patch {self.patch} must be smaller than side {self.side}")
-        if self.centres > self.images * self.patches_per_image:
-            raise ValueError(
-                f"centres {self.centres} must not exceed the number of patches, images times patches_per_image"
-            )
+        if self.centres > (patches := self.images * self.patches_per_image):
+            raise ValueError(f"centres must be at most {patches}, images times patches_per_image, found {self.centres}")
         return self
 
     def check_images(self, count: int) -> None:
@@ -217,7 +215,7 @@ class Variants(Section):
             ("train, describe, control and label", [*self.features, *self.label]),
         ):
             if twice := {name for name in names if names.count(name) > 1}:
-                raise ValueError(f"{what} define a name more than once: {', '.join(sorted(twice))}")
+                raise ValueError(f"{what} define a name more than once: {', '.join(sorted(twice))}; rename one")
         titles = [row.title for row in self.rows.values()]
         if same := {title for title in titles if titles.count(title) > 1}:
             raise ValueError(f"evaluate and label: rows must not share the title {', '.join(sorted(same))}")
@@ -272,7 +270,10 @@ class Variants(Section):
             )
         for name, labelled in self.label.items():
             if labelled.of not in self.train or labelled.of not in self.evaluate:
-                raise ValueError(f"label.{name}.of: {labelled.of} must be in train and in evaluate")
+                both = ", ".join(key for key in self.train if key in self.evaluate)
+                raise ValueError(
+                    f"label.{name}.of: found {labelled.of}, expected a variant of both train and evaluate ({both})"
+                )
         for name in self.evaluate:
             if name not in self.features:
                 raise ValueError(f"evaluate.{name}: not in train, describe or control ({', '.join(self.features)})")

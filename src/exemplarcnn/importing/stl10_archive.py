@@ -188,7 +188,7 @@ def unpack(archive: Path, folder: Path) -> Path:
         If the archive is damaged or incomplete, holds a link or device, or a path that leads out of `folder`.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise DataError(f"{folder}: found files, expected an empty folder to unpack into; remove it.")
+        raise DataError(f"{folder}: found files, expected an empty folder to unpack into; move them away.")
     folder.mkdir(parents=True, exist_ok=True)
     expected = {f"{BINARY_FOLDER}/{name}" for name in REQUIRED}
     try:

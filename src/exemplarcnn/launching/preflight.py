@@ -166,10 +166,11 @@ def _check_one_size(config: Config, trained: TrainEntry, table: pd.DataFrame) ->
     shapes = np.unique(table.loc[whole, ["height", "width"]].to_numpy(), axis=0)
     online = (trained.mode or config.surrogate.mode) == "online"
     if len(shapes) > 1 and (online or trained.cluster_features):
-        what = "mode: online" if online else "cluster_features: true"
+        what, instead = ("mode: online", "mode: materialised") if online else ("cluster_features: true", "false")
         some = " and ".join(f"{height}×{width}" for height, width in shapes[:2])
         raise PreflightError(
-            f"{what} needs images of one size, but {trained.pool} has {some}; resize them, or change that entry"
+            f"{what} needs images of one size, but {trained.pool} has {some}; set {instead} for the variants of that "
+            "pool, or bring its images to one size"
         )
     if trained.cluster_features and not whole.all():
         raise PreflightError(

@@ -192,6 +192,6 @@ def _read_features(path: Path) -> Features:
     except ValidationError as error:
         names = ", ".join(sorted({str(each["loc"][0]) for each in error.errors()}))
         raise PackedModelError(
-            f"{path}: this code cannot read its {names}; the commit that packed the model can: `git checkout` it, or "
-            "train and register the model again"
+            f"{path}: found {names}, which this code cannot read; train and register the model again, or use the code "
+            "that packed it (tag mlflow.source.git.commit of its run)"
         ) from None
