@@ -25,18 +25,19 @@ def test_dvc_runs_exactly_the_stages_whose_imports_reach_an_edited_module(scratc
             graph.remove_module(name)
     source = scratch.folder / "src"
     files = [path for path in sorted(source.rglob("*.py")) if path.name != "__init__.py"]
-    found, wanted = {}, {}
+    with Repo(scratch.folder) as repo:
+        assert repo.status() == {}
+    codes = {".".join(path.relative_to(source).with_suffix("").parts): path for path in files}
+    for path in files:
+        path.write_text(f"{path.read_text()}\n# edited\n")
     with Repo(scratch.folder) as repo:
         stages = [stage.name for stage in repo.index.stages if hasattr(stage, "name")]
-        assert repo.status() == {}
-        for path in files:
-            module = ".".join(path.relative_to(source).with_suffix("").parts)
-            before = path.read_text()
-            path.write_text(f"{before}\n# edited\n")
-            code = f"src/{path.relative_to(source).as_posix()}"
-            changed = repo.status()
-            path.write_text(before)
-            assert all(code in str(reasons) for reasons in changed.values()), (module, changed)
-            found[module] = {stage.rpartition(":")[2] for stage in changed}
-            wanted[module] = expected(graph, module, stages)
-    assert found == wanted
+        # For each stage, which of its dependencies have changed: one question for all modules.
+        changed = {stage.rpartition(":")[2]: str(reasons) for stage, reasons in repo.status().items()}
+    found = {
+        module: {
+            stage for stage, reasons in changed.items() if f"'src/{path.relative_to(source).as_posix()}'" in reasons
+        }
+        for module, path in codes.items()
+    }
+    assert found == {module: expected(graph, module, stages) for module in codes}
