@@ -52,7 +52,7 @@ from exemplarcnn.config import profiles
 from exemplarcnn.config.params import parse
 from exemplarcnn.data import stl10
 from exemplarcnn.data.types import Pixels, Pool
-from exemplarcnn.determinism import use_threads
+from exemplarcnn.determinism import shared_operations, use_threads
 from exemplarcnn.networks import exemplar_cnn, features, saved
 from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
 from exemplarcnn.training.batches import Batches, TrainingData
@@ -137,9 +137,10 @@ def child(method: str, file: Path, count: int, out: Path) -> None:
         points[start : start + STRIP].max()
     print("ready", flush=True)
     sys.stdin.readline()
-    begin = time.perf_counter()
-    labels = dendrogram.cut(points, None, FRACTION).labels if method == "ours" else by_peer(points, method)
-    seconds = time.perf_counter() - begin
+    with shared_operations():
+        begin = time.perf_counter()
+        labels = dendrogram.cut(points, None, FRACTION).labels if method == "ours" else by_peer(points, method)
+        seconds = time.perf_counter() - begin
     np.save(out, labels)
     print(json.dumps({"seconds": seconds}), flush=True)
 
