@@ -13,7 +13,7 @@ fp32           the pipeline's `Trainer` with `train.precision: fp32` and `train.
 bf16           the same with its defaults: autocast to bfloat16, channels last
 online         the same with `surrogate.mode: online`: patches are drawn while it trains
 fixed batch    the steps of `bf16` on one batch in memory: the speed with an ideal loader
-threads inside the same in one shard, with torch's own threads inside each operation: as most trainings use a CPU
+threads inside bfloat16 and channels last with torch alone, whose threads share each operation
 N threads      `bf16` with N threads and a shard for each, for 1, 2, 4, 8 and 16 as far as there are cores
 
 Torch counts a step's floating-point operations. Their rate is also given as a share of the rate of the fastest of some
@@ -135,6 +135,27 @@ def pipeline(net: exemplar_cnn.ExemplarCNN, params: Train, folder: Path, train: 
     return run
 
 
+def threads_inside(net: exemplar_cnn.ExemplarCNN, params: Train, train: Batches) -> Round:
+    """Train in bfloat16 with torch alone: its threads share every operation."""
+    optimiser = torch.optim.SGD(net.parameter_groups(params.groups), momentum=params.momentum)
+    network = exemplar_cnn.to_device(net, CPU, torch.channels_last)
+    rows = [np.arange(start, start + BATCH) for start in range(0, len(train) - BATCH + 1, BATCH)]
+
+    def run() -> float:
+        network.train()
+        ends = []
+        for images, labels in train.each(rows):
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = network(network.normalise(images))
+            optimiser.zero_grad()
+            torch.autograd.backward(nn.functional.cross_entropy(logits.float(), labels))
+            optimiser.step()
+            ends.append(time.perf_counter())
+        return per_step(ends)
+
+    return run
+
+
 def fixed(net: exemplar_cnn.ExemplarCNN, params: Train, folder: Path, train: Batches, steps: int) -> Round:
     """Repeat the pipeline's step on one batch."""
     patches, labels = train.get(np.arange(BATCH))
@@ -246,7 +267,6 @@ def measure(
 
     kept = Batches(folder / "materialised", "train", CPU)
     online = Online(OnlinePatches(folder / "online", pool, 32, 0, CPU))
-    whole = one.model_copy(update={"shards": 1})
     sharded = {count: one.model_copy(update={"shards": count}) for count in (1, 2, 4, 8, 16) if count <= CORES}
     all_cores = partial(with_threads, CORES)
     ways = {
@@ -255,7 +275,7 @@ def measure(
         "bf16": all_cores(pipeline(net(), one, folder, kept)),
         "online": all_cores(pipeline(net(), one, folder, online)),
         "fixed batch": all_cores(fixed(net(), one, folder, kept, steps)),
-        "threads inside": all_cores(pipeline(net(), whole, folder, kept), inside=True),
+        "threads inside": all_cores(threads_inside(net(), one, kept), inside=True),
         **{f"{n} threads": with_threads(n, pipeline(net(), each, folder, kept)) for n, each in sharded.items()},
     }
     count = operations(net())

@@ -6,6 +6,7 @@ for any that the system is not running.
 """
 
 import ctypes
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,7 +33,7 @@ def count() -> int:
 
 def ahead(make: Callable[[Item], Made], items: Iterable[Item], threads: int = 1) -> Iterator[Made]:
     """Yield what is made of each item, in order; threads make the next ones meanwhile."""
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads, initializer=_as_torch_is_set) as pool:
         waiting: deque[Future[Made]] = deque()
         try:
             for item in items:
@@ -55,9 +56,8 @@ class Team:
     """
 
     def __init__(self, threads: int):
-        _keep_freed_memory()
         self.threads = threads
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._pool = ThreadPoolExecutor(threads, initializer=_as_torch_is_set) if threads > 1 else None
 
     def map(self, work: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
         """Return what is made of each item, in order, once all are done."""
@@ -66,14 +66,20 @@ class Team:
         return list(self._pool.map(work, items))
 
 
-def _keep_freed_memory() -> None:
+def _as_torch_is_set() -> None:
+    """Give a new thread torch's number of threads, which it would otherwise take over at some later operation."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.get_num_threads()
+
+
+def keep_freed_memory() -> None:
     """Let freed memory stay with this process: a training takes and frees the same amounts in every step.
 
     By default glibc returns most of it to the system each time, and gets it back page by page, zeroed: a quarter of
     a step of profile `core`. Other C libraries are left as they are.
     """
     trim_threshold, mmap_threshold = -1, -3  # of malloc.h
-    with suppress(AttributeError, OSError):
+    with suppress(AttributeError, OSError, TypeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(trim_threshold, 2**31 - 1)
         libc.mallopt(mmap_threshold, 2**25)  # the most that it allows

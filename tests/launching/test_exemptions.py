@@ -1,4 +1,4 @@
-"""Outs keep their bytes without the modules that dvc.yaml leaves out."""
+"""Outs keep their bytes without the modules that dvc.yaml leaves out, and for any number of threads."""
 
 import ast
 import json
@@ -16,18 +16,22 @@ from tests.conftest import ROOT
 
 # Runs all stages as tests/stages does, and prints the hash of every out.
 RUN = """
-import hashlib, json, os, sys
+import hashlib, json, os, sys, threadpoolctl
 from importlib import import_module
 from pathlib import Path
 from tests.stages import test_stages as t
-from exemplarcnn import paths
+from exemplarcnn import determinism, paths
 
 config = t.Config.model_validate(t.values())
 os.chdir(sys.argv[1])
+import torch  # or its number of threads could not be set
+determinism.use_threads(int(sys.argv[2]))
 t.write_data(paths.DATA)
 for line in t.ORDER:
     stage, _, variant = line.partition(" ")
     import_module(f"exemplarcnn.stages.{stage}").run(variant, config)
+inside = {each["num_threads"] for each in threadpoolctl.threadpool_info()} | {torch.get_num_threads()}
+assert inside == {1}, threadpoolctl.threadpool_info()
 skipped = (paths.DATA.parts[0], paths.WORK.parts[0], "data.dvc", "mlflow.db", "mlartifacts")
 files = [path for path in sorted(Path().rglob("*")) if path.is_file() and path.parts[0] not in skipped]
 print("HASHES", json.dumps({path.as_posix(): hashlib.md5(path.read_bytes()).hexdigest() for path in files}))
@@ -104,10 +108,10 @@ def replaced(name: str, path: Path) -> str:
     return {"errors": MUTE, "progress": SILENT}.get(name, NOTHING)
 
 
-def outs(folder: Path, package: Path) -> dict[str, str]:
+def outs(folder: Path, package: Path, threads: int) -> dict[str, str]:
     folder.mkdir()
     environment = os.environ | {"PYTHONPATH": f"{package.parent}{os.pathsep}{ROOT}"}
-    words = [sys.executable, "-c", RUN, str(folder)]
+    words = [sys.executable, "-c", RUN, str(folder), str(threads)]
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found: dict[str, str] = json.loads(done.stdout.partition("HASHES ")[2])
@@ -115,12 +119,12 @@ def outs(folder: Path, package: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_outs_keep_their_bytes_without_what_is_exempt(tmp_path: Path) -> None:
+def test_outs_keep_their_bytes_without_what_is_exempt_and_with_three_threads(tmp_path: Path) -> None:
     for name in ("whole", "without"):
         shutil.copytree(SOURCES, tmp_path / name / "exemplarcnn", ignore=shutil.ignore_patterns("__pycache__"))
     without(tmp_path / "without" / "exemplarcnn")
-    expected = outs(tmp_path / "a", tmp_path / "whole" / "exemplarcnn")
-    found = outs(tmp_path / "b", tmp_path / "without" / "exemplarcnn")
+    expected = outs(tmp_path / "a", tmp_path / "whole" / "exemplarcnn", threads=1)
+    found = outs(tmp_path / "b", tmp_path / "without" / "exemplarcnn", threads=3)
     differing = {path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path)}
     # Where patches are drawn online, the set has the hashes of the code that draws them, so that `train` runs again.
     # What pictures were drawn from has the hash of that set.

@@ -81,6 +81,11 @@ def test_processes_that_cannot_add_in_the_same_order_are_refused(
         Layout.here(shards, CPU)
 
 
+def test_a_gpu_computes_one_shard_of_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes(monkeypatch, 1, 3)
+    assert Layout.here(8, torch.device("cuda")) == Layout(3, range(1, 2))
+
+
 # Sums
 
 
@@ -206,6 +211,7 @@ def test_the_number_of_threads_changes_nothing(
     surrogate_set: Path, tmp_path: Path, with_threads: Any, precision: str, shards: int
 ) -> None:
     changes: dict[str, Any] = {"shards": shards, "precision": precision, "channels_last": precision == "bf16"}
+    with_threads(1)
     expected = trained(surrogate_set, tmp_path / "1", **changes)
     for count in (2, 3):
         with_threads(count)
@@ -225,6 +231,30 @@ def test_a_stopped_training_goes_on_with_another_number_of_threads(
     resumed = trainer(surrogate_set, tmp_path / "cut", network=built(seed=8, dropout=0.5))
     assert resumed.run() == whole.history
     assert same(weights(resumed.network), weights(whole.network))
+
+
+def test_threads_without_a_shard_are_told_of(
+    surrogate_set: Path, tmp_path: Path, with_threads: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with_threads(2)
+    trainer(surrogate_set, tmp_path / "a", train_params(shards=2))
+    assert not caplog.records
+    trainer(surrogate_set, tmp_path / "b", train_params(shards=1))
+    assert "machine.threads is 2, but this process computes 1 shards" in caplog.text
+
+
+def test_what_fails_in_a_shard_ends_the_training(
+    surrogate_set: Path, tmp_path: Path, with_threads: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_threads(2)
+    run = trainer(surrogate_set, tmp_path / "a", train_params(shards=2))
+
+    def fail(*arguments: Any) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(Shards, "_one", fail)
+    with pytest.raises(MemoryError, match="no room"):
+        run.run()
 
 
 def test_the_number_of_shards_is_another_dropout_and_the_same_batches(surrogate_set: Path, tmp_path: Path) -> None:

@@ -203,7 +203,9 @@ class ResNet(Optimisation):
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Self:
-        # A short last batch could leave a shard without images, which batch statistics need.
+        # Batch statistics need images, two of them where a map is 1×1: so no short last batch, and no smaller shard.
+        if self.batch_size < 2 * self.shards:
+            raise ValueError(f"batch_size {self.batch_size} must be at least twice shards, {self.shards}")
         if self.epoch_images % self.batch_size:
             raise ValueError(f"epoch_images {self.epoch_images} must be a multiple of batch_size {self.batch_size}")
         return self

@@ -163,11 +163,9 @@ def kmeans_features(pool: Pool, params: KMeans, seed: int) -> FeatureExtractor:
             found: NDArray[np.float32] = torch.cat(parts).numpy()
             return found
 
-    def of_chosen(start: int) -> NDArray[np.float32]:
-        return raw(pool.batch(chosen[start : start + IMAGES_AT_ONCE]))
-
     bar = tqdm(range(0, count, IMAGES_AT_ONCE), desc="statistics", unit="batch")
-    known = np.concatenate(list(threads.ahead(of_chosen, bar, threads.count())))
+    images = (pool.batch(chosen[start : start + IMAGES_AT_ONCE]) for start in bar)
+    known = np.concatenate(list(threads.ahead(raw, images, threads.count())))
     mean = known.mean(axis=0, dtype=np.float64)
     scale = np.sqrt((known.var(axis=0, dtype=np.float64) + FEATURE_NOISE) * known.shape[1])
 

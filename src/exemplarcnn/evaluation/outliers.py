@@ -78,11 +78,10 @@ def mirrored(images: Pixels) -> Pixels:
 def extract_all(pool: Pool, extract: FeatureExtractor, batch_size: int, mirror: bool) -> NDArray[np.float32]:
     """Return the features of all images of a pool, or of their mirror images, (n, features) float32."""
 
-    def features(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        images = pool.batch(rows)
+    def features(images: Pixels) -> NDArray[np.float32]:
         return extract(mirrored(images) if mirror else images)
 
-    return np.concatenate([found for _, found in map_chunks(features, len(pool), batch_size)])
+    return np.concatenate([found for _, found in map_chunks(pool.batch, features, len(pool), batch_size)])
 
 
 def score(pool: Pool, hyperplanes: Hyperplanes, extract: FeatureExtractor, batch_size: int) -> pd.DataFrame:
@@ -95,15 +94,14 @@ def score(pool: Pool, hyperplanes: Hyperplanes, extract: FeatureExtractor, batch
         over the image and its mirror image: the higher, the farther from all classes.
     """
 
-    def mean_distances(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        images = pool.batch(rows)
+    def mean_distances(images: Pixels) -> NDArray[np.float64]:
         both = hyperplanes.decision_function(extract(images))
         both += hyperplanes.decision_function(extract(mirrored(images)))
         return both / 2
 
     found = []
     with tqdm(total=len(pool), desc="out of distribution", unit="image") as bar:
-        for rows, block in map_chunks(mean_distances, len(pool), batch_size):
+        for rows, block in map_chunks(pool.batch, mean_distances, len(pool), batch_size):
             found.append(block)
             bar.update(rows.stop - rows.start)
     distances = np.concatenate(found)

@@ -52,7 +52,7 @@ class Probe:
         """Return the accuracy, 0–1, of the SVM on a network's features."""
         # A copy, because computing features changes the memory layout of the weights.
         extract = eval_features(copy.deepcopy(network), PARAMS, self.device)
-        found = map_chunks(lambda rows: extract(self.pool.batch(self.rows[rows])), len(self.rows), PARAMS.batch_size)
+        found = map_chunks(lambda rows: self.pool.batch(self.rows[rows]), extract, len(self.rows), PARAMS.batch_size)
         features = np.concatenate([block for _, block in found]).astype(np.float64)
         products = features @ features[: self.inside].T
         classes, targets = np.unique(self.labels[self.rows], return_inverse=True)

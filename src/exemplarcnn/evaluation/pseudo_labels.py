@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from exemplarcnn.data.types import Pool
+from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_table
 from exemplarcnn.networks.chunks import map_chunks
@@ -66,13 +66,16 @@ def predict(
         (n,) int64 from 0, and (n,) float64: how far the best class is above the second best.
     """
 
-    def score(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = extract(pool.batch(indices[rows])).astype(np.float64) @ weights.T + intercepts
+    def read(rows: NDArray[np.int64]) -> Pixels:
+        return pool.batch(indices[rows])
+
+    def score(images: Pixels) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = extract(images).astype(np.float64) @ weights.T + intercepts
         return found
 
     scores = np.empty((len(indices), len(weights)))
     with tqdm(total=len(indices), desc="labels", unit="image") as bar:
-        for rows, found in map_chunks(score, len(indices), batch_size):
+        for rows, found in map_chunks(read, score, len(indices), batch_size):
             scores[rows] = found
             bar.update(len(found))
     ordered = np.sort(scores, axis=1)

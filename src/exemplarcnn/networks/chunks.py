@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exemplarcnn import threads
+from exemplarcnn.data.types import Pixels
 
 
 def padded_chunks(count: int, size: int) -> list[tuple[NDArray[np.int64], int]]:
@@ -34,23 +35,26 @@ def padded_chunks(count: int, size: int) -> list[tuple[NDArray[np.int64], int]]:
 
 
 def map_chunks(
-    work: Callable[[NDArray[np.int64]], NDArray[Any]], count: int, size: int
+    read: Callable[[NDArray[np.int64]], Pixels], work: Callable[[Pixels], NDArray[Any]], count: int, size: int
 ) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Apply a function to rows, chunk by chunk; the threads of this process do the next chunks meanwhile.
+    """Read images and apply a function to them, chunk by chunk; the threads of this process do the next ones meanwhile.
 
     Parameters
     ----------
+    read
+        From the rows of a chunk, (size,), to its images; called by one thread.
     work
-        From the rows of a chunk, (size,), to a result for each.
+        From these images to a result for each; called by `threads.count` threads.
     count, size
         As for `padded_chunks`.
 
     Yields
     ------
     rows, result
-        Of each chunk in turn, without what it was filled up with.
+        Of each chunk in turn, without its padding.
     """
     chunks = padded_chunks(count, size)
-    results = threads.ahead(work, (rows for rows, _ in chunks), threads.count())
+    images = threads.ahead(read, (rows for rows, _ in chunks))
+    results = threads.ahead(work, images, threads.count())
     for start, (_, counting), result in zip(range(0, count, size), chunks, results, strict=True):
         yield slice(start, start + counting), result[:counting]

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
 from typing import Any, TypeVar
 
 import torch
@@ -211,6 +212,11 @@ def mixed_precision(device: torch.device, precision: str) -> AbstractContextMana
     """Return the context of a forward pass: autocast to bfloat16 for ``bf16``, nothing for ``fp32``."""
     # A pass uses each weight once: a cache of their bfloat16 copies would be useless, and shared by all threads.
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False) if precision == "bf16" else nullcontext()
+
+
+def taking_turns(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context for forward passes of several threads: on a GPU, whose memory is for one of them, a lock."""
+    return Lock() if device.type == "cuda" else nullcontext()
 
 
 def initialise(

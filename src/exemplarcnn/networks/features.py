@@ -18,7 +18,7 @@ from exemplarcnn.config.sections import ClusterFeatures, Features
 from exemplarcnn.data.types import Pool
 from exemplarcnn.files import atomic_write
 from exemplarcnn.networks.chunks import map_chunks
-from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, mixed_precision, to_device
+from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, mixed_precision, taking_turns, to_device
 from exemplarcnn.progress import tqdm
 
 # From (n, height, width, 3) images to (n, features).
@@ -101,9 +101,10 @@ def _through(
     pooled: Callable[[dict[str, tuple[Tensor, Tensor]]], Tensor],
 ) -> FeatureExtractor:
     network = to_device(network, device, torch.channels_last).eval()
+    turn = taking_turns(device)
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode():
+        with turn, torch.inference_mode():
             batch = network.normalise(torch.from_numpy(images).to(device))
             with mixed_precision(device, precision):
                 maps = network.maps(batch, dense_stride)
@@ -133,7 +134,7 @@ def write_features(path: Path, pool: Pool, extract: FeatureExtractor, batch_size
         partial.open("wb") as file,
         tqdm(total=len(pool), desc=f"{path.parent.name}/{path.stem}", unit="image") as bar,
     ):
-        for rows, found in map_chunks(lambda rows: extract(pool.batch(rows)), len(pool), batch_size):
+        for rows, found in map_chunks(pool.batch, extract, len(pool), batch_size):
             block = np.ascontiguousarray(found, "<f4")
             if file.tell() == 0:
                 header = {"descr": "<f4", "fortran_order": False, "shape": (len(pool), block.shape[1])}

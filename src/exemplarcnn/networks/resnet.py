@@ -13,7 +13,7 @@ from exemplarcnn import rng
 from exemplarcnn.config.sections import ResNet, ResNetGroups
 from exemplarcnn.data.types import Pool
 from exemplarcnn.networks.chunks import map_chunks
-from exemplarcnn.networks.exemplar_cnn import Classifier, with_rates
+from exemplarcnn.networks.exemplar_cnn import Classifier, taking_turns, with_rates
 
 LAYERS: dict[int, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
     10: (BasicBlock, [1, 1, 1, 1]),
@@ -21,7 +21,7 @@ LAYERS: dict[int, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
     34: (BasicBlock, [3, 4, 6, 3]),
     50: (Bottleneck, [3, 4, 6, 3]),
 }
-CHUNK = 256
+CHUNK = 64
 
 
 class ResNetClassifier(Classifier):
@@ -72,10 +72,12 @@ def predict(network: ResNetClassifier, pool: Pool, device: torch.device) -> NDAr
     """Return the logits of all images of a pool, (images, classes) float32, computed in chunks of one size."""
     network.eval()
 
-    def logits(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            images = network.normalise(torch.from_numpy(pool.batch(rows)).to(device))
-            found: NDArray[np.float32] = network(images).float().cpu().numpy()
+    turn = taking_turns(device)
+
+    def logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with turn, torch.inference_mode():
+            normalised = network.normalise(torch.from_numpy(images).to(device))
+            found: NDArray[np.float32] = network(normalised).float().cpu().numpy()
         return found
 
-    return np.concatenate([found for _, found in map_chunks(logits, len(pool), CHUNK)])
+    return np.concatenate([found for _, found in map_chunks(pool.batch, logits, len(pool), CHUNK)])

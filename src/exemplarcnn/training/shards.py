@@ -96,8 +96,11 @@ class Shards:
     @cached_property
     def _replicas(self) -> list[Classifier]:
         """A network for each shard, with the parameters of the one, and generator and buffers of its own."""
+        if self.layout.count == 1:
+            self.network.generator = torch.Generator(self.parameters[0].device)
+            return [self.network]
         shared = {id(parameter): parameter for parameter in self.parameters}
-        replicas = [copy.deepcopy(self.network, dict(shared)).train() for _ in self.layout.own]
+        replicas = [copy.deepcopy(self.network, dict(shared)) for _ in self.layout.own]
         for replica in replicas:
             replica.generator = torch.Generator(self.parameters[0].device)
         return replicas
@@ -132,6 +135,11 @@ class Shards:
         loss = F.cross_entropy(logits, labels, reduction="sum")
         return list(torch.autograd.grad(loss / count, self.parameters)), loss_and_right(logits, labels, loss)
 
+    def train(self) -> None:
+        """Put the networks of all shards in training mode."""
+        for replica in self._replicas:
+            replica.train()
+
     def load_statistics(self) -> None:
         """Give each shard the network's running statistics of batches."""
         for mine, theirs in self._statistics():
@@ -141,7 +149,7 @@ class Shards:
     def save_statistics(self) -> None:
         """Set them, of the network and of all shards, to the mean over the shards."""
         pairs = self._statistics()
-        if not pairs:
+        if not pairs or self.layout.count == 1:
             return
         moving = [(mine, theirs) for mine, theirs in pairs if mine.is_floating_point()]
         parts = [[theirs[shard].clone() for _, theirs in moving] for shard in range(len(self.layout.own))]

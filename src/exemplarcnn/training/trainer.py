@@ -5,6 +5,7 @@ patches is a function of (seed, epoch), dropout one of (seed, epoch, step, shard
 :mod:`exemplarcnn.training.shards` says why the number of threads and processes changes nothing.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -34,9 +35,11 @@ from exemplarcnn.training.shards import Layout, Shards, logits_of, loss_and_righ
 from exemplarcnn.training.signals import StopRequest
 
 # Images that one thread validates at a time.
-VALIDATION_BATCH = 256
+VALIDATION_BATCH = 64
 # Steps between checks of the loss and the clock, where a check has to wait for a GPU or for other processes.
 STEPS_BETWEEN_LOOKS = 10
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,10 @@ class Trainer:
         self.rank, self.world = distributed.rank(), distributed.world()
         self.threads = 1 if device.type == "cuda" else threads.count()
         team = threads.Team(self.threads)
+        if device.type == "cpu":
+            threads.keep_freed_memory()
         self.layout = Layout.here(params.shards, device)
+        self._warn_of_idle_threads()
         self.shards = Shards(network, params, self.layout, team, seed)
         groups = network.parameter_groups(params.groups)
         self.optimiser = SGD(groups, list(network.parameters()), params.momentum, team)
@@ -111,6 +117,16 @@ class Trainer:
         self._running_loss = RunningLoss()
         self._check_guessing = diagnosis.GuessingCheck(params, len(data.train), network.classes)
         self._stop = StopRequest()
+
+    def _warn_of_idle_threads(self) -> None:
+        if self.rank == 0 and self.threads > (here := len(self.layout.own)):
+            log.warning(
+                "machine.threads is %d, but this process computes %d shards of each batch, each in one thread: other "
+                "threads only help to update the weights. To use them, set more `shards` beside batch_size, which "
+                "changes the weights",
+                self.threads,
+                here,
+            )
 
     def run(self, after_epoch: Callable[[Epoch], None] = lambda row: None) -> list[Epoch]:
         """Train to the last epoch, from the checkpoint if there is one.
@@ -169,6 +185,7 @@ class Trainer:
         order = rng.generator(self.seed, rng.Purpose.EPOCH, epoch).permutation(patches)
         starts = range(self._step * batch, patches, batch)
         shares = (self.layout.of(order[start : start + batch]) for start in starts)
+        self.shards.train()
         between = 1 if self.device.type == "cpu" and self.world == 1 else STEPS_BETWEEN_LOOKS
         for images, labels in self.data.train.each(shares, epoch):
             count = min(batch, patches - self._step * batch)
