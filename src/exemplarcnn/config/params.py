@@ -116,7 +116,10 @@ def _lines(error: ValidationError, origin: str) -> list[str]:
             got = f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
             joint = "." if key == "variants" else ": "  # messages of `Variants` begin with the stage
             lines.append(f"  {key + joint if key else ''}{problem['msg'].removeprefix('Value error, ')}{got}")
-    return [f"{origin}: {len(lines)} problem(s) with the parameters", *lines]
+    remedy = "correct them"
+    if origin == paths.PARAMS.name:
+        remedy += ", or let `exemplarcnn profile NAME` write the file again"
+    return [f"{origin}: {len(lines)} problem(s) with the parameters; {remedy}", *lines]
 
 
 def _key(place: tuple[int | str, ...]) -> str:
