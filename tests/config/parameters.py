@@ -28,7 +28,7 @@ def complaints(values: dict[str, Any]) -> list[str]:
     with pytest.raises(ConfigError) as error:
         parse(values, "some.yaml")
     first, *problems = str(error.value).split("\n")
-    assert first == f"some.yaml: {len(problems)} problem(s) with the parameters"
+    assert first == f"some.yaml: {len(problems)} problem(s) with the parameters; correct them"
     return [problem.removeprefix("  ") for problem in problems]
 
 

@@ -133,3 +133,8 @@ def test_load_names_the_file_and_the_trouble(tmp_path: Path, text: str | bytes |
     assert isinstance(error.value, PipelineError)
     assert str(error.value).startswith(str(tmp_path / "params.yaml"))
     assert message in str(error.value)
+
+
+def test_params_yaml_can_be_written_again(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"^params.yaml: 1 problem.* correct them, or let `exemplarcnn profile NAME`"):
+        parse(put(values, "seed", -1), "params.yaml")
