@@ -8,15 +8,11 @@ import pytest
 import torch
 
 from exemplarcnn import threads
-from exemplarcnn.config.sections import ResNet
 from exemplarcnn.data.stl10 import ImageFile, write_images
 from exemplarcnn.data.types import Pool
 from exemplarcnn.networks.resnet import ResNetClassifier, initialise, predict
-from exemplarcnn.training.batches import TrainingData
-from exemplarcnn.training.checkpoint import Checkpoint
 from exemplarcnn.training.labelled_images import AugmentedImages, LabelledImages, channel_statistics
-from exemplarcnn.training.trainer import Trainer
-from tests.labelled_images import NUMBERS, PLAIN, STRONG, TABLE, params, pools
+from tests.labelled_images import NUMBERS, PLAIN, STRONG, TABLE, params, pools, trainer
 from tests.small_training import Interruption, same, stop_after, weights
 
 __all__ = ["pools"]  # a fixture
@@ -100,13 +96,6 @@ def test_images_of_another_side(tmp_path: Path, side: int) -> None:
 
 
 # Training
-
-
-def trainer(pools: dict[str, Pool], path: Path, params: ResNet, seed: int = 0) -> Trainer:
-    train = AugmentedImages(pools, TABLE, CPU, params.augment, params.epoch_images, seed=5)
-    network = initialise(params, 3, seed, *channel_statistics(train))
-    data = TrainingData(train, LabelledImages(pools, TABLE, CPU))
-    return Trainer(network, data, params, 5, CPU, Checkpoint(path, {"of": "mine"}, minutes=0))
 
 
 @pytest.mark.slow

@@ -11,9 +11,14 @@ import pytest
 import torch
 
 from exemplarcnn.config.sections import Schedule, Train
+from exemplarcnn.data.types import Pool
 from exemplarcnn.training.checkpoint import Checkpoint
+from tests import labelled_images
 from tests.conftest import ROOT
+from tests.labelled_images import pools
 from tests.small_training import built, same, train_params, trainer, weights, write_set
+
+__all__ = ["pools"]  # a fixture
 
 TOGETHER = """
 import os, signal, sys
@@ -22,15 +27,19 @@ sys.path.insert(0, sys.argv[1])
 import torch
 from exemplarcnn import distributed, threads
 from exemplarcnn.training import trainer as training
-from tests import small_training as t
+from tests import labelled_images, small_training as t
 from tests.training.test_several_processes import fifty_steps
 torch.set_num_threads(1)
 threads.use(2)
-folder, epochs, shards, stop = Path(sys.argv[2]), *map(int, sys.argv[3:6])
+folder, (epochs, shards, stop) = Path(sys.argv[2]), map(int, sys.argv[3:6])
 training.STEPS_BETWEEN_LOOKS = 1
 with distributed.processes():
-    params = fifty_steps(shards).model_copy(update={"epochs": epochs})
-    run = t.trainer(folder / "set", folder / "together", params, t.built(dropout=0.5))
+    if (folder / "unlabeled").exists():
+        params = labelled_images.params(shards=shards)
+        run = labelled_images.trainer(labelled_images.open_pools(folder), folder / "together", params)
+    else:
+        params = fifty_steps(shards).model_copy(update={"epochs": epochs})
+        run = t.trainer(folder / "set", folder / "together", params, t.built(dropout=0.5))
     (folder / f"process-{distributed.rank()}").write_text(str(os.getpid()))
     steps, inner = [], run.step
     def step(*batch):
@@ -73,6 +82,18 @@ def test_several_processes_train_to_the_bits_of_one(tmp_path: Path, processes: i
     one = trainer(folder, tmp_path / "one", fifty_steps(shards), built(dropout=0.5))
     expected = one.run()
     together(tmp_path, processes, shards)
+    found, history = torch.load(tmp_path / "together.pt")
+    assert same(found, weights(one.network))
+    assert history == [vars(row) for row in expected]
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_network_with_batch_statistics_to_the_bits_of_one(
+    pools: dict[str, Pool], tmp_path: Path
+) -> None:
+    one = labelled_images.trainer(pools, tmp_path / "one", labelled_images.params(shards=4))
+    expected = one.run()
+    together(tmp_path, 2, 4)
     found, history = torch.load(tmp_path / "together.pt")
     assert same(found, weights(one.network))
     assert history == [vars(row) for row in expected]
