@@ -19,14 +19,16 @@ from tests.conftest import CONF
 from tests.serving.networks import NAMES, PARAMS, of_side, pixels
 
 
-def test_features_are_those_of_the_pipeline(model: Path, tmp_path: Path) -> None:
-    pack(tmp_path / "packed", model, PARAMS)
+@pytest.mark.parametrize(("precision", "apart"), [("fp32", 1e-6), ("bf16", 0.01)])
+def test_features_are_those_of_the_pipeline(model: Path, tmp_path: Path, precision: str, apart: float) -> None:
+    params = PARAMS.model_copy(update={"precision": precision})
+    pack(tmp_path / "packed", model, params)
     ready = PackedModel(tmp_path / "packed", "cpu")
-    describe = eval_features(load(model), PARAMS, torch.device("cpu"))
+    describe = eval_features(load(model), params, torch.device("cpu"))
     batch = pixels(6)
     expected = np.concatenate([describe(batch[:4]), describe(batch[[4, 5, 5, 5]])[:2]])
     assert np.array_equal(ready.embed(batch), expected)
-    np.testing.assert_allclose(ready.embed(batch, padded=False), expected, atol=1e-6)
+    np.testing.assert_allclose(ready.embed(batch, padded=False), expected, atol=apart)
     assert ready.embed(batch[:0]).shape == (0, ready.size)
     assert ready.classes == []
     with pytest.raises(PackedModelError, match="no classifier"):
