@@ -12,9 +12,9 @@ def expected(graph: grimp.ImportGraph, module: str, stages: list[str]) -> set[st
     """Return the stages whose imports reach a module, once those that no out depends on are taken out."""
     if module not in graph.modules:
         return set()
-    if module == f"exemplarcnn.{ALWAYS}":
-        return set(stages)
     reached = {module, *graph.find_downstream_modules(module)}
+    if f"exemplarcnn.{ALWAYS}" in reached:
+        return set(stages)
     return {stage for stage in stages if f"exemplarcnn.stages.{stage.partition('@')[0]}" in reached}
 
 
