@@ -209,6 +209,19 @@ def test_show_without_results_says_what_makes_them() -> None:
     assert result.stderr == "error: reports/results.json is not there yet; `dvc repro` makes it\n"
 
 
+def test_outdated_results_are_told_of(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "dvc.yaml").touch()
+    monkeypatch.setattr("exemplarcnn.tracking.lineage.read_lock", dict)
+    for why, said in ((None, ""), ("it has not run", "warning: these results are out of date: it has not run; `dvc")):
+        monkeypatch.setattr("exemplarcnn.tracking.lineage.out_of_date", lambda stage, records, why=why: why)
+        monkeypatch.setattr("exemplarcnn.reporting.results.read", dict)
+        monkeypatch.setattr("exemplarcnn.reporting.summary.render", lambda results: "table")
+        result = run(cli.app, ["show"])
+        assert (result.exit_code, result.stdout) == (0, "table\n")
+        assert result.stderr.startswith(said)
+        assert bool(result.stderr) == bool(said)
+
+
 CONFLICT = "{\n<<<<<<< HEAD\n=======\n>>>>>>> other\n}\n"
 
 

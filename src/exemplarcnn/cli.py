@@ -86,6 +86,7 @@ def show() -> None:
 
     with _plain_errors():
         typer.echo(summary.render(results.read()))
+        _tell_if_outdated()
 
 
 @app.command()
@@ -97,6 +98,7 @@ def page() -> None:
     with _plain_errors():
         page.write(paths.PAGE, load(), paths.CONF)
         typer.echo(f"{paths.PAGE} written; open it in a browser")
+        _tell_if_outdated()
 
 
 @app.command("log")
@@ -295,6 +297,14 @@ def data_import(
     profile = "own" if done.summary["fold_sizes"] else "own_unlabelled"
     typer.echo(f"data/{PROVENANCE} lists where each image came from. To run the pipeline on this set:")
     typer.echo(f"  exemplarcnn profile {profile} && make demo")
+
+
+def _tell_if_outdated() -> None:
+    """Say on stderr why the report does not match the parameters, code and data here."""
+    from exemplarcnn.tracking import lineage
+
+    if lineage.PIPELINE.exists() and (why := lineage.out_of_date("report", lineage.read_lock())):
+        typer.echo(f"warning: these results are out of date: {why}; `dvc repro` renews them", err=True)
 
 
 def _tell(notes: list[str], where: str) -> None:
