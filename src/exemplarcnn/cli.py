@@ -133,7 +133,11 @@ def compare(
     elif json:
         typer.echo(table.to_json(orient="records", date_format="iso", indent=2))
     elif table.empty:
-        typer.echo("no evaluation in the MLflow store matches; `dvc repro` adds some, `exemplarcnn store` says where")
+        with _plain_errors():
+            there = comparison.evaluations(None, None)
+        known = [", ".join(sorted(set(there[column]))) for column in ("variant", "profile")] if len(there) else []
+        has = "it has the variants {} and the profiles {}".format(*known) if known else "`dvc repro` adds some"
+        typer.echo(f"no evaluation in the MLflow store matches; {has}; `exemplarcnn store` says where it is")
     else:
         typer.echo(comparison.for_people(table).to_string(index=False, na_rep=""))
 
