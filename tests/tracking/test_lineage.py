@@ -147,6 +147,15 @@ def test_variants_have_identities_of_their_own() -> None:
     assert a.identity == Record("train@a", {"d": "1"}, {"p": 1}, {"out": "made"}).identity
 
 
+def test_a_stage_that_the_pipeline_no_longer_has_is_left_out(here: Path) -> None:
+    before = lineage.read_lock()
+    lock = yaml.safe_load(Path("dvc.lock").read_text())
+    lock["stages"]["former@baseline"] = next(iter(lock["stages"].values()))
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+    assert before
+    assert lineage.read_lock() == before
+
+
 def test_no_lock_no_records(tmp_path: Path) -> None:
     assert lineage.read_lock(tmp_path / "dvc.lock") == {}
 

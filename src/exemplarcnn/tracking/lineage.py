@@ -116,19 +116,25 @@ def changed_outs(stage: str, records: dict[str, Record]) -> list[str]:
 def read_lock(lock: Path = LOCK) -> dict[str, Record]:
     """Read the records of all stages in ``dvc.lock``, by name; empty if there is no such file.
 
-    Leaves out variants that ``params.yaml`` no longer names: DVC keeps their entries for ever.
+    Leaves out stages that ``dvc.yaml`` and variants that ``params.yaml`` no longer names: DVC keeps their entries for
+    ever.
 
     Raises
     ------
     UnreadableError
-        If ``dvc.lock``, ``params.yaml`` or ``data.dvc`` is damaged.
+        If ``dvc.lock``, ``dvc.yaml``, ``params.yaml`` or ``data.dvc`` is damaged.
     """
     if not lock.exists():
         return {}
     values = read_mapping(paths.PARAMS)
     if POINTER.exists():  # many functions read it: if it is damaged, report it here, to all who need records
         read_mapping(POINTER)
-    return {name: _record(name, entry) for name, entry in lock_entries(lock).items() if _named(name, values)}
+    kinds = read_mapping(PIPELINE).get("stages") if PIPELINE.exists() else None
+    return {
+        name: _record(name, entry)
+        for name, entry in lock_entries(lock).items()
+        if _named(name, values) and (kinds is None or name.partition("@")[0] in kinds)
+    }
 
 
 def lock_entries(lock: Path = LOCK) -> dict[str, dict[str, Any]]:
