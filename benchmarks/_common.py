@@ -24,7 +24,7 @@ from exemplarcnn.config import profiles
 from exemplarcnn.data import image_set, stl10
 from exemplarcnn.evaluation.intervals import bootstrap, gain
 from exemplarcnn.evaluation.metrics import correct
-from exemplarcnn.files import atomic_write, digest
+from exemplarcnn.files import atomic_write, digest, read_table
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -155,8 +155,8 @@ def evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``right``, (folds, test images) bool: what the row's classifiers get right. ``classes``, ``images`` and
-        ``train_patches`` that its network was trained on; 0 for a row without training.
+        ``right``, (folds, test images) bool: what the row's classifiers get right. ``classes`` and ``images``
+        that its network was trained on, and its ``steps``; 0 for a row without training.
     """
     file = workspace.folder / "found" / workspace.identity() / f"{name}.npz"
     if not file.exists():
@@ -165,9 +165,11 @@ def evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
         )
         workspace.dvc("repro", "-q", f"evaluate@{name}")
         predictions = np.load(workspace.folder / paths.classifiers(name) / "predictions.npy", allow_pickle=False)
-        about = paths.surrogate_set(name) / "set.json"
-        trained = workspace.json(about) if (workspace.folder / about).exists() else {}
-        kept = {key: trained.get(key, 0) for key in ("classes", "images", "train_patches")}
+        kept = {"classes": 0, "images": 0, "steps": 0}
+        if (workspace.folder / (about := paths.surrogate_set(name) / "set.json")).exists():
+            kept |= {key: workspace.json(about)[key] for key in ("classes", "images")}
+            curve = read_table(workspace.folder / paths.learning_curve(name), integers=["step"])
+            kept["steps"] = int(curve["step"].iloc[-1])
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(file) as partial:
             np.savez(partial, right=correct(predictions, labels), **kept)

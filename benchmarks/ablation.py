@@ -36,7 +36,7 @@ QUICK_ROWS = ("baseline", "clustered", "random")
 QUESTIONS: dict[str, tuple[str, Callable[[str], bool]]] = {
     "classes": ("What the number of classes does", lambda name: name.startswith("classes_")),
     "rates": ("What rates and L2 by layer do", lambda name: name in ("one_l2", "by_layer")),
-    "long": ("What grouping gains, as many patches an image", lambda name: name.endswith("_long")),
+    "long": ("What grouping gains, as many epochs", lambda name: name.endswith("_long")),
     "groupings": ("What grouping gains, as many steps", lambda name: True),
 }
 
@@ -60,11 +60,12 @@ def shorten(values: dict[str, Any]) -> None:
         if "classes" in table:
             table["classes"] = 60
     for trained in values["variants"]["train"].values():
-        if trained["total_patches"]:
-            trained["total_patches"] = 1200
+        trained["patches_per_image"] = 20
+        if trained["steps"]:
+            trained["steps"] = 10
 
 
-def summary(found: list[dict[str, Any]], epochs: int, batch: int) -> pd.DataFrame:
+def summary(found: list[dict[str, Any]]) -> pd.DataFrame:
     """Make a table of the rows: means over their seeds, and gains over the baseline with the same seeds."""
     right: dict[str, dict[int, NDArray[np.bool_]]] = {}
     for entry in found:
@@ -77,17 +78,14 @@ def summary(found: list[dict[str, Any]], epochs: int, batch: int) -> pd.DataFram
         # Folds of all seeds together: each seed has as many, so that all count alike.
         gain, low, high = bootstrap_difference(np.concatenate(list(mine.values())), np.concatenate(start), 0)
         single = [100 * float(one.mean() - other.mean()) for one, other in zip(mine.values(), start, strict=True)]
-        mean = {
-            key: float(np.mean([entry[key] for entry in entries])) for key in ("classes", "images", "train_patches")
-        }
-        steps = epochs * np.ceil(mean["train_patches"] / batch)
+        mean = {key: float(np.mean([entry[key] for entry in entries])) for key in ("classes", "images", "steps")}
         lines.append(
             {
                 "row": name,
                 "seeds": len(mine),
                 "classes": round(mean["classes"]),
                 "images": round(mean["images"]),
-                "steps": int(steps),
+                "steps": round(mean["steps"]),
                 "accuracy": np.mean(accuracies),
                 "gain": gain,
                 "low": low,
@@ -168,8 +166,7 @@ def main() -> None:
     if long := [name for name in rows if name.endswith("_long")]:
         for seed in seeds[: arguments.long_seeds]:
             found += run(workspace, seed, long, arguments.quick)
-    epochs = 1 if arguments.quick else profile.train.epochs
-    table = summary(found, epochs, profile.train.batch_size)
+    table = summary(found)
     for key, lines in answers(table).items():
         print(f"\n{QUESTIONS[key][0]}\n{lines.to_string(index=False)}")
         draw((arguments.pictures or workspace.folder / "pictures") / f"ablation-{key}.png", QUESTIONS[key][0], lines)

@@ -70,13 +70,11 @@ def main() -> None:
         mine, start = ([found[row, seed]["right"] for seed in arguments.seeds] for row in (name, BASELINE))
         gains = np.stack([gain(one, other) for one, other in zip(mine, start, strict=True)])
         low, high = bootstrap_seeds(gains, 0)
-        patches = found[name, arguments.seeds[0]]["train_patches"]
         accuracies = [100 * float(one.mean()) for one in mine]
         line = {"row": name, "accuracy": np.mean(accuracies)}
         line |= {f"seed {seed}": accuracy for seed, accuracy in zip(arguments.seeds, accuracies, strict=True)}
         line |= {"gain": gains.mean(), "low": low, "high": high}
-        steps = values.train.epochs * int(np.ceil(patches / values.train.batch_size))
-        lines.append(line | {"images": int(found[name, arguments.seeds[0]]["images"]), "steps": steps})
+        lines.append(line | {key: int(found[name, arguments.seeds[0]][key]) for key in ("images", "steps")})
     table = pd.DataFrame(lines).round(2)
     options = {"profile": profile, "threads": arguments.threads, "changed": changed, "stand_in": arguments.stand_in}
     finish(table, "comparison", **options, seeds=arguments.seeds, rows=table.to_dict("records"))

@@ -49,6 +49,12 @@ class Config(Section):
     published: tuple[Published, ...]
     variants: Variants
 
+    def training(self, variant: str) -> Train:
+        """Return the parameters of a variant's training: section ``train``, with what the variant sets instead."""
+        entry = self.variants.train[variant]
+        own = {"steps": entry.steps, "groups": entry.groups}
+        return self.train.model_copy(update={name: value for name, value in own.items() if value is not None})
+
     @model_validator(mode="after")
     def _names_resolve(self) -> Self:
         variants = self.variants

@@ -141,7 +141,7 @@ class Groups(Section):
 class Schedule(Section):
     """Drops (epoch, factor): after that many of ``epochs`` epochs the learning rate is multiplied by the factor.
 
-    In a training of another length, the epochs of the drops scale with it.
+    In a training of another length, in epochs or in steps, the drops scale with it.
     """
 
     epochs: Count
@@ -149,9 +149,14 @@ class Schedule(Section):
 
 
 class Optimisation(Section):
-    """Parameters of every training."""
+    """Parameters of every training.
+
+    It ends after ``steps`` steps, whatever ``epochs`` says; if ``steps`` is null, after ``epochs`` passes through the
+    training images.
+    """
 
     epochs: Count
+    steps: Count | None
     batch_size: Count
     shards: Count
     momentum: Annotated[float, Field(ge=0, lt=1)]

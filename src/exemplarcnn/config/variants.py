@@ -84,6 +84,7 @@ class TrainEntry(Section):
     patches_per_class: Count | None
     total_patches: Count | None
     mode: Mode | None
+    steps: Count | None
     groups: Groups | None
     cluster_features: bool
 

@@ -36,8 +36,9 @@ class Inputs:
         True labels of the test images from 0, (test images,) int64; empty if nothing is evaluated.
     groupings, surrogate_sets
         ``clusters.json`` and ``set.json`` of the trained variants that have them.
-    valid_accuracies
-        By trained network: accuracy on validation patches at the end of its training, 0–1.
+    trainings
+        By trained network, the last row of its learning curve: ``step``, the steps of its training, and
+        ``valid_accuracy``, on validation patches at its end, 0–1.
     audit, outliers
         ``audit.json`` and ``outliers.json``.
     label_sets
@@ -51,7 +52,7 @@ class Inputs:
     labels: NDArray[np.int64]
     groupings: dict[str, dict[str, Any]]
     surrogate_sets: dict[str, dict[str, Any]]
-    valid_accuracies: dict[str, float]
+    trainings: dict[str, dict[str, float]]
     audit: dict[str, Any]
     outliers: dict[str, Any]
     label_sets: dict[str, dict[str, Any]]
@@ -61,7 +62,6 @@ def read_inputs(config: Config) -> Inputs:
     """Read the stages' results for the variants that the parameters name."""
     data = image_set.check(paths.DATA)
     variants = config.variants
-    curves = {name: read_table(paths.learning_curve(name), floats=["valid_accuracy"]) for name in variants.train}
     return Inputs(
         data=data,
         digest=stl10.data_digest(paths.DATA),
@@ -72,11 +72,17 @@ def read_inputs(config: Config) -> Inputs:
             name: read_json(paths.cluster_statistics(name)) for name in variants.group if name in variants.train
         },
         surrogate_sets={name: read_json(paths.surrogate_set(name) / "set.json") for name in variants.train},
-        valid_accuracies={name: float(curve["valid_accuracy"].iloc[-1]) for name, curve in curves.items()},
+        trainings={name: _last_epoch(name) for name in variants.train},
         audit=read_json(paths.AUDIT_JSON),
         outliers=read_json(paths.OUTLIERS_JSON),
         label_sets={name: _label_set(name) for name in variants.label},
     )
+
+
+def _last_epoch(name: str) -> dict[str, float]:
+    """Return the figures of a training's last epoch."""
+    curve = read_table(paths.learning_curve(name), integers=["step"], floats=["valid_accuracy"]).iloc[-1]
+    return {"step": int(curve["step"]), "valid_accuracy": float(curve["valid_accuracy"])}
 
 
 def _label_set(name: str) -> dict[str, Any]:
@@ -102,7 +108,7 @@ def gather(config: Config, inputs: Inputs) -> dict[str, Any]:
         ``outliers``, ``labelled``, ``published`` and ``full``, the names of protocols with all labels; accuracies in
         percent.
     """
-    budgets = {name: _budget(config, found) for name, found in inputs.surrogate_sets.items()}
+    budgets = {name: _budget(inputs, name) for name in inputs.trainings}
     return {
         "format": FORMAT,
         "profile": config.profile,
@@ -112,10 +118,10 @@ def gather(config: Config, inputs: Inputs) -> dict[str, Any]:
             {
                 "variant": name,
                 "title": config.rows[name].title if name in config.rows else name,
-                "valid_accuracy": 100 * accuracy,
+                "valid_accuracy": 100 * training["valid_accuracy"],
                 **budgets[name],
             }
-            for name, accuracy in inputs.valid_accuracies.items()
+            for name, training in inputs.trainings.items()
         ],
         "differences": differences.between_rows(list(config.rows), inputs.predictions, inputs.labels, config.seed),
         "groupings": inputs.groupings,
@@ -141,10 +147,10 @@ def _dataset(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _budget(config: Config, surrogate_set: dict[str, Any]) -> dict[str, int]:
+def _budget(inputs: Inputs, name: str) -> dict[str, int]:
     """Return what a network learned from, and in how many steps of SGD."""
-    sizes = {key: surrogate_set[key] for key in ("classes", "images", "train_patches")}
-    return sizes | {"steps": -(-sizes["train_patches"] // config.train.batch_size) * config.train.epochs}
+    sizes = {key: inputs.surrogate_sets[name][key] for key in ("classes", "images", "train_patches")}
+    return sizes | {"steps": int(inputs.trainings[name]["step"])}
 
 
 def _row(config: Config, inputs: Inputs, name: str) -> dict[str, Any]:

@@ -49,9 +49,7 @@ def _trainer(variant: str, config: Config, folder: Path) -> Trainer:
     patches = paths.surrogate_set(variant)
     about = read_json(patches / "set.json")
     device = distributed.local_device(saved.pick_device(config.machine.device))
-    params = config.train
-    if (groups := config.variants.train[variant].groups) is not None:
-        params = params.model_copy(update={"groups": groups})
+    params = config.training(variant)
     configuration = {
         "set": about,
         "network": config.network.model_dump(mode="json"),

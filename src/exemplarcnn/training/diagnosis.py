@@ -8,6 +8,7 @@ from exemplarcnn.config.sections import ResNet, Train
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.training.checkpoint import Checkpoint, Progress
 from exemplarcnn.training.running_loss import RunningLoss
+from exemplarcnn.training.schedule import Length
 
 # A training should beat guessing within a tenth of its steps, but is not judged before this many steps, nor before this
 # many updates of its running loss.
@@ -48,29 +49,27 @@ class GuessingCheck:
 
     Parameters
     ----------
-    params
-        The training's parameters.
-    patches, classes
-        Patches in an epoch, and classes among them.
+    length
+        The training's length and parameters.
+    classes
+        Classes among its images.
     """
 
-    def __init__(self, params: Train | ResNet, patches: int, classes: int):
-        self.params, self.classes = params, classes
-        self._epoch_steps = math.ceil(patches / params.batch_size)
+    def __init__(self, length: Length, classes: int):
+        self.length, self.classes = length, classes
         self._done = False
 
-    def __call__(self, epoch: int, step: int, loss: RunningLoss) -> None:
+    def __call__(self, step: int, loss: RunningLoss) -> None:
         """Compare the loss with that of guessing, once enough steps are done.
 
         Parameters
         ----------
-        epoch, step
-            Epochs done, and steps done in the next one.
+        step
+            Steps done.
         loss
             The running loss.
         """
-        step, all_steps = epoch * self._epoch_steps + step, self.params.epochs * self._epoch_steps
-        if self._done or step < max(FEWEST_STEPS, all_steps / 10) or loss.updates < FEWEST_UPDATES:
+        if self._done or step < max(FEWEST_STEPS, self.length.steps / 10) or loss.updates < FEWEST_UPDATES:
             return
         self._done = True
         guessing = math.log(self.classes)
@@ -80,12 +79,12 @@ class GuessingCheck:
                 "started to learn. Multiply or divide the learning rates (%s.groups.*.lr) by ten%s, or check the "
                 "training images",
                 step,
-                all_steps,
+                self.length.steps,
                 loss.value,
                 self.classes,
                 guessing,
-                _section(self.params),
-                "" if isinstance(self.params, ResNet) else ", use less dropout",
+                _section(self.length.params),
+                "" if isinstance(self.length.params, ResNet) else ", use less dropout",
             )
 
 

@@ -109,13 +109,14 @@ class Trainer:
         groups = network.parameter_groups(params.groups)
         self.optimiser = SGD(groups, list(network.parameters()), params.momentum, team)
         self.history: list[Epoch] = []
+        self.length = schedule.Length(len(data.train), params)
         # In the current epoch: steps done and, for each shard here, summed loss and number of correct predictions.
         self._step = 0
         self._sums = torch.zeros(len(self.layout.own), 2, dtype=torch.float64, device=device)
         self._saved: Progress | None = None
         self._saved_at = time.monotonic()
         self._running_loss = RunningLoss()
-        self._check_guessing = diagnosis.GuessingCheck(params, len(data.train), network.classes)
+        self._check_guessing = diagnosis.GuessingCheck(self.length, network.classes)
         self._stop = StopRequest()
 
     def _warn_of_idle_threads(self) -> None:
@@ -129,7 +130,7 @@ class Trainer:
             )
 
     def run(self, after_epoch: Callable[[Epoch], None] = lambda row: None) -> list[Epoch]:
-        """Train to the last epoch, from the checkpoint if there is one.
+        """Train to the last step, from the checkpoint if there is one.
 
         Parameters
         ----------
@@ -156,22 +157,23 @@ class Trainer:
             distributed.on_rank_zero(partial(after_epoch, row))
         distributed.broadcast(self.network.parameters())
         self.shards.load_statistics()
-        epochs, patches = self.params.epochs, len(self.data.train)
-        done = len(self.history) * patches + min(self._step * self.params.batch_size, patches)
-        bar = tqdm(total=epochs * patches, initial=done, unit="patch", unit_scale=True, disable=self.rank > 0)
+        epochs, length = self.length.epochs, self.length
+        done, total = length.images_until(self._steps_done()), length.images_until(length.steps)
+        unit = "image" if isinstance(self.params, ResNet) else "patch"
+        bar = tqdm(total=total, initial=done, unit=unit, unit_scale=True, disable=self.rank > 0)
         with bar, self._stop.listen():
             for epoch in range(len(self.history), epochs):
                 bar.set_description(f"epoch {epoch + 1}/{epochs}")
-                schedule.scale_rates(self.optimiser, schedule.rate_factor(epoch, epochs, self.params.schedule))
                 self._train(epoch, bar)
                 valid_loss, valid_accuracy = self._validate()
                 # If an epoch's last step breaks the weights, only validation shows it.
                 if not math.isfinite(valid_loss):
                     raise self._diverged(epoch)
-                loss, accuracy = (math.fsum(each) / patches for each in self._all_sums())
-                rate = self.optimiser.param_groups[0]["lr"]
+                loss, accuracy = (math.fsum(each) / length.images_of(epoch) for each in self._all_sums())
+                step = self._steps_done()
+                rate = self.optimiser.param_groups[0]["initial_lr"] * length.rate_factor(step - 1)
                 probed = self.probe(self.network, epoch + 1) if self.probe is not None else None
-                self.history.append(Epoch(epoch + 1, rate, loss, accuracy, valid_loss, valid_accuracy, probed))
+                self.history.append(Epoch(epoch + 1, step, rate, loss, accuracy, valid_loss, valid_accuracy, probed))
                 self._step = 0
                 self._sums.zero_()
                 self._running_loss.start_epoch()
@@ -181,14 +183,15 @@ class Trainer:
 
     def _train(self, epoch: int, bar: tqdm) -> None:
         """Take the remaining steps of an epoch."""
-        patches, batch = len(self.data.train), self.params.batch_size
-        order = rng.generator(self.seed, rng.Purpose.EPOCH, epoch).permutation(patches)
-        starts = range(self._step * batch, patches, batch)
+        batch, shown = self.params.batch_size, self.length.images_of(epoch)
+        order = rng.generator(self.seed, rng.Purpose.EPOCH, epoch).permutation(len(self.data.train))[:shown]
+        starts = range(self._step * batch, shown, batch)
         shares = (self.layout.of(order[start : start + batch]) for start in starts)
         self.shards.train()
         between = 1 if self.device.type == "cpu" and self.world == 1 else STEPS_BETWEEN_LOOKS
         for images, labels in self.data.train.each(shares, epoch):
-            count = min(batch, patches - self._step * batch)
+            count = min(batch, shown - self._step * batch)
+            schedule.scale_rates(self.optimiser, self.length.rate_factor(self._steps_done()))
             self.step(images, labels, count, epoch)
             self._step += 1
             bar.update(count)
@@ -245,7 +248,10 @@ class Trainer:
         seen = self._seen()
         if self._running_loss.update(seen, loss):
             bar.set_postfix(loss=f"{self._running_loss.value:.3f}", accuracy=f"{right / seen:.3f}", refresh=False)
-            self._check_guessing(epoch, self._step, self._running_loss)
+            self._check_guessing(self._steps_done(), self._running_loss)
+
+    def _steps_done(self) -> int:
+        return len(self.history) * self.length.epoch_steps + self._step
 
     def _seen(self) -> float:
         """Return how many patches a process with so many shards has seen in this epoch, on average."""
