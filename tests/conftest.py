@@ -168,4 +168,4 @@ def no_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def epoch(number: int) -> Epoch:
-    return Epoch(number, 0.05, 3.0 / number, 0.1 * number, 3.5 / number, 0.09 * number)
+    return Epoch(number, 10 * number, 0.05, 3.0 / number, 0.1 * number, 3.5 / number, 0.09 * number)

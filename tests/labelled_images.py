@@ -28,6 +28,7 @@ def params(**changed: Any) -> ResNet:
         "stem_stride": 2,
         "stem_pool": True,
         "epochs": 3,
+        "steps": None,
         "epoch_images": 24,
         "batch_size": 8,
         "shards": 2,

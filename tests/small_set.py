@@ -34,7 +34,7 @@ def params(**changed: Any) -> Surrogate:
 
 def trained(**changed: Any) -> TrainEntry:
     values = {"pool": "other", "patch": 16, "patches_per_image": 3, "patches_per_class": None}
-    values |= {"table": "table", "total_patches": None, "mode": None, "groups": None}
+    values |= {"table": "table", "total_patches": None, "mode": None, "steps": None, "groups": None}
     return TrainEntry.model_validate(values | {"cluster_features": False} | changed)
 
 

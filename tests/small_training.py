@@ -36,6 +36,7 @@ def groups(rates: dict[str, tuple[float, float]] = RATES) -> Groups:
 def train_params(**changes: Any) -> Train:
     values: dict[str, Any] = {
         "epochs": 4,
+        "steps": None,
         "batch_size": 16,
         "shards": 2,
         "momentum": 0.9,

@@ -138,3 +138,15 @@ def test_load_names_the_file_and_the_trouble(tmp_path: Path, text: str | bytes |
 def test_params_yaml_can_be_written_again(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"^params.yaml: 1 problem.* correct them, or let `exemplarcnn profile NAME`"):
         parse(put(values, "seed", -1), "params.yaml")
+
+
+def test_a_network_can_have_steps_and_rates_of_its_own(values: dict[str, Any]) -> None:
+    entries = values["variants"]["train"]
+    slower = {name: {"lr": 0.5, "l2": 0.0} for name in values["train"]["groups"]}
+    entries["longer"] = entries["baseline"] | {"steps": 77}
+    entries["slower"] = entries["baseline"] | {"groups": slower}
+    config = parse(values, "params.yaml")
+    assert config.training("baseline") == config.train
+    assert config.training("longer") == config.train.model_copy(update={"steps": 77})
+    found = config.training("slower")
+    assert (found.steps, found.groups.model_dump()) == (None, slower)

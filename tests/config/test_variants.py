@@ -37,6 +37,7 @@ WRONG: list[tuple[str, Any]] = [
     ("variants.train.baseline.patches_per_image", 0),
     ("variants.train.baseline.patches_per_class", 0),
     ("variants.train.baseline.total_patches", 0),
+    ("variants.train.baseline.steps", 0),
     ("variants.train.baseline.cluster_features", "perhaps"),
     ("variants.control.raw_pixels.side", 0),
     ("variants.control.raw_pixels.side", 257),

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,13 @@ def whole_run(project: Project, folder: Path | None = None) -> None:
     project.run(*words, folder=folder, cold=folder is not None, MLFLOW_TRACKING_URI=store)
 
 
-def inner_folds(folds: int) -> Callable[[dict[str, Any]], None]:
-    return lambda values: values["evaluate"].update(inner_folds=folds)
+def fewer_centres(values: dict[str, Any]) -> None:
+    values["variants"]["control"]["kmeans"]["centres"] = 19
 
 
 def test_one_stage_under_mlflow_run(project: Project) -> None:
     before = runs(store_of(project))
-    project.change(inner_folds(3))
+    project.change(lambda values: values["evaluate"].update(inner_folds=3))
     words = ["mlflow", "run", ".", "--env-manager=local", "-e", "evaluate", "-P", "variant=raw_pixels"]
     project.run(*words, MLFLOW_TRACKING_URI=store_of(project))
     new = {key: run for key, run in runs(store_of(project)).items() if key not in before}
@@ -80,22 +80,26 @@ def test_one_stage_under_mlflow_run(project: Project) -> None:
     assert {run.info.status for run in new.values()} == {"FINISHED"}
 
 
-def test_an_experiment_reaches_the_main_store(project: Project) -> None:
+def test_a_queued_experiment_runs_its_own_code_and_reaches_the_main_store(project: Project) -> None:
     before = runs(store_of(project))
-    project.dvc("exp", "run", "--temp", "-n", "four-folds", "-S", "profile=tiny", "-S", "evaluate.inner_folds=4")
+    words = ("-S", "profile=tiny", "-S", "variants.control.kmeans.centres=21")
+    project.dvc("exp", "run", "--queue", "-n", "more-centres", *words)
+    # An experiment in a folder of its own must not look at the code that somebody goes on editing in the main one.
+    edited = project.folder / "src/exemplarcnn/stages/evaluate.py"
+    code = edited.read_text()
+    edited.write_text("raise SystemExit('code of the main folder')\n")
+    project.dvc("exp", "run", "--run-all")
+    edited.write_text(code)
     after = runs(store_of(project))
-    new = [run for key, run in after.items() if key not in before]
-    assert sorted(run.data.tags["variant"] for run in new) == sorted(EVALUATED)
-    tagged = [run for run in after.values() if "experiment.four-folds" in run.data.tags]
+    (new,) = (run for key, run in after.items() if key not in before)
+    assert (new.data.tags["variant"], new.info.status) == ("kmeans", "FINISHED")
+    assert new.data.tags["mlflow.source.git.commit"] == project.run("git", "rev-parse", "HEAD").stdout.strip()
+    tagged = [run for run in after.values() if "experiment.more-centres" in run.data.tags]
     # Those that DVC took from its cache are told about the experiment too.
     assert Counter(run.data.tags["kind"] for run in tagged) == {"evaluate": len(EVALUATED), "train": 2}
-    commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
-    for run in new:
-        assert run.info.status == "FINISHED"
-        assert run.data.tags["mlflow.source.git.commit"] == commit
-    assert "four-folds" in project.dvc("exp", "show", "--json").stdout
-    listed = json.loads(project.run("exemplarcnn", "compare", "baseline", "--json").stdout)
-    assert "four-folds" in {row["experiment"] for row in listed}
+    assert "more-centres" in project.dvc("exp", "show", "--json").stdout
+    listed = json.loads(project.run("exemplarcnn", "compare", "kmeans", "--json").stdout)
+    assert "more-centres" in {row["experiment"] for row in listed}
 
 
 def test_a_queued_experiment_has_the_parameters_of_its_profile_and_what_was_set(project: Project) -> None:
@@ -125,35 +129,22 @@ def test_a_queued_experiment_has_the_parameters_of_its_profile_and_what_was_set(
         project.dvc("queue", "remove", "--all")
 
 
-def test_an_experiment_runs_the_code_of_its_own_folder(project: Project) -> None:
-    # An experiment in a folder of its own must not look at the code that somebody goes on editing in the main one.
-    project.dvc(
-        "exp", "run", "--queue", "-n", "old-code", "-S", "profile=tiny", "-S", "variants.control.kmeans.centres=21"
-    )
-    edited = project.folder / "src/exemplarcnn/stages/evaluate.py"
-    edited.write_text("raise SystemExit('code of the main folder')\n")
-    project.dvc("exp", "run", "--run-all")
-    assert "old-code" in project.dvc("exp", "list").stdout
-
-
 def test_runs_mixed_with_repro_and_experiments(project: Project, tmp_path: Path) -> None:
     before = runs(store_of(project))
-    for number in range(4):
-        whole_run(project, tmp_path if number % 2 == 1 else None)
-        if number == 1:
-            project.change(inner_folds(7))
-            assert set(project.repro()) == {f"evaluate@{name}" for name in EVALUATED} | {"report", "draw"}
-        if number == 2:
-            project.dvc("exp", "run", "--temp", "-S", "profile=tiny", "-S", "evaluate.inner_folds=7")
+    whole_run(project, tmp_path)
+    project.change(fewer_centres)
+    assert set(project.repro()) == {"control@kmeans", "evaluate@kmeans", "report", "draw"}
+    whole_run(project)
+    project.dvc("exp", "run", "--temp", "-S", "profile=tiny", "-S", "variants.control.kmeans.centres=19")
+    whole_run(project)
     after = runs(store_of(project))
     assert {run.info.status for run in after.values()} == {"FINISHED"}
     identities = Counter(run.data.tags["identity"] for run in of_stages(after))
     assert set(identities.values()) == {1}
     new = {key: run for key, run in after.items() if key not in before}
-    assert sorted(run.info.run_name for run in of_stages(new)) == sorted(
-        f"evaluate {name} tiny seed 0 evaluate.inner_folds=7" for name in EVALUATED
-    )
-    assert len(parents(new)) == 4
+    (evaluated,) = of_stages(new)
+    assert evaluated.info.run_name == "evaluate kmeans tiny seed 0 kmeans.centres=19"
+    assert len(parents(new)) == 3
     results = json.loads((project.folder / "reports/results.json").read_text())
     for parent in parents(new):
         assert not parent.info.run_name.startswith(("train", "evaluate"))

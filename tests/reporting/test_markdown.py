@@ -119,7 +119,7 @@ def test_without_labels_there_are_features_and_clusters_and_it_says_so() -> None
         labels=np.empty(0, np.int64),
         groupings={"clustered": GROUPING},
         surrogate_sets=sets,
-        valid_accuracies=dict.fromkeys(sets, 0.5),
+        trainings={name: {"step": 30, "valid_accuracy": 0.5} for name in sets},
         audit=AUDIT,
         outliers=outliers,
         label_sets={},
@@ -129,7 +129,7 @@ def test_without_labels_there_are_features_and_clusters_and_it_says_so() -> None
     text = markdown.render(unlabelled)
     assert "The images have no labels, so nothing was tested" in text
     assert "Data set: photos (hash abc.dir), 50 unlabelled images. Profile: own_unlabelled." in text
-    assert "| clustered | 20 | 50 | 10 | 50.00 | 5.00 |" in text
+    assert "| clustered | 20 | 50 | 30 | 50.00 | 5.00 |" in text
     assert "## Classes of clustered" in text
     assert "(pictures/clusters/clustered.png)" in text
     for absent in ("confusion/", "farthest", "## Published results", "## Other protocols"):

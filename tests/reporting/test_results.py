@@ -80,7 +80,7 @@ def test_the_papers_figures_are_apart_from_ours(results: dict[str, Any]) -> None
     ]
 
 
-def test_steps_count_the_last_batch_of_each_epoch(results: dict[str, Any]) -> None:
+def test_steps_are_those_of_the_learning_curve(results: dict[str, Any]) -> None:
     assert "steps" not in results["rows"][0]
     assert "classes" not in results["rows"][0]
     assert results["rows"][1] | {"classes": 30, "images": 30, "train_patches": 1_280, "steps": 30} == results["rows"][1]

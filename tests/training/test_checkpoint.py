@@ -37,7 +37,7 @@ from tests.small_training import (
 __all__ = ["surrogate_set"]  # a fixture
 
 NOBODY = 65534  # a user without rights
-ROW = Epoch(1, 0.1, 2.0, 0.25, 2.5, 0.2)
+ROW = Epoch(1, 11, 0.1, 2.0, 0.25, 2.5, 0.2)
 TENSORS = {"network.a": torch.arange(6.0).reshape(2, 3), "momentum.a": torch.ones(2, 3)}
 PROGRESS = Progress([ROW], 7, [[0.1 + 0.2, 3.0]])
 CONFIGURATION = {"train": {"epochs": 20, "groups": {"conv1": {"lr": 0.1}}}, "seed": 0, "code": "0" * 64}

@@ -50,6 +50,7 @@ def trained(**changed: Any) -> TrainEntry:
         "total_patches": None,
         "mode": None,
         "groups": None,
+        "steps": None,
         "cluster_features": False,
     }
     return TrainEntry.model_validate(values | changed)

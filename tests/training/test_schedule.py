@@ -1,10 +1,10 @@
-"""Learning rates of each epoch."""
+"""How long trainings are, and their learning rates."""
 
 import pytest
 
 from exemplarcnn.config.sections import Schedule
-from exemplarcnn.training.schedule import rate_factor
-from tests.small_training import PAPER
+from exemplarcnn.training.schedule import Length, rate_factor
+from tests.small_training import PAPER, train_params
 
 
 def test_schedule_of_the_paper() -> None:
@@ -27,3 +27,37 @@ def test_schedule_of_ten_epochs_drops_at_seven() -> None:
 
 def test_no_drops_no_change() -> None:
     assert rate_factor(109, 110, Schedule(epochs=110, drops=())) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "epochs", "steps", "expected"),
+    [
+        (44, 16, 4, None, [44, 44, 44, 44]),
+        (48, 16, 2, None, [48, 48]),
+        (44, 16, 4, 1, [16]),
+        (44, 16, 4, 2, [32]),
+        (44, 16, 4, 3, [44]),
+        (44, 16, 4, 4, [44, 16]),
+        (44, 16, 1, 8, [44, 44, 32]),
+        (44, 16, 1, 9, [44, 44, 44]),
+        (10, 16, 3, 5, [10] * 5),
+    ],
+)
+def test_a_budget_in_steps_ends_within_an_epoch(
+    images: int, batch: int, epochs: int, steps: int | None, expected: list[int]
+) -> None:
+    length = Length(images, train_params(batch_size=batch, epochs=epochs, steps=steps, shards=1))
+    assert [length.images_of(epoch) for epoch in range(length.epochs)] == expected
+    shown = [min(batch, count - start) for count in expected for start in range(0, count, batch)]
+    assert length.steps == len(shown)
+    assert [length.images_until(step) for step in range(length.steps + 1)] == [
+        sum(shown[:step]) for step in range(length.steps + 1)
+    ]
+
+
+def test_rates_drop_between_epochs_or_between_steps() -> None:
+    of_epochs = Length(44, train_params(epochs=4))
+    assert [of_epochs.rate_factor(step) for step in range(12)] == [1.0] * 6 + [0.5] * 3 + [0.05] * 3
+    of_steps = Length(44, train_params(epochs=4, steps=10))
+    # 2 and 3 of 4 epochs are 5 and 7.5 of 10 steps.
+    assert [of_steps.rate_factor(step) for step in range(10)] == [1.0] * 5 + [0.5] * 3 + [0.05] * 2

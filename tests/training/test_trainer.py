@@ -1,5 +1,6 @@
 """Training: steps by hand, interruptions, several processes."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,17 +59,20 @@ def slow_loss(logits: Tensor, labels: np.ndarray) -> Tensor:
 
 
 def slow_sgd(folder: Path, params: Train, seed: int) -> tuple[dict[str, Tensor], list[tuple[float, ...]]]:
-    """SGD in float64 with momentum, L2 and the schedule, written out."""
+    """SGD in float64 with momentum, L2 and the schedule, written out; ends after ``params.steps`` if there are any."""
     patches, labels = np.load(folder / "train.npy"), np.load(folder / "train_y.npy")
     valid, valid_labels = np.load(folder / "valid.npy"), np.load(folder / "valid_y.npy")
     weight = {name: p.detach().double().requires_grad_() for name, p in built().named_parameters()}
     velocity = {name: torch.zeros_like(p) for name, p in weight.items()}
     history: list[tuple[float, ...]] = []
-    factors = {0: 1.0, 1: 1.0, 2: 0.5, 3: 0.05}
-    for epoch in range(params.epochs):
+    step = 0
+    for epoch in itertools.count():
         order = rng.generator(seed, rng.Purpose.EPOCH, epoch).permutation(len(patches))
         losses, right = [], 0
         for start in range(0, len(order), params.batch_size):
+            # Drops after 2 and 3 of 4 epochs, or after 4 and 6 of 8 steps.
+            done, drops = (epoch, (2, 3)) if params.steps is None else (step, (4, 6))
+            factor = 1.0 if done < drops[0] else 0.5 if done < drops[1] else 0.05
             rows = order[start : start + params.batch_size]
             logits = slow_logits(weight, patches[rows])
             loss = slow_loss(logits, labels[rows])
@@ -80,14 +84,19 @@ def slow_sgd(folder: Path, params: Train, seed: int) -> tuple[dict[str, Tensor],
                     layer, kind = name.split(".")
                     lr, l2 = RATES[layer if kind == "weight" else "bias"]
                     velocity[name] = params.momentum * velocity[name] + gradient + l2 * p
-                    p -= lr * factors[epoch] * velocity[name]
+                    p -= lr * factor * velocity[name]
+            step += 1
+            if step == params.steps:
+                break
         with torch.no_grad():
             logits = slow_logits(weight, valid)
             accuracy = float((logits.argmax(1).numpy() == valid_labels).mean())
             valid_loss = slow_loss(logits, valid_labels).item()
-        rate = RATES["conv1"][0] * factors[epoch]
-        history.append((epoch + 1, rate, float(np.mean(losses)), right / len(patches), valid_loss, accuracy))
-    return weight, history
+        rate = RATES["conv1"][0] * factor
+        history.append((epoch + 1, step, rate, float(np.mean(losses)), right / len(losses), valid_loss, accuracy))
+        if step == params.steps or (params.steps is None and epoch + 1 == params.epochs):
+            return weight, history
+    raise AssertionError
 
 
 def test_one_step_equals_plain_sgd(surrogate_set: Path, tmp_path: Path) -> None:
@@ -101,17 +110,17 @@ def test_one_step_equals_plain_sgd(surrogate_set: Path, tmp_path: Path) -> None:
         assert not torch.equal(parameter, before[name]), f"{name} did not move"
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("channels_last", "steps"), [(False, None), (True, None), (False, 8)])
 def test_all_steps_equal_plain_sgd_with_momentum_l2_and_schedule(
-    surrogate_set: Path, tmp_path: Path, channels_last: bool
+    surrogate_set: Path, tmp_path: Path, channels_last: bool, steps: int | None
 ) -> None:
-    params = train_params(channels_last=channels_last)
+    params = train_params(channels_last=channels_last, steps=steps)
     run = trainer(surrogate_set, tmp_path / "c", params)
     history = run.run()
     expected, rows = slow_sgd(surrogate_set, params, seed=5)
     for name, parameter in run.network.named_parameters():
         np.testing.assert_allclose(parameter.detach(), expected[name].detach(), rtol=1e-3, atol=1e-5, err_msg=name)
-    names = ("epoch", "learning_rate", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+    names = ("epoch", "step", "learning_rate", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
     found = [tuple(getattr(row, name) for name in names) for row in history]
     np.testing.assert_allclose(found, rows, rtol=1e-4)
 
@@ -202,13 +211,13 @@ def test_validation_is_in_eval_mode_over_all_patches(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("precision", "channels_last", "stop"),
-    [("fp32", False, 1), ("fp32", True, 3), ("bf16", False, 2), ("bf16", True, 2)],
+    ("precision", "channels_last", "steps", "stop"),
+    [("fp32", False, None, 1), ("fp32", True, None, 3), ("bf16", False, None, 2), ("bf16", True, 8, 2)],
 )
 def test_interrupted_training_ends_with_the_same_bits(
-    surrogate_set: Path, tmp_path: Path, precision: str, channels_last: bool, stop: int
+    surrogate_set: Path, tmp_path: Path, precision: str, channels_last: bool, steps: int | None, stop: int
 ) -> None:
-    params = train_params(precision=precision, channels_last=channels_last)
+    params = train_params(precision=precision, channels_last=channels_last, steps=steps)
     whole = trainer(surrogate_set, tmp_path / "whole", params, built(dropout=0.5))
     expected = whole.run()
 

@@ -13,9 +13,9 @@ from exemplarcnn.files import rounded, write_table
 class Epoch:
     """One row of the learning curve. Losses are mean cross entropies in nats, accuracies fractions in 0–1.
 
-    ``epoch`` counts from 1, ``step`` says how many steps were done by its end. The last epoch of a training with a budget
-    in steps may be a part of one. ``learning_rate`` is that of its last step. ``probe_accuracy`` comes from :class:`exemplarcnn.evaluation.probe.Probe`; it is None in
-    epochs without a probe.
+    ``epoch`` counts from 1; ``step`` says how many steps were done by its end. The last epoch of a training with a
+    budget in steps may be a part of one. ``learning_rate`` is that of its last step. ``probe_accuracy`` comes from
+    :class:`exemplarcnn.evaluation.probe.Probe`; it is None in epochs without a probe.
     """
 
     epoch: int

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from exemplarcnn.files import write_array
 from exemplarcnn.reporting.figures import style
@@ -31,9 +32,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     kept: list[Figure] = []
     save = style.save
 
-    def spy(figure: Figure, path: Path) -> None:
+    def spy(figure: Figure, path: Path, box: Bbox | None = None) -> None:
         kept.append(figure)
-        save(figure, path)
+        save(figure, path, box)
 
     monkeypatch.setattr(style, "save", spy)
     return kept

@@ -5,12 +5,13 @@ from typing import TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from exemplarcnn.reporting.figures import style
 
 TILES = 8  # images in a line of a gallery
-GAP = 0.15  # inches between them
+GAP, MARGIN = 0.15, 0.1  # inches between them, and around all
 Tile = tuple[NDArray[np.uint8], str]
 Item = TypeVar("Item")
 
@@ -53,7 +54,8 @@ class Sheet:
         """Write the picture, with a title centred above it."""
         if title:
             self.axes.set_title(title, fontsize=10, y=1, pad=-self.top * 72 / 2)
-        style.save(self.figure, path)
+        width, height = self.figure.get_size_inches()
+        style.save(self.figure, path, Bbox([[-MARGIN, -MARGIN], [width + MARGIN, height + MARGIN]]))
 
 
 def gallery(path: Path, title: str, rows: list[list[Tile]], columns: int = TILES) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from exemplarcnn.files import atomic_write
 
@@ -41,8 +42,8 @@ def without_missing_letters() -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a picture as PNG."""
+def save(figure: Figure, path: Path, box: Bbox | None = None) -> None:
+    """Write a picture as PNG: what is in a box, in inches from the lower left; by default all that is drawn."""
     with atomic_write(path) as partial, without_missing_letters():
-        # Without this matplotlib would write its own version into the file.
-        figure.savefig(partial, dpi=110, bbox_inches="tight", metadata={"Software": None})
+        # To find out how much is drawn, matplotlib draws everything twice. It would also write its own version.
+        figure.savefig(partial, dpi=110, bbox_inches=box or "tight", metadata={"Software": None})
