@@ -165,7 +165,7 @@ def evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
         )
         workspace.dvc("repro", "-q", f"evaluate@{name}")
         predictions = np.load(workspace.folder / paths.classifiers(name) / "predictions.npy", allow_pickle=False)
-        kept = {"classes": 0, "images": 0, "steps": 0}
+        kept: dict[str, Any] = {"classes": 0, "images": 0, "steps": 0}
         if (workspace.folder / (about := paths.surrogate_set(name) / "set.json")).exists():
             kept |= {key: workspace.json(about)[key] for key in ("classes", "images")}
             curve = read_table(workspace.folder / paths.learning_curve(name), integers=["step"])
@@ -173,8 +173,8 @@ def evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(file) as partial:
             np.savez(partial, right=correct(predictions, labels), **kept)
-    with np.load(file, allow_pickle=False) as kept:
-        return dict(kept)
+    with np.load(file, allow_pickle=False) as found:
+        return dict(found)
 
 
 class Watcher:

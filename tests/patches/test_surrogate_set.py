@@ -296,7 +296,7 @@ if __name__ == "__main__":
     partial_set.IMAGES_A_TASK = 4
     here = Path(sys.argv[1])
     values = parse(profiles.compose(Path(sys.argv[2]), "sample"), "test")
-    budget = values.variants.train["baseline"].model_copy(update={"patches_per_image": 40})
+    budget = values.variants.train["baseline"].model_copy(update={"patches_per_image": 10})
     table = pd.DataFrame({"class_id": np.arange(60), "image_id": np.arange(60), "origin": "seed"})
     pool = ImageFile(here.parent / "pool.bin")
     definition = SetDefinition(pool, table, values.surrogate, budget, seed=0)

@@ -100,10 +100,15 @@ class Project:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """No test here is for those in a hurry."""
+    """No test here is for those in a hurry. They come first, as they take longest."""
+    here = Path(__file__).parent
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if here in item.path.parents:
             item.add_marker("slow")
+    # While one process makes the template, the others have test_own_images.py, which does without, and slow files.
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    first = here / "test_own_images.py"
+    items.sort(key=lambda item: (item.path != first, here not in item.path.parents, item.path not in slow))
 
 
 @pytest.fixture(scope="session")

@@ -221,7 +221,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_a_server_that_dies_during_a_training(project: Project, server: Server) -> None:
-    epochs = 150
+    epochs = 60
     project.change(lambda values: values["train"].update(epochs=epochs))
     words = [sys.executable, "-m", "dvc", "repro", "train@baseline"]
     environment = project.environment | {"MLFLOW_TRACKING_URI": server.uri}
