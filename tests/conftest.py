@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from exemplarcnn import paths
+from exemplarcnn import paths, threads
 from exemplarcnn.config.params import Config
 from exemplarcnn.config.profiles import compose
 from exemplarcnn.files import md5_of, read_json, write_json
@@ -41,6 +41,12 @@ SUMMARY = {
     "others": {"full": {"accuracy_mean": 70.0, "accuracy_std": 0.0}},
     "class_accuracies": {"cat": 70.0, "dog": 50.0},
 }
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Whatever an earlier test has set: with several, what they do is in no fixed order."""
+    threads.use(1)
 
 
 @pytest.fixture(scope="session")

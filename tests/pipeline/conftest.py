@@ -105,10 +105,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker("slow")
-    # While one process makes the template, the others have test_own_images.py, which does without, and slow files.
+    # While one process makes the template, a second has slow tests that do without.
+    first = {here / "test_dependencies.py": 0, here.parent / "training/test_several_processes.py": 1}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    first = here / "test_own_images.py"
-    items.sort(key=lambda item: (item.path != first, here not in item.path.parents, item.path not in slow))
+    items.sort(key=lambda item: (first.get(item.path, 2), here not in item.path.parents, item.path not in slow))
 
 
 @pytest.fixture(scope="session")

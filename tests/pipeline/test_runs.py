@@ -143,7 +143,7 @@ def test_runs_mixed_with_repro_and_experiments(project: Project, tmp_path: Path)
     assert set(identities.values()) == {1}
     new = {key: run for key, run in after.items() if key not in before}
     (evaluated,) = of_stages(new)
-    assert evaluated.info.run_name == "evaluate kmeans tiny seed 0 kmeans.centres=19"
+    assert evaluated.info.run_name == "evaluate kmeans tiny seed 0 variants.control.kmeans.centres=19"
     assert len(parents(new)) == 3
     results = json.loads((project.folder / "reports/results.json").read_text())
     for parent in parents(new):
