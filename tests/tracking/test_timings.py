@@ -1,4 +1,4 @@
-"""How long stages took."""
+"""What stages took."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ from exemplarcnn.tracking import timings
 
 def test_times_of_stages(folder: Path) -> None:
     assert timings.read().empty
-    timings.note("audit", 3.0)
-    timings.note("train@a", 2.0)
-    timings.note("audit", 1.04)
+    timings.note("audit", 3.0, 100)
+    timings.note("train@a", 2.0, 300)
+    timings.note("audit", 1.04, 200)
     found = timings.read()
     assert sorted(found["stage"]) == ["audit", "train@a"]
-    assert found.set_index("stage").loc["audit", "seconds"] == 1.0
+    assert found.set_index("stage").loc["audit", ["seconds", "memory"]].tolist() == [1.0, 200]
     (folder / "work/timings.json").write_text("{")
     assert timings.read().empty

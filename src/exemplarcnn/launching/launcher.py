@@ -11,6 +11,7 @@ from exemplarcnn.config.params import Config, load
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.errors import INTERRUPTED, FailedElsewhereError, PipelineError, reason
 from exemplarcnn.launching import preflight
+from exemplarcnn.launching.memory import Peak
 from exemplarcnn.tracking import timings
 
 Stage = Callable[[str, Config], None]
@@ -40,9 +41,10 @@ def main(stage: Stage, together: bool = False, audited: bool = False) -> None:
             _start_together(config.machine.processes)
         use_threads(config.machine.threads)
         start, variant = time.monotonic(), sys.argv[1] if len(sys.argv) > 1 else ""
-        stage(variant, config)
+        with Peak() as peak:
+            stage(variant, config)
         if os.environ.get("RANK", "0") == "0":
-            timings.note(_name(variant), time.monotonic() - start)
+            timings.note(_name(variant), time.monotonic() - start, peak.bytes)
     except FailedElsewhereError:
         sys.exit(1)
     except PipelineError as error:

@@ -95,7 +95,7 @@ def _values(found: dict[str, Any], config: Config, conf: Path) -> dict[str, Any]
         "paths": paths,
         "deviations": deviations(config, conf),
         "hashes": hashes(),
-        "timings": timings.read(),
+        "timings": _timings(),
         "made": _made(),
         "runs": runs(found),
     }
@@ -163,3 +163,10 @@ def _processor() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{len(names)} × {names[0]}" if names else platform.processor()
+
+
+def _timings() -> pd.DataFrame:
+    """Return what stages took, for people."""
+    table = timings.read()
+    gigabytes = table["memory"].map(lambda size: "" if pd.isna(size) else f"{size / 1e9:.2f}")
+    return table.assign(memory=gigabytes).rename(columns={"memory": "memory, GB"})

@@ -1,0 +1,50 @@
+"""How much memory a stage takes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from exemplarcnn.launching import memory
+from exemplarcnn.launching.memory import Peak, anonymous
+
+MIB = 2**20
+
+
+def test_the_peak_counts_what_has_been_freed_and_what_others_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "SECONDS", 0.01)
+    before = anonymous(psutil.Process())
+    with Peak() as peak:
+        held = np.ones(200 * MIB, np.uint8)
+        code = f"held = b'x' * {100 * MIB}; print('there', flush=True); input()"
+        words = [sys.executable, "-c", code]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "there\n"
+            monkeypatch.setattr(peak, "bytes", 0)
+            while peak.bytes == 0:
+                pass
+            other.communicate("\n")
+        held = held[:1].copy()
+    assert 300 * MIB <= peak.bytes - before < 400 * MIB
+    assert anonymous(psutil.Process()) - before < 100 * MIB
+
+
+def test_mapped_files_do_not_count(tmp_path: Path) -> None:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only Linux tells mapped files from other memory")
+    mapped = np.memmap(tmp_path / "file", np.uint8, "w+", shape=200 * MIB)
+    before = anonymous(psutil.Process())
+    mapped[:] = 1
+    assert anonymous(psutil.Process()) - before < 20 * MIB
+
+
+def test_a_process_that_has_ended_takes_nothing() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as running:
+        process = psutil.Process(running.pid)
+        assert anonymous(process) > 0
+        running.communicate(b"\n")
+    assert anonymous(process) == 0
