@@ -1,5 +1,6 @@
 """The ``exemplarcnn`` command: profiles, data, results. The pipeline itself runs as ``dvc repro``."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,6 +78,25 @@ def check() -> None:
         _describe_data(image_set.check(paths.DATA))
         there = lineage.out_of_date("audit", lineage.read_lock()) is None and paths.AUDIT.is_dir()
         preflight.check(params, audited=there)
+
+
+@app.command()
+def plan(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="As if nothing were done or cached.")] = False,
+) -> None:
+    """Say what `dvc repro` will cost: steps, disk, memory, time. Measures for up to a minute."""
+    from exemplarcnn.config.params import load
+    from exemplarcnn.launching import preflight
+    from exemplarcnn.planning import plan, table
+
+    with _plain_errors():
+        params = load()
+        preflight.check(params)
+        made = plan.make(params, anew=anew)
+        typer.echo(json.dumps(made.as_json(), indent=2) if as_json else table.render(made))
+        if made.problems():
+            raise typer.Exit(1)
 
 
 @app.command()

@@ -12,6 +12,6 @@ def test_times_of_stages(folder: Path) -> None:
     timings.note("audit", 1.04, 200)
     found = timings.read()
     assert sorted(found["stage"]) == ["audit", "train@a"]
-    assert found.set_index("stage").loc["audit", ["seconds", "memory"]].tolist() == [1.0, 200]
+    assert found.loc[found["stage"] == "audit", ["seconds", "memory"]].to_numpy().tolist() == [[1.0, 200.0]]
     (folder / "work/timings.json").write_text("{")
     assert timings.read().empty

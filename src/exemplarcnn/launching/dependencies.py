@@ -30,6 +30,7 @@ EXEMPT = {
     "tracking": "sends to the MLflow store what is in outs",
     "stages.__init__": "prints one line for Ctrl-C",
     "launching": "starts a stage, checks parameters and data first, and lists code",
+    "planning": "says what a run costs, before it starts",
     "evaluation.probe": "tests a network while it trains, without effect on its weights",
     "patches.online": "drawing.json of its surrogate sets records its hash, and those of what it imports",
 }

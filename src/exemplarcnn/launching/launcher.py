@@ -12,6 +12,7 @@ from exemplarcnn.determinism import use_threads
 from exemplarcnn.errors import INTERRUPTED, FailedElsewhereError, PipelineError, reason
 from exemplarcnn.launching import preflight
 from exemplarcnn.launching.memory import Peak
+from exemplarcnn.planning import plan
 from exemplarcnn.tracking import timings
 
 Stage = Callable[[str, Config], None]
@@ -37,6 +38,7 @@ def main(stage: Stage, together: bool = False, audited: bool = False) -> None:
     try:
         config = load()
         preflight.check(config, audited=audited)  # in the first stage that runs, not after networks are trained
+        plan.check_disk(config)
         if together and config.machine.processes > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
             _start_together(config.machine.processes)
         use_threads(config.machine.threads)

@@ -86,8 +86,8 @@ def listed(config: Config, held: Holdings, made: Iterable[str] = ()) -> dict[str
         found.setdefault(name, Listed(count, count))
     for name, grouped in variants.group.items():
         size = held.images[variants.train[grouped.source].pool]
-        estimate = _clusters if isinstance(grouped, ClusterEntry) else _pruned
-        found.setdefault(name, estimate(grouped, size))
+        estimate = _clusters(grouped, size) if isinstance(grouped, ClusterEntry) else _pruned(grouped, size)
+        found.setdefault(name, estimate)
     for name, derived in variants.regroup.items():
         of = found[derived.table]
         found.setdefault(name, Listed(of.images, of.images) if derived.rule == "ungrouped" else of)

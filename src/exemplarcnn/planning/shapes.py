@@ -1,34 +1,58 @@
-"""How many weights networks have, and how many numbers describe an image: without computing any."""
+"""How many weights networks have, and how many numbers describe an image: by arithmetic, without a network."""
 
-import torch
+from itertools import pairwise
 
+from exemplarcnn.config.base import Layer
 from exemplarcnn.config.params import Config
-from exemplarcnn.config.sections import ClusterFeatures, Features
+from exemplarcnn.config.sections import ClusterFeatures, Features, Network
 from exemplarcnn.config.variants import KMeans, RawPixels
-from exemplarcnn.networks.exemplar_cnn import ExemplarCNN
-from exemplarcnn.networks.resnet import ResNetClassifier
 
-NOWHERE = torch.device("meta")  # tensors that have a shape and no content
+# Side of the convolutions' kernels; side of the map that dense1 gets.
+KERNEL, DENSE_MAP = 5, 7
+# Weights of torchvision's residual networks without their last layer, which has so many inputs.
+RESNET_WEIGHTS = {10: 4_903_890, 18: 11_178_458, 34: 21_294_058, 50: 23_553_531}
+RESNET_INPUTS = {10: 512, 18: 512, 34: 512, 50: 2_048}
 
 
-def weights(config: Config, patch: int, classes: int) -> int:
-    """Return how many weights a network for patches has."""
-    return _count(_network(config, patch, classes))
+def weights(network: Network, classes: int) -> int:
+    """Return how many weights a network for patches has, whatever their side; mean and deviation of pixels included."""
+    sizes = (3, *network.widths)
+    convolutions = sum(KERNEL**2 * before * width + width for before, width in pairwise(sizes))
+    dense = (sizes[-1] * DENSE_MAP**2 + 1) * network.dense + (network.dense + 1) * classes
+    return convolutions + dense + 6
 
 
 def resnet_weights(config: Config, classes: int) -> int:
-    """Return how many weights the residual network has."""
-    with NOWHERE:
-        return _count(ResNetClassifier(config.resnet, classes))
+    """Return how many weights the residual network has, with the running statistics."""
+    depth = config.resnet.depth
+    return RESNET_WEIGHTS[depth] + (RESNET_INPUTS[depth] + 1) * classes
 
 
-def _count(network: torch.nn.Module) -> int:
-    return sum(tensor.numel() for tensor in network.state_dict().values())
+def maps(network: Network, side: int, patch: int, dense_stride: int, classes: int) -> dict[Layer, tuple[int, int]]:
+    """Return channels and side of each layer's map of an image.
 
-
-def _network(config: Config, patch: int, classes: int) -> ExemplarCNN:
-    with NOWHERE:
-        return ExemplarCNN(config.network, classes, patch)
+    Parameters
+    ----------
+    network
+        The sizes of the layers.
+    side, patch
+        Sides of the image, and of the patches that the network is for, in pixels.
+    dense_stride
+        Stride of dense1 as a convolution.
+    classes
+        Number of surrogate classes.
+    """
+    second = (side - 3) // 2 + 1
+    third = (second - 3) // 2 + 1
+    dense = ((third if patch == 32 else DENSE_MAP) - DENSE_MAP) // dense_stride + 1
+    first, second_width, third_width = network.widths
+    return {
+        "conv1": (first, side),
+        "conv2": (second_width, second),
+        "conv3": (third_width, third),
+        "dense1": (network.dense, dense),
+        "dense2": (classes, dense),
+    }
 
 
 def features(config: Config, params: Features | ClusterFeatures, patch: int, classes: int, side: int) -> int:
@@ -46,13 +70,9 @@ def features(config: Config, params: Features | ClusterFeatures, patch: int, cla
         Side of the images in pixels.
     """
     stride = params.dense_stride if isinstance(params, Features) else config.features.dense_stride
-    with torch.inference_mode():
-        maps = _network(config, patch, classes).maps(torch.empty(1, 3, side, side, device=NOWHERE), stride)
-    found = 0
-    for layer in params.layers:
-        _, channels, height, width = maps[layer][0].shape
-        found += channels * (1 if (height, width) == (1, 1) else params.pool**2)
-    return found
+    found = maps(config.network, side, patch, stride, classes)
+    sizes = (found[layer] for layer in params.layers)
+    return sum(channels * (1 if across == 1 else params.pool**2) for channels, across in sizes)
 
 
 def control_features(params: RawPixels | KMeans) -> int:

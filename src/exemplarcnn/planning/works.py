@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from exemplarcnn.classes.capacity import clustered_part
-from exemplarcnn.clustering import radius_graph
+from exemplarcnn.config.base import Layer
 from exemplarcnn.config.params import Config
 from exemplarcnn.config.sections import ClusterFeatures, Features
 from exemplarcnn.config.variants import ClusterEntry, KMeans, TrainEntry
-from exemplarcnn.data.near_duplicates import RADIUS
-from exemplarcnn.evaluation.kmeans import EPOCHS as KMEANS_EPOCHS
 from exemplarcnn.planning import shapes
 from exemplarcnn.planning.holdings import Holdings, Listed
 from exemplarcnn.planning.operations import (
@@ -41,6 +39,9 @@ PASSES = 300
 # Of the passes through its patches that k-means is allowed, the share that it takes.
 KMEANS_SHARE = 0.5
 FLOAT, DOUBLE, PIXEL = 4, 8, 3
+CONVOLUTIONS: tuple[Layer, ...] = ("conv1", "conv2", "conv3")
+# Of modules that take time to import; a test compares them.
+WIDTH, SAMPLE, SPECTRUM, KMEANS_EPOCHS = 256, 256, 306, 20
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Works:
         labelled = [name for name in ("train", "test") if name in self.held.images]
         names = list(dict.fromkeys((*self.config.pools, *labelled)))
         count = sum(self.held.images[name] for name in names)
-        length = len(RADIUS)
+        length = SPECTRUM
         parts: Parts = tuple((Inspect(name), float(self.held.images[name])) for name in names)
         return Work(
             "audit",
@@ -141,8 +142,8 @@ class Works:
 
     def _near_pairs(self, count: int, length: int) -> Parts:
         """Find all near pairs of points: a sample against all, all projected, and all against all."""
-        width = min(radius_graph.WIDTH + 1, length) + 6
-        beforehand = count * length * (min(radius_graph.SAMPLE, count) + radius_graph.WIDTH)
+        width = min(WIDTH + 1, length) + 6
+        beforehand = count * length * (min(SAMPLE, count) + WIDTH)
         return (
             (Multiply("float64"), beforehand / self.config.machine.threads),
             (Multiply("near pairs"), PAIRS * count**2 / 2 * width),
@@ -188,7 +189,7 @@ class Works:
         if self._is_online(entry):
             drawn = length.images_until(length.steps)
             parts = (*parts, (DrawPatch(entry.pool, entry.patch), drawn / self.config.machine.threads))
-        weights = shapes.weights(self.config, entry.patch, classes)
+        weights = shapes.weights(self.config.network, classes)
         maps = params.batch_size * self._numbers_in_maps(entry.patch)
         return Work(
             f"train@{name}",
@@ -202,9 +203,9 @@ class Works:
         )
 
     def _numbers_in_maps(self, side: int) -> int:
-        """Return how many numbers the maps of the three convolutions have for an image, before pooling."""
-        halves = (side, (side - 1) // 2, ((side - 1) // 2 - 1) // 2)
-        return sum(width * each**2 for width, each in zip(self.config.network.widths, halves, strict=True))
+        """Return how many numbers the maps of the three convolutions have for an image."""
+        found = shapes.maps(self.config.network, side, side, 1, 1)
+        return sum(found[layer][0] * found[layer][1] ** 2 for layer in CONVOLUTIONS)
 
     def _description(self, params: Features | ClusterFeatures) -> int:
         """Return the bytes that describing images by all threads takes."""
@@ -303,7 +304,7 @@ class Works:
         params = described.features or self.config.features
         entry = self.config.variants.train[described.of]
         classes = self.tables[entry.table].classes
-        weights = FLOAT * shapes.weights(self.config, entry.patch, classes)
+        weights = FLOAT * shapes.weights(self.config.network, classes)
         return Work(
             f"describe@{name}",
             images=labelled,
@@ -349,7 +350,7 @@ class Works:
             return Work(f"label@{name}", images=self.held.fold)
         entry, pool = self.config.variants.train[params.of], self.held.images["unlabeled"]
         classes = self.tables[entry.table].classes
-        weights = FLOAT * shapes.weights(self.config, entry.patch, classes)
+        weights = FLOAT * shapes.weights(self.config.network, classes)
         return Work(
             f"label@{name}",
             images=pool,
@@ -377,5 +378,5 @@ class Works:
 
 def _sketch_bytes(count: int, length: int) -> int:
     """Return the bytes for the points of a search for near pairs, and for its sample."""
-    width = min(radius_graph.WIDTH + 1, length) + 6
-    return count * FLOAT * (width + radius_graph.SAMPLE) + 100 * 2**20
+    width = min(WIDTH + 1, length) + 6
+    return count * FLOAT * (width + SAMPLE) + 100 * 2**20

@@ -4,9 +4,10 @@ The only module that calls DVC's library. ``dvc.lock`` records what finished sta
 folder now: so a fresh clone with committed metrics knows as much about its results as the machine that computed them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ from exemplarcnn import paths
 from exemplarcnn.data.stl10 import data_digest
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import UnreadableError, digest_of, md5_of, read_mapping
+from exemplarcnn.tracking import repository
 
 PIPELINE = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
 POINTER = paths.DATA.with_suffix(".dvc")
 CODE = "src/"
+# States of a stage: its result is here; it is not, but DVC's cache has it; it has to be computed.
+DONE, CACHED, TO_RUN = "done", "cached", "to run"
+States = dict[str, str]
 # Stages whose variants are those of another stage in `variants` of params.yaml.
 VARIANTS_OF = {"surrogate": "train", "embed": "train", "resnet": "label"}
 
@@ -102,6 +107,147 @@ def cache_folder() -> Path:
 
     with _asked(), Repo() as repo:
         return Path(repo.cache.local.path)
+
+
+def cache_link() -> str:
+    """Return how DVC puts results into its cache here: ``copy``, or a kind of link that takes no space."""
+    from dvc.repo import Repo
+    from dvc_objects.fs.generic import test_links
+
+    with _asked(), Repo() as repo:
+        cache = repo.cache.local
+        wanted = [kind for kind in cache.cache_types if kind != "copy"]
+        found: list[str] = test_links(wanted, cache.fs, cache.path, repo.fs, str(PIPELINE.absolute()))
+    return found[0] if found else "copy"
+
+
+def requested() -> list[str] | None:
+    """Return the stages that the `dvc repro` or `dvc exp run` around this process was asked for.
+
+    Returns
+    -------
+    list of str or None
+        Names as DVC takes them, empty for the whole pipeline; None if no such command runs around this process.
+    """
+    process = repository.ancestor(
+        lambda words: "dvc" in words[:3] and not {"repro", "exp", "experiments"}.isdisjoint(words)
+    )
+    if process is None:
+        return None
+    kinds = read_mapping(PIPELINE).get("stages", {})
+    return [word for word in process.cmdline() if word.partition("@")[0] in kinds]
+
+
+def states(targets: Collection[str] = ()) -> States:
+    """Say for each stage of ``dvc.yaml`` whether its result is here, in DVC's cache, or has to be computed.
+
+    Nothing runs, and nothing is restored. A stage after one that has to run has to run, too, as far as is known now:
+    if that one makes what it made before, DVC finds the next in its cache.
+
+    Parameters
+    ----------
+    targets
+        Names of stages, without variant for all of a kind: only these and those before them. By default all.
+
+    Raises
+    ------
+    LineageError
+        As `current`.
+    """
+    from dvc.repo import Repo
+
+    found: States = {}
+    with _asked(), Repo() as repo:
+        graph = repo.index.graph
+        order = list(TopologicalSorter({stage: list(graph.successors(stage)) for stage in graph}).static_order())
+        wanted = {stage for stage in order if not targets or _is_one_of(stage, targets)}
+        for stage in reversed(order):
+            if stage in wanted:
+                wanted.update(graph.successors(stage))
+        made = _Made(repo)
+        for stage in order:
+            if stage in wanted and hasattr(stage, "name"):  # data.dvc has no command, and so no name
+                found[stage.addressing] = made.state(stage)
+    return found
+
+
+def _is_one_of(stage: Any, targets: Collection[str]) -> bool:
+    name = str(stage.addressing)
+    return name in targets or name.partition("@")[0] in targets
+
+
+class _Made:
+    """What stages have made, will take from the cache, or have yet to make: looked at in the order of their execution.
+
+    Asks DVC's objects one by one, since what DVC offers for whole stages waits for a pipeline that is running.
+    """
+
+    def __init__(self, repo: Any):
+        self.repo = repo
+        # By path of an out: its hash, and None where the stage has to run.
+        self._hashes: dict[str, Any] = {}
+        self._done: set[str] = set()
+
+    def state(self, stage: Any) -> str:
+        """Return the state of a stage, after those of all stages that it depends on."""
+        paths_of = [str(out.def_path) for out in stage.outs]
+        here = all(self._done.issuperset(self._producing(str(dep.def_path))) for dep in stage.deps)
+        if here and not stage.changed_stage() and not any(each.status() for each in (*stage.deps, *stage.outs)):
+            self._hashes |= {path: out.hash_info for path, out in zip(paths_of, stage.outs, strict=True)}
+            self._done.update(paths_of)
+            return DONE
+        entry = self._cached(stage)
+        outs = {} if entry is None else {str(out.def_path): out.hash_info for out in entry.outs}
+        self._hashes |= {path: outs.get(path) for path in paths_of}
+        return TO_RUN if entry is None else CACHED
+
+    def _producing(self, path: str) -> list[str]:
+        """Return the outs that are at a path, hold it, or are in it."""
+        return [out for out in self._hashes if _overlap(path, out)]
+
+    def _cached(self, stage: Any) -> Any:
+        """Return the stage as DVC's cache has it, with these dependencies; None if it does not."""
+        for dep in stage.deps:
+            outs = self._producing(str(dep.def_path))
+            if self._done.issuperset(outs):
+                if not dep.exists:
+                    return None
+                dep.save()
+            elif (known := self._hash(str(dep.def_path), outs)) is None:
+                return None
+            else:
+                dep.hash_info = known
+        # DVC's own look-up hashes the dependencies that are here now, not those that will be.
+        from dvc.stage.cache import _get_cache_hash
+        from dvc.stage.serialize import to_single_stage_lockfile
+
+        cache = self.repo.stage_cache
+        key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
+        entries = Path(cache._get_cache_dir(key))
+        if not entries.is_dir():
+            return None
+        newest = max(entries.iterdir(), key=lambda entry: entry.stat().st_mtime)
+        if (entry := cache._load_cache(key, newest.name)) is None:
+            return None
+        cached = cache._create_stage(entry, wdir=stage.wdir)
+        return cached if cached.outs_cached() else None
+
+    def _hash(self, path: str, outs: list[str]) -> Any:
+        """Return the hash of a dependency that is an out or a part of one; None if it is not known."""
+        if len(outs) != 1 or (whole := self._hashes[outs[0]]) is None:
+            return None
+        if path == outs[0]:
+            return whole
+        if outs[0].startswith(f"{path}/"):  # one of several outs in a folder
+            return None
+        from dvc_data.hashfile.tree import Tree
+
+        tree = Tree.load(self.repo.cache.local, whole)
+        inner: Any = Path(path).relative_to(outs[0]).parts
+        if (file := tree.get(inner)) is not None:
+            return file[1]
+        part = tree.get_obj(self.repo.cache.local, inner)
+        return None if part is None else part.hash_info
 
 
 def changed_outs(stage: str, records: dict[str, Record]) -> list[str]:
@@ -271,15 +417,17 @@ def _hash(producer: Record, record: Record, path: str, here: Workspace) -> str:
 
 def _producers(record: Record, records: dict[str, Record]) -> Iterator[tuple[Record, str]]:
     """Yield the stages that made a record's dependencies, wholly or in part, each with the dependency's path."""
-    # As text: with many variants there are a million pairs, and Path takes microseconds for each.
     for path in record.deps:
         if path.startswith(CODE):
             continue
         for other in records.values():
-            if other.stage != record.stage and any(
-                path == out or path.startswith(f"{out}/") or out.startswith(f"{path}/") for out in other.outs
-            ):
+            if other.stage != record.stage and any(_overlap(path, out) for out in other.outs):
                 yield other, path
+
+
+def _overlap(path: str, out: str) -> bool:
+    """Say whether one path is the other, or in it; as text, since Path takes microseconds, and pairs are many."""
+    return path == out or path.startswith(f"{out}/") or out.startswith(f"{path}/")
 
 
 def _first_difference(key: str, here: Any, there: Any) -> tuple[str, Any, Any]:

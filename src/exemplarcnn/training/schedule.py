@@ -1,10 +1,12 @@
 """How long a training is, and its learning rates (docs/method.md, section 3)."""
 
 from dataclasses import dataclass
-
-from torch.optim import Optimizer
+from typing import TYPE_CHECKING
 
 from exemplarcnn.config.sections import ResNet, Schedule, Train
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def rate_factor(done: int, total: int, schedule: Schedule) -> float:
     return factor
 
 
-def scale_rates(optimiser: Optimizer, factor: float) -> None:
+def scale_rates(optimiser: "Optimizer", factor: float) -> None:
     """Set each group's learning rate to a multiple of its initial one."""
     for group in optimiser.param_groups:
         group["lr"] = group["initial_lr"] * factor

@@ -1,0 +1,71 @@
+"""Sizes by arithmetic, against networks."""
+
+import numpy as np
+import pytest
+import torch
+
+from exemplarcnn.clustering import radius_graph
+from exemplarcnn.config.base import LAYERS
+from exemplarcnn.config.params import parse
+from exemplarcnn.config.profiles import compose
+from exemplarcnn.config.sections import Features
+from exemplarcnn.config.variants import KMeans, RawPixels
+from exemplarcnn.data import near_duplicates
+from exemplarcnn.evaluation import kmeans
+from exemplarcnn.networks import exemplar_cnn
+from exemplarcnn.networks.exemplar_cnn import ExemplarCNN
+from exemplarcnn.networks.features import cluster_features, eval_features
+from exemplarcnn.networks.resnet import ResNetClassifier
+from exemplarcnn.planning import shapes, works
+from tests.conftest import CONF
+
+CPU = torch.device("cpu")
+CONFIG = parse(compose(CONF, "tiny_bench"), "tiny_bench")
+PAPER = parse(compose(CONF, "paper"), "paper")
+
+
+@pytest.mark.parametrize("classes", [2, 16_000])
+@pytest.mark.parametrize("patch", [32, 96])
+def test_weights(patch: int, classes: int) -> None:
+    with torch.device("meta"):
+        network = ExemplarCNN(PAPER.network, classes, patch)
+    assert shapes.weights(PAPER.network, classes) == sum(value.numel() for value in network.state_dict().values())
+
+
+@pytest.mark.parametrize("depth", [10, 18, 34, 50])
+@pytest.mark.parametrize("classes", [2, 100])
+def test_weights_of_residual_networks(depth: int, classes: int) -> None:
+    config = CONFIG.model_copy(update={"resnet": CONFIG.resnet.model_copy(update={"depth": depth})})
+    with torch.device("meta"):
+        network = ResNetClassifier(config.resnet, classes)
+    assert shapes.resnet_weights(config, classes) == sum(value.numel() for value in network.state_dict().values())
+
+
+@pytest.mark.parametrize(("patch", "side"), [(32, 32), (32, 61), (32, 96), (96, 96), (40, 96), (32, 256)])
+@pytest.mark.parametrize(("stride", "pool"), [(7, 2), (1, 3)])
+def test_lengths_of_features(patch: int, side: int, stride: int, pool: int) -> None:
+    network = exemplar_cnn.initialise(CONFIG.network, 30, patch, 0)
+    images = np.zeros((1, side, side, 3), np.uint8)
+    for layers in (LAYERS, ("dense1",), ("conv1", "dense2")):
+        params = Features(layers=layers, pool=pool, dense_stride=stride, normalise=True, batch_size=1, precision="fp32")
+        found = eval_features(network, params, CPU)(images)
+        assert shapes.features(CONFIG, params, patch, 30, side) == found.shape[1]
+    found = cluster_features(network, CONFIG.cluster, CONFIG.features.dense_stride, CPU)(images)
+    assert shapes.features(CONFIG, CONFIG.cluster, patch, 30, side) == found.shape[1]
+
+
+def test_the_papers_features_are_71536() -> None:
+    assert shapes.features(PAPER, PAPER.features, 32, 16_000, 96) == 71_536
+    assert shapes.features(PAPER, PAPER.cluster, 32, 16_000, 96) == 3_440
+
+
+def test_lengths_of_controls() -> None:
+    assert shapes.control_features(RawPixels(method="pixels", side=24)) == 1_728
+    sizes = {"images": 10, "side": 32, "patch": 6, "patches_per_image": 10, "centres": 20}
+    assert shapes.control_features(KMeans.model_validate({"method": "kmeans", **sizes})) == 80
+
+
+def test_constants_are_those_of_the_modules_that_use_them() -> None:
+    assert (works.WIDTH, works.SAMPLE) == (radius_graph.WIDTH, radius_graph.SAMPLE)
+    assert (len(near_duplicates.RADIUS), kmeans.EPOCHS) == (works.SPECTRUM, works.KMEANS_EPOCHS)
+    assert (shapes.DENSE_MAP, shapes.KERNEL) == (exemplar_cnn.DENSE_MAP, 5)
