@@ -228,7 +228,7 @@ class Works:
             parts = (*parts, (Describe("cluster", entry.patch, classes), float(pool)))
             outs += FLOAT * pool * self._length(config.cluster, name)
             images, memory = images + pool, max(memory, self._description(config.cluster))
-        weights = FLOAT * shapes.weights(config, entry.patch, classes)
+        weights = FLOAT * shapes.weights(config.network, classes)
         return Work(f"embed@{name}", images=images, parts=parts, outs=outs, memory=PROCESS + weights + memory)
 
     def _length(self, params: Features | ClusterFeatures, name: str) -> int:

@@ -1,0 +1,162 @@
+"""A plan's sums, what is done and cached, and what does not fit."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from exemplarcnn.planning import plan, table
+from exemplarcnn.planning.operations import Hash, Operation
+from exemplarcnn.planning.plan import Plan, PlanError
+from exemplarcnn.planning.works import Work, Works
+from exemplarcnn.tracking import lineage
+from exemplarcnn.tracking.lineage import CACHED, DONE, TO_RUN, States
+from tests.planning.conftest import HELD, config, works
+
+GB = 10**9
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """A machine with a disk and a memory of any size, on which everything takes a second, and the paper's data."""
+    found: dict[str, Any] = {
+        "free": 100 * GB,
+        "memory": 16 * GB,
+        "states": {},
+        "links": "copy",
+        "asked": [],
+        "measured": [],
+    }
+
+    def measured(operations: set[Operation], *_: object) -> dict[Operation, float]:
+        found["measured"] = list(operations)
+        return dict.fromkeys(operations, 1.0) | {Hash(): 1e-9}
+
+    def states(targets: list[str] | tuple[()] = ()) -> States:
+        whole = {work.stage: TO_RUN for work in works("rehearsal").all()} | found["states"]
+        return {stage: state for stage, state in whole.items() if not targets or stage in targets}
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=found["free"]))
+    monkeypatch.setattr(plan, "memory_available", lambda: found["memory"])
+    monkeypatch.setattr(plan, "_measured", measured)
+    monkeypatch.setattr(plan.Holdings, "of", lambda *_: HELD)
+    monkeypatch.setattr(lineage, "states", states)
+    monkeypatch.setattr(lineage, "cache_link", lambda: found["links"])
+    monkeypatch.setattr(lineage, "requested", lambda: found["asked"])
+    return found
+
+
+def made(**options: Any) -> Plan:
+    return plan.make(config("rehearsal"), **options)
+
+
+def test_sums(here: dict[str, Any], rehearsal: Works) -> None:
+    found = made()
+    outs = sum(work.outs for work in rehearsal.all())
+    assert found.disk == 2 * outs, "with the copies in DVC's cache"
+    assert found.dvc_seconds == pytest.approx(outs * 1e-9)
+    operations = sum(count for work in rehearsal.all() for _, count in work.parts)
+    assert found.seconds == pytest.approx(operations + found.dvc_seconds)
+    assert found.memory == max(work.memory for work in rehearsal.all())
+    here["links"] = "hardlink"
+    assert made().disk == outs
+
+
+def test_what_is_done_or_cached_takes_no_time(here: dict[str, Any]) -> None:
+    everything = {line.work.stage: line for line in made().lines}
+    here["states"] = {"surrogate@baseline": DONE, "train@baseline": CACHED}
+    found = {line.work.stage: line for line in made().lines}
+    assert (found["surrogate@baseline"].seconds, found["surrogate@baseline"].disk) == (0, 0)
+    # It is copied out of the cache.
+    weights = found["train@baseline"].work.outs
+    assert (found["train@baseline"].seconds, found["train@baseline"].disk) == (0, weights)
+    assert found["embed@baseline"] == everything["embed@baseline"]
+    here["links"] = "hardlink"
+    assert {line.work.stage: line.disk for line in made().lines}["train@baseline"] == 0
+    assert [line.state for line in made(anew=True).lines] == [TO_RUN] * len(found)
+
+
+def test_only_what_has_to_run_is_measured(here: dict[str, Any]) -> None:
+    here["states"] = dict.fromkeys((work.stage for work in works("rehearsal").all()), DONE)
+    here["states"]["train@baseline"] = TO_RUN
+    assert made().seconds > 0
+    assert len(here["measured"]) == 2, "a step, and a patch of the validation"
+
+
+def test_a_disk_that_is_too_small(here: dict[str, Any], rehearsal: Works) -> None:
+    needed = 2 * sum(work.outs for work in rehearsal.all())
+    enough = round(1.05 * needed) + 50_000_000
+    here["free"] = enough
+    assert made().problems() == []
+    plan.check_disk(rehearsal.config)
+    here["free"] -= 1_234
+    (problem,) = made().problems()
+    assert "1,234 bytes are missing" in problem
+    assert "cache.type hardlink" in problem
+    with pytest.raises(PlanError, match=r"cannot run the pipeline: .* free: 1,234 bytes are missing; free some space"):
+        plan.check_disk(rehearsal.config)
+    here["links"] = "hardlink"
+    assert made().problems() == []
+    plan.check_disk(rehearsal.config)
+
+
+def test_only_what_was_asked_for_has_to_fit(here: dict[str, Any], rehearsal: Works) -> None:
+    here["free"] = 20 * GB
+    here["asked"] = ["surrogate@baseline", "train@baseline"]
+    plan.check_disk(rehearsal.config)
+    here["asked"] = ["surrogate@clustered"]
+    with pytest.raises(PlanError, match="bytes are missing"):
+        plan.check_disk(rehearsal.config)
+    here["states"] = {"surrogate@clustered": DONE}
+    plan.check_disk(rehearsal.config)
+    here["asked"], here["states"] = None, {}
+    plan.check_disk(rehearsal.config)  # somebody runs a stage by hand
+
+
+def test_memory_that_does_not_suffice(here: dict[str, Any]) -> None:
+    here["memory"] = 1 * GB
+    (problem,) = made().problems()
+    assert "GB of memory, and 1.0 GB are available" in problem
+
+
+def test_the_table_and_json_have_every_stage(here: dict[str, Any]) -> None:
+    here["states"] = {"surrogate@baseline": DONE, "train@baseline": CACHED}
+    here["memory"] = 1 * GB
+    found = made()
+    text = table.render(found)
+    lines = {line.split()[0]: line for line in text.splitlines() if line}
+    assert lines["surrogate@baseline"].split() == ["surrogate@baseline", "done", "16,000", "1,760,000"]
+    assert lines["train@baseline"].split()[:5] == ["train@baseline", "cached", "16,000", "1,600,000", "2,000"]
+    assert "Not enough: " in text
+    assert "DVC copies results" in text
+    values = json.loads(json.dumps(found.as_json()))
+    assert [entry["stage"] for entry in values["stages"]] == [line.work.stage for line in found.lines]
+    assert values["disk"] == found.disk
+    assert len(values["problems"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (89.4, "89 s"), (90, "2 min"), (5_300, "88 min"), (5_400, "1 h 30 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert table.duration(seconds) == text
+
+
+def test_a_container_has_less_memory_than_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = plan.memory_available()
+    assert whole > 0
+    texts = {"memory.max": "5000000\n", "memory.current": "1000000\n"}
+    monkeypatch.setattr(Path, "read_text", lambda path: texts[path.name])
+    assert plan.memory_available() == 4_000_000
+    texts["memory.max"] = "max\n"
+    assert plan.memory_available() > 4_000_000
+
+
+def test_a_stage_without_parts_takes_nothing(here: dict[str, Any]) -> None:
+    (report,) = (line for line in made().lines if line.work.stage == "report")
+    assert report.work == Work("report")
+    assert (report.seconds, report.disk) == (0, 0)

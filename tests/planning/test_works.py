@@ -1,0 +1,121 @@
+"""What stages have to do: counts by hand, bytes against what stages write."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exemplarcnn.planning.holdings import Holdings, Listed
+from exemplarcnn.planning.operations import Describe, DrawPatch, Inspect, ResNetStep, Step, Validate
+from exemplarcnn.planning.works import Work, Works
+from tests.planning.conftest import HELD, config, works
+
+
+def named(found: Works) -> dict[str, Work]:
+    return {work.stage: work for work in found.all()}
+
+
+def amounts(work: Work) -> dict[Any, float]:
+    return dict(work.parts)
+
+
+def test_the_counts_of_the_rehearsal(rehearsal: Works) -> None:
+    found = named(rehearsal)
+    assert found["surrogate@baseline"].patches == 1_600_000 + 160_000
+    assert found["surrogate@clustered"].patches == pytest.approx(6.6e6, rel=0.01)
+    train = found["train@baseline"]
+    assert train.steps == 2_000
+    assert amounts(train) == {Step(32, 16_000): 2_000, Validate(32, 16_000): 160_000}
+    assert found["train@imagenet"].steps == 100
+    drawn = {what: count for what, count in found["train@imagenet"].parts if isinstance(what, DrawPatch)}
+    assert drawn == {DrawPatch("other", 96): 100 * 128 / 2}, "by two threads, while it trains"
+    assert found["resnet@supervised"].steps == 100
+    assert amounts(found["resnet@supervised"])[ResNetStep()] == 100
+    embed = amounts(found["embed@baseline"])
+    assert embed[Describe("cluster", 32, 16_000)] == 100_000
+    assert embed[Describe(rehearsal.config.features, 32, 16_000)] == 13_000
+    assert {Inspect("unlabeled"): 100_000, Inspect("other"): 2_000}.items() <= amounts(found["audit"]).items()
+    assert sum(work.outs for work in found.values()) == pytest.approx(40e9, rel=0.05)
+
+
+def test_the_papers_steps() -> None:
+    found = named(works("paper"))
+    assert found["train@baseline"].steps == 110 * 12_500
+    assert amounts(found["train@baseline"])[Validate(32, 16_000)] == 110 * 160_000
+    assert found["resnet@supervised"].steps == 100 * 781
+
+
+def test_a_stage_comes_after_all_that_it_needs() -> None:
+    ablation = works("ablation")
+    order = [work.stage for work in ablation.all()]
+    assert len(order) == len(set(order))
+    variants = ablation.config.variants
+    for name, entry in variants.train.items():
+        makers = [
+            f"{kind}@{entry.table}" for kind in ("seed", "group", "regroup") if entry.table in getattr(variants, kind)
+        ]
+        places = [order.index(stage) for stage in (*makers, f"surrogate@{name}", f"train@{name}", f"embed@{name}")]
+        assert places == sorted(places)
+    for name, grouped in variants.group.items():
+        assert order.index(f"embed@{grouped.source}") < order.index(f"group@{name}")
+
+
+@pytest.mark.parametrize("profile", ["own_unlabelled", "tiny", "sample", "core", "bench", "features", "online", "code"])
+def test_every_profile_can_be_planned(profile: str) -> None:
+    params = config(profile)
+    held = HELD
+    if not params.rows:
+        held = Holdings({"unlabeled": 300}, 32, 0, 0)
+    tables = {name: Listed(50, 80) for name in params.variants.tables}
+    for work in Works(params, held, tables).all():
+        assert min(work.images, work.patches, work.steps, work.outs) >= 0
+        assert work.memory > 0
+        assert all(count >= 0 for _, count in work.parts)
+
+
+def test_online_sets_keep_validation_patches_alone() -> None:
+    def online(values: dict[str, Any]) -> None:
+        values["surrogate"]["mode"] = "online"
+
+    here, there = (named(works("paper", *changes))["surrogate@baseline"] for changes in ((online,), ()))
+    assert here.patches == there.patches, "training patches are drawn once for their statistics"
+    assert here.outs < 0.12 * there.outs
+
+
+def test_budgets_of_patches() -> None:
+    def budget(**values: int) -> int:
+        def change(params: dict[str, Any]) -> None:
+            nothing = dict.fromkeys(("patches_per_image", "patches_per_class", "total_patches"))
+            params["variants"]["train"]["clustered"].update(nothing | values)
+
+        found = works("paper", change)
+        return replace(found, tables=found.tables | {"clustered": Listed(10, 30)}).set_of("clustered")[0]
+
+    assert budget(patches_per_image=7) == 210
+    assert budget(patches_per_class=7) == 70
+    assert budget(total_patches=7) == 7
+
+
+def test_bytes_are_those_of_the_sample(tmp_path: Path) -> None:
+    # Measured: du -sb of the results of profile `sample`, whose tables had 250 and 502 images.
+    held = Holdings({"unlabeled": 540, "train": 500, "test": 300, "other": 60}, 96, 10, 100)
+    params = config("sample")
+    tables = {"baseline": Listed(250, 250), "clustered": Listed(250, 502), "imagenet": Listed(60, 60)}
+    found = named(Works(params, held, tables))
+    measured = {
+        "surrogate@baseline": 84_603_044,
+        "surrogate@clustered": 169_199_905,
+        "surrogate@imagenet": 66_372_578,
+        "train@baseline": 15_436_449,
+        "embed@baseline": 11_287_936,
+        "embed@imagenet": 3_886_848,
+        "control@kmeans": 2_568_448,
+        "describe@random_network": 9_352_448,
+        "control@raw_pixels": 5_538_048,
+        "evaluate@baseline": 1_296_060,
+        "resnet@supervised": 19_648_022,
+    }
+    assert {stage: found[stage].outs for stage in measured} == pytest.approx(measured, rel=0.02)
+    assert np.isfinite(sum(work.memory for work in found.values()))
