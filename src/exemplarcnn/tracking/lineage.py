@@ -191,15 +191,28 @@ class _Made:
     def state(self, stage: Any) -> str:
         """Return the state of a stage, after those of all stages that it depends on."""
         paths_of = [str(out.def_path) for out in stage.outs]
-        here = all(self._done.issuperset(self._producing(str(dep.def_path))) for dep in stage.deps)
-        if here and not stage.changed_stage() and not any(each.status() for each in (*stage.deps, *stage.outs)):
-            self._hashes |= {path: out.hash_info for path, out in zip(paths_of, stage.outs, strict=True)}
-            self._done.update(paths_of)
-            return DONE
+        outs = {str(out.def_path): out.hash_info for out in stage.outs}
+        if not stage.changed_stage() and all(map(self._is_as_recorded, stage.deps)):
+            changed = [out for out in stage.outs if out.status()]
+            if not changed:
+                self._done.update(paths_of)
+                self._hashes |= outs
+                return DONE
+            if all(out.use_cache and out.hash_info and not out.changed_cache() for out in changed):
+                self._hashes |= outs
+                return CACHED
         entry = self._cached(stage)
-        outs = {} if entry is None else {str(out.def_path): out.hash_info for out in entry.outs}
-        self._hashes |= {path: outs.get(path) for path in paths_of}
+        found = {} if entry is None else {str(out.def_path): out.hash_info for out in entry.outs}
+        self._hashes |= {path: found.get(path) for path in paths_of}
         return TO_RUN if entry is None else CACHED
+
+    def _is_as_recorded(self, dep: Any) -> bool:
+        """Say whether a dependency is, or will be, what ``dvc.lock`` says that the stage ran with."""
+        outs = self._producing(str(dep.def_path))
+        if self._done.issuperset(outs):
+            return not dep.status()
+        known = self._hash(str(dep.def_path), outs)
+        return known is not None and known == dep.hash_info
 
     def _producing(self, path: str) -> list[str]:
         """Return the outs that are at a path, hold it, or are in it."""
@@ -207,6 +220,11 @@ class _Made:
 
     def _cached(self, stage: Any) -> Any:
         """Return the stage as DVC's cache has it, with these dependencies; None if it does not."""
+        # DVC's own look-up hashes the dependencies that are here now, not those that will be.
+        from dvc.stage.cache import _get_cache_hash
+        from dvc.stage.serialize import to_single_stage_lockfile
+        from dvc_data.hashfile.meta import Meta
+
         for dep in stage.deps:
             outs = self._producing(str(dep.def_path))
             if self._done.issuperset(outs):
@@ -216,11 +234,8 @@ class _Made:
             elif (known := self._hash(str(dep.def_path), outs)) is None:
                 return None
             else:
-                dep.hash_info = known
-        # DVC's own look-up hashes the dependencies that are here now, not those that will be.
-        from dvc.stage.cache import _get_cache_hash
-        from dvc.stage.serialize import to_single_stage_lockfile
-
+                # `meta` may name the hash of what is here now, and would prevail.
+                dep.hash_info, dep.meta = known, Meta()
         cache = self.repo.stage_cache
         key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
         entries = Path(cache._get_cache_dir(key))
