@@ -6,10 +6,8 @@ import platform
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,8 @@ from exemplarcnn.data import image_set, stl10
 from exemplarcnn.evaluation.intervals import bootstrap, gain
 from exemplarcnn.evaluation.metrics import correct
 from exemplarcnn.files import atomic_write, digest, read_table
+from exemplarcnn.launching.memory import anonymous
+from exemplarcnn.tracking import timings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,12 +40,6 @@ def machine() -> dict[str, Any]:
     return {"cpu": model, "cores": os.cpu_count(), "memory_gib": round(pages / 2**30, 1)}
 
 
-def anonymous(pid: int) -> int:
-    """Return a process's anonymous memory (not pages of files) in bytes; 0 if it has just ended. Linux only."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)
-
-
 def peak_anonymous(process: subprocess.Popen[str], interval: float) -> int:
     """Watch a process and its descendants to its end; return the peak of their `anonymous` memory in bytes.
 
@@ -54,9 +48,9 @@ def peak_anonymous(process: subprocess.Popen[str], interval: float) -> int:
     peak = 0
     while process.poll() is None:
         try:
-            family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
-            peak = max(peak, sum(anonymous(pid) for pid in family))
-        except (OSError, psutil.NoSuchProcess):  # one has just ended
+            started = psutil.Process(process.pid)
+            peak = max(peak, sum(map(anonymous, [started, *started.children(recursive=True)])))
+        except psutil.NoSuchProcess:  # it has just ended
             pass
         time.sleep(interval)
     return peak
@@ -142,6 +136,25 @@ class Workspace:
         environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db"}
         subprocess.run([sys.executable, "-m", "dvc", *words], cwd=self.folder, check=True, env=environment)
 
+    def planned(self) -> dict[str, Any]:
+        """Return what `exemplarcnn plan --anew --json` said in the folder before anything ran there."""
+        file = self.folder / "plan.json"
+        if not file.exists():
+            words = [sys.executable, "-m", "exemplarcnn.cli", "plan", "--anew", "--json"]
+            environment = os.environ | {"PYTHONPATH": "src"}
+            done = subprocess.run(words, cwd=self.folder, env=environment, stdout=subprocess.PIPE, text=True)
+            if not done.stdout:
+                sys.exit("error: cannot plan the run; the reason is above")
+            file.write_text(done.stdout)
+        found: dict[str, Any] = json.loads(file.read_text())
+        return found
+
+    def took(self) -> dict[str, dict[str, Any]]:
+        """Return what each stage took when it last ran in the folder: seconds, bytes of memory, bytes of results."""
+        lock = yaml.safe_load((self.folder / "dvc.lock").read_text())["stages"]
+        sizes = {stage: sum(out.get("size", 0) for out in entry["outs"]) for stage, entry in lock.items()}
+        return {stage: entry | {"outs": sizes[stage]} for stage, entry in self.json(timings.PLACE).items()}
+
     def json(self, path: Path) -> Any:
         """Read a JSON file of the folder."""
         return json.loads((self.folder / path).read_text())
@@ -175,83 +188,6 @@ def evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
             np.savez(partial, right=correct(predictions, labels), **kept)
     with np.load(file, allow_pickle=False) as found:
         return dict(found)
-
-
-class Watcher:
-    """Watch the stages of a pipeline from outside: wall time and peak anonymous memory of each.
-
-    A stage is a process whose command line contains ``exemplarcnn.stages.NAME [VARIANT]``, with its descendants.
-    Linux only: elsewhere nothing is recorded.
-
-    Parameters
-    ----------
-    interval
-        Time between looks, in seconds.
-    """
-
-    def __init__(self, interval: float = 0.25):
-        self.interval = interval
-        self.stages: dict[str, dict[str, float]] = {}
-        self._stop = threading.Event()
-
-    @contextmanager
-    def watching(self) -> Iterator["Watcher"]:
-        """Watch while the block runs."""
-        thread = threading.Thread(target=self._loop, daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self._stop.set()
-            thread.join()
-
-    def _loop(self) -> None:
-        while not self._stop.wait(self.interval):
-            parents, anonymous, stage_of = _processes()
-            totals: dict[str, float] = {}
-            for pid, size in anonymous.items():
-                # Only what this process started counts: another pipeline may be running.
-                stage, ancestor = "", pid
-                while ancestor in parents and ancestor != os.getpid():
-                    stage = stage or stage_of.get(ancestor, "")
-                    ancestor = parents[ancestor]
-                if stage and ancestor == os.getpid():
-                    totals[stage] = totals.get(stage, 0.0) + size
-            now = time.monotonic()
-            for stage, total in totals.items():
-                seen = self.stages.setdefault(stage, {"first": now, "last": now, "peak_anonymous_mib": 0.0})
-                seen["last"] = now
-                seen["peak_anonymous_mib"] = max(seen["peak_anonymous_mib"], total)
-
-    def report(self) -> dict[str, dict[str, float]]:
-        """Return seconds and peak anonymous MiB of each stage, in the order in which they started."""
-        return {
-            stage: {
-                "seconds": round(seen["last"] - seen["first"] + self.interval, 1),
-                "peak_anonymous_mib": round(seen["peak_anonymous_mib"], 1),
-            }
-            for stage, seen in sorted(self.stages.items(), key=lambda item: item[1]["first"])
-        }
-
-
-def _processes() -> tuple[dict[int, int], dict[int, float], dict[int, str]]:
-    """Return by process id: the parent, anonymous MiB, and (only for stages) the stage's name."""
-    parents: dict[int, int] = {}
-    anonymous: dict[int, float] = {}
-    stage_of: dict[int, str] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            status = (folder / "status").read_text()
-            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-        except OSError:  # the process has ended meanwhile
-            continue
-        fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-        pid = int(folder.name)
-        parents[pid] = int(fields["PPid"])
-        anonymous[pid] = int(fields.get("RssAnon", "0 kB").split()[0]) / 1024
-        if len(words) > 2 and words[1] == "-m" and words[2].startswith("exemplarcnn.stages."):
-            stage_of[pid] = " ".join([words[2].removeprefix("exemplarcnn.stages."), *words[3:]]).strip()
-    return parents, anonymous, stage_of
 
 
 def bootstrap_difference(first: NDArray[np.bool_], second: NDArray[np.bool_], seed: int) -> tuple[float, float, float]:

@@ -44,7 +44,7 @@ from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
 
-from _common import ROOT, anonymous, finish, peak_anonymous
+from _common import ROOT, finish, peak_anonymous
 from exemplarcnn.classes import seeding
 from exemplarcnn.clustering import dendrogram
 from exemplarcnn.clustering.linkage import flat_clusters
@@ -53,6 +53,7 @@ from exemplarcnn.config.params import parse
 from exemplarcnn.data import stl10
 from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.determinism import shared_operations, use_threads
+from exemplarcnn.launching.memory import anonymous
 from exemplarcnn.networks import exemplar_cnn, features, saved
 from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
 from exemplarcnn.training.batches import Batches, TrainingData
@@ -168,7 +169,7 @@ def measure(method: str, file: Path, count: int) -> dict[str, Any]:
         assert process.stdout is not None
         if process.stdout.readline().strip() != "ready":
             fail(method, said)
-        before = anonymous(process.pid)
+        before = anonymous(psutil.Process(process.pid))
         process.stdin.write("go\n")
         process.stdin.flush()
         peak = max(before, peak_anonymous(process, 0.01))

@@ -14,7 +14,8 @@ If a pool is too small for a profile's classes, half of it is clustered, and eac
 benchmark says so first.
 
 The pipeline runs in its own folder (--work), so that the project's data and results stay as they are. Run the same
-command again to continue there.
+command again to continue there. Before anything runs, `exemplarcnn plan` says what it will cost, and at the end a table
+compares the two, stage by stage.
 """
 
 import argparse
@@ -27,7 +28,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from _common import ROOT, Watcher, Workspace, finish
+from _common import ROOT, Workspace, finish
 from exemplarcnn import paths
 from exemplarcnn.classes import capacity, tables
 from exemplarcnn.config.variants import ClusterEntry
@@ -130,6 +131,17 @@ def suffices(entry: dict[str, Any], pool_size: int) -> bool:
     return True
 
 
+def compared(plan: dict[str, Any], took: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Set what stages took beside what was planned: seconds, peak memory in GB, results in MB."""
+    lines = []
+    for planned in plan["stages"]:
+        if (found := took.get(planned["stage"])) is not None:
+            line = {"stage": planned["stage"], "seconds": found["seconds"], "planned": planned["seconds"]}
+            line |= {"GB": round(found["memory"] / 1e9, 2), "planned GB": round(planned["memory"] / 1e9, 2)}
+            lines.append(line | {"MB": round(found["outs"] / 1e6, 1), "planned MB": round(planned["outs"] / 1e6, 1)})
+    return lines
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -139,6 +151,7 @@ def main() -> None:
     parser.add_argument("--profile", help="default: bench with --images, core without")
     parser.add_argument("--seed", type=int, default=0, help="the pipeline's seed (default 0)")
     parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-PROFILE)")
+    parser.add_argument("--plan", action="store_true", help="only plan the run, and print the plan as JSON")
     parser.add_argument("--quick", action="store_true", help="two rows, profile tiny, a tenth of the images")
     arguments = parser.parse_args()
     profile = arguments.profile or ("bench" if arguments.images else "core")
@@ -160,15 +173,17 @@ def main() -> None:
     workspace.edit(lambda values: changed.extend(suit(values, pool_size)))
     for line in changed:
         print(line, flush=True)
+    plan = workspace.planned()
+    if arguments.plan:
+        print((workspace.folder / "plan.json").read_text())
+        return
     start = time.monotonic()
-    with Watcher().watching() as watcher:
-        workspace.dvc("repro", "-q", *(f"evaluate@{name}" for name in QUICK_ROWS if arguments.quick))
+    workspace.dvc("repro", "-q", *(f"evaluate@{name}" for name in QUICK_ROWS if arguments.quick))
     seconds = time.monotonic() - start
 
-    stages = watcher.report()
-    table = pd.DataFrame([{"stage": name, **row} for name, row in stages.items()])
-    print(table.to_string(index=False))
-    print(f"whole pipeline: {seconds / 60:.1f} minutes\n")
+    stages = compared(plan, workspace.took())
+    print(pd.DataFrame(stages).to_string(index=False))
+    print(f"this run: {seconds / 60:.1f} minutes; all stages: {sum(line['seconds'] for line in stages) / 60:.1f}\n")
     if arguments.quick:
         results = {"rows": [{"variant": name, **workspace.json(paths.evaluation(name))} for name in QUICK_ROWS]}
     else:
