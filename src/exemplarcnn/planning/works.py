@@ -35,7 +35,9 @@ PROCESS, DRAWER = 400_000_000, 350_000_000
 # Each pair of points that are compared: products for the candidates, and what it takes to measure these in full.
 PAIRS = 1.5
 # Passes through the coordinates of its training images that an SVM takes, with forward and transposed product.
-PASSES = 300
+PASSES = 45
+# A patch that is written into its set, in multiples of one that is drawn.
+WRITTEN = 1.5
 # Of the passes through its patches that k-means is allowed, the share that it takes.
 KMEANS_SHARE = 0.5
 FLOAT, DOUBLE, PIXEL = 4, 8, 3
@@ -171,7 +173,7 @@ class Works:
             f"surrogate@{name}",
             images=images,
             patches=train + valid,
-            parts=((DrawPatch(entry.pool, entry.patch), (train + valid) / workers),),
+            parts=((DrawPatch(entry.pool, entry.patch), WRITTEN * (train + valid) / workers),),
             outs=kept * PIXEL * entry.patch**2 + FLOAT * (train + valid) + 40 * images,
             memory=PROCESS + (DRAWER * workers if workers > 1 else 0) + 1_000 * images,
         )
