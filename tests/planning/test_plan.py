@@ -43,7 +43,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=found["free"]))
     monkeypatch.setattr(plan, "memory_available", lambda: found["memory"])
-    monkeypatch.setattr(plan, "_measured", measured)
+    monkeypatch.setattr(plan, "measured_costs", measured)
     monkeypatch.setattr(Holdings, "of", lambda *_: HELD)
     monkeypatch.setattr(lineage, "states", states)
     monkeypatch.setattr(lineage, "cache_link", lambda: found["links"])

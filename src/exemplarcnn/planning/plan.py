@@ -149,7 +149,7 @@ def make(config: Config, data: Path = paths.DATA, anew: bool = False) -> Plan:
     states: States = {} if anew else lineage.states()
     works = _works(config, data, states)
     to_run = [work for work in works if states.get(work.stage, TO_RUN) == TO_RUN]
-    costs = _measured({operation for work in to_run for operation, _ in work.parts}, config, data)
+    costs = measured_costs({operation for work in to_run for operation, _ in work.parts}, config, data)
     links = lineage.cache_link()
     lines = []
     for work in works:
@@ -181,7 +181,7 @@ def _disk(work: Work, state: str, links: str) -> int:
     return here * work.outs
 
 
-def _measured(operations: Iterable[Operation], config: Config, data: Path) -> dict[Operation, float]:
+def measured_costs(operations: Iterable[Operation], config: Config, data: Path) -> dict[Operation, float]:
     """Return the seconds that each operation takes once."""
     # The imports take seconds, which the check of the disk, in every stage, must not.
     from exemplarcnn.networks.saved import pick_device
