@@ -115,14 +115,14 @@ def span(products: NDArray[np.float64]) -> Span:
     Parameters
     ----------
     products
-        Inner products of the images' features, (n, n) float64.
+        Inner products of the images' features, (n, n) float64; overwritten, since these matrices are what takes memory.
     """
-    values, vectors = np.linalg.eigh(products + 1)
-    # Eigenvalues below this are rounding errors, not directions.
-    keep = values > len(values) * np.finfo(np.float64).eps * values[-1]
-    lengths = np.sqrt(values[keep][::-1])
-    vectors = vectors[:, keep][:, ::-1]
-    return Span(np.ascontiguousarray(vectors * lengths), np.ascontiguousarray(vectors / lengths))
+    products += 1
+    values, vectors = np.linalg.eigh(products)
+    # Eigenvalues, which ascend, are rounding errors below this, not directions.
+    first = int(np.searchsorted(values, len(values) * np.finfo(np.float64).eps * values[-1], side="right"))
+    lengths, vectors = np.sqrt(values[first:][::-1]), vectors[:, first:][:, ::-1]
+    return Span(np.multiply(vectors, lengths, order="C"), np.divide(vectors, lengths, order="C"))
 
 
 class LinearSVM:
