@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.tracking import lineage
+from exemplarcnn.tracking import lineage, repository
 from exemplarcnn.tracking.lineage import LineageError, Record
 
 PIPELINE = """
@@ -336,3 +337,72 @@ def test_many_questions_are_answered_as_each_alone_with_one_look(here: Path, mon
         assert len(opened) == 1
         for stage in lineage.read_lock():
             assert folder.deps(stage) == lineage.current(stage).deps
+
+
+# What is done, what DVC's cache has, what has to run
+
+
+def of(state: str) -> set[str]:
+    return {stage for stage, found in lineage.states().items() if found == state}
+
+
+EVERYTHING = {f"{kind}@{name}" for kind in ("seed", "train", "evaluate") for name in "ab"} | {"report"}
+
+
+@pytest.mark.slow
+def test_states(here: Path) -> None:
+    assert of("done") == EVERYTHING
+    change("params.yaml", lambda values: values["evaluate"].update(C=[2]))
+    assert of("to run") == {"evaluate@a", "evaluate@b", "report"}
+    change("params.yaml", lambda values: values["evaluate"].update(C=[1]))
+    shutil.rmtree("models/a")
+    assert of("cached") == {"train@a"}
+    assert of("done") == EVERYTHING - {"train@a"}, "DVC puts back what they were made from"
+    Path("metrics/a.csv").unlink()
+    assert of("cached") == set(), "git has it, not DVC's cache"
+    assert {"train@a", "evaluate@a", "report"} <= of("to run")
+
+
+@pytest.mark.slow
+def test_a_cache_without_the_object_is_none(here: Path) -> None:
+    shutil.rmtree("models/a")
+    shutil.rmtree(lineage.cache_folder())
+    assert "train@a" in of("to run")
+
+
+@pytest.mark.slow
+def test_states_of_some_stages_and_those_before_them(here: Path) -> None:
+    assert set(lineage.states(["evaluate@a"])) == {"seed@a", "train@a", "evaluate@a"}
+    assert set(lineage.states(["train"])) == {f"{kind}@{name}" for kind in ("seed", "train") for name in "ab"}
+    assert set(lineage.states(["report"])) == EVERYTHING
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("dvc repro", []),
+        ("python dvc repro train@a evaluate", ["train@a", "evaluate"]),
+        ("python -m dvc repro dvc.yaml:train@b", ["train@b"]),
+        ("dvc exp run -S train.epochs=3 -n better", []),
+        ("dvc repro -f -s train@a", None),
+        ("dvc repro --single-item train@a", None),
+        ("dvc status train@a", None),
+        ("python -m exemplarcnn.stages.train a", None),
+    ],
+)
+def test_what_dvc_was_asked_for(
+    words: str, expected: list[str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.yaml").write_text(PIPELINE)
+    process = SimpleNamespace(cmdline=words.split)
+    monkeypatch.setattr(repository, "ancestor", lambda fits: process if fits(words.split()) else None)
+    assert lineage.requested() == expected
+
+
+@pytest.mark.slow
+def test_how_results_get_into_the_cache(here: Path) -> None:
+    dvc("config", "cache.type", "copy")
+    assert lineage.cache_link() == "copy"
+    dvc("config", "cache.type", "hardlink,copy")
+    assert lineage.cache_link() == "hardlink"

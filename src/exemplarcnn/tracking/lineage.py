@@ -24,6 +24,8 @@ CODE = "src/"
 # States of a stage: its result is here; it is not, but DVC's cache has it; it has to be computed.
 DONE, CACHED, TO_RUN = "done", "cached", "to run"
 States = dict[str, str]
+# Commands of DVC that run stages.
+COMMANDS = {"repro", "exp", "experiments"}
 # Stages whose variants are those of another stage in `variants` of params.yaml.
 VARIANTS_OF = {"surrogate": "train", "embed": "train", "resnet": "label"}
 
@@ -127,15 +129,18 @@ def requested() -> list[str] | None:
     Returns
     -------
     list of str or None
-        Names as DVC takes them, empty for the whole pipeline; None if no such command runs around this process.
+        Names of stages, without variant for all of a kind; empty for the whole pipeline. None if no such command runs
+        around this process, or if it was asked for single stages without those before them.
     """
-    process = repository.ancestor(
-        lambda words: "dvc" in words[:3] and not {"repro", "exp", "experiments"}.isdisjoint(words)
-    )
+    process = repository.ancestor(lambda words: "dvc" in words[:3] and not COMMANDS.isdisjoint(words))
     if process is None:
         return None
+    words = process.cmdline()
+    if not {"-s", "--single-item"}.isdisjoint(words):
+        return None
     kinds = read_mapping(PIPELINE).get("stages", {})
-    return [word for word in process.cmdline() if word.partition("@")[0] in kinds]
+    names = (word.rpartition(":")[2] for word in words)  # dvc.yaml:train is train, too
+    return [name for name in names if name.partition("@")[0] in kinds]
 
 
 def states(targets: Collection[str] = ()) -> States:
@@ -186,30 +191,27 @@ class _Made:
         self.repo = repo
         # By path of an out: its hash, and None where the stage has to run.
         self._hashes: dict[str, Any] = {}
-        self._done: set[str] = set()
+        # Outs that are in the folder as they will be.
+        self._here: set[str] = set()
 
     def state(self, stage: Any) -> str:
         """Return the state of a stage, after those of all stages that it depends on."""
-        paths_of = [str(out.def_path) for out in stage.outs]
-        outs = {str(out.def_path): out.hash_info for out in stage.outs}
+        outs = {str(out.def_path): out for out in stage.outs}
         if not stage.changed_stage() and all(map(self._is_as_recorded, stage.deps)):
-            changed = [out for out in stage.outs if out.status()]
-            if not changed:
-                self._done.update(paths_of)
-                self._hashes |= outs
-                return DONE
-            if all(out.use_cache and out.hash_info and not out.changed_cache() for out in changed):
-                self._hashes |= outs
-                return CACHED
+            changed = {path for path, out in outs.items() if out.status()}
+            if all(outs[path].use_cache and not outs[path].changed_cache() for path in changed):
+                self._hashes |= {path: out.hash_info for path, out in outs.items()}
+                self._here |= outs.keys() - changed
+                return CACHED if changed else DONE
         entry = self._cached(stage)
         found = {} if entry is None else {str(out.def_path): out.hash_info for out in entry.outs}
-        self._hashes |= {path: found.get(path) for path in paths_of}
+        self._hashes |= {path: found.get(path) for path in outs}
         return TO_RUN if entry is None else CACHED
 
     def _is_as_recorded(self, dep: Any) -> bool:
         """Say whether a dependency is, or will be, what ``dvc.lock`` says that the stage ran with."""
         outs = self._producing(str(dep.def_path))
-        if self._done.issuperset(outs):
+        if self._here.issuperset(outs):
             return not dep.status()
         known = self._hash(str(dep.def_path), outs)
         return known is not None and known == dep.hash_info
@@ -227,7 +229,7 @@ class _Made:
 
         for dep in stage.deps:
             outs = self._producing(str(dep.def_path))
-            if self._done.issuperset(outs):
+            if self._here.issuperset(outs):
                 if not dep.exists:
                     return None
                 dep.save()
