@@ -137,8 +137,8 @@ class Workspace:
         subprocess.run([sys.executable, "-m", "dvc", *words], cwd=self.folder, check=True, env=environment)
 
     def planned(self) -> dict[str, Any]:
-        """Return what `exemplarcnn plan --anew --json` said in the folder before anything ran there."""
-        file = self.folder / "plan.json"
+        """Return what `exemplarcnn plan --anew --json` said before anything ran here with these parameters and data."""
+        file = self.folder / f"plan-{digest(self.folder / 'data.dvc', self.folder / 'params.yaml')[:16]}.json"
         if not file.exists():
             words = [sys.executable, "-m", "exemplarcnn.cli", "plan", "--anew", "--json"]
             environment = os.environ | {"PYTHONPATH": "src"}

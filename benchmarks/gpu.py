@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,10 @@ from exemplarcnn.clustering.radius_graph import neighbour_graph
 from exemplarcnn.config import profiles
 from exemplarcnn.config.params import Config, parse
 from exemplarcnn.config.sections import Train
-from exemplarcnn.data import stl10
+from exemplarcnn.data import pools, stl10
 from exemplarcnn.data.types import Pool
 from exemplarcnn.determinism import use_threads
+from exemplarcnn.errors import PipelineError
 from exemplarcnn.launching.memory import Peak
 from exemplarcnn.networks import exemplar_cnn, features
 from exemplarcnn.networks.chunks import map_chunks
@@ -44,6 +45,7 @@ from exemplarcnn.patches.online import OnlinePatches
 from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
 from exemplarcnn.planning import plan
 from exemplarcnn.planning.holdings import Holdings, listed
+from exemplarcnn.planning.operations import DrawPatch, Inspect, Operation, Step
 from exemplarcnn.planning.table import duration
 from exemplarcnn.planning.works import Works
 from exemplarcnn.training.batches import Batches, Source, TrainingData
@@ -272,8 +274,16 @@ def graph(place: Place) -> dict[str, Any]:
 def estimate(place: Place, data: Path) -> dict[str, Any]:
     """Estimate a run of the profile on all of STL-10."""
     works = Works(place.config, WHOLE, listed(place.config, WHOLE)).all()
-    costs = plan.measured_costs({operation for work in works for operation, _ in work.parts}, place.config, data)
-    seconds = {work.stage: sum(costs[operation] * count for operation, count in work.parts) for work in works}
+    # A folder without a second pool: its images are taken for those of the first.
+    here = {"other": "other" if pools.has_other(data) else "unlabeled"}
+
+    def there(operation: Operation) -> Operation:
+        if isinstance(operation, (Inspect, DrawPatch, Step)) and operation.pool in here:
+            return replace(operation, pool=here[operation.pool])
+        return operation
+
+    costs = plan.measured_costs({there(each) for work in works for each, _ in work.parts}, place.config, data)
+    seconds = {work.stage: sum(costs[there(each)] * count for each, count in work.parts) for work in works}
     longest = ", ".join(
         f"{stage} {duration(taken)}" for stage, taken in sorted(seconds.items(), key=lambda item: -item[1])[:3]
     )
@@ -288,10 +298,13 @@ def measured(place: Place, name: str, work: Callable[[Place], dict[str, Any]]) -
         torch.cuda.reset_peak_memory_stats(place.device)
     begun = time.perf_counter()
     with Peak() as peak:
-        row = work(place)
+        try:
+            row = work(place)
+        except (PipelineError, RuntimeError, OSError) as error:  # the other rows are of use
+            row = {"found": f"failed: {(str(error).splitlines() or [type(error).__name__])[0]}", "passed": False}
     memory = torch.cuda.max_memory_allocated(place.device) if cuda else peak.bytes
     taken = {"memory_gb": round(memory / 1e9, 2), "seconds": round(time.perf_counter() - begun, 1)}
-    return {"what": name, "bar": "", "passed": None} | row | taken
+    return {"what": name, "unit": "", "bar": "", "passed": None} | row | taken
 
 
 def run(data: Path, device: torch.device, sizes: Sizes, folder: Path) -> list[dict[str, Any]]:

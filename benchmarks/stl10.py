@@ -19,6 +19,7 @@ compares the two, stage by stage.
 """
 
 import argparse
+import json
 import shutil
 import time
 from pathlib import Path
@@ -175,7 +176,7 @@ def main() -> None:
         print(line, flush=True)
     plan = workspace.planned()
     if arguments.plan:
-        print((workspace.folder / "plan.json").read_text())
+        print(json.dumps(plan, indent=2))
         return
     start = time.monotonic()
     workspace.dvc("repro", "-q", *(f"evaluate@{name}" for name in QUICK_ROWS if arguments.quick))

@@ -85,7 +85,7 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     anew: Annotated[bool, typer.Option("--anew", help="As if nothing were done or cached.")] = False,
 ) -> None:
-    """Say what `dvc repro` will cost: steps, disk, memory, time. Measures for up to a minute."""
+    """Say what `dvc repro` will cost: steps, disk, memory, time. Measures for a minute or so."""
     from exemplarcnn.config.params import load
     from exemplarcnn.launching import preflight
     from exemplarcnn.planning import plan, table

@@ -50,7 +50,11 @@ def test_what_dvc_then_does(scratch: Project) -> None:
     # Parts of results that are not here, but in the cache.
     for folder in ("features", "models"):
         shutil.rmtree(scratch.folder / folder)
-    assert {"train@baseline", "embed@baseline", "embed@clustered"} <= of_state(scratch, "cached")
+    cached = of_state(scratch, "cached")
+    assert {"train@baseline", "embed@baseline", "embed@clustered"} <= cached
+    output = scratch.dvc("repro").stdout
+    assert set(re.findall(r"^Stage '(\S+)' is cached", output, re.MULTILINE)) == cached
+    assert "Running stage" not in output
 
 
 def test_a_run_that_does_not_fit_on_the_disk_is_refused_before_any_work(commands: Path, tmp_path: Path) -> None:

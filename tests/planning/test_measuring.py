@@ -1,10 +1,12 @@
 """How long operations take: each is measured, and more work takes longer."""
 
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from exemplarcnn.data.types import DataError
 from exemplarcnn.planning import measuring
 from exemplarcnn.planning.holdings import Holdings, listed
 from exemplarcnn.planning.measuring import Bench, measure
@@ -33,6 +35,7 @@ OPERATIONS: list[Operation] = [
     Inspect("other"),
     DrawPatch("unlabeled", 32),
     Step(32, 30),
+    Step(32, 30, "unlabeled"),
     Validate(32, 30),
     Describe(TINY.features, 32, 30),
     Describe("cluster", 32, 30),
@@ -65,7 +68,6 @@ def test_no_stage_has_an_operation_that_is_not_measured() -> None:
 
 
 def test_a_larger_network_takes_longer(bench: Bench) -> None:
-    assert measure(Describe(TINY.features, 96, 30), bench) > 0
     assert measure(Step(96, 30), bench) > measure(Step(32, 30), bench)
 
 
@@ -75,3 +77,24 @@ def test_files_that_cannot_be_read_are_passed_over(tmp_path: Path) -> None:
         (tmp_path / f"other/{number}.png").write_bytes((ROOT / "data/other").glob("*").__next__().read_bytes())
     (tmp_path / "other/broken.png").write_bytes(b"no image")
     assert len(Bench(TINY, tmp_path, torch.device("cpu")).some("other")) == 3
+
+
+def test_a_pool_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/broken.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"other: none of 40 images can be read, so nothing can be measured"):
+        Bench(TINY, tmp_path, torch.device("cpu")).some("other")
+
+
+def test_what_takes_long_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "SECONDS", 0.02)
+    calls: list[float] = []
+
+    def work(seconds: float) -> None:
+        calls.append(seconds)
+        time.sleep(seconds)
+
+    assert measuring._seconds(lambda: work(0.05), 10) == pytest.approx(0.005, rel=0.5)
+    assert calls == [0.05]
+    assert measuring._seconds(lambda: work(0.005)) == pytest.approx(0.005, rel=0.5)
+    assert len(calls) > 3

@@ -30,6 +30,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
         "links": "copy",
         "asked": [],
         "measured": [],
+        "lock": {},
     }
 
     def measured(operations: set[Operation], *_: object) -> dict[Operation, float]:
@@ -48,6 +49,8 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     monkeypatch.setattr(lineage, "states", states)
     monkeypatch.setattr(lineage, "cache_link", lambda: found["links"])
     monkeypatch.setattr(lineage, "requested", lambda: found["asked"])
+    monkeypatch.setattr(lineage, "cache_folder", lambda: tmp_path / ".dvc/cache")
+    monkeypatch.setattr(lineage, "lock_entries", lambda: found["lock"])
     return found
 
 
@@ -58,7 +61,7 @@ def made(**options: Any) -> Plan:
 def test_sums(here: dict[str, Any], rehearsal: Works) -> None:
     found = made()
     outs = sum(work.outs for work in rehearsal.all())
-    assert found.disk == 2 * outs, "with the copies in DVC's cache"
+    assert found.disk == found.spaces[0].needed == 2 * outs, "with the copies in DVC's cache"
     assert found.dvc_seconds == pytest.approx(outs * 1e-9)
     operations = sum(count for work in rehearsal.all() for _, count in work.parts)
     assert found.seconds == pytest.approx(operations + found.dvc_seconds)
@@ -148,14 +151,54 @@ def test_durations(seconds: float, text: str) -> None:
     assert table.duration(seconds) == text
 
 
-def test_a_container_has_less_memory_than_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = plan.memory_available()
-    assert whole > 0
-    texts = {"memory.max": "5000000\n", "memory.current": "1000000\n"}
-    monkeypatch.setattr(Path, "read_text", lambda path: texts[path.name])
-    assert plan.memory_available() == 4_000_000
-    texts["memory.max"] = "max\n"
-    assert plan.memory_available() > 4_000_000
+def test_a_container_has_less_memory_than_its_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "CGROUP", tmp_path)
+    assert plan.memory_available() > 9_000_000, "there is no container"
+    (tmp_path / "memory.max").write_text("15000000\n")
+    (tmp_path / "memory.current").write_text("8000000\n")
+    (tmp_path / "memory.stat").write_text("anon 3\ninactive_file 2000000\n")
+    assert plan.memory_available() == 9_000_000, "with pages of files that are given back"
+    (tmp_path / "memory.max").write_text("max\n")
+    assert plan.memory_available() > 9_000_000
+
+
+def test_earlier_results_make_room(here: dict[str, Any], rehearsal: Works) -> None:
+    (outs,) = (work.outs for work in rehearsal.all() if work.stage == "train@baseline")
+    Path("models/baseline").mkdir(parents=True)
+    there = [{"path": "models/baseline", "size": outs - 100}, {"path": "models/gone", "size": 10**9}]
+    here["lock"] = {"train@baseline": {"outs": there}}
+    (line,) = (line for line in made().lines if line.work.stage == "train@baseline")
+    assert (line.here, line.there) == (100, outs), "DVC removes them before the stage runs; its cache keeps them"
+    here["links"] = "hardlink"
+    (line,) = (line for line in made().lines if line.work.stage == "train@baseline")
+    assert (line.here, line.there) == (0, outs)
+
+
+def test_a_set_that_is_being_drawn_has_its_space(here: dict[str, Any], rehearsal: Works) -> None:
+    (outs,) = (work.outs for work in rehearsal.all() if work.stage == "surrogate@imagenet")
+    begun = Path("work/surrogate/imagenet/set")
+    begun.mkdir(parents=True)
+    (begun / "train.npy").write_bytes(bytes(1_000))
+    (line,) = (line for line in made().lines if line.work.stage == "surrogate@imagenet")
+    assert (line.here, line.there) == (outs - 1_000, outs)
+    here["links"] = "symlink"
+    (line,) = (line for line in made().lines if line.work.stage == "surrogate@imagenet")
+    assert (line.here, line.there) == (0, outs - 1_000)
+
+
+def test_a_cache_on_another_disk(here: dict[str, Any], rehearsal: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    outs = sum(work.outs for work in rehearsal.all())
+    big = Path("/proc")  # another file system, wherever there is one
+    if not big.exists():
+        pytest.skip("no other file system to look at")
+    monkeypatch.setattr(lineage, "cache_folder", lambda: big / "cache")
+    here["free"] = round(1.05 * outs) + 50_000_000
+    assert [(space.folder, space.needed) for space in made().spaces] == [(Path(), outs), (big, outs)]
+    assert made().problems() == []
+    here["free"] -= 1
+    assert len(made().problems()) == 2
+    here["links"] = "symlink"
+    assert [space.needed for space in made().spaces] == [0, outs]
 
 
 def test_a_stage_without_parts_takes_nothing(here: dict[str, Any]) -> None:

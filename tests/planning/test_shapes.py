@@ -41,6 +41,21 @@ def test_weights_of_residual_networks(depth: int, classes: int) -> None:
     assert shapes.resnet_weights(config, classes) == sum(value.numel() for value in network.state_dict().values())
 
 
+@pytest.mark.parametrize("depth", [10, 18, 34, 50])
+@pytest.mark.parametrize(("side", "stem_stride", "stem_pool"), [(96, 2, False), (96, 1, True), (224, 2, True)])
+def test_maps_of_residual_networks(depth: int, side: int, stem_stride: int, stem_pool: bool) -> None:
+    changed = {"depth": depth, "stem_stride": stem_stride, "stem_pool": stem_pool}
+    params = CONFIG.resnet.model_copy(update=changed)
+    sizes: list[int] = []
+    with torch.device("meta"):
+        network = ResNetClassifier(params, 10).eval()
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d | torch.nn.BatchNorm2d | torch.nn.ReLU | torch.nn.MaxPool2d):
+                module.register_forward_hook(lambda module, inputs, out: sizes.append(out.numel()))
+        network(torch.empty(1, 3, side, side))
+    assert shapes.resnet_maps(params, side) == sum(sizes)
+
+
 @pytest.mark.parametrize(("patch", "side"), [(32, 32), (32, 61), (32, 96), (96, 96), (40, 96), (32, 256)])
 @pytest.mark.parametrize(("stride", "pool"), [(7, 2), (1, 3)])
 def test_lengths_of_features(patch: int, side: int, stride: int, pool: int) -> None:

@@ -62,10 +62,11 @@ PARAMS = {
 }
 
 
-def dvc(*words: str) -> None:
+def dvc(*words: str) -> str:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(["dvc", *words], env=os.environ | {"PATH": path}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -346,6 +347,11 @@ def of(state: str) -> set[str]:
     return {stage for stage, found in lineage.states().items() if found == state}
 
 
+def repro() -> set[str]:
+    """Run the pipeline; return the stages that ran."""
+    return set(re.findall(r"^Running stage '(\S+)'", dvc("repro"), re.MULTILINE))
+
+
 EVERYTHING = {f"{kind}@{name}" for kind in ("seed", "train", "evaluate") for name in "ab"} | {"report"}
 
 
@@ -355,19 +361,36 @@ def test_states(here: Path) -> None:
     change("params.yaml", lambda values: values["evaluate"].update(C=[2]))
     assert of("to run") == {"evaluate@a", "evaluate@b", "report"}
     change("params.yaml", lambda values: values["evaluate"].update(C=[1]))
+    Path("classes/a.csv").unlink()
+    assert of("cached") == {"seed@a"}
+    assert of("done") == EVERYTHING - {"seed@a"}, "DVC puts back what they were made from"
+    assert repro() == set()
     shutil.rmtree("models/a")
-    assert of("cached") == {"train@a"}
-    assert of("done") == EVERYTHING - {"train@a"}, "DVC puts back what they were made from"
-    Path("metrics/a.csv").unlink()
-    assert of("cached") == set(), "git has it, not DVC's cache"
+    assert of("cached") == set(), "one of its outs is in git, not in DVC's cache"
     assert {"train@a", "evaluate@a", "report"} <= of("to run")
+    assert "train@a" in repro()
 
 
 @pytest.mark.slow
 def test_a_cache_without_the_object_is_none(here: Path) -> None:
-    shutil.rmtree("models/a")
+    Path("classes/a.csv").unlink()
     shutil.rmtree(lineage.cache_folder())
-    assert "train@a" in of("to run")
+    assert "seed@a" in of("to run")
+
+
+@pytest.mark.slow
+def test_a_damaged_record_of_a_run_is_left_to_dvc(here: Path) -> None:
+    change("params.yaml", lambda values: values["variants"]["seed"]["a"].update(n=7))
+    dvc("repro", "-q")
+    change("params.yaml", lambda values: values["variants"]["seed"]["a"].update(n=1))
+    assert "seed@a" in of("cached")
+    damaged = [file for file in (here / ".dvc/cache/runs").rglob("*") if file.is_file() and "n: 1" in file.read_text()]
+    assert damaged
+    for file in damaged:
+        file.write_text("{")
+    for _ in range(2):
+        assert "seed@a" in of("to run")
+    assert "seed@a" in repro()
 
 
 @pytest.mark.slow
@@ -384,6 +407,8 @@ def test_states_of_some_stages_and_those_before_them(here: Path) -> None:
         ("python dvc repro train@a evaluate", ["train@a", "evaluate"]),
         ("python -m dvc repro dvc.yaml:train@b", ["train@b"]),
         ("dvc exp run -S train.epochs=3 -n better", []),
+        ("dvc exp run -n train evaluate@a", ["evaluate@a"]),
+        ("python dvc exp exec-run --infofile /tmp/x", None),
         ("dvc repro -f -s train@a", None),
         ("dvc repro --single-item train@a", None),
         ("dvc status train@a", None),

@@ -6,7 +6,7 @@ from types import TracebackType
 
 import psutil
 
-SECONDS = 0.2  # between two looks
+SECONDS = 1.0  # between two looks, each of which takes a millisecond or more
 
 
 def anonymous(process: psutil.Process) -> int:
@@ -27,7 +27,7 @@ def anonymous(process: psutil.Process) -> int:
 
 
 class Peak:
-    """Look every 0.2 s how much memory this process and those that it has started take together.
+    """Look every second how much memory this process and those that it has started take together.
 
     A context manager.
 

@@ -38,8 +38,15 @@ class Holdings:
     fold: int
 
     @classmethod
-    def of(cls, data: Path, config: Config) -> "Holdings":
+    def of(cls, data: Path, config: Config, at_once: bool = False) -> "Holdings":
         """Count what the stages will read.
+
+        Parameters
+        ----------
+        data, config
+            Folder of the image set, and the parameters.
+        at_once
+            Do not list a folder of images, which can take seconds: count as many as there will be classes.
 
         Raises
         ------
@@ -48,7 +55,13 @@ class Holdings:
         """
         labelled = stl10.has_labels(data)
         names = dict.fromkeys((*config.pools, "unlabeled", *(("train", "test") if labelled else ())))
-        images = {name: len(pools.open_pool(data, name)) for name in names}
+        images = {}
+        for name in names:
+            if at_once and (data / name).is_dir():
+                seeds = (entry.classes for entry in config.variants.seed.values() if entry.pool == name)
+                images[name] = max(seeds, default=0)
+            else:
+                images[name] = len(pools.open_pool(data, name))
         fold, classes = 0, 0
         if labelled:
             classes = len(stl10.read_class_names(data / paths.CLASS_NAMES.name))
@@ -58,10 +71,11 @@ class Holdings:
 
 @dataclass(frozen=True)
 class Listed:
-    """How many classes a class table lists, and how many images."""
+    """How many classes a class table lists, how many images, and how many of the classes are a single image's."""
 
     classes: int
     images: int
+    singles: int = 0
 
 
 def listed(config: Config, held: Holdings, made: Iterable[str] = ()) -> dict[str, Listed]:
@@ -99,7 +113,7 @@ def _clusters(params: ClusterEntry, size: int) -> Listed:
     merged = round((MERGED if params.merged_fraction is None else params.merged_fraction) * clustered)
     clusters = min(round(merged / CLUSTER_SIZE), params.classes)
     singles = min(params.classes - clusters, single_classes(clustered - merged, size - clustered, params.neighbours))
-    return Listed(clusters + singles, merged + singles * (1 + params.neighbours))
+    return Listed(clusters + singles, merged + singles * (1 + params.neighbours), singles)
 
 
 def _pruned(params: PruneEntry, size: int) -> Listed:

@@ -5,6 +5,7 @@ this data set; weights are the initial ones, since what they are changes no time
 """
 
 import hashlib
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from exemplarcnn import paths, threads
 from exemplarcnn.clustering import radius_graph
@@ -85,6 +87,8 @@ class Bench:
             except DataError:
                 continue
             found.append(image)
+        if not found:
+            raise DataError(f"{pool.path}: none of {IMAGES} images can be read, so nothing can be measured; check them")
         return found
 
 
@@ -94,10 +98,12 @@ def measure(operation: Operation, bench: Bench) -> float:
     raise TypeError(operation)
 
 
-def _seconds(work: Callable[[], object], count: int = 1, warm_up: bool = True) -> float:
-    """Return how long one of ``count`` things takes that ``work`` does."""
-    if warm_up:
-        work()
+def _seconds(work: Callable[[], object], count: int = 1) -> float:
+    """Return how long one of ``count`` things takes that ``work`` does, the first time apart if that is short."""
+    begun = time.perf_counter()
+    work()
+    if (first := time.perf_counter() - begun) > 2 * SECONDS > 0:
+        return first / count
     begun, calls = time.perf_counter(), 0
     while calls == 0 or time.perf_counter() - begun < SECONDS:
         work()
@@ -122,11 +128,15 @@ def _(operation: Inspect, bench: Bench) -> float:
     return _seconds(inspect, len(chosen))
 
 
+def _sampler(bench: Bench, pool: str, patch: int) -> PatchSampler:
+    params = bench.config.surrogate
+    axes = ANY_AXES if params.recipe in needs.COLOUR_AXES else None
+    return PatchSampler(bench.pool(pool), params, patch, bench.config.seed, axes)
+
+
 @measure.register
 def _(operation: DrawPatch, bench: Bench) -> float:
-    params, chosen = bench.config.surrogate, bench.some(operation.pool)
-    axes = ANY_AXES if params.recipe in needs.COLOUR_AXES else None
-    sampler = PatchSampler(bench.pool(operation.pool), params, operation.patch, bench.config.seed, axes)
+    chosen, sampler = bench.some(operation.pool), _sampler(bench, operation.pool, operation.patch)
 
     def draw() -> None:
         for image in chosen:
@@ -168,15 +178,33 @@ def _trainer(operation: Step | Validate, bench: Bench, folder: Path, valid: int)
 def _(operation: Step, bench: Bench) -> float:
     with TemporaryDirectory() as folder:
         trainer = _trainer(operation, bench, Path(folder), VALIDATION_BATCH)
-        (batch,) = trainer.data.train.each([np.arange(len(trainer.data.train))], 0)
+        size = bench.config.train.batch_size
+        ((_, labels),) = trainer.data.train.each([np.arange(size)], 0)
+        batches = _batches(operation, bench, size)
         trainer.shards.train()
 
         def step() -> None:
-            trainer.step(*batch, len(batch[0]))
+            trainer.step(next(batches), labels, size)
             if bench.device.type == "cuda":
                 torch.cuda.synchronize()
 
         return _seconds(step)
+
+
+def _batches(operation: Step, bench: Bench, size: int) -> Iterator[Tensor]:
+    """Yield a batch of noise again and again, or batches that a thread draws meanwhile, as `training.online` does."""
+    if operation.pool is None:
+        noise = _Noise(size, operation.patch, operation.classes, bench.device)
+        ((images, _),) = noise.each([np.arange(size)], 0)
+        return itertools.repeat(images)
+    chosen, sampler = itertools.cycle(bench.some(operation.pool)), _sampler(bench, operation.pool, operation.patch)
+
+    def draw(_: int) -> Tensor:
+        each = -(-size // PATCHES_PER_IMAGE)
+        drawn = [sampler.patches(next(chosen), PATCHES_PER_IMAGE, Purpose.TRAIN_PATCH) for _ in range(each)]
+        return torch.from_numpy(np.concatenate(drawn)[:size]).to(bench.device)
+
+    return threads.ahead(draw, itertools.count())
 
 
 @measure.register
@@ -205,7 +233,7 @@ def _of_images(bench: Bench, extract: features.FeatureExtractor, batch_size: int
     def read(rows: NDArray[np.int64]) -> Pixels:
         return pool.batch(rows % len(pool))
 
-    return _seconds(lambda: list(map_chunks(read, extract, count, batch_size)), count, warm_up=False)
+    return _seconds(lambda: list(map_chunks(read, extract, count, batch_size)), count)
 
 
 @measure.register
@@ -236,10 +264,12 @@ def _(operation: ResNetStep, bench: Bench) -> float:
 
 @measure.register
 def _(operation: ResNetClassify, bench: Bench) -> float:
-    network = resnet.initialise(bench.config.resnet, 10, bench.config.seed).eval().to(bench.device)
+    params = bench.config.resnet
+    layout = torch.channels_last if params.channels_last else torch.contiguous_format
+    network = exemplar_cnn.to_device(resnet.initialise(params, 10, bench.config.seed), bench.device, layout).eval()
 
     def logits(images: Pixels) -> NDArray[np.float32]:
-        with torch.inference_mode():
+        with torch.inference_mode(), exemplar_cnn.mixed_precision(bench.device, params.precision):
             found: NDArray[np.float32] = (
                 network(network.normalise(torch.from_numpy(images).to(bench.device))).float().cpu().numpy()
             )

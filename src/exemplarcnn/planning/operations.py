@@ -27,10 +27,11 @@ class DrawPatch:
 
 @dataclass(frozen=True)
 class Step:
-    """A step of SGD of a network for patches."""
+    """A step of SGD of a network for patches; with a pool, from which patches are drawn while it trains."""
 
     patch: int
     classes: int
+    pool: str | None = None
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ from exemplarcnn.planning.operations import Hash, Operation
 from exemplarcnn.planning.works import Work, Works
 from exemplarcnn.progress import tqdm
 from exemplarcnn.tracking import lineage
-from exemplarcnn.tracking.lineage import CACHED, DONE, TO_RUN, States
+from exemplarcnn.tracking.lineage import DONE, TO_RUN, States
 
 # For what is not counted, such as pictures, the MLflow store, unfinished files: bytes, and a share of the results.
 RESERVE, SHARE = 50_000_000, 0.05
+CGROUP = Path("/sys/fs/cgroup")  # a container's limits
 
 
 class PlanError(PipelineError):
@@ -41,14 +42,45 @@ class Line:
         ``done``: its result is here. ``cached``: DVC has it in its cache. ``to run``.
     seconds
         How long it will take; 0 unless it has to run.
-    disk
-        Bytes that it will add to the disk: its results, and their copies in DVC's cache if that is no link.
+    here, there
+        Bytes that it will add to this folder, and to DVC's cache.
     """
 
     work: Work
     state: str
     seconds: float
-    disk: int
+    here: int
+    there: int
+
+    @property
+    def disk(self) -> int:
+        """Bytes that it will add to disks."""
+        return self.here + self.there
+
+
+@dataclass(frozen=True)
+class Space:
+    """A disk: a folder on it, the bytes that will be added, the bytes that are free."""
+
+    folder: Path
+    needed: int
+    free: int
+
+    @property
+    def missing(self) -> int:
+        """Bytes that it lacks; 0 if it has enough."""
+        return max(0, round((1 + SHARE) * self.needed) + RESERVE - self.free) if self.needed else 0
+
+    def problem(self, links: str) -> str:
+        """Say that it is too small, and what to do."""
+        copies = ""
+        if links == "copy":
+            copies = ", or let DVC link instead of copying (`dvc config cache.type hardlink,symlink`), which halves it"
+        return (
+            f"the results will take {self.needed:,} bytes more, and {self.folder.absolute()} has {self.free:,} free: "
+            f"{self.missing:,} bytes are missing; free some space (`dvc gc -w` drops results of other "
+            f"parameters){copies}"
+        )
 
 
 @dataclass(frozen=True)
@@ -63,14 +95,16 @@ class Plan:
         How long DVC will hash results and copy them into its cache.
     links
         The way DVC puts results into its cache: ``copy``, or a link that takes no space.
-    disk_free, memory_available
+    spaces
+        The disk, or the two disks, that results and DVC's cache are on.
+    memory_available
         Bytes that there are.
     """
 
     lines: list[Line]
     dvc_seconds: float
     links: str
-    disk_free: int
+    spaces: list[Space]
     memory_available: int
 
     @property
@@ -90,9 +124,7 @@ class Plan:
 
     def problems(self) -> list[str]:
         """Say what is not enough here; empty if all suffices."""
-        found = []
-        if missing := missing_bytes(self.disk, self.disk_free):
-            found.append(_too_small(self.disk, self.disk_free, missing, self.links))
+        found = [space.problem(self.links) for space in self.spaces if space.missing]
         if self.memory > self.memory_available:
             most = max((line for line in self.lines if line.state == TO_RUN), key=lambda line: line.work.memory)
             found.append(
@@ -121,7 +153,9 @@ class Plan:
             "dvc_seconds": round(self.dvc_seconds, 1),
             "seconds": round(self.seconds, 1),
             "disk": self.disk,
-            "disk_free": self.disk_free,
+            "disks": [
+                {"folder": str(space.folder), "needed": space.needed, "free": space.free} for space in self.spaces
+            ],
             "links": self.links,
             "memory": self.memory,
             "memory_available": self.memory_available,
@@ -151,17 +185,58 @@ def make(config: Config, data: Path = paths.DATA, anew: bool = False) -> Plan:
     to_run = [work for work in works if states.get(work.stage, TO_RUN) == TO_RUN]
     costs = measured_costs({operation for work in to_run for operation, _ in work.parts}, config, data)
     links = lineage.cache_link()
+    lines = _lines(works, states, links, costs)
+    hashed = sum(line.work.outs for line in lines if line.state == TO_RUN)
+    return Plan(lines, hashed * costs[Hash()], links, _spaces(lines, links), memory_available())
+
+
+def _lines(works: list[Work], states: States, links: str, costs: dict[Operation, float] | None = None) -> list[Line]:
+    """Return a line for each stage; without costs, its time is 0."""
+    sizes = _sizes_here() if links == "copy" else {}
     lines = []
     for work in works:
-        state = states.get(work.stage, TO_RUN)
-        seconds = sum(costs[operation] * count for operation, count in work.parts) if state == TO_RUN else 0.0
-        lines.append(Line(work, state, seconds, _disk(work, state, links)))
-    hashed = sum(line.work.outs for line in lines if line.state == TO_RUN)
-    return Plan(lines, hashed * costs[Hash()], links, shutil.disk_usage(Path()).free, memory_available())
+        state, seconds = states.get(work.stage, TO_RUN), 0.0
+        if state == TO_RUN and costs is not None:
+            seconds = sum(costs[operation] * count for operation, count in work.parts)
+        # DVC removes earlier results, of which the cache keeps its copies; a set that is being drawn has its space.
+        copy = max(0, work.outs - sizes.get(work.stage, 0)) if links == "copy" and state != DONE else 0
+        stored = work.outs if state == TO_RUN else 0
+        begun = min(_begun(work.stage), work.outs) if state == TO_RUN else 0
+        here, there = (copy - begun, stored) if copy >= begun else (copy, max(0, stored - begun))
+        lines.append(Line(work, state, seconds, here, there))
+    return lines
 
 
-def _works(config: Config, data: Path, states: States) -> list[Work]:
-    held = Holdings.of(data, config)
+def _sizes_here() -> dict[str, int]:
+    """Return by stage the bytes of its results in this folder that are in DVC's cache, too."""
+    entries = lineage.lock_entries()
+    return {
+        stage: sum(out.get("size", 0) for out in entry.get("outs", []) if Path(out["path"]).exists())
+        for stage, entry in entries.items()
+    }
+
+
+def _begun(stage: str) -> int:
+    """Return the bytes that an unfinished surrogate set has taken already."""
+    kind, _, variant = stage.partition("@")
+    if kind != "surrogate":
+        return 0
+    return sum(file.stat().st_size for file in (paths.WORK / "surrogate" / variant).rglob("*") if file.is_file())
+
+
+def _spaces(lines: list[Line], links: str) -> list[Space]:
+    """Return the disks that take the results: one, or two if DVC's cache is on another."""
+    here, there = sum(line.here for line in lines), sum(line.there for line in lines)
+    cache = lineage.cache_folder()
+    cache = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    folder = Path()
+    if links in ("hardlink", "reflink") or cache.stat().st_dev == folder.stat().st_dev:
+        return [Space(folder, here + there, shutil.disk_usage(folder).free)]
+    return [Space(place, size, shutil.disk_usage(place).free) for place, size in ((folder, here), (cache, there))]
+
+
+def _works(config: Config, data: Path, states: States, at_once: bool = False) -> list[Work]:
+    held = Holdings.of(data, config, at_once)
     made = [name for name in config.variants.tables if _makes(name, config, states) == DONE]
     return Works(config, held, listed(config, held, made)).all()
 
@@ -173,21 +248,13 @@ def _makes(table: str, config: Config, states: States) -> str:
     return states.get(f"{kind}@{table}", TO_RUN)
 
 
-def _disk(work: Work, state: str, links: str) -> int:
-    """Return how many bytes a stage will add to the disk."""
-    here = {DONE: 0, CACHED: 0, TO_RUN: 1}[state]
-    if links == "copy":
-        here += state != DONE
-    return here * work.outs
-
-
 def measured_costs(operations: Iterable[Operation], config: Config, data: Path) -> dict[Operation, float]:
     """Return the seconds that each operation takes once."""
     # The imports take seconds, which the check of the disk, in every stage, must not.
     from exemplarcnn.networks.saved import pick_device
     from exemplarcnn.planning.measuring import Bench, measure
 
-    use_threads(config.machine.threads)
+    use_threads(config.machine.threads * config.machine.processes)
     bench = Bench(config, data, pick_device(config.machine.device))
     found: dict[Operation, float] = {}
     for operation in tqdm([Hash(), *sorted(operations, key=repr)], desc="measuring", unit="operation"):
@@ -198,26 +265,13 @@ def measured_costs(operations: Iterable[Operation], config: Config, data: Path) 
 def memory_available() -> int:
     """Return the bytes of memory that this process can still get, also within a container's limit."""
     found = int(psutil.virtual_memory().available)
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    limit, used, parts = (CGROUP / name for name in ("memory.max", "memory.current", "memory.stat"))
     try:
-        return min(found, int(limit.read_text()) - int(used.read_text()))
-    except (OSError, ValueError):  # none, or "max"
+        # Pages of files that nobody uses now are given back when they are needed.
+        given_back = int(dict(line.split() for line in parts.read_text().splitlines())["inactive_file"])
+        return min(found, int(limit.read_text()) - int(used.read_text()) + given_back)
+    except (OSError, ValueError, KeyError):  # no container, or one without a limit, "max"
         return found
-
-
-def missing_bytes(needed: int, free: int) -> int:
-    """Return how many bytes a disk lacks; 0 if it has enough."""
-    return max(0, round((1 + SHARE) * needed) + RESERVE - free) if needed else 0
-
-
-def _too_small(needed: int, free: int, missing: int, links: str) -> str:
-    copies = ""
-    if links == "copy":
-        copies = ", or let DVC link instead of copying (`dvc config cache.type hardlink,symlink`), which halves it"
-    return (
-        f"the results will take {needed:,} bytes, and {Path().absolute()} has {free:,} free: {missing:,} bytes are "
-        f"missing; free some space (`dvc gc -w` drops results of other parameters){copies}"
-    )
 
 
 def check_disk(config: Config, data: Path = paths.DATA) -> None:
@@ -231,18 +285,17 @@ def check_disk(config: Config, data: Path = paths.DATA) -> None:
     PlanError
         If bytes are missing; the message says how many.
     """
-    free = shutil.disk_usage(Path()).free
     try:
-        whole = 2 * sum(work.outs for work in _works(config, data, {}))
+        whole = 2 * sum(work.outs for work in _works(config, data, {}, at_once=True))
     except DataError:  # the stage that needs the data says so
         return
-    if not missing_bytes(whole, free) or (targets := lineage.requested()) is None:
+    if not Space(Path(), whole, shutil.disk_usage(Path()).free).missing or (targets := lineage.requested()) is None:
         return
     states, links = lineage.states(targets), lineage.cache_link()
     works = [work for work in _works(config, data, states) if work.stage in states]
-    needed = sum(_disk(work, states[work.stage], links) for work in works)
-    if missing := missing_bytes(needed, free):
-        raise PlanError(f"cannot run the pipeline: {_too_small(needed, free, missing, links)}")
+    for space in _spaces(_lines(works, states, links), links):
+        if space.missing:
+            raise PlanError(f"cannot run the pipeline: {space.problem(links)}")
 
 
 def timed(plan: Plan) -> str:

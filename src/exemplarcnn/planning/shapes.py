@@ -4,13 +4,15 @@ from itertools import pairwise
 
 from exemplarcnn.config.base import Layer
 from exemplarcnn.config.params import Config
-from exemplarcnn.config.sections import ClusterFeatures, Features, Network
+from exemplarcnn.config.sections import ClusterFeatures, Features, Network, ResNet
 from exemplarcnn.config.variants import KMeans, RawPixels
 
 # Side of the convolutions' kernels; side of the map that dense1 gets.
 KERNEL, DENSE_MAP = 5, 7
 # Weights of torchvision's residual networks without their last layer, which has so many inputs.
 RESNET_WEIGHTS = {10: 4_903_890, 18: 11_178_458, 34: 21_294_058, 50: 23_553_531}
+# Blocks of each of the four stages; the deepest has bottlenecks.
+RESNET_BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 RESNET_INPUTS = {10: 512, 18: 512, 34: 512, 50: 2_048}
 
 
@@ -26,6 +28,31 @@ def resnet_weights(config: Config, classes: int) -> int:
     """Return how many weights the residual network has, with the running statistics."""
     depth = config.resnet.depth
     return RESNET_WEIGHTS[depth] + (RESNET_INPUTS[depth] + 1) * classes
+
+
+def resnet_maps(params: ResNet, side: int) -> int:
+    """Return how many numbers all maps of the residual network have for an image of a side, in pixels."""
+    side = -(-side // params.stem_stride)
+    found, channels = 3 * 64 * side**2, 64
+    if params.stem_pool:
+        side = -(-side // 2)
+        found += 64 * side**2
+    bottleneck = params.depth == 50
+    for stage, count in enumerate(RESNET_BLOCKS[params.depth]):
+        width = 64 * 2**stage
+        wide = 4 * width if bottleneck else width
+        for block in range(count):
+            inner = side  # of a bottleneck's first convolution, which has stride 1
+            if block == 0 and stage > 0:
+                side = -(-side // 2)
+            if bottleneck:
+                found += 3 * width * inner**2 + 3 * width * side**2 + 2 * wide * side**2 + wide * side**2
+            else:
+                found += 6 * width * side**2
+            if block == 0 and (channels != wide or stage > 0):
+                found += 2 * wide * side**2
+            channels = wide
+    return found
 
 
 def maps(network: Network, side: int, patch: int, dense_stride: int, classes: int) -> dict[Layer, tuple[int, int]]:

@@ -27,10 +27,11 @@ def render(plan: Plan) -> str:
     frame = pd.DataFrame(rows).fillna("")
     text = frame.to_string(index=False, formatters={"stage": f"{{:<{frame['stage'].str.len().max()}}}".format})
     how = "DVC copies results into its cache" if plan.links == "copy" else f"DVC links results ({plan.links})"
+    free = ", ".join(f"{_bytes(space.free)} free in {space.folder.absolute()}" for space in plan.spaces)
     lines = [
         text,
         "",
-        f"Disk: {_bytes(plan.disk_free)} free; {how}. Memory: {_bytes(plan.memory_available)} available.",
+        f"Disk: {free}; {how}. Memory: {_bytes(plan.memory_available)} available.",
     ]
     if plan.seconds:
         lines.append(f"If it starts now and nothing else runs, it ends about {timed(plan)}.")

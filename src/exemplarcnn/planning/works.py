@@ -1,6 +1,6 @@
 """What each stage has to do, by arithmetic from the parameters and the numbers of images and classes.
 
-Constants in capitals are not derived but measured, on two CPU cores; `docs/results.md` has the figures.
+Constants in capitals are not derived but measured, on two CPU cores. Memory is that of one process on a CPU.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ KMEANS_SHARE = 0.5
 FLOAT, DOUBLE, PIXEL = 4, 8, 3
 CONVOLUTIONS: tuple[Layer, ...] = ("conv1", "conv2", "conv3")
 # Of modules that take time to import; a test compares them.
-WIDTH, SAMPLE, SPECTRUM, KMEANS_EPOCHS = 256, 256, 306, 20
+WIDTH, SAMPLE, SPECTRUM, KMEANS_EPOCHS, PROBED = 256, 256, 306, 20, 1_000
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Works:
             *(self.label(name) for name in variants.label),
             *(self.resnet(name) for name in variants.label),
             Work("report"),
-            Work("draw", outs=20_000_000),
+            Work("draw"),
         ]
 
     def _of_networks(self) -> Iterator[Work]:
@@ -184,13 +184,14 @@ class Works:
         classes = self.tables[entry.table].classes
         train, valid = self.set_of(name)
         length = Length(train, params)
+        drawn_from = entry.pool if self._is_online(entry) else None
         parts: Parts = (
-            (Step(entry.patch, classes), float(length.steps)),
+            (Step(entry.patch, classes, drawn_from), float(length.steps)),
             (Validate(entry.patch, classes), float(length.epochs * valid)),
         )
-        if self._is_online(entry):
-            drawn = length.images_until(length.steps)
-            parts = (*parts, (DrawPatch(entry.pool, entry.patch), drawn / self.config.machine.threads))
+        if every := params.probe_every:
+            described = length.epochs // every * (self.held.fold + PROBED)
+            parts = (*parts, (Describe(self.config.features, entry.patch, classes), float(described)))
         weights = shapes.weights(self.config.network, classes)
         maps = params.batch_size * self._numbers_in_maps(entry.patch)
         return Work(
@@ -249,9 +250,7 @@ class Works:
         parts, held_out = self._near_pairs(count, length), pool - count
         memory = FLOAT * length * pool + _sketch_bytes(count, length)
         if isinstance(params, ClusterEntry) and params.neighbours:
-            listed = self.tables[name]
-            merged = (listed.images - listed.classes * (1 + params.neighbours)) // -params.neighbours
-            singles = max(0, listed.classes - max(0, merged))
+            singles = self.tables[name].singles
             parts = (*parts, (Multiply("float32"), 2.0 * singles * held_out * length))
             memory += FLOAT * (singles * length + 2 * 2048 * held_out)
         return Work(
@@ -367,6 +366,8 @@ class Works:
         length = Length(params.epoch_images, params)
         outside, test = self.held.images["train"] - self.held.fold, self.held.images["test"]
         weights = shapes.resnet_weights(self.config, self.held.classes)
+        size = 2 if params.precision == "bf16" else FLOAT
+        maps = shapes.resnet_maps(params, self.held.side)
         classified = length.epochs * outside + test
         return Work(
             f"resnet@{name}",
@@ -374,7 +375,7 @@ class Works:
             steps=length.steps,
             parts=((ResNetStep(), float(length.steps)), (ResNetClassify(), float(classified))),
             outs=FLOAT * weights,
-            memory=PROCESS + FLOAT * weights * (3 + params.shards) + params.batch_size * 60_000_000,
+            memory=PROCESS + FLOAT * weights * (3 + params.shards) + size * params.batch_size * maps,
         )
 
 

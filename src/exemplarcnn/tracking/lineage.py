@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -130,16 +131,19 @@ def requested() -> list[str] | None:
     -------
     list of str or None
         Names of stages, without variant for all of a kind; empty for the whole pipeline. None if no such command runs
-        around this process, or if it was asked for single stages without those before them.
+        around this process, if it was asked for single stages without those before them, or if it takes an experiment
+        from a queue, which does not say.
     """
     process = repository.ancestor(lambda words: "dvc" in words[:3] and not COMMANDS.isdisjoint(words))
     if process is None:
         return None
     words = process.cmdline()
-    if not {"-s", "--single-item"}.isdisjoint(words):
+    if not {"-s", "--single-item", "exec-run"}.isdisjoint(words):
         return None
     kinds = read_mapping(PIPELINE).get("stages", {})
-    names = (word.rpartition(":")[2] for word in words)  # dvc.yaml:train is train, too
+    # An experiment may be called train. dvc.yaml:train is train, too.
+    named = (word for before, word in pairwise(words) if before not in ("-n", "--name"))
+    names = (word.rpartition(":")[2] for word in named)
     return [name for name in names if name.partition("@")[0] in kinds]
 
 
@@ -196,10 +200,13 @@ class _Made:
 
     def state(self, stage: Any) -> str:
         """Return the state of a stage, after those of all stages that it depends on."""
+        from dvc.stage.serialize import to_single_stage_lockfile
+
         outs = {str(out.def_path): out for out in stage.outs}
         if not stage.changed_stage() and all(map(self._is_as_recorded, stage.deps)):
             changed = {path for path, out in outs.items() if out.status()}
-            if all(outs[path].use_cache and not outs[path].changed_cache() for path in changed):
+            # To restore one out, DVC needs all of them in its cache, those that git has, too.
+            if not changed or self._restored(stage, to_single_stage_lockfile(stage)) is not None:
                 self._hashes |= {path: out.hash_info for path, out in outs.items()}
                 self._here |= outs.keys() - changed
                 return CACHED if changed else DONE
@@ -238,15 +245,20 @@ class _Made:
             else:
                 # `meta` may name the hash of what is here now, and would prevail.
                 dep.hash_info, dep.meta = known, Meta()
-        cache = self.repo.stage_cache
         key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
-        entries = Path(cache._get_cache_dir(key))
-        if not entries.is_dir():
+        entries = list(Path(self.repo.stage_cache._get_cache_dir(key)).glob("*"))
+        if not entries:
             return None
-        newest = max(entries.iterdir(), key=lambda entry: entry.stat().st_mtime)
-        if (entry := cache._load_cache(key, newest.name)) is None:
+        newest = max(entries, key=lambda entry: entry.stat().st_mtime)
+        with suppress(UnreadableError):  # DVC's own function would remove a damaged entry
+            return self._restored(stage, read_mapping(newest))
+        return None
+
+    def _restored(self, stage: Any, entry: dict[str, Any]) -> Any:
+        """Return the stage as an entry of DVC's has it; None if DVC's cache lacks a result."""
+        if not all("md5" in out for out in entry.get("outs", [])):
             return None
-        cached = cache._create_stage(entry, wdir=stage.wdir)
+        cached = self.repo.stage_cache._create_stage(entry, wdir=stage.wdir)
         return cached if cached.outs_cached() else None
 
     def _hash(self, path: str, outs: list[str]) -> Any:
