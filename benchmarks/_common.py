@@ -108,7 +108,7 @@ class Workspace:
         data.mkdir()
         fill(data)
         self.dvc("init", "--no-scm", "-q", "-f")
-        self.dvc("config", "cache.type", "reflink,hardlink,copy")
+        self.dvc("config", "cache.type", "hardlink,symlink")
         self.dvc("add", "-q", "data")
         record.write_text(json.dumps(origin))
 

@@ -426,8 +426,21 @@ def test_what_dvc_was_asked_for(
 
 
 @pytest.mark.slow
-def test_how_results_get_into_the_cache(here: Path) -> None:
-    dvc("config", "cache.type", "copy")
-    assert lineage.cache_link() == "copy"
-    dvc("config", "cache.type", "hardlink,copy")
-    assert lineage.cache_link() == "hardlink"
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        ("copy", "copy"),
+        ("hardlink,copy", "hardlink"),
+        ("hardlink,symlink", "hardlink"),
+        ("symlink,hardlink", "symlink"),
+        ("symlink,copy", "copy"),
+    ],
+)
+def test_how_results_get_into_the_cache(here: Path, kinds: str, expected: str) -> None:
+    dvc("config", "cache.type", kinds)
+    assert lineage.cache_link() == expected
+    Path("dvc.yaml").write_text("stages: {a: {cmd: mkdir made && echo unique > made/x, deps: [data], outs: [made]}}")
+    dvc("repro", "-q")
+    made = Path("made/x")
+    found = "symlink" if made.is_symlink() else "hardlink" if made.stat().st_nlink > 1 else "copy"
+    assert found == expected

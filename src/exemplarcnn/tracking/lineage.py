@@ -119,8 +119,11 @@ def cache_link() -> str:
 
     with _asked(), Repo() as repo:
         cache = repo.cache.local
-        wanted = [kind for kind in cache.cache_types if kind != "copy"]
-        found: list[str] = test_links(wanted, cache.fs, cache.path, repo.fs, str(PIPELINE.absolute()))
+        # Where copies are allowed, DVC leaves folders as they are, unless it moves them to the cache the first way.
+        links = cache.cache_types
+        if "copy" in links:
+            links = [kind for kind in links[:1] if kind in ("reflink", "hardlink")]
+        found: list[str] = test_links(links, cache.fs, cache.path, repo.fs, str(PIPELINE.absolute()))
     return found[0] if found else "copy"
 
 
