@@ -13,6 +13,7 @@ from exemplarcnn.training.checkpoint import Progress
 from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -32,7 +33,6 @@ def place(gpu: Any, tmp_path: Path) -> Any:
     return made
 
 
-@pytest.mark.slow
 def test_every_check_runs_and_passes(gpu: Any, tmp_path: Path) -> None:
     rows = gpu.run(ROOT / "data", CPU, gpu.SMALL, tmp_path)
     threads.use(1)

@@ -17,6 +17,7 @@ def test_the_package_gives_the_cut() -> None:
         clustering.merge  # type: ignore[attr-defined]  # noqa: B018
 
 
+@pytest.mark.slow
 def test_near_pairs_alone_do_not_import_the_linkage() -> None:
     code = (
         "import sys; import exemplarcnn.clustering.radius_graph; "

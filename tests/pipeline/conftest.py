@@ -105,10 +105,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker("slow")
-    # While one process makes the template, a second has slow tests that do without.
-    first = {here / "test_dependencies.py": 0, here.parent / "training/test_several_processes.py": 1}
+    # While one process makes the template, a second has slow tests that do without. Nothing long comes last.
+    names = ("pipeline/test_dependencies.py", "training/test_several_processes.py", "stages/test_stages.py")
+    first = {here.parent / name: place for place, name in enumerate(names)}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (first.get(item.path, 2), here not in item.path.parents, item.path not in slow))
+    items.sort(
+        key=lambda item: (first.get(item.path, len(names)), here not in item.path.parents, item.path not in slow)
+    )
 
 
 @pytest.fixture(scope="session")

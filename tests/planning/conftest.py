@@ -1,5 +1,6 @@
 """The paper's numbers of images."""
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.conftest import CONF
 HELD = Holdings({"unlabeled": 100_000, "train": 5_000, "test": 8_000, "other": 2_000}, side=96, classes=10, fold=1_000)
 
 
+@cache
 def config(name: str, *changes: Any) -> Config:
     """Compose a profile, with changes."""
     values = compose(CONF, name)
@@ -21,6 +23,7 @@ def config(name: str, *changes: Any) -> Config:
     return parse(values, name)
 
 
+@cache
 def works(name: str, *changes: Any) -> Works:
     """Return the work of a profile's stages on the paper's number of images."""
     params = config(name, *changes)

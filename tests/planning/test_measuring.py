@@ -56,6 +56,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench(TINY, ROOT / "data", torch.device("cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS, ids=repr)
 def test_each_operation_is_measured(bench: Bench, operation: Operation) -> None:
     assert 0 < measure(operation, bench) < 60
@@ -67,6 +68,7 @@ def test_no_stage_has_an_operation_that_is_not_measured() -> None:
     assert parts <= {type(operation) for operation in OPERATIONS}
 
 
+@pytest.mark.slow
 def test_a_larger_network_takes_longer(bench: Bench) -> None:
     assert measure(Step(96, 30), bench) > measure(Step(32, 30), bench)
 

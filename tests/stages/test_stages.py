@@ -178,6 +178,7 @@ def test_every_picture_is_drawn_and_says_from_what(project: Path, config: Config
     assert sources["results.png"] == [md5_of(paths.RESULTS_JSON)]
 
 
+@pytest.mark.slow
 def test_pictures_of_what_is_no_longer_asked_for_go(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config
 ) -> None:
