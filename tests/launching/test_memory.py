@@ -52,3 +52,13 @@ def test_a_process_that_has_ended_takes_nothing() -> None:
         assert anonymous(process) > 0
         running.communicate(b"\n")
     assert anonymous(process) == 0
+
+
+def test_memory_that_cannot_be_looked_at_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> list[psutil.Process]:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil.Process, "children", refused)
+    with Peak() as peak:
+        pass
+    assert peak.bytes == 0

@@ -60,6 +60,24 @@ def test_a_stage_comes_after_all_that_it_needs() -> None:
         assert order.index(f"embed@{grouped.source}") < order.index(f"group@{name}")
 
 
+def test_only_a_table_made_from_single_images_is_trained_on() -> None:
+    def mixed_alone(values: dict[str, Any]) -> None:
+        variants = values["variants"]
+        trained = variants["train"]["baseline"] | {"table": "mixed"}
+        values["variants"] = {kind: {} for kind in variants} | {
+            "seed": variants["seed"],
+            "regroup": {"mixed": {"table": "baseline", "rule": "random"}},
+            "train": {"mixed": trained},
+            "evaluate": {"mixed": {"title": "Mixed", "paper": None}},
+        }
+        values["outliers"]["of"], values["neighbours"]["of"] = "mixed", ["mixed"]
+
+    order = [work.stage for work in works("tiny", mixed_alone).all()]
+    assert [stage for stage in order if stage.endswith("@mixed")] == [
+        f"{kind}@mixed" for kind in ("regroup", "surrogate", "train", "embed", "evaluate")
+    ]
+
+
 @pytest.mark.parametrize("profile", ["own_unlabelled", "tiny", "sample", "core", "bench", "features", "online", "code"])
 def test_every_profile_can_be_planned(profile: str) -> None:
     params = config(profile)

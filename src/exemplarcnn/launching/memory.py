@@ -1,6 +1,7 @@
 """Measure how much memory a stage takes while it runs."""
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -58,5 +59,7 @@ class Peak:
             self._look()
 
     def _look(self) -> None:
-        here = psutil.Process()
-        self.bytes = max(self.bytes, sum(map(anonymous, [here, *here.children(recursive=True)])))
+        # A stage must not fail because its memory cannot be looked at, as where /proc hides processes.
+        with suppress(psutil.Error, OSError):
+            here = psutil.Process()
+            self.bytes = max(self.bytes, sum(map(anonymous, [here, *here.children(recursive=True)])))

@@ -50,6 +50,7 @@ from exemplarcnn.rng import Purpose
 from exemplarcnn.training.batches import Batch, TrainingData
 from exemplarcnn.training.checkpoint import Checkpoint
 from exemplarcnn.training.labelled_images import AugmentedImages
+from exemplarcnn.training.shards import logits_of
 from exemplarcnn.training.trainer import VALIDATION_BATCH, Trainer
 
 # Of an operation that takes less, several are timed.
@@ -183,12 +184,18 @@ def _(operation: Step, bench: Bench) -> float:
         batches = _batches(operation, bench, size)
         trainer.shards.train()
 
-        def step() -> None:
-            trainer.step(next(batches), labels, size)
-            if bench.device.type == "cuda":
-                torch.cuda.synchronize()
+        return _seconds_of_steps(trainer, ((images, labels) for images in batches), size)
 
-        return _seconds(step)
+
+def _seconds_of_steps(trainer: Trainer, batches: Iterator[Batch], size: int) -> float:
+    """Return the seconds that a step takes, batches included."""
+
+    def step() -> None:
+        trainer.step(*next(batches), size)
+        if trainer.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return _seconds(step)
 
 
 def _batches(operation: Step, bench: Bench, size: int) -> Iterator[Tensor]:
@@ -254,12 +261,7 @@ def _(operation: ResNetStep, bench: Bench) -> float:
         rows = (np.arange(start, start + size) % len(images) for start in range(0, 1_000 * size, size))
         batches = images.each(rows, 0)
 
-        def step() -> None:
-            trainer.step(*next(batches), size)
-            if bench.device.type == "cuda":
-                torch.cuda.synchronize()
-
-        return _seconds(step)
+        return _seconds_of_steps(trainer, batches, size)
 
 
 @measure.register
@@ -269,9 +271,9 @@ def _(operation: ResNetClassify, bench: Bench) -> float:
     network = exemplar_cnn.to_device(resnet.initialise(params, 10, bench.config.seed), bench.device, layout).eval()
 
     def logits(images: Pixels) -> NDArray[np.float32]:
-        with torch.inference_mode(), exemplar_cnn.mixed_precision(bench.device, params.precision):
+        with torch.inference_mode():
             found: NDArray[np.float32] = (
-                network(network.normalise(torch.from_numpy(images).to(bench.device))).float().cpu().numpy()
+                logits_of(network, torch.from_numpy(images).to(bench.device), params).cpu().numpy()
             )
         return found
 

@@ -1,6 +1,7 @@
 """What each stage has to do, by arithmetic from the parameters and the numbers of images and classes.
 
-Constants in capitals are not derived but measured, on two CPU cores. Memory is that of one process on a CPU.
+Constants in capitals are rough, from single measurements on two CPU cores or from the code that they are about: whole
+runs have not been compared with them yet. Memory is that of one process on a CPU.
 """
 
 from collections.abc import Iterator
@@ -110,22 +111,22 @@ class Works:
     def _of_networks(self) -> Iterator[Work]:
         """Yield what makes and uses networks: each class table before the network that is trained on it."""
         variants = self.config.variants
-        left, there = dict(variants.train), set(variants.seed)
-        while left:
-            for name, entry in list(left.items()):
-                if entry.table in there:
-                    del left[name]
-                    yield self.surrogate(name)
-                    yield self.train(name)
-                    yield self.embed(name)
-                    for table, grouped in variants.group.items():
-                        if grouped.source == name:
-                            there.add(table)
-                            yield self.group(table)
-                    for table, derived in variants.regroup.items():
-                        if derived.table in there and table not in there:
-                            there.add(table)
-                            yield Work(f"regroup@{table}", outs=16 * self.tables[table].images)
+        left, there = list(variants.train), set(variants.seed)
+        while True:
+            for table, derived in variants.regroup.items():
+                if derived.table in there and table not in there:
+                    there.add(table)
+                    yield Work(f"regroup@{table}", outs=16 * self.tables[table].images)
+            if (name := next((each for each in left if variants.train[each].table in there), None)) is None:
+                return
+            left.remove(name)
+            yield self.surrogate(name)
+            yield self.train(name)
+            yield self.embed(name)
+            for table, grouped in variants.group.items():
+                if grouped.source == name:
+                    there.add(table)
+                    yield self.group(table)
 
     def audit(self) -> Work:
         """Read every image twice; compare all by their spectra."""
