@@ -13,8 +13,8 @@ from exemplarcnn.planning.holdings import Holdings
 from exemplarcnn.planning.operations import Hash, Operation
 from exemplarcnn.planning.plan import Plan, PlanError
 from exemplarcnn.planning.works import Work, Works
-from exemplarcnn.tracking import lineage
-from exemplarcnn.tracking.lineage import CACHED, DONE, TO_RUN, States
+from exemplarcnn.tracking import lineage, stage_states
+from exemplarcnn.tracking.stage_states import CACHED, DONE, TO_RUN, States
 from tests.planning.conftest import HELD, config, works
 
 GB = 10**9
@@ -46,9 +46,9 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     monkeypatch.setattr(plan, "memory_available", lambda: found["memory"])
     monkeypatch.setattr(plan, "measured_costs", measured)
     monkeypatch.setattr(Holdings, "of", lambda *_: HELD)
-    monkeypatch.setattr(lineage, "states", states)
+    monkeypatch.setattr(stage_states, "states", states)
     monkeypatch.setattr(lineage, "cache_link", lambda: found["links"])
-    monkeypatch.setattr(lineage, "requested", lambda: found["asked"])
+    monkeypatch.setattr(stage_states, "requested", lambda: found["asked"])
     monkeypatch.setattr(lineage, "cache_folder", lambda: tmp_path / ".dvc/cache")
     monkeypatch.setattr(lineage, "lock_entries", lambda: found["lock"])
     return found

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.tracking import lineage, repository
+from exemplarcnn.tracking import lineage, repository, stage_states
 from exemplarcnn.tracking.lineage import LineageError, Record
 
 PIPELINE = """
@@ -344,7 +344,7 @@ def test_many_questions_are_answered_as_each_alone_with_one_look(here: Path, mon
 
 
 def of(state: str) -> set[str]:
-    return {stage for stage, found in lineage.states().items() if found == state}
+    return {stage for stage, found in stage_states.states().items() if found == state}
 
 
 def repro() -> set[str]:
@@ -395,9 +395,9 @@ def test_a_damaged_record_of_a_run_is_left_to_dvc(here: Path) -> None:
 
 @pytest.mark.slow
 def test_states_of_some_stages_and_those_before_them(here: Path) -> None:
-    assert set(lineage.states(["evaluate@a"])) == {"seed@a", "train@a", "evaluate@a"}
-    assert set(lineage.states(["train"])) == {f"{kind}@{name}" for kind in ("seed", "train") for name in "ab"}
-    assert set(lineage.states(["report"])) == EVERYTHING
+    assert set(stage_states.states(["evaluate@a"])) == {"seed@a", "train@a", "evaluate@a"}
+    assert set(stage_states.states(["train"])) == {f"{kind}@{name}" for kind in ("seed", "train") for name in "ab"}
+    assert set(stage_states.states(["report"])) == EVERYTHING
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ def test_what_dvc_was_asked_for(
     Path("dvc.yaml").write_text(PIPELINE)
     process = SimpleNamespace(cmdline=words.split)
     monkeypatch.setattr(repository, "ancestor", lambda fits: process if fits(words.split()) else None)
-    assert lineage.requested() == expected
+    assert stage_states.requested() == expected
 
 
 @pytest.mark.slow

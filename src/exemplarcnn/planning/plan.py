@@ -18,8 +18,8 @@ from exemplarcnn.planning.holdings import Holdings, listed
 from exemplarcnn.planning.operations import Hash, Operation
 from exemplarcnn.planning.works import Work, Works
 from exemplarcnn.progress import tqdm
-from exemplarcnn.tracking import lineage
-from exemplarcnn.tracking.lineage import DONE, TO_RUN, States
+from exemplarcnn.tracking import lineage, stage_states
+from exemplarcnn.tracking.stage_states import DONE, TO_RUN, States
 
 # For what is not counted, such as pictures, the MLflow store, unfinished files: bytes, and a share of the results.
 RESERVE, SHARE = 50_000_000, 0.05
@@ -180,7 +180,7 @@ def make(config: Config, data: Path = paths.DATA, anew: bool = False) -> Plan:
     PipelineError
         If data are missing, or DVC cannot say what is done.
     """
-    states: States = {} if anew else lineage.states()
+    states: States = {} if anew else stage_states.states()
     works = _works(config, data, states)
     to_run = [work for work in works if states.get(work.stage, TO_RUN) == TO_RUN]
     costs = measured_costs({operation for work in to_run for operation, _ in work.parts}, config, data)
@@ -289,9 +289,12 @@ def check_disk(config: Config, data: Path = paths.DATA) -> None:
         whole = 2 * sum(work.outs for work in _works(config, data, {}, at_once=True))
     except DataError:  # the stage that needs the data says so
         return
-    if not Space(Path(), whole, shutil.disk_usage(Path()).free).missing or (targets := lineage.requested()) is None:
+    if (
+        not Space(Path(), whole, shutil.disk_usage(Path()).free).missing
+        or (targets := stage_states.requested()) is None
+    ):
         return
-    states, links = lineage.states(targets), lineage.cache_link()
+    states, links = stage_states.states(targets), lineage.cache_link()
     works = [work for work in _works(config, data, states) if work.stage in states]
     for space in _spaces(_lines(works, states, links), links):
         if space.missing:

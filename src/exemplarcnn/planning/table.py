@@ -3,7 +3,7 @@
 import pandas as pd
 
 from exemplarcnn.planning.plan import Plan, timed
-from exemplarcnn.tracking.lineage import TO_RUN
+from exemplarcnn.tracking.stage_states import TO_RUN
 
 
 def render(plan: Plan) -> str:
