@@ -139,7 +139,8 @@ def compared(plan: dict[str, Any], took: dict[str, dict[str, Any]]) -> list[dict
         if (found := took.get(planned["stage"])) is not None:
             line = {"stage": planned["stage"], "seconds": found["seconds"], "planned": planned["seconds"]}
             line |= {"GB": round(found["memory"] / 1e9, 2), "planned GB": round(planned["memory"] / 1e9, 2)}
-            lines.append(line | {"MB": round(found["outs"] / 1e6, 1), "planned MB": round(planned["outs"] / 1e6, 1)})
+            line |= {"MB": round(found["outs"] / 1e6, 1), "planned MB": round(planned["outs"] / 1e6, 1)}
+            lines.append(line | {"mostly": max(planned["parts"], key=planned["parts"].get, default="")})
     return lines
 
 

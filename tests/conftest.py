@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import asdict
+from functools import cache, partial
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,14 @@ SUMMARY = {
 }
 
 
+_composed_once = cache(partial(compose, CONF))
+
+
+def profile_values(profile: str) -> dict[str, Any]:
+    """Return a profile's parameters, to be changed at will; Hydra takes a tenth of a second for them, once."""
+    return deepcopy(_composed_once(profile))
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Whatever an earlier test has set: with several, what they do is in no fixed order."""
@@ -76,7 +86,7 @@ def store(store_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    return Config.model_validate(compose(CONF, "tiny_bench"))
+    return Config.model_validate(profile_values("tiny_bench"))
 
 
 class Pipeline:
@@ -158,7 +168,7 @@ class Pipeline:
 
 @pytest.fixture
 def pipeline(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
-    made = Pipeline(folder, md5(request.node.nodeid.encode()).hexdigest()[:8], compose(CONF, "tiny_bench"))
+    made = Pipeline(folder, md5(request.node.nodeid.encode()).hexdigest()[:8], profile_values("tiny_bench"))
     # Asking DVC takes a repository and a second; tests/tracking/test_lineage.py does.
     monkeypatch.setattr(lineage, "current", lambda stage: made.records[stage])
     return made

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from exemplarcnn.config import profiles
-from exemplarcnn.config.profiles import compose
 from exemplarcnn.tracking.parameters import flatten
+from tests.conftest import profile_values
 
 ROOT = Path(__file__).parents[1]
 # Sections whose entries have names of a profile's choice, and what the documentation may call any of them.
@@ -52,7 +52,7 @@ def named(text: str) -> set[str]:
     return found
 
 
-SECTIONS = compose(ROOT / "conf", "sample").keys()
+SECTIONS = profile_values("sample").keys()
 METHOD = named((ROOT / "docs" / "method.md").read_text())
 MACHINE = {
     key
@@ -64,14 +64,14 @@ MACHINE = {
 
 @pytest.mark.parametrize("profile", profiles.names(ROOT / "conf"))
 def test_every_parameter_is_named(profile: str) -> None:
-    keys = {general(key) for key in flatten(compose(ROOT / "conf", profile))}
+    keys = {general(key) for key in flatten(profile_values(profile))}
     assert {key for key in keys if key not in (MACHINE if key.startswith("machine.") else METHOD)} == set()
 
 
 def test_no_key_is_named_that_is_not_there() -> None:
     known: set[str] = set()
     for profile in profiles.names(ROOT / "conf"):
-        for key in map(general, flatten(compose(ROOT / "conf", profile))):
+        for key in map(general, flatten(profile_values(profile))):
             parts = key.split(".")
             known |= {".".join(parts[: at + 1]) for at in range(len(parts))}
     assert (METHOD | MACHINE) - known == set()

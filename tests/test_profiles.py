@@ -15,10 +15,10 @@ from exemplarcnn.classes.grouping import GroupingError, Split, fill_up, group
 from exemplarcnn.clustering.dendrogram import Cut
 from exemplarcnn.config import profiles
 from exemplarcnn.config.params import Config
-from exemplarcnn.config.profiles import compose
 from exemplarcnn.config.variants import ClusterEntry
 from exemplarcnn.networks.exemplar_cnn import initialise
 from exemplarcnn.tracking.parameters import flatten
+from tests.conftest import profile_values
 
 ROOT = Path(__file__).parents[1]
 POOL = 100_000
@@ -26,7 +26,7 @@ CLUSTERS, CLUSTERED_IMAGES = 2_249, 4_868  # docs/method.md, section 5.2
 
 
 def profile(name: str) -> Config:
-    return Config.model_validate(compose(ROOT / "conf", name))
+    return Config.model_validate(profile_values(name))
 
 
 @pytest.mark.parametrize("name", profiles.names(ROOT / "conf"))
@@ -40,7 +40,7 @@ def test_dvc_composes_the_same_text(name: str, tmp_path: Path, monkeypatch: pyte
 
 
 def test_paper_and_code_differ_in_what_the_documentation_lists() -> None:
-    paper, code = (flatten(compose(ROOT / "conf", name)) for name in ("paper", "code"))
+    paper, code = (flatten(profile_values(name)) for name in ("paper", "code"))
     assert set(paper) == set(code)
     differing = {key for key in paper if paper[key] != code[key]} - {"profile"}
     text = (ROOT / "docs" / "method.md").read_text()
@@ -67,7 +67,7 @@ OF_A_RUN = (
 def numbers(name: str) -> dict[str, str]:
     """Return the numbers of a profile as the table of section 6.3 writes them, those of all groups in one."""
     found: dict[str, list[str]] = {}
-    for key, value in flatten(compose(ROOT / "conf", name)).items():
+    for key, value in flatten(profile_values(name)).items():
         if not any(key == each or key.startswith(f"{each}.") for each in OF_A_RUN):
             said = {"None": "null", "True": "true", "False": "false"}.get(value, value)
             if key == "evaluate.protocols":
@@ -147,7 +147,7 @@ def test_the_benchmark_changes_what_a_stand_in_pool_is_too_small_for(
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     suit = importlib.import_module("stl10").suit
-    values, before = (compose(ROOT / "conf", name) for _ in range(2))
+    values, before = (profile_values(name) for _ in range(2))
     said = suit(values, pool)
     if pool == 100_000 or name in ("tiny", "ablation"):
         assert not said

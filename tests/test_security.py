@@ -20,6 +20,7 @@ from exemplarcnn.config.profiles import compose
 from exemplarcnn.files import read_array, write_json
 from exemplarcnn.networks import saved
 from exemplarcnn.training.checkpoint import Checkpoint, CheckpointError
+from tests.conftest import profile_values
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py")) + sorted((ROOT / "benchmarks").glob("*.py"))
@@ -117,7 +118,7 @@ BAD_NAMES = ["../outside", "/etc/passwd", "a/b", "..", ".", "", "a\\b", "a\n", "
 
 @pytest.fixture(scope="module")
 def values() -> dict[str, Any]:
-    return compose(ROOT / "conf", "tiny_bench")
+    return profile_values("tiny_bench")
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)

@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 
-from exemplarcnn.config.profiles import compose
-from tests.conftest import CONF
+from tests.conftest import profile_values
 
 
 @pytest.fixture(scope="session")
 def composed() -> dict[str, Any]:
-    return compose(CONF, "sample")
+    return profile_values("sample")
 
 
 @pytest.fixture

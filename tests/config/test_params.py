@@ -14,10 +14,9 @@ from pydantic import BaseModel
 
 from exemplarcnn.config.base import LAYERS, ConfigError
 from exemplarcnn.config.params import Config, load, parse
-from exemplarcnn.config.profiles import compose
 from exemplarcnn.errors import PipelineError
 from tests.config.parameters import complaints, leaves, put
-from tests.conftest import CONF, ROOT
+from tests.conftest import ROOT, profile_values
 
 
 def test_every_leaf_of_a_profile_is_needed(composed: dict[str, Any]) -> None:
@@ -88,7 +87,7 @@ def test_features_are_audited_where_they_are_kept(values: dict[str, Any]) -> Non
 
 
 def test_where_nothing_is_evaluated_clustering_features_are_all_there_is() -> None:
-    values = compose(CONF, "own_unlabelled")
+    values = profile_values("own_unlabelled")
     assert parse(copy.deepcopy(values), "").rows == {}
     (problem,) = complaints(put(copy.deepcopy(values), "variants.train.clustered.cluster_features", False))
     assert "variants.train.clustered.cluster_features must be true: nothing is evaluated" in problem

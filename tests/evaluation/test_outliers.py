@@ -14,14 +14,16 @@ from exemplarcnn.data.stl10 import ImageFile, write_images
 from exemplarcnn.data.types import Pool
 from exemplarcnn.evaluation.outliers import (
     Hyperplanes,
+    WithMirrored,
     agreement,
     closest_pairs,
     count_outliers,
     detection_metrics,
-    extract_all,
+    mean_decisions,
     mirrored,
-    score,
+    scored,
 )
+from exemplarcnn.networks.chunks import map_chunks
 
 CHUNK, COUNT = 16, 42
 
@@ -45,32 +47,44 @@ def extract(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(blocks / 255, np.float32)
 
 
-def test_features_come_in_full_chunks(pool: Pool) -> None:
-    found = extract_all(pool, extract, CHUNK, mirror=False)
-    assert found.shape == (COUNT, 24)
-    turned = extract_all(pool, extract, CHUNK, mirror=True)
-    np.testing.assert_allclose(turned.reshape(COUNT, 8, 3), found.reshape(COUNT, 8, 3)[:, ::-1], rtol=1e-6)
+def described(pool: Pool) -> NDArray[np.float32]:
+    """Features of the images, then of their mirror images."""
+    both = WithMirrored(pool)
+    return np.concatenate([found for _, found in map_chunks(both.batch, extract, len(both), CHUNK)])
+
+
+def scores_of(pool: Pool, hyperplanes: Hyperplanes) -> pd.DataFrame:
+    decide = mean_decisions(hyperplanes, extract)
+    return scored(np.concatenate([found for _, found in map_chunks(pool.batch, decide, len(pool), CHUNK)]))
+
+
+def test_mirror_images_come_after_the_images(pool: Pool) -> None:
+    both = WithMirrored(pool)
+    assert len(both) == 2 * COUNT
+    images = both.batch(np.array([3, COUNT + 3, COUNT - 1, COUNT]))
+    assert np.array_equal(images, [pool[3], pool[3][:, ::-1], pool[COUNT - 1], pool[0][:, ::-1]])
+    assert images.flags.c_contiguous
     assert np.array_equal(mirrored(pool.batch([3]))[0, :, 0], pool[3][:, -1])
 
 
 def test_scores_are_those_of_sklearns_svm_on_images_and_mirror_images(pool: Pool) -> None:
-    labels = np.arange(COUNT) % 3
-    hyperplanes = Hyperplanes.learn(pool, labels, extract, CHUNK, C=0.7)
-    plain, turned = (extract_all(pool, extract, CHUNK, mirror) for mirror in (False, True))
-    peer = LinearSVC(C=0.7, tol=1e-10, max_iter=100_000).fit(np.concatenate([plain, turned]), np.tile(labels, 2))
-    both = (peer.decision_function(plain) + peer.decision_function(turned)) / 2
-    found = score(pool, hyperplanes, extract, CHUNK)
+    labels = np.tile(np.arange(COUNT) % 3, 2)
+    features = described(pool)
+    hyperplanes = Hyperplanes.learn(features, labels, C=0.7)
+    peer = LinearSVC(C=0.7, tol=1e-10, max_iter=100_000).fit(features, labels)
+    both = (peer.decision_function(features[:COUNT]) + peer.decision_function(features[COUNT:])) / 2
+    found = scores_of(pool, hyperplanes)
     np.testing.assert_allclose(found["score"], -both.max(axis=1), atol=1e-3)
-    assert found["nearest"].tolist() == both.argmax(axis=1).tolist() == labels.tolist()
+    assert found["nearest"].tolist() == both.argmax(axis=1).tolist() == labels[:COUNT].tolist()
     assert found["image_id"].tolist() == list(range(COUNT))
 
 
 def test_what_is_like_no_class_scores_highest(pool: Pool, tmp_path: Path) -> None:
-    hyperplanes = Hyperplanes.learn(pool, np.arange(COUNT) % 3, extract, CHUNK, C=1.0)
+    hyperplanes = Hyperplanes.learn(described(pool), np.tile(np.arange(COUNT) % 3, 2), C=1.0)
     pixels = pool.batch(range(20))
     strange = np.random.default_rng(1).integers(0, 120, (4, 96, 96, 3)).astype(np.uint8)
     write_images(tmp_path / "mixed", np.concatenate([pixels, strange]))
-    found = score(ImageFile(tmp_path / "mixed"), hyperplanes, extract, CHUNK)
+    found = scores_of(ImageFile(tmp_path / "mixed"), hyperplanes)
     assert set(found.nlargest(4, "score")["image_id"]) == {20, 21, 22, 23}
 
 

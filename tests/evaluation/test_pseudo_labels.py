@@ -5,18 +5,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from exemplarcnn import paths
 from exemplarcnn.config.params import Config
-from exemplarcnn.config.profiles import compose
 from exemplarcnn.data import stl10
-from exemplarcnn.data.stl10 import ImageFile, write_images
-from exemplarcnn.data.types import Pool
+from exemplarcnn.data.stl10 import write_images
 from exemplarcnn.evaluation.pseudo_labels import (
     LabelError,
     compare_with_truth,
+    decision_function,
     load_classifier,
     most_confident,
     predict,
@@ -25,31 +23,16 @@ from exemplarcnn.evaluation.pseudo_labels import (
 )
 from exemplarcnn.files import digest, read_json
 from exemplarcnn.stages import label as stage
-from tests.conftest import CONF
-
-CHUNK, COUNT = 8, 21
+from tests.conftest import profile_values
 
 
-@pytest.fixture
-def pool(tmp_path: Path) -> Pool:
-    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 96, 96, 3), dtype=np.uint8)
-    write_images(tmp_path / "pool", pixels)
-    return ImageFile(tmp_path / "pool")
-
-
-def extract(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    assert len(images) == CHUNK
-    return images[:, ::24, ::24].reshape(len(images), -1).astype(np.float32)
-
-
-def test_guesses_are_those_of_the_classifier(pool: Pool) -> None:
+def test_guesses_are_those_of_the_classifier() -> None:
     generator = np.random.default_rng(1)
     weights, intercepts = generator.normal(size=(4, 48)), generator.normal(size=4)
-    indices = np.array([0, 2, 3, 5, 7, 11, 12, 13, 14, 20])
-    labels, margins = predict(pool, indices, extract, CHUNK, weights, intercepts)
-    for place, image in enumerate(indices):
-        features = pool[int(image)][::24, ::24].reshape(-1).astype(float)
-        scores = [float(features @ row + bias) for row, bias in zip(weights, intercepts, strict=True)]
+    features = generator.normal(size=(10, 48)).astype(np.float32)
+    labels, margins = predict(decision_function(features, weights, intercepts))
+    for place, row in enumerate(features.astype(float)):
+        scores = [float(row @ each + bias) for each, bias in zip(weights, intercepts, strict=True)]
         best, second = sorted(scores, reverse=True)[:2]
         assert labels[place] == scores.index(best)
         assert margins[place] == pytest.approx(best - second)
@@ -103,7 +86,7 @@ def test_the_table_of_labels_is_known_by_its_hash(tmp_path: Path, monkeypatch: p
     stl10.write_labels(paths.TRAIN_LABELS, [0, 1, 0, 1, 0, 1])
     stl10.write_class_names(paths.CLASS_NAMES, ["cat", "dog"])
     stl10.write_folds(paths.FOLDS, [np.arange(4)] * stl10.FOLDS)
-    stage.run("supervised", Config.model_validate(compose(CONF, "tiny_bench")))
+    stage.run("supervised", Config.model_validate(profile_values("tiny_bench")))
     found = read_json(paths.label_statistics("supervised"))
     assert found["by_class"] == {"cat": 2, "dog": 2}
     assert found["table"] == digest(paths.labels("supervised"))

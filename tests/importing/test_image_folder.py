@@ -17,21 +17,20 @@ import pytest
 from PIL import ExifTags, Image
 
 from exemplarcnn.config.params import Config
-from exemplarcnn.config.profiles import compose
 from exemplarcnn.data import image_set, pools, stl10
 from exemplarcnn.data.stl10 import ImageFile
 from exemplarcnn.data.types import DataError
 from exemplarcnn.evaluation import pseudo_labels
 from exemplarcnn.importing import dvc_record, image_folder
 from exemplarcnn.importing.image_folder import Imported, import_folder
-from tests.conftest import CONF
+from tests.conftest import profile_values
 
 SIZES = {"ant": 30, "bee": 20, "cow": 14}
 
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    values = compose(CONF, "own")
+    values = profile_values("own")
     values["machine"]["workers"] = 1
     return Config.model_validate(values)
 

@@ -17,12 +17,11 @@ from exemplarcnn import paths
 from exemplarcnn.classes import seeding
 from exemplarcnn.classes.capacity import split_pool
 from exemplarcnn.config.params import Config
-from exemplarcnn.config.profiles import compose
 from exemplarcnn.data import audit_tables, stl10
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import write_table
 from exemplarcnn.launching import launcher, preflight
-from tests.conftest import CONF
+from tests.conftest import profile_values
 
 ROOM = 100  # of the pool
 Change = Callable[[dict[str, Any]], object]
@@ -42,7 +41,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def config(profile: str = "tiny", *changes: Change) -> Config:
-    values = compose(CONF, profile)
+    values = profile_values(profile)
     for change in changes:
         change(values)
     return Config.model_validate(values)
@@ -256,7 +255,7 @@ def test_all_that_is_too_large_is_named_at_once() -> None:
 
 
 def test_the_rule_of_a_derived_table_is_a_known_one(home: Path) -> None:
-    values = compose(CONF, "own")
+    values = profile_values("own")
     values["variants"]["regroup"]["other"] = {"table": "clustered", "rule": "sorted"}
     with pytest.raises(
         PipelineError, match=r"^variants.regroup.other.rule: no rule 'sorted'; .*regrouping.py has: random, ungr"
@@ -267,7 +266,7 @@ def test_the_rule_of_a_derived_table_is_a_known_one(home: Path) -> None:
 def test_the_first_stage_refuses_before_it_works(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["stage"])
     monkeypatch.setattr(launcher, "use_threads", lambda threads: None)
-    values = compose(CONF, "own")
+    values = profile_values("own")
     values["variants"]["train"]["baseline"]["patch"] = 40
     (home / "params.yaml").write_text(yaml.safe_dump(values))
     ran: list[str] = []

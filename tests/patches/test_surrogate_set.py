@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from exemplarcnn.data.pools import ImageFolder
 from exemplarcnn.data.stl10 import write_images
 from exemplarcnn.files import digest, write_rows
+from exemplarcnn.locks import LockedError
 from exemplarcnn.patches import partial_set, surrogate_set
 from exemplarcnn.patches.errors import SurrogateError
 from exemplarcnn.patches.partial_set import PartialSet, TaskResult
@@ -379,6 +380,9 @@ def test_a_worker_that_the_system_ends(pool: ImageFolder, tmp_path: Path, monkey
 
 
 def test_one_process_at_a_time(pool: ImageFolder, tmp_path: Path) -> None:
-    with FileLock(tmp_path / "set-work.lock"), pytest.raises(SurrogateError, match="another process is drawing"):
+    with (
+        FileLock(tmp_path / "set-work.lock"),
+        pytest.raises(LockedError, match="another process is drawing the set set-work"),
+    ):
         written(tmp_path / "set", pool)
     written(tmp_path / "set", pool)

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from exemplarcnn.config.params import Config, parse
-from exemplarcnn.config.profiles import compose
 from exemplarcnn.planning.holdings import Holdings, listed
 from exemplarcnn.planning.works import Works
-from tests.conftest import CONF
+from tests.conftest import profile_values
 
 HELD = Holdings({"unlabeled": 100_000, "train": 5_000, "test": 8_000, "other": 2_000}, side=96, classes=10, fold=1_000)
 
@@ -17,7 +16,7 @@ HELD = Holdings({"unlabeled": 100_000, "train": 5_000, "test": 8_000, "other": 2
 @cache
 def config(name: str, *changes: Any) -> Config:
     """Compose a profile, with changes."""
-    values = compose(CONF, name)
+    values = profile_values(name)
     for change in changes:
         change(values)
     return parse(values, name)

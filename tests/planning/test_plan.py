@@ -90,6 +90,10 @@ def test_only_what_has_to_run_is_measured(here: dict[str, Any], monkeypatch: pyt
     here["states"]["train@baseline"] = TO_RUN
     assert made().seconds > 0
     assert len(here["measured"]) == 2, "a step, and a patch of the validation"
+    line = next(line for line in made().lines if line.work.stage == "train@baseline")
+    # Of 1.6 million patches and as many validation patches an image as there are, 2,000 steps see a part once.
+    assert line.parts == {"steps": 2_000, "validation": 160_000}
+    assert line.mostly == "validation"
 
 
 def test_a_disk_that_is_too_small(here: dict[str, Any], rehearsal: Works) -> None:
@@ -141,6 +145,9 @@ def test_the_table_and_json_have_every_stage(here: dict[str, Any]) -> None:
     values = json.loads(json.dumps(found.as_json()))
     assert [entry["stage"] for entry in values["stages"]] == [line.work.stage for line in found.lines]
     assert values["disk"] == found.disk
+    assert lines["outliers"].endswith("products"), "everything takes a second, and products are counted one by one"
+    outliers = next(entry for entry in values["stages"] if entry["stage"] == "outliers")
+    assert sum(outliers["parts"].values()) == pytest.approx(outliers["seconds"])
     assert len(values["problems"]) == 1
 
 

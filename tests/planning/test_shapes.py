@@ -7,7 +7,6 @@ import torch
 from exemplarcnn.clustering import radius_graph
 from exemplarcnn.config.base import LAYERS
 from exemplarcnn.config.params import parse
-from exemplarcnn.config.profiles import compose
 from exemplarcnn.config.sections import Features
 from exemplarcnn.config.variants import KMeans, RawPixels
 from exemplarcnn.data import near_duplicates
@@ -17,11 +16,11 @@ from exemplarcnn.networks.exemplar_cnn import ExemplarCNN
 from exemplarcnn.networks.features import cluster_features, eval_features
 from exemplarcnn.networks.resnet import ResNetClassifier
 from exemplarcnn.planning import shapes, works
-from tests.conftest import CONF
+from tests.conftest import profile_values
 
 CPU = torch.device("cpu")
-CONFIG = parse(compose(CONF, "tiny_bench"), "tiny_bench")
-PAPER = parse(compose(CONF, "paper"), "paper")
+CONFIG = parse(profile_values("tiny_bench"), "tiny_bench")
+PAPER = parse(profile_values("paper"), "paper")
 
 
 @pytest.mark.parametrize("classes", [2, 16_000])

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from exemplarcnn.config.params import Config
-from exemplarcnn.config.profiles import compose
 from exemplarcnn.reporting.results import Inputs, gather
-from tests.conftest import CONF, ROOT
+from tests.conftest import ROOT, profile_values
 from tests.reporting import examples
 from tests.reporting.examples import NAMES
 
@@ -19,7 +18,7 @@ Parts = tuple[dict[str, Any], dict[str, Any], np.ndarray]
 
 @pytest.fixture(scope="module")
 def report_config() -> Config:
-    values = compose(CONF, "tiny")
+    values = profile_values("tiny")
     values["train"] |= {"epochs": 3, "batch_size": 128}
     values["variants"]["label"] = {}
     values["variants"]["evaluate"] = {
@@ -88,7 +87,7 @@ def results(report_config: Config, parts: Parts) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def with_resnet(parts: Parts) -> dict[str, Any]:
     """A row that was trained and tested once beside one with folds."""
-    values = compose(CONF, "tiny_bench")
+    values = profile_values("tiny_bench")
     values["variants"]["evaluate"] = {"baseline": {"title": "ExemplarCNN", "paper": None}}
     values["neighbours"]["of"] = ["baseline"]
     values["variants"]["label"] = {"semi": values["variants"]["label"]["semi_supervised"]}

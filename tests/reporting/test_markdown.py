@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 
 from exemplarcnn.config.params import Config
-from exemplarcnn.config.profiles import compose
 from exemplarcnn.reporting import markdown, tables
 from exemplarcnn.reporting.results import Inputs, gather
-from tests.conftest import CONF
+from tests.conftest import profile_values
 from tests.reporting import examples
 from tests.reporting.examples import AUDIT, GROUPING, NAMES, OUTLIERS
 
@@ -106,7 +105,7 @@ def test_of_images_that_are_not_the_papers_its_figures_are_not_shown(results: di
 
 
 def test_without_labels_there_are_features_and_clusters_and_it_says_so() -> None:
-    config = Config.model_validate(compose(CONF, "own_unlabelled"))
+    config = Config.model_validate(profile_values("own_unlabelled"))
     data = examples.data()
     data |= {"dataset": "photos", "train": 0, "test": 0, "unlabeled": 50, "fold_sizes": [], "class_names": []}
     sets = {name: {"classes": 20, "images": 50, "train_patches": 100} for name in config.variants.train}

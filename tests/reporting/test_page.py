@@ -13,12 +13,11 @@ from PIL import Image
 
 from exemplarcnn import paths
 from exemplarcnn.config.params import Config
-from exemplarcnn.config.profiles import compose
 from exemplarcnn.reporting import page
 from exemplarcnn.reporting.page import PageError, code, deviations, picture
 from exemplarcnn.reporting.results import ReportError
 from exemplarcnn.tracking import timings
-from tests.conftest import ROOT
+from tests.conftest import ROOT, profile_values
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "col"}
 
@@ -80,7 +79,7 @@ def made_small_once(small: dict[bytes, str], monkeypatch: pytest.MonkeyPatch) ->
 
 
 def written(run: Path) -> tuple[str, Reader]:
-    config = Config.model_validate(compose(Path("conf"), "sample"))
+    config = Config.model_validate(profile_values("sample"))
     page.write(paths.PAGE, config, Path("conf"))
     text = paths.PAGE.read_text()
     reader = Reader()
@@ -156,7 +155,7 @@ def test_without_a_store(run: Path, no_server: None) -> None:
 
 
 def test_where_there_is_nothing_yet(run: Path) -> None:
-    config = Config.model_validate(compose(Path("conf"), "tiny"))
+    config = Config.model_validate(profile_values("tiny"))
     with pytest.raises(
         PageError, match=r"results\.json: found profile sample, expected tiny as in params\.yaml; run `dvc repro`"
     ):
@@ -183,13 +182,13 @@ def test_code_and_nothing_else_is_marked() -> None:
 
 
 def test_deviations_from_the_paper() -> None:
-    config = Config.model_validate(compose(ROOT / "conf", "sample"))
+    config = Config.model_validate(profile_values("sample"))
     found = {key: (here, there) for key, here, there in deviations(config, ROOT / "conf")}
     assert found["train.epochs"] == ("10", "110")
     assert found["variants.seed.baseline.classes"] == ("250", "16000")
     assert not any(key.startswith("machine") for key in found)
     assert "momentum" not in " ".join(found)
-    paper = Config.model_validate(compose(ROOT / "conf", "paper"))
+    paper = Config.model_validate(profile_values("paper"))
     assert deviations(paper, ROOT / "conf") == []
 
 

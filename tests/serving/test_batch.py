@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from exemplarcnn.config.params import Config
-from exemplarcnn.config.profiles import compose
 from exemplarcnn.data.pools import ImageFolder, centre_square
 from exemplarcnn.data.stl10 import SIDE, write_images
 from exemplarcnn.networks.features import eval_features
@@ -23,7 +22,7 @@ from exemplarcnn.networks.saved import load
 from exemplarcnn.serving import batch
 from exemplarcnn.serving.batch import CentreCrops
 from exemplarcnn.serving.packed_model import PackedModel, pack
-from tests.conftest import CONF
+from tests.conftest import profile_values
 from tests.serving.networks import PARAMS, of_side, pixels
 
 
@@ -92,7 +91,7 @@ def test_what_is_left_out_or_read_in_a_special_way_is_told(tmp_path: Path, caplo
     Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
     Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "logo.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
-    pool = batch._usable_images(tmp_path, Config.model_validate(compose(CONF, "tiny_bench")), 96)
+    pool = batch._usable_images(tmp_path, Config.model_validate(profile_values("tiny_bench")), 96)
     assert [pool.name(index) for index in range(len(pool))] == ["a.png", "logo.png"]
     assert (pool[1] == 255).all()
     told = [record.getMessage() for record in caplog.records]
@@ -112,7 +111,7 @@ def test_embed_resizes_to_the_side_of_the_model_whatever_lies_in_data(
     for number in range(3):
         photo = np.random.default_rng(number).integers(0, 256, (200 + number, 300, 3), dtype=np.uint8)
         Image.fromarray(photo).save(tmp_path / f"photos/{number}.png")
-    values = compose(CONF, "own_unlabelled")
+    values = profile_values("own_unlabelled")
     values["features"] = PARAMS.model_dump(mode="json")
     values["machine"]["device"] = "cpu"
     said = batch.embed(tmp_path / "photos", tmp_path / "out.npy", "baseline", Config.model_validate(values))

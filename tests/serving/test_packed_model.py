@@ -9,13 +9,12 @@ import torch
 from safetensors.numpy import load_file
 
 from exemplarcnn.config.params import Config
-from exemplarcnn.config.profiles import compose
 from exemplarcnn.data.types import DataError
 from exemplarcnn.networks.features import eval_features
 from exemplarcnn.networks.saved import load
 from exemplarcnn.serving import packed_model
 from exemplarcnn.serving.packed_model import PackedModel, PackedModelError, pack
-from tests.conftest import CONF
+from tests.conftest import profile_values
 from tests.serving.networks import NAMES, PARAMS, of_side, pixels
 
 
@@ -129,7 +128,7 @@ def test_parameters_that_this_code_cannot_read_are_named_with_what_to_do(
 
 
 def test_a_variant_has_a_classifier_where_it_is_evaluated_with_all_labels() -> None:
-    values = compose(CONF, "tiny_bench")
+    values = profile_values("tiny_bench")
     config = Config.model_validate(values)
     assert packed_model.classifier_of("baseline", config) == Path("classifiers/baseline/all.safetensors")
     assert packed_model.classifier_of("nobody", config) is None

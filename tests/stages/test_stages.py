@@ -21,7 +21,6 @@ from safetensors.torch import load_file
 from exemplarcnn import paths, stages
 from exemplarcnn.classes import seeding, tables
 from exemplarcnn.config.params import Config
-from exemplarcnn.config.profiles import compose
 from exemplarcnn.config.variants import ClusterEntry
 from exemplarcnn.data import colour_axes, stl10
 from exemplarcnn.evaluation.classifiers import FeatureSet
@@ -32,7 +31,7 @@ from exemplarcnn.networks.features import eval_features
 from exemplarcnn.reporting import pictures
 from exemplarcnn.stages import group, surrogate
 from exemplarcnn.tracking import runs
-from tests.conftest import CONF
+from tests.conftest import profile_values
 
 CLASSES = ("hot", "cold", "odd")
 # In an order in which each finds what it reads; the graph itself is DVC's, see tests/pipeline.
@@ -103,7 +102,7 @@ def write_data(data: Path) -> None:
 
 
 def values() -> dict[str, Any]:
-    made = compose(CONF, "tiny_bench")
+    made = profile_values("tiny_bench")
     made["machine"] |= {"threads": 1, "workers": 1}
     made["variants"]["seed"]["baseline"] |= {"classes": 15}
     made["variants"]["seed"]["imagenet"] |= {"classes": 6}

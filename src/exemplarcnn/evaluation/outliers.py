@@ -1,6 +1,7 @@
 """Find images of none of the labelled classes by a network's features (docs/method.md, section 1.3)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,7 @@ from exemplarcnn.clustering.radius_graph import Sample, neighbour_graph
 from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.evaluation import svm
 from exemplarcnn.files import read_table
-from exemplarcnn.networks.chunks import map_chunks
 from exemplarcnn.networks.features import FeatureExtractor
-from exemplarcnn.progress import tqdm
 
 
 @dataclass(frozen=True)
@@ -35,19 +34,15 @@ class Hyperplanes:
     intercept: NDArray[np.float64]
 
     @classmethod
-    def learn(
-        cls, pool: Pool, labels: NDArray[np.int64], extract: FeatureExtractor, batch_size: int, C: float
-    ) -> "Hyperplanes":
-        """Train a linear SVM on images and their mirror images.
-
-        A mirror image is of the same class: with few labels it is worth about as much as another labelled image.
+    def learn(cls, features: NDArray[np.float32], labels: NDArray[np.int64], C: float) -> "Hyperplanes":
+        """Train a linear SVM.
 
         Parameters
         ----------
-        pool, labels
-            The labelled images, and their labels, (images,) int64 from 0.
-        extract, batch_size
-            The function from images to features, and how many images it takes at a time.
+        features
+            Of the labelled images, (n, features) float32, for instance a memory map; never loaded as a whole.
+        labels
+            (n,) int64 from 0.
         C
             The SVM's penalty.
 
@@ -56,9 +51,8 @@ class Hyperplanes:
         SvmError
             If the SVM cannot be trained.
         """
-        features = np.concatenate([extract_all(pool, extract, batch_size, mirror) for mirror in (False, True)])
         space = svm.span(svm.gram(features, features, threads.count(), "labelled images"))
-        trained = svm.LinearSVM(C, tol=1e-4).fit(space, np.tile(labels, 2), int(labels.max()) + 1)
+        trained = svm.LinearSVM(C, tol=1e-4).fit(space, labels, int(labels.max()) + 1)
         dual = trained.dual_coef_
         # Block by block: a copy of all features in float64 would take twice their memory on top.
         blocks = range(0, len(features), svm.ROWS)
@@ -75,38 +69,52 @@ def mirrored(images: Pixels) -> Pixels:
     return np.ascontiguousarray(images[:, :, ::-1])
 
 
-def extract_all(pool: Pool, extract: FeatureExtractor, batch_size: int, mirror: bool) -> NDArray[np.float32]:
-    """Return the features of all images of a pool, or of their mirror images, (n, features) float32."""
+class WithMirrored:
+    """The images of a pool, followed by their mirror images.
 
-    def features(images: Pixels) -> NDArray[np.float32]:
-        return extract(mirrored(images) if mirror else images)
-
-    return np.concatenate([found for _, found in map_chunks(pool.batch, features, len(pool), batch_size)])
-
-
-def score(pool: Pool, hyperplanes: Hyperplanes, extract: FeatureExtractor, batch_size: int) -> pd.DataFrame:
-    """Score how far each image of a pool is from all classes.
-
-    Returns
-    -------
-    DataFrame
-        ``image_id``; ``nearest``, the closest class, from 0; ``score``, minus that class's decision value, averaged
-        over the image and its mirror image: the higher, the farther from all classes.
+    A mirror image is of the same class: with few labels it is worth about as much as another labelled image.
     """
 
-    def mean_distances(images: Pixels) -> NDArray[np.float64]:
+    def __init__(self, pool: Pool):
+        self.pool = pool
+
+    def __len__(self) -> int:
+        return 2 * len(self.pool)
+
+    def batch(self, rows: NDArray[np.int64]) -> Pixels:
+        """Return images, (n, height, width, 3) uint8."""
+        images = self.pool.batch(rows % len(self.pool))
+        turned = (rows >= len(self.pool))[:, None, None, None]
+        return np.where(turned, mirrored(images), images)
+
+
+def mean_decisions(hyperplanes: Hyperplanes, extract: FeatureExtractor) -> Callable[[Pixels], NDArray[np.float64]]:
+    """Return the function from images to decision values, (n, classes) float64, averaged with their mirror images'."""
+
+    def decide(images: Pixels) -> NDArray[np.float64]:
         both = hyperplanes.decision_function(extract(images))
         both += hyperplanes.decision_function(extract(mirrored(images)))
         return both / 2
 
-    found = []
-    with tqdm(total=len(pool), desc="out of distribution", unit="image") as bar:
-        for rows, block in map_chunks(pool.batch, mean_distances, len(pool), batch_size):
-            found.append(block)
-            bar.update(rows.stop - rows.start)
-    distances = np.concatenate(found)
-    nearest = distances.argmax(axis=1)
-    return pd.DataFrame({"image_id": np.arange(len(pool)), "nearest": nearest, "score": -distances.max(axis=1)})
+    return decide
+
+
+def scored(decisions: NDArray[np.float64]) -> pd.DataFrame:
+    """Score how far each image is from all classes.
+
+    Parameters
+    ----------
+    decisions
+        From `mean_decisions`, (images, classes).
+
+    Returns
+    -------
+    DataFrame
+        ``image_id``; ``nearest``, the closest class, from 0; ``score``, minus that class's decision value: the higher,
+        the farther from all classes.
+    """
+    nearest = decisions.argmax(axis=1)
+    return pd.DataFrame({"image_id": np.arange(len(decisions)), "nearest": nearest, "score": -decisions.max(axis=1)})
 
 
 def closest_pairs(features: NDArray[np.float32], count: int, memory: float) -> pd.DataFrame:

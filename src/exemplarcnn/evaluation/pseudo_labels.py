@@ -12,12 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_table
-from exemplarcnn.networks.chunks import map_chunks
-from exemplarcnn.networks.features import FeatureExtractor
-from exemplarcnn.progress import tqdm
 
 
 class LabelError(PipelineError):
@@ -41,45 +37,24 @@ def load_classifier(folder: Path, fold: int) -> tuple[NDArray[np.float64], NDArr
     return tensors["weights"][fold].astype(np.float64), tensors["intercept"][fold].astype(np.float64)
 
 
-def predict(
-    pool: Pool,
-    indices: NDArray[np.int64],
-    extract: FeatureExtractor,
-    batch_size: int,
-    weights: NDArray[np.float64],
-    intercepts: NDArray[np.float64],
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Label images with a linear classifier, without storing their features.
+def decision_function(
+    features: NDArray[np.float32], weights: NDArray[np.float64], intercepts: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return decision values, (n, classes) float64, of a classifier from :func:`load_classifier`."""
+    found: NDArray[np.float64] = features.astype(np.float64) @ weights.T + intercepts
+    return found
 
-    Parameters
-    ----------
-    pool, indices
-        The images, and the indices of those to label, (n,) int64.
-    extract, batch_size
-        The function from images to features, and how many images it takes at a time.
-    weights, intercepts
-        The classifier, from :func:`load_classifier`.
+
+def predict(decisions: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Label images by decision values, (n, classes) float64.
 
     Returns
     -------
     labels, margins
         (n,) int64 from 0, and (n,) float64: how far the best class is above the second best.
     """
-
-    def read(rows: NDArray[np.int64]) -> Pixels:
-        return pool.batch(indices[rows])
-
-    def score(images: Pixels) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = extract(images).astype(np.float64) @ weights.T + intercepts
-        return found
-
-    scores = np.empty((len(indices), len(weights)))
-    with tqdm(total=len(indices), desc="labels", unit="image") as bar:
-        for rows, found in map_chunks(read, score, len(indices), batch_size):
-            scores[rows] = found
-            bar.update(len(found))
-    ordered = np.sort(scores, axis=1)
-    return scores.argmax(axis=1), ordered[:, -1] - ordered[:, -2]
+    ordered = np.sort(decisions, axis=1)
+    return decisions.argmax(axis=1), ordered[:, -1] - ordered[:, -2]
 
 
 def most_confident(table: pd.DataFrame, share: float) -> pd.DataFrame:

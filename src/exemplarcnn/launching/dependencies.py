@@ -9,13 +9,14 @@ import argparse
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from exemplarcnn.files import atomic_write, digest
+from exemplarcnn.files import atomic_write, digest, digest_of
 
 PACKAGE = "exemplarcnn"
 SOURCES = Path(__file__).parents[1]
@@ -25,6 +26,7 @@ SOURCES = Path(__file__).parents[1]
 EXEMPT = {
     "config": "checks parameters, which the stages track themselves",
     "errors": "ends a stage before it has an out",
+    "locks": "refuses a second process at the same work",
     "paths": "says where outs are, as dvc.yaml does",
     "progress": "shows how far a stage is",
     "tracking": "sends to the MLflow store what is in outs",
@@ -66,6 +68,11 @@ def code(module: str | ModuleType) -> dict[str, str]:
 def packages(*names: str) -> dict[str, str]:
     """Return the installed version of each package, by name."""
     return {name: version(name) for name in names}
+
+
+def identity(module: str, libraries: Iterable[str], **inputs: Any) -> str:
+    """Return a hash of what the bytes of a module's work depend on: its code, libraries' versions, and other inputs."""
+    return digest_of({"code": code(module), "packages": packages(*libraries), **inputs})
 
 
 def files(module: str) -> list[str]:

@@ -19,6 +19,7 @@ from exemplarcnn.data.types import Pool
 from exemplarcnn.files import atomic_write
 from exemplarcnn.networks.chunks import map_chunks
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, mixed_precision, taking_turns, to_device
+from exemplarcnn.networks.unfinished import written
 from exemplarcnn.progress import tqdm
 
 # From (n, height, width, 3) images to (n, features).
@@ -130,14 +131,10 @@ def write_features(path: Path, pool: Pool, extract: FeatureExtractor, batch_size
     """
     with (
         atomic_write(path) as partial,
-        # Not a memory map: with one, a full disk kills the process without an error message.
         partial.open("wb") as file,
         tqdm(total=len(pool), desc=f"{path.parent.name}/{path.stem}", unit="image") as bar,
     ):
-        for rows, found in map_chunks(pool.batch, extract, len(pool), batch_size):
-            block = np.ascontiguousarray(found, "<f4")
-            if file.tell() == 0:
-                header = {"descr": "<f4", "fortran_order": False, "shape": (len(pool), block.shape[1])}
-                np.lib.format.write_array_header_1_0(file, header)
-            file.write(block.data)
-            bar.update(rows.stop - rows.start)
+        before = 0
+        for done in written(file, len(pool), map_chunks(pool.batch, extract, len(pool), batch_size)):
+            bar.update(done - before)
+            before = done

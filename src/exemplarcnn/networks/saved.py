@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from exemplarcnn import files
 from exemplarcnn.config.sections import Network
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import atomic_write, read_json, write_json
@@ -65,6 +66,11 @@ def load(folder: Path, weights: str = "weights.safetensors") -> ExemplarCNN:
             f"for example with dvc checkout. {error}"
         ) from None
     return network.eval()
+
+
+def digest(folder: Path, weights: str = "weights.safetensors") -> str:
+    """Return a hash of what `load` reads."""
+    return files.digest(folder / "network.json", folder / weights)
 
 
 def pick_device(name: str) -> torch.device:

@@ -27,7 +27,6 @@ import albumentations as A
 import cv2
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
 from exemplarcnn import rng
@@ -40,6 +39,7 @@ from exemplarcnn.data.stl10 import SIDE, side_entry
 from exemplarcnn.data.types import Pool
 from exemplarcnn.errors import reason
 from exemplarcnn.files import digest, write_array, write_json, write_rows, write_table
+from exemplarcnn.locks import exclusive_lock
 from exemplarcnn.patches.allocation import Portion, portions
 from exemplarcnn.patches.errors import SurrogateError
 from exemplarcnn.patches.partial_set import PartialSet, Task, TaskResult
@@ -120,13 +120,13 @@ def write_set(definition: SetDefinition, job: DrawingJob) -> dict[str, Any]:
     Raises
     ------
     SurrogateError
-        If there are fewer patches than classes, the set cannot be written, a worker process is killed, or another
-        process is drawing this set.
+        If there are fewer patches than classes, the set cannot be written, or a worker process is killed.
+    LockedError
+        If another process is drawing this set.
     """
     plan, work = definition.portions(), job.work
     try:
-        work.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(work.with_name(f"{work.name}.lock"), timeout=0):
+        with exclusive_lock(work, f"drawing the set {work.name}"):
             sampler = definition.sampler()
             partial = _draw_all(definition, job, plan, sampler)
             _write_tables(partial, definition, plan)
@@ -134,10 +134,6 @@ def write_set(definition: SetDefinition, job: DrawingJob) -> dict[str, Any]:
             summary = _summary(partial, definition, plan)
             write_json(partial.made / "set.json", summary)
             partial.move_to(job.folder)
-    except Timeout:
-        raise SurrogateError(
-            f"another process is drawing the set in {work.absolute()}; wait for it or end it, then rerun"
-        ) from None
     except BrokenProcessPool:
         raise SurrogateError(
             "a worker was killed, probably for lack of memory; lower machine.workers and rerun: finished work is kept"

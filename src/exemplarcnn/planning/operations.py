@@ -1,10 +1,11 @@
 """The operations that stages repeat: what a stage takes is so many of each (:mod:`exemplarcnn.planning.works`).
 
-:mod:`exemplarcnn.planning.measuring` measures how long one takes here. Nothing in this module takes time to import.
+:mod:`exemplarcnn.planning.measuring` measures how long one takes here. Each has a ``title``, which a plan shows where
+it takes the most time of a stage. Nothing in this module takes time to import.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from exemplarcnn.config.sections import Features
 from exemplarcnn.config.variants import KMeans
@@ -14,6 +15,7 @@ from exemplarcnn.config.variants import KMeans
 class Inspect:
     """Read an image of a pool, and look for defects and near duplicates in it."""
 
+    title: ClassVar[str] = "reading images"
     pool: str
 
 
@@ -21,6 +23,7 @@ class Inspect:
 class DrawPatch:
     """Cut and transform a patch, in one process."""
 
+    title: ClassVar[str] = "drawing patches"
     pool: str
     patch: int
 
@@ -29,6 +32,7 @@ class DrawPatch:
 class Step:
     """A step of SGD of a network for patches; with a pool, from which patches are drawn while it trains."""
 
+    title: ClassVar[str] = "steps"
     patch: int
     classes: int
     pool: str | None = None
@@ -38,6 +42,7 @@ class Step:
 class Validate:
     """Classify a patch after an epoch."""
 
+    title: ClassVar[str] = "validation"
     patch: int
     classes: int
 
@@ -46,6 +51,7 @@ class Validate:
 class Describe:
     """Compute an image's features with a network for patches."""
 
+    title: ClassVar[str] = "features"
     params: Features | Literal["cluster"]
     patch: int
     classes: int
@@ -55,16 +61,21 @@ class Describe:
 class ResNetStep:
     """A step of SGD of the residual network, with the augmentation of its images."""
 
+    title: ClassVar[str] = "steps"
+
 
 @dataclass(frozen=True)
 class ResNetClassify:
     """Classify an image with the residual network."""
+
+    title: ClassVar[str] = "classifying images"
 
 
 @dataclass(frozen=True)
 class KMeansDescribe:
     """Compute an image's k-means features."""
 
+    title: ClassVar[str] = "features"
     params: KMeans
 
 
@@ -76,6 +87,7 @@ class Multiply:
     ``float64``: by one thread.
     """
 
+    title: ClassVar[str] = "products"
     kind: Literal["near pairs", "float32", "float64"]
 
 
@@ -83,10 +95,14 @@ class Multiply:
 class Eigen:
     """A part of an eigendecomposition: with n rows it takes n³ of these."""
 
+    title: ClassVar[str] = "eigenvectors"
+
 
 @dataclass(frozen=True)
 class Hash:
     """Hash a byte, as DVC does for every result."""
+
+    title: ClassVar[str] = "hashes"
 
 
 Operation = (

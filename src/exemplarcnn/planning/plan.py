@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,17 +41,27 @@ class Line:
         What the stage has to do.
     state
         ``done``: its result is here. ``cached``: DVC has it in its cache. ``to run``.
-    seconds
-        How long it will take; 0 unless it has to run.
+    parts
+        Seconds that each kind of operation in it will take, by title; empty unless it has to run.
     here, there
         Bytes that it will add to this folder, and to DVC's cache.
     """
 
     work: Work
     state: str
-    seconds: float
+    parts: dict[str, float]
     here: int
     there: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it will take; 0 unless it has to run."""
+        return sum(self.parts.values())
+
+    @property
+    def mostly(self) -> str:
+        """What takes the most of its time; empty if nothing does."""
+        return max(self.parts, key=lambda title: self.parts[title], default="")
 
     @property
     def disk(self) -> int:
@@ -144,6 +155,7 @@ class Plan:
                     "patches": line.work.patches,
                     "steps": line.work.steps,
                     "seconds": round(line.seconds, 1),
+                    "parts": {title: round(seconds, 1) for title, seconds in line.parts.items()},
                     "outs": line.work.outs,
                     "disk": line.disk,
                     "memory": line.work.memory,
@@ -195,15 +207,17 @@ def _lines(works: list[Work], states: States, links: str, costs: dict[Operation,
     sizes = _sizes_here() if links == "copy" else {}
     lines = []
     for work in works:
-        state, seconds = states.get(work.stage, TO_RUN), 0.0
+        state = states.get(work.stage, TO_RUN)
+        parts: dict[str, float] = defaultdict(float)
         if state == TO_RUN and costs is not None:
-            seconds = sum(costs[operation] * count for operation, count in work.parts)
+            for operation, count in work.parts:
+                parts[operation.title] += costs[operation] * count
         # DVC removes earlier results, of which the cache keeps its copies; a set that is being drawn has its space.
         copy = max(0, work.outs - sizes.get(work.stage, 0)) if links == "copy" and state != DONE else 0
         stored = work.outs if state == TO_RUN else 0
         begun = min(_begun(work.stage), work.outs) if state == TO_RUN else 0
         here, there = (copy - begun, stored) if copy >= begun else (copy, max(0, stored - begun))
-        lines.append(Line(work, state, seconds, here, there))
+        lines.append(Line(work, state, dict(parts), here, there))
     return lines
 
 

@@ -18,6 +18,7 @@ def render(plan: Plan) -> str:
             "disk": _bytes(line.disk) if line.disk else "",
             "memory": _bytes(line.work.memory) if line.state == TO_RUN else "",
             "time": duration(line.seconds) if line.state == TO_RUN else "",
+            "mostly": line.mostly if line.seconds >= 1 else "",
         }
         for line in plan.lines
     ]

@@ -2,23 +2,30 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from exemplarcnn import paths
 from exemplarcnn.config.params import Config
 from exemplarcnn.config.variants import LabelEntry
 from exemplarcnn.data import audit_tables, stl10
+from exemplarcnn.data.types import Pixels
 from exemplarcnn.evaluation import pseudo_labels
-from exemplarcnn.files import digest, rounded, write_json, write_table
+from exemplarcnn.files import digest, read_array, rounded, write_json, write_table
+from exemplarcnn.launching.dependencies import identity
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
 from exemplarcnn.networks.features import eval_features
+from exemplarcnn.networks.unfinished import unfinished
 
 
 def run(name: str, config: Config) -> None:
-    """Write ``labels/NAME.csv`` and ``metrics/NAME/labels.json``."""
+    """Write ``labels/NAME.csv`` and ``metrics/NAME/labels.json``.
+
+    Continue from what is in ``work/label/NAME/`` if there is anything.
+    """
     params = config.variants.label[name]
     names = stl10.read_class_names(paths.CLASS_NAMES)
-    table = _predicted(params, config) if params.method == "pseudo" else _given(params)
+    table = _predicted(name, config) if params.method == "pseudo" else _given(params)
     write_table(paths.labels(name), table.round({"margin": 5}))
     compared = None
     if params.method == "pseudo" and (known := pseudo_labels.true_labels(paths.TRUTH, names)) is not None:
@@ -33,15 +40,35 @@ def run(name: str, config: Config) -> None:
     write_json(paths.label_statistics(name), rounded(summary | {"table": digest(paths.labels(name))}))
 
 
-def _predicted(params: LabelEntry, config: Config) -> pd.DataFrame:
+def _predicted(name: str, config: Config) -> pd.DataFrame:
     """Label the unlabelled images with the classifier of a fold."""
+    params = config.variants.label[name]
     pool = stl10.open_pool(paths.DATA, "unlabeled")
     usable = audit_tables.usable_images(paths.audit("unlabeled"))
-    extract = eval_features(
-        saved.load(paths.model(params.of)), config.features, saved.pick_device(config.machine.device)
-    )
+    network = paths.model(params.of)
+    device = saved.pick_device(config.machine.device)
+    extract = eval_features(saved.load(network), config.features, device)
     weights, intercepts = pseudo_labels.load_classifier(paths.classifiers(params.of), params.fold)
-    labels, margins = pseudo_labels.predict(pool, usable, extract, config.features.batch_size, weights, intercepts)
+
+    def read(rows: NDArray[np.int64]) -> Pixels:
+        return pool.batch(usable[rows])
+
+    def decide(images: Pixels) -> NDArray[np.float64]:
+        return pseudo_labels.decision_function(extract(images), weights, intercepts)
+
+    mark = identity(
+        "stages.label",
+        ("numpy", "torch"),
+        data=stl10.data_digest(paths.DATA),
+        images=usable.tolist(),
+        model=saved.digest(network),
+        classifier=[weights.tolist(), intercepts.tolist()],
+        parameters=config.features.model_dump(mode="json"),
+        device=device.type,
+    )
+    with unfinished(paths.WORK / "label" / name, mark) as work:
+        decisions = work.array("decisions", read, decide, len(usable), config.features.batch_size, f"labels, {name}")
+        labels, margins = pseudo_labels.predict(read_array(decisions))
     table = pd.DataFrame({"pool": "unlabeled", "image_id": usable, "label": labels, "margin": margins})
     return pseudo_labels.most_confident(table, params.fraction)
 

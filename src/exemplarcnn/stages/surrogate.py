@@ -4,7 +4,7 @@ from exemplarcnn import files, paths
 from exemplarcnn.classes import tables
 from exemplarcnn.config.params import Config
 from exemplarcnn.data import colour_axes, pools, stl10
-from exemplarcnn.launching.dependencies import code, packages
+from exemplarcnn.launching.dependencies import code, identity, packages
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
 
@@ -36,17 +36,16 @@ def run(variant: str, config: Config) -> None:
         colour_axes.read(paths.colours(params.pool)),
         stl10.side_of(paths.DATA),
     )
-    identity = files.digest_of(
-        {
-            "drawing": drawing,
-            "code": code("stages.surrogate"),
-            "pool": pools.fingerprint(pool),
-            "table": files.digest(paths.class_table(params.table)),
-            "mode": mode,
-        }
+    mark = identity(
+        "stages.surrogate",
+        (),
+        drawing=drawing,
+        pool=pools.fingerprint(pool),
+        table=files.digest(paths.class_table(params.table)),
+        mode=mode,
     )
     folder = paths.surrogate_set(variant)
-    write_set(definition, DrawingJob(folder, paths.WORK / "surrogate" / variant, config.machine.workers, identity))
+    write_set(definition, DrawingJob(folder, paths.WORK / "surrogate" / variant, config.machine.workers, mark))
     if mode == "online":
         # Training draws patches from the data with this code. Recorded in the set, so that training runs again when
         # either changes. Imported here, because worker processes import this module and need no torch.

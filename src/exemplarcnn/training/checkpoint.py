@@ -7,19 +7,15 @@ section 3.1).
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from exemplarcnn import distributed
 from exemplarcnn.errors import PipelineError, reason
 from exemplarcnn.files import atomic_write
 from exemplarcnn.networks.exemplar_cnn import Classifier
@@ -29,7 +25,7 @@ LONGEST_VALUE = 30
 
 
 class CheckpointError(PipelineError):
-    """A checkpoint cannot be written, cannot be read, belongs to another training, or is in use."""
+    """A checkpoint cannot be written, cannot be read, or belongs to another training."""
 
 
 @dataclass(frozen=True)
@@ -173,36 +169,3 @@ def restore_tensors(tensors: dict[str, Tensor], network: Classifier, optimiser: 
     for name, parameter in network.named_parameters():
         if (momentum := tensors.get(f"momentum.{name}")) is not None:
             optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
-
-
-@contextmanager
-def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Lock the folder of a training's checkpoint, so that no other process writes the same checkpoint.
-
-    Parameters
-    ----------
-    folder
-        The folder; the lock is the file FOLDER.lock beside it.
-
-    Raises
-    ------
-    CheckpointError
-        If another process holds the lock.
-    """
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-
-    def acquire() -> None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise CheckpointError(
-                f"another process is training {folder.name} (it holds {lock.lock_file}); wait for it or end it, "
-                "then rerun to continue from its last checkpoint"
-            ) from None
-
-    distributed.on_rank_zero(acquire)
-    try:
-        yield
-    finally:
-        lock.release()

@@ -10,7 +10,8 @@ import torch
 
 from exemplarcnn import distributed
 from exemplarcnn.config.params import Config
-from exemplarcnn.training.checkpoint import Checkpoint, exclusive_lock
+from exemplarcnn.locks import exclusive_lock
+from exemplarcnn.training.checkpoint import Checkpoint
 from exemplarcnn.training.learning_curve import Epoch
 from exemplarcnn.training.trainer import Trainer
 
@@ -34,14 +35,17 @@ def train(
 
     Raises
     ------
+    LockedError
+        If another process is running this training.
     CheckpointError
-        If another process is running this training, or the checkpoint cannot be used.
+        If the checkpoint cannot be used.
     TrainingError
         If the training diverges.
     KeyboardInterrupt
         After Ctrl-C or SIGTERM, once the state is saved.
     """
-    with distributed.processes(), exclusive_lock(folder):
+    lock = exclusive_lock(folder, f"training {folder.name}", distributed.on_rank_zero)
+    with distributed.processes(), lock:
         trainer = prepare()
         with ExitStack() as opened:
             after_epoch = distributed.on_rank_zero(lambda: opened.enter_context(outs(trainer)))
