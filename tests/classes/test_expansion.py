@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exemplarcnn.classes import expansion
 from exemplarcnn.classes.expansion import ExpansionError, Order, expand
-from exemplarcnn.clustering.radius_graph import NeighboursError
+from exemplarcnn.clustering.errors import NeighboursError
 from tests.classes.unit_features import unit
 
 ORDERS: tuple[Order, ...] = ("query", "global")

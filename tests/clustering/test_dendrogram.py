@@ -12,8 +12,9 @@ from scipy.spatial.distance import pdist, squareform
 
 from exemplarcnn.clustering import radius_graph
 from exemplarcnn.clustering.dendrogram import cut, merged_after, threshold_for
+from exemplarcnn.clustering.errors import NeighboursError
 from exemplarcnn.clustering.linkage import complete_linkage
-from exemplarcnn.clustering.radius_graph import NeighboursError, neighbour_graph
+from exemplarcnn.clustering.radius_graph import neighbour_graph
 
 # scipy's distances and ours differ in their last bits.
 SLACK = 1e-9

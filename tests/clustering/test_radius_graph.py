@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.sparse import csr_array
 
-from exemplarcnn.clustering import radius_graph
-from exemplarcnn.clustering.radius_graph import NeighboursError, Sample, measured, neighbour_graph
+from exemplarcnn.clustering import radius_graph, sketch
+from exemplarcnn.clustering.errors import NeighboursError
+from exemplarcnn.clustering.radius_graph import measured, neighbour_graph
+from exemplarcnn.clustering.sample import Sample
 
 sizes = st.tuples(st.integers(2, 25), st.integers(1, 4))
 grids = hnp.arrays(np.float32, sizes, elements=st.integers(-4, 4).map(float))
@@ -54,7 +56,7 @@ def same(graph: csr_array, other: csr_array) -> bool:
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.dtype:
     chosen: torch.dtype = request.param
-    monkeypatch.setattr(radius_graph, "_precision", lambda device: chosen)
+    monkeypatch.setattr(sketch, "precision", lambda device: chosen)
     return chosen
 
 
@@ -75,7 +77,7 @@ def test_points_on_a_grid(points: np.ndarray, radius: float, low: bool) -> None:
     """Many distances alike, many equal to the radius, points in one place."""
     radius = round(radius**2) ** 0.5
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(radius_graph, "_precision", lambda device: torch.bfloat16 if low else torch.float32)
+        patch.setattr(sketch, "precision", lambda device: torch.bfloat16 if low else torch.float32)
         found = listed(neighbour_graph(points, radius))
     assert found == slow_graph(points, radius)
 
@@ -87,7 +89,7 @@ def test_points_of_any_size(scale: float, seed: int, low: bool) -> None:
     every = sorted(slow_graph(points, np.inf).values())
     radius = every[len(every) // 10]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(radius_graph, "_precision", lambda device: torch.bfloat16 if low else torch.float32)
+        patch.setattr(sketch, "precision", lambda device: torch.bfloat16 if low else torch.float32)
         assert listed(neighbour_graph(points, radius, width=5)).keys() == slow_graph(points, radius).keys()
 
 
@@ -100,7 +102,7 @@ def test_points_that_differ_by_less_than_their_size_allows(n: int) -> None:
     expected = slow_graph(points, 1e-20)
     for dtype in (torch.float32, torch.bfloat16):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(radius_graph, "_precision", lambda device, dtype=dtype: dtype)
+            patch.setattr(sketch, "precision", lambda device, dtype=dtype: dtype)
             assert listed(neighbour_graph(points, max(expected.values()))) == expected
 
 
@@ -135,7 +137,7 @@ def test_a_shorter_precision_that_the_caller_has_set_is_not_used() -> None:
     torch.set_float32_matmul_precision("medium")
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(radius_graph, "_precision", lambda device: torch.float32)
+            patch.setattr(sketch, "precision", lambda device: torch.float32)
             assert listed(neighbour_graph(points, 0.6)).keys() == slow_graph(points, 0.6).keys()
         assert torch.get_float32_matmul_precision() == "medium"
     finally:

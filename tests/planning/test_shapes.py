@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from exemplarcnn.clustering import radius_graph
+from exemplarcnn.clustering import sample, widths
 from exemplarcnn.config.base import LAYERS
 from exemplarcnn.config.params import parse
 from exemplarcnn.config.sections import Features
@@ -80,6 +80,6 @@ def test_lengths_of_controls() -> None:
 
 
 def test_constants_are_those_of_the_modules_that_use_them() -> None:
-    assert (works.WIDTH, works.SAMPLE) == (radius_graph.WIDTH, radius_graph.SAMPLE)
+    assert (works.WIDTH, works.SAMPLE) == (widths.WIDTH, sample.SAMPLE)
     assert (len(near_duplicates.RADIUS), kmeans.EPOCHS) == (works.SPECTRUM, works.KMEANS_EPOCHS)
     assert (shapes.DENSE_MAP, shapes.KERNEL) == (exemplar_cnn.DENSE_MAP, 5)

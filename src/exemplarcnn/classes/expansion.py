@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplarcnn.clustering.radius_graph import Points, centre
+from exemplarcnn.clustering.sample import Frame, Points
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.progress import tqdm
 
@@ -78,7 +78,7 @@ def expand(singles: Points, held_out: Points, k: int, order: Order = "query") ->
         images = np.empty((len(singles), k), np.int64)
         return Expansion(images, images.copy(), np.empty(images.shape))
     for part in (singles, held_out):
-        centre(part)  # raises for coordinates that are not finite
+        Frame.of(part)  # raises for coordinates that are not finite
     products = _Products(singles, held_out)
     images = _in_turn(products, k) if order == "query" else _closest_first(products, k)
     ranks, distances = _ranked(products, images)

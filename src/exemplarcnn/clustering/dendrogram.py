@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from exemplarcnn import distributed
+from exemplarcnn.clustering.errors import NeighboursError
 from exemplarcnn.clustering.linkage import complete_linkage, diameters, flat_clusters
-from exemplarcnn.clustering.radius_graph import NeighboursError, Points, Sample, most_pairs, neighbour_graph
+from exemplarcnn.clustering.radius_graph import RadiusSearch, most_pairs, neighbour_graph
+from exemplarcnn.clustering.sample import Points
 
 
 @dataclass(frozen=True)
@@ -144,14 +146,15 @@ def _grown(
     """Compute the merges up to a radius that is just wide enough, and read the threshold off them."""
     if len(points) < 2:
         return np.empty((0, 4)), 0.0
-    sample = Sample.draw(points)
+    search = RadiusSearch(points, memory, device=device)
+    sample = search.sample
     most = sample.radius_with(0.8 * most_pairs(memory))
     # Within the cut every merged point has its nearest neighbour, and so have some points that are not merged. Half as
     # many more are likely to be enough; if they are not, the radius grows.
     radius = sample.nearest_within(1.5 * merged + 4 / len(sample.distances))
     while True:
         radius = distributed.broadcast_scalar(min(radius, most))
-        Z = complete_linkage(neighbour_graph(points, radius, memory, device=device, sample=sample))
+        Z = complete_linkage(search.graph(radius))
         if (threshold := choose(Z)) is not None:
             return Z, threshold
         if radius >= most:

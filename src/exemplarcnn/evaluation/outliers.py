@@ -13,7 +13,7 @@ from scipy.stats import betabinom
 from sklearn.metrics import roc_auc_score
 
 from exemplarcnn import threads
-from exemplarcnn.clustering.radius_graph import Sample, neighbour_graph
+from exemplarcnn.clustering.radius_graph import RadiusSearch
 from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.evaluation import svm
 from exemplarcnn.files import read_table
@@ -135,10 +135,10 @@ def closest_pairs(features: NDArray[np.float32], count: int, memory: float) -> p
         Image ids ``first`` < ``second``, and their Euclidean ``distance``; the closest pair comes first.
     """
     count = min(count, len(features) * (len(features) - 1) // 2)
-    sample = Sample.draw(features)
-    radius = sample.radius_with(count)
-    while (graph := neighbour_graph(features, radius, memory, sample=sample).tocoo()).nnz < count:
-        radius = sample.wider(radius)
+    search = RadiusSearch(features, memory)
+    radius = search.sample.radius_with(count)
+    while (graph := search.graph(radius).tocoo()).nnz < count:
+        radius = search.sample.wider(radius)
     order = np.lexsort((graph.col, graph.row, graph.data))[:count]
     return pd.DataFrame({"first": graph.row[order], "second": graph.col[order], "distance": graph.data[order]})
 

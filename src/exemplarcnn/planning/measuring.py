@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from exemplarcnn import paths, threads
-from exemplarcnn.clustering import radius_graph
+from exemplarcnn.clustering import radius_graph, sketch
 from exemplarcnn.config.params import Config
 from exemplarcnn.config.sections import Features
 from exemplarcnn.data import audit, near_duplicates, pools, stl10
@@ -300,7 +300,7 @@ def _(operation: KMeansDescribe, bench: Bench) -> float:
 def _(operation: Multiply, bench: Bench) -> float:
     rows, inner = radius_graph.BLOCK, 264
     if operation.kind == "near pairs":
-        left = torch.rand(rows, inner).to(radius_graph._precision(torch.device("cpu")))
+        left = torch.rand(rows, inner).to(sketch.precision(torch.device("cpu")))
         with shared_operations():
             return _seconds(lambda: torch.nonzero(left @ left.T >= inner), rows * rows * inner)
     first = np.random.default_rng(0).random((rows, inner))
