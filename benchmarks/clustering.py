@@ -1,24 +1,29 @@
-"""Measure time and memory of the exact complete-linkage cut, beside scipy and fastcluster in the same run.
+"""Measure time and memory of the exact complete-linkage cut, beside other ways in the same run.
 
     python benchmarks/clustering.py                      # simulated features; needs no data
     python benchmarks/clustering.py --images FOLDER      # also features of the images in STL-10 binary files
+    python benchmarks/clustering.py --points FILE        # also the rows of a .npy file, as features/.../cluster.npy
     python benchmarks/clustering.py --quick              # within a minute: 2,000 points
     python benchmarks/clustering.py --exact [--images FOLDER]
                                                          # no timing: compare clusters and heights with scipy's on
                                                          # float64 distances, up to 5,000 points, at several cuts
+    python benchmarks/clustering.py --widths [--images FOLDER] [--points FILE]
+                                                         # no peers: the search on each number of axes, and its choice
 
-All points have 3,440 coordinates, and the dendrogram is cut where a tenth of them is merged. Each method runs in its
-own process, from a memory-mapped file of features to the number of each point's cluster. Memory is the peak of what the
-process holds beyond the mapped file and its imports. The peers get float32 distances from a blocked matrix product over
-the upper triangle, written block by block into the float64 array that they take (fastcluster is made to work in that
-array). A peer that does not fit into memory is reported as such. Agreement is measured against fastcluster's clusters,
-whose distances have float32 errors: differences may be due to those.
+The dendrogram is cut where a tenth of the points is merged. Each method runs in its own process, from a memory-mapped
+file of features to the number of each point's cluster. Memory is the peak of what the process holds beyond the mapped
+file and its imports. The peers: "plain", a float32 product of all pairs in torch and a heap (`_plain_linkage.py`), and
+fastcluster and scipy. These two get float32 distances from a blocked matrix product over the upper triangle, written
+block by block into the float64 array that they take (fastcluster is made to work in that array). One that does not fit
+into memory is reported as such. Agreement is measured against the first peer that ran; fastcluster's and scipy's
+distances have float32 errors: differences may be due to those.
 
-Real features: a network of the paper's size is trained on 300 surrogate classes (once, for minutes, kept in --work). It
-describes the images of `unlabeled` and `test`; if more points are needed, also their mirror images, then their corners
-(80×80, resized), then mirrored corners. Simulated features: a Gaussian with the eigenvalues of real features, then each
-point is moved towards an earlier one, to a distance drawn from real nearest-neighbour distances. A run with --images
-prints the numbers in REAL_LIKE.
+Real features are those of three networks: one of profile `own`'s size before its training, the same after a short one,
+and one of the paper's size after a short one (kept in --work). They describe the images of `unlabeled` and `test`; if
+more points are needed, also their mirror images, then their corners (80×80, resized), then mirrored corners. Simulated
+features have 3,440 coordinates: a Gaussian with the eigenvalues of real features, then each point is moved towards an
+earlier one, to a distance drawn from real nearest-neighbour distances. A run with --images prints the numbers in
+REAL_LIKE.
 """
 
 import argparse
@@ -45,9 +50,13 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
 
 from _common import ROOT, finish, peak_anonymous
+from _plain_linkage import plain_cut
 from exemplarcnn.classes import seeding
 from exemplarcnn.clustering import dendrogram
 from exemplarcnn.clustering.linkage import flat_clusters
+from exemplarcnn.clustering.radius_graph import RadiusSearch
+from exemplarcnn.clustering.sample import Sample
+from exemplarcnn.clustering.widths import WIDTHS
 from exemplarcnn.config import profiles
 from exemplarcnn.config.params import parse
 from exemplarcnn.data import stl10
@@ -60,8 +69,11 @@ from exemplarcnn.training.batches import Batches, TrainingData
 from exemplarcnn.training.checkpoint import Checkpoint
 from exemplarcnn.training.trainer import Trainer
 
-DIMENSIONS = 3440
+DIMENSIONS = 3440  # of drawn points
 FRACTION = 0.1
+METHODS = ("ours", "plain", "fastcluster", "scipy")
+# Networks whose features are clustered: a profile that gives the sizes, classes of 80 patches each, and epochs.
+NETWORKS = {"untrained": ("own", 1000, 0), "own": ("own", 1000, 4), "paper": ("code", 300, 2)}
 STRIP = 1000  # points on a side of each block of the peers' product
 # From 15,000 real images, see above: length of the mean, share of the variance left after k axes, and deciles of the
 # distance to the nearest neighbour among 5,000 of them.
@@ -112,7 +124,9 @@ def condensed(points: Features) -> NDArray[np.float64]:
 
 
 def by_peer(points: Features, name: str) -> NDArray[np.int64]:
-    """Cluster with scipy or fastcluster."""
+    """Cluster in another way."""
+    if name == "plain":
+        return plain_cut(points, FRACTION)
     if name == "scipy":
         Z = hierarchy.linkage(condensed(points), "complete")
     else:
@@ -138,10 +152,13 @@ def child(method: str, file: Path, count: int, out: Path) -> None:
         points[start : start + STRIP].max()
     print("ready", flush=True)
     sys.stdin.readline()
-    with shared_operations():
-        begin = time.perf_counter()
-        labels = dendrogram.cut(points, None, FRACTION).labels if method == "ours" else by_peer(points, method)
-        seconds = time.perf_counter() - begin
+    begin = time.perf_counter()
+    if method == "ours":
+        labels = dendrogram.cut(points, None, FRACTION).labels
+    else:
+        with shared_operations():
+            labels = by_peer(points, method)
+    seconds = time.perf_counter() - begin
     np.save(out, labels)
     print(json.dumps({"seconds": seconds}), flush=True)
 
@@ -156,7 +173,7 @@ def measure(method: str, file: Path, count: int) -> dict[str, Any]:
     """Run a method in its own process, and watch its memory from outside."""
     row: dict[str, Any] = {"points": count, "method": method}
     pairs = count * (count - 1) // 2 * 8
-    if method != "ours" and 1.02 * pairs > psutil.virtual_memory().available:
+    if method in ("fastcluster", "scipy") and 1.02 * pairs > psutil.virtual_memory().available:
         return row | {"outcome": f"does not fit: its distances alone take {pairs / 2**30:.1f} GiB"}
     out = file.with_suffix(f".{method}.npy")
     out.unlink(missing_ok=True)
@@ -185,23 +202,26 @@ def measure(method: str, file: Path, count: int) -> dict[str, Any]:
 # Features
 
 
-def small_network(folder: Path, pool: Pool) -> Path:
-    """Train a network of the paper's size briefly: 300 classes of 80 patches, two epochs."""
+def small_network(folder: Path, pool: Pool, kind: str) -> Path:
+    """Train one of the networks briefly."""
+    folder = folder / kind
     model = folder / "model"
     if (model / "weights.safetensors").exists():
         return model
-    params = parse(profiles.compose(ROOT / "conf", "code"), "profile code")
-    train = params.train.model_copy(update={"epochs": 2})
+    profile, classes, epochs = NETWORKS[kind]
+    params = parse(profiles.compose(ROOT / "conf", profile), f"profile {profile}")
     trained = params.variants.train["baseline"].model_copy(update={"patches_per_image": 80})
     patches = folder / "patches"
-    table = seeding.seed_table(len(pool), 300, 0)
+    table = seeding.seed_table(len(pool), classes, 0)
     definition = SetDefinition(pool, table, params.surrogate, trained, seed=0)
     write_set(definition, DrawingJob(patches, folder / "patches-work", workers=2))
     about = json.loads((patches / "set.json").read_text())
-    net = exemplar_cnn.initialise(params.network, 300, 32, 0, about["mean"], about["std"])
-    cpu = torch.device("cpu")
-    data = TrainingData(*(Batches(patches, name, cpu) for name in ("train", "valid")))
-    Trainer(net, data, train, 0, cpu, Checkpoint(folder / "checkpoint.safetensors", {"of": "benchmark"})).run()
+    net = exemplar_cnn.initialise(params.network, classes, 32, 0, about["mean"], about["std"])
+    if epochs:
+        cpu = torch.device("cpu")
+        train = params.train.model_copy(update={"epochs": epochs})
+        data = TrainingData(*(Batches(patches, name, cpu) for name in ("train", "valid")))
+        Trainer(net, data, train, 0, cpu, Checkpoint(folder / "checkpoint.safetensors", {"of": "benchmark"})).run()
     model.mkdir(exist_ok=True)
     saved.describe(model / "network.json", params.network, about)
     saved.save_weights(model / "weights.safetensors", net)
@@ -215,20 +235,21 @@ def corner(image: NDArray[np.uint8], which: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(part, (96, 96), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def real(folder: Path, source: Path, count: int) -> tuple[Path, int]:
-    """Describe images, their mirror images, their corners and the mirrored corners, until there are enough."""
+def real(folder: Path, source: Path, count: int, kind: str) -> tuple[Path, int]:
+    """Describe images, their mirror images, their corners and the mirrored corners by a network, until there are enough."""
     pools = [stl10.open_pool(source, "unlabeled"), stl10.ImageFile(source / "test_X.bin")]
     distinct = sum(map(len, pools))
-    file = folder / f"real-{count}.npy"
+    file = folder / f"{kind}-{count}.npy"
     if file.exists():
         return file, distinct
-    params = parse(profiles.compose(ROOT / "conf", "code"), "profile code")
-    net = saved.load(small_network(folder, pools[0]))
+    params = parse(profiles.compose(ROOT / "conf", NETWORKS[kind][0]), f"profile {NETWORKS[kind][0]}")
+    net = saved.load(small_network(folder, pools[0], kind))
     describe = features.cluster_features(net, params.cluster, params.features.dense_stride, torch.device("cpu"))
     parts: list[list[View]] = [[lambda image: image], [functools.partial(corner, which=which) for which in range(4)]]
     kinds = [(view, mirror) for views in parts for mirror in (1, -1) for view in views]
     partial = file.with_suffix(".partial")
-    array = np.lib.format.open_memmap(partial, "w+", np.float32, (count, DIMENSIONS))
+    dimensions = describe(np.zeros((1, 96, 96, 3), np.uint8)).shape[1]
+    array = np.lib.format.open_memmap(partial, "w+", np.float32, (count, dimensions))
     done = 0
     for view, mirror in kinds:
         for pool in pools:
@@ -253,7 +274,7 @@ def look(file: Path) -> dict[str, Any]:
     values = np.linalg.svd(points - mean, compute_uv=False) ** 2
     left = 1 - np.cumsum(values) / values.sum()
     gaps = np.sqrt(np.maximum(2 - 2 * points @ points.T, 0)) + 10 * np.eye(len(points))
-    axes = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048]
+    axes = [k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048) if k < points.shape[1]]
     return {
         "mean_length": round(float(np.linalg.norm(mean)), 4),
         "variance_after": {k: round(float(left[k - 1]), 5) for k in axes},
@@ -292,6 +313,28 @@ def drawn(folder: Path, count: int) -> Path:
     return file
 
 
+# The number of axes
+
+
+def by_width(data: str, file: Path, count: int) -> list[dict[str, Any]]:
+    """Time the search for near pairs on each number of axes, in turns, and on the one that it chooses."""
+    use_threads(os.cpu_count() or 1)
+    points = np.load(file, mmap_mode="r", allow_pickle=False)[:count]
+    sample = Sample.draw(points)
+    radius = sample.nearest_within(1.5 * FRACTION + 4 / len(sample.distances))
+    rows = []
+    for width in (*(each for each in WIDTHS if each < points.shape[1]), points.shape[1], None):
+        search = RadiusSearch(points, width=width)
+        begin = time.perf_counter()
+        pairs = search.graph(radius).nnz
+        seconds = time.perf_counter() - begin
+        rows.append({"data": data, "points": count, "width": width or f"chosen: {search.axes}", "pairs": pairs})
+        rows[-1]["seconds"] = round(seconds, 2)
+        print(rows[-1], file=sys.stderr)
+    assert len({row["pairs"] for row in rows}) == 1
+    return rows
+
+
 # Comparison with scipy on exact distances
 
 
@@ -312,7 +355,7 @@ def exactly(data: str, points: Features) -> list[dict[str, Any]]:
 
 
 def exact(files: dict[str, Path], sizes: list[int]) -> pd.DataFrame:
-    """Compare on random, on clustered and on the given points, all with 3,440 coordinates."""
+    """Compare on random and on clustered points of 3,440 coordinates, and on the given ones."""
     rows = []
     for n in sizes:
         draw = np.random.default_rng(n)
@@ -342,12 +385,13 @@ def compare(data: str, file: Path, sizes: list[int]) -> list[dict[str, Any]]:
     """Measure all methods at each size; return rows with ratios to the better peer."""
     rows = []
     for count in sizes:
-        found = {method: measure(method, file, count) for method in ("ours", "fastcluster", "scipy")}
+        found = {method: measure(method, file, count) for method in METHODS}
+        others = [row for name, row in found.items() if name != "ours" and "labels" in row]
         peers = [row for name, row in found.items() if name != "ours" and not row["outcome"]]
         for name, row in found.items():
             row["data"] = data
-            if not row["outcome"] and "labels" in found["fastcluster"]:
-                row["clusters"] = agreement(row["labels"], found["fastcluster"]["labels"])
+            if not row["outcome"] and others:
+                row["clusters"] = agreement(row["labels"], others[0]["labels"])
             if name == "ours" and peers:
                 row["time_ratio"] = row["seconds"] / min(peer["seconds"] for peer in peers)
                 row["memory_ratio"] = row["peak_mib"] / min(peer["peak_mib"] for peer in peers)
@@ -360,6 +404,8 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="folder with unlabeled_X.bin and test_X.bin")
+    parser.add_argument("--points", type=Path, nargs="*", default=[], help=".npy files of points")
+    parser.add_argument("--widths", action="store_true", help="time the search on each number of axes, without peers")
     parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 50_000], help="points, with the peers")
     growth_help = "points, without the peers"
     parser.add_argument("--growth", type=int, nargs="*", default=[10_000, 20_000, 50_000, 100_000], help=growth_help)
@@ -377,11 +423,16 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     most = max([*sizes, *growth])
 
-    files = {"drawn": drawn(arguments.work, most)}
+    files = {"drawn": drawn(arguments.work, most)} | {str(file): file for file in arguments.points}
     if arguments.images:
-        file, distinct = real(arguments.work, arguments.images, most)
-        files = {f"real ({min(distinct, most):,} images and what is made of them)": file} | files
+        for kind in NETWORKS:
+            file, distinct = real(arguments.work, arguments.images, most, kind)
+            files = {f"{kind} ({min(distinct, most):,} images and what is made of them)": file} | files
         print("REAL_LIKE =", look(file), file=sys.stderr)
+    if arguments.widths:
+        rows = [line for data, file in files.items() for count in sizes for line in by_width(data, file, count)]
+        finish(pd.DataFrame(rows), "clustering-widths", rows=rows)
+        return
     if arguments.exact:
         trials = exact(files, [1000] if arguments.quick else [1000, 2000, 5000])
         finish(trials, "clustering-exact", dimensions=DIMENSIONS, rows=trials.to_dict("records"))

@@ -160,6 +160,11 @@ class RadiusSearch:
         near = distances <= radius
         return first[near], second[near], distances[near]
 
+    @property
+    def axes(self) -> int | None:
+        """Number of axes on which pairs are discarded, or of all dimensions; None before the first search."""
+        return None if self._sketch is None else self._sketch.axes
+
     def _prepared(self, radius: float) -> Sketch:
         if self._sketch is None:
             count, dimensions = self.points.shape

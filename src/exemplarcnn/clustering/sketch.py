@@ -53,6 +53,8 @@ class Sketch:
         e and q·q, (points,) float64.
     unit
         Of the coordinates.
+    axes
+        Number of axes, or of all dimensions.
     """
 
     right: Tensor
@@ -60,6 +62,7 @@ class Sketch:
     error: NDArray[np.float64]
     squared: NDArray[np.float64]
     unit: float
+    axes: int
 
     @classmethod
     def of(cls, points: Points, frame: Frame, axes: Axes | None, device: torch.device) -> "Sketch":
@@ -88,7 +91,7 @@ class Sketch:
 
         for _ in threads.ahead(project, blocks(count, STRIP), threads.count()):
             pass
-        return cls(right.to(device), extra, error, squared, frame.unit)
+        return cls(right.to(device), extra, error, squared, frame.unit, dimensions if axes is None else axes.shape[1])
 
     def limit(self, radius: float) -> float:
         """Prepare for a radius; return what the inner products of pairs within it reach."""
