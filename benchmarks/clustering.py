@@ -236,7 +236,7 @@ def corner(image: NDArray[np.uint8], which: int) -> NDArray[np.uint8]:
 
 
 def real(folder: Path, source: Path, count: int, kind: str) -> tuple[Path, int]:
-    """Describe images, their mirror images, their corners and the mirrored corners by a network, until there are enough."""
+    """Describe images, their mirror images, their corners and the mirrored corners by a network until they suffice."""
     pools = [stl10.open_pool(source, "unlabeled"), stl10.ImageFile(source / "test_X.bin")]
     distinct = sum(map(len, pools))
     file = folder / f"{kind}-{count}.npy"
