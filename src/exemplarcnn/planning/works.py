@@ -22,6 +22,7 @@ from exemplarcnn.planning.operations import (
     KMeansDescribe,
     Multiply,
     Operation,
+    Resemble,
     ResNetClassify,
     ResNetStep,
     Step,
@@ -132,7 +133,7 @@ class Works:
                     yield self.group(table)
 
     def audit(self) -> Work:
-        """Read every image twice; compare all by their spectra."""
+        """Read every image twice; compare all by their spectra, and those that are alike by their fine structure."""
         labelled = [name for name in ("train", "test") if name in self.held.images]
         names = list(dict.fromkeys((*self.config.pools, *labelled)))
         count = sum(self.held.images[name] for name in names)
@@ -141,7 +142,7 @@ class Works:
         return Work(
             "audit",
             images=count,
-            parts=parts + self._near_pairs(count, length),
+            parts=(*parts, *self._near_pairs(count, length), (Resemble(), count**2 / 2)),
             outs=60 * count,
             memory=PROCESS + count * (2 * FLOAT * length + 600) + _sketch_bytes(count, length),
         )
