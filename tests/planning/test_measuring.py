@@ -19,6 +19,7 @@ from exemplarcnn.planning.operations import (
     KMeansDescribe,
     Multiply,
     Operation,
+    Resemble,
     ResNetClassify,
     ResNetStep,
     Step,
@@ -39,6 +40,7 @@ OPERATIONS: list[Operation] = [
     Validate(32, 30),
     Describe(TINY.features, 32, 30),
     Describe("cluster", 32, 30),
+    Resemble(),
     ResNetStep(),
     ResNetClassify(),
     KMeansDescribe(KMEANS),  # type: ignore[arg-type]  # one of two kinds of controls

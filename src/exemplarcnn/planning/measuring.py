@@ -41,6 +41,7 @@ from exemplarcnn.planning.operations import (
     KMeansDescribe,
     Multiply,
     Operation,
+    Resemble,
     ResNetClassify,
     ResNetStep,
     Step,
@@ -53,6 +54,7 @@ from exemplarcnn.training.labelled_images import AugmentedImages
 from exemplarcnn.training.shards import logits_of
 from exemplarcnn.training.trainer import VALIDATION_BATCH, Trainer
 
+COMPARED = 1_500  # images of which all pairs are compared by their spectra
 # Of an operation that takes less, several are timed.
 SECONDS = 1.5
 # For a recipe that changes colours along axes: which ones changes no time.
@@ -79,17 +81,17 @@ class Bench:
         """Open a pool."""
         return pools.open_pool(self.data, name)
 
-    def some(self, name: str) -> list[int]:
-        """Return ids of some images of a pool that can be read, spread over it."""
+    def some(self, name: str, count: int = IMAGES) -> list[int]:
+        """Return ids of up to ``count`` images of a pool that can be read, spread over it."""
         pool, found = self.pool(name), []
-        for image in np.unique(np.linspace(0, len(pool) - 1, IMAGES).astype(int)).tolist():
+        for image in np.unique(np.linspace(0, len(pool) - 1, count).astype(int)).tolist():
             try:
                 pool.read(image)
             except DataError:
                 continue
             found.append(image)
         if not found:
-            raise DataError(f"{pool.path}: none of {IMAGES} images can be read, so nothing can be measured; check them")
+            raise DataError(f"{pool.path}: none of {count} images can be read, so nothing can be measured; check them")
         return found
 
 
@@ -127,6 +129,25 @@ def _(operation: Inspect, bench: Bench) -> float:
             hashlib.sha256(again.tobytes()).digest()
 
     return _seconds(inspect, len(chosen))
+
+
+@measure.register
+def _(operation: Resemble, bench: Bench) -> float:
+    pool, params = bench.pool("unlabeled"), bench.config.audit.duplicates
+    levels = [near_duplicates.grey_levels(pool[image]) for image in bench.some("unlabeled", COMPARED)]
+    spectra = np.stack([near_duplicates.spectrum(each) for each in levels])
+    alike = np.argwhere(np.triu(spectra @ spectra.T >= params.spectrum, 1)).tolist()
+    trials = alike[:IMAGES] or [(0, len(levels) - 1)]
+
+    def compare() -> None:
+        for first, second in trials:
+            near_duplicates.similarity(
+                near_duplicates.fine_structure(levels[first]),
+                near_duplicates.fine_structure(levels[second]),
+                params.shift,
+            )
+
+    return len(alike) / max(1, len(levels) * (len(levels) - 1) / 2) * _seconds(compare, len(trials))
 
 
 def _sampler(bench: Bench, pool: str, patch: int) -> PatchSampler:

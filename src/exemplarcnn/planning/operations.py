@@ -20,6 +20,13 @@ class Inspect:
 
 
 @dataclass(frozen=True)
+class Resemble:
+    """Compare the fine structure of two images of all, if their spectra are alike, which few are."""
+
+    title: ClassVar[str] = "comparing images"
+
+
+@dataclass(frozen=True)
 class DrawPatch:
     """Cut and transform a patch, in one process."""
 
@@ -107,6 +114,7 @@ class Hash:
 
 Operation = (
     Inspect
+    | Resemble
     | DrawPatch
     | Step
     | Validate

@@ -1,7 +1,7 @@
 """What each stage has to do, by arithmetic from the parameters and the numbers of images and classes.
 
-Constants in capitals are rough, from single measurements on two CPU cores or from the code that they are about: whole
-runs have not been compared with them yet. Memory is that of one process on a CPU.
+Constants in capitals are rough, from single measurements on two CPU cores or from the code that they are about;
+docs/results.md compares plans with whole runs. Memory is that of one process on a CPU.
 """
 
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ from exemplarcnn.planning.operations import (
     KMeansDescribe,
     Multiply,
     Operation,
+    Resemble,
     ResNetClassify,
     ResNetStep,
     Step,
@@ -31,14 +32,17 @@ from exemplarcnn.training.schedule import Length
 
 Parts = tuple[tuple[Operation, float], ...]
 
-# Bytes of a process that has imported the libraries, and of one that draws patches.
-PROCESS, DRAWER = 400_000_000, 350_000_000
+# Bytes of a process that has imported the libraries, of one that also trains, and of one that draws patches.
+PROCESS, TRAINER, DRAWER = 400_000_000, 600_000_000, 350_000_000
 # Each pair of points that are compared: products for the candidates, and what it takes to measure these in full.
 PAIRS = 1.5
-# Passes through the coordinates of its training images that an SVM takes, with forward and transposed product.
-PASSES = 45
+# Passes through the coordinates of its training images, forward and transposed, that SVMs take for all values of C: the
+# more the better features tell images apart.
+PASSES = {"pixels": 45, "kmeans": 200, "initial": 135, "trained": 330}
 # A patch that is written into its set, in multiples of one that is drawn.
 WRITTEN = 1.5
+# Matrices of its training images' products that an SVM needs at once. Where folds are tried: two, and so many a thread.
+SVM_MATRICES, FOLD_MATRICES = 5.5, 1.7
 # Of the passes through its patches that k-means is allowed, the share that it takes.
 KMEANS_SHARE = 0.5
 FLOAT, DOUBLE, PIXEL = 4, 8, 3
@@ -129,7 +133,7 @@ class Works:
                     yield self.group(table)
 
     def audit(self) -> Work:
-        """Read every image twice; compare all by their spectra."""
+        """Read every image twice; compare all by their spectra, and those that are alike by their fine structure."""
         labelled = [name for name in ("train", "test") if name in self.held.images]
         names = list(dict.fromkeys((*self.config.pools, *labelled)))
         count = sum(self.held.images[name] for name in names)
@@ -138,7 +142,7 @@ class Works:
         return Work(
             "audit",
             images=count,
-            parts=parts + self._near_pairs(count, length),
+            parts=(*parts, *self._near_pairs(count, length), (Resemble(), count**2 / 2)),
             outs=60 * count,
             memory=PROCESS + count * (2 * FLOAT * length + 600) + _sketch_bytes(count, length),
         )
@@ -203,7 +207,7 @@ class Works:
             parts=parts,
             outs=2 * FLOAT * weights,
             # Weights and momentum, a gradient for each shard and their sum; what the backward pass needs of each map.
-            memory=PROCESS + FLOAT * weights * (3 + params.shards) + 4 * FLOAT * maps,
+            memory=TRAINER + FLOAT * weights * (3 + params.shards) + 4 * FLOAT * maps,
         )
 
     def _numbers_in_maps(self, side: int) -> int:
@@ -277,11 +281,10 @@ class Works:
                 (Multiply("float64"), count**2 / 2 * length / config.machine.threads),
                 (Eigen(), float(count) ** 3),
             )
-        memory = self._description(params.features) + max(
-            2 * FLOAT * count * length, FLOAT * count * length + 6 * DOUBLE * count**2
-        )
+        learned = round(SVM_MATRICES * DOUBLE * count**2)
         cluster = _sketch_bytes(pool, self._length(config.cluster, params.of))
-        return Work("outliers", described, parts=parts, outs=30 * pool, memory=PROCESS + max(memory, cluster))
+        memory = max(self._description(params.features), learned, cluster)
+        return Work("outliers", described, parts=parts, outs=30 * pool, memory=PROCESS + memory)
 
     def control(self, name: str) -> Work:
         """Compute features that no network learned."""
@@ -337,13 +340,21 @@ class Works:
                 continue
             count, sets = (fold, 10) if protocol.labels == "folds" else (train, 1)
             columns = len(config.C) * self.held.classes
-            multiplied += sets * (1 + config.inner_folds) * 2 * PASSES * count**2 * columns
+            multiplied += sets * (1 + config.inner_folds) * 2 * self._passes(name) * count**2 * columns
             eigen += sets * count**3 / min(workers, sets)
             if sets == 1:
-                memory += DOUBLE * count**2 * (4 + 2 * min(workers, config.inner_folds))
+                folds = 2 + FOLD_MATRICES * min(workers, config.inner_folds)
+                memory += DOUBLE * count**2 * max(SVM_MATRICES, folds)
         parts: Parts = ((Multiply("float64"), multiplied / workers), (Eigen(), eigen))
         outs = FLOAT * self.held.classes * length * 11
-        return Work(f"evaluate@{name}", images=train + test, parts=parts, outs=outs, memory=PROCESS + memory)
+        memory += PROCESS
+        return Work(f"evaluate@{name}", images=train + test, parts=parts, outs=outs, memory=round(memory))
+
+    def _passes(self, name: str) -> int:
+        variants = self.config.variants
+        if name in variants.control:
+            return PASSES[variants.control[name].method]
+        return PASSES[variants.describe[name].weights if name in variants.describe else "trained"]
 
     def label(self, name: str) -> Work:
         """Label the unlabelled images with a fold's classifier, or take the fold's own labels."""
@@ -376,7 +387,7 @@ class Works:
             steps=length.steps,
             parts=((ResNetStep(), float(length.steps)), (ResNetClassify(), float(classified))),
             outs=FLOAT * weights,
-            memory=PROCESS + FLOAT * weights * (3 + params.shards) + size * params.batch_size * maps,
+            memory=TRAINER + FLOAT * weights * (3 + params.shards) + size * params.batch_size * maps,
         )
 
 
