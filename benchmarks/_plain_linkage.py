@@ -48,8 +48,8 @@ def near_pairs(points: Features, matrix: torch.Tensor, radius: float) -> Pairs:
         some = slice(at, at + BLOCK)
         gaps = points[first[some]].astype(np.float64) - points[second[some]]
         distances[some] = np.sqrt(np.square(gaps).sum(axis=1))
-    near = distances <= radius
-    return first[near], second[near], distances[near]
+    within = distances <= radius
+    return first[within], second[within], distances[within]
 
 
 def merges(

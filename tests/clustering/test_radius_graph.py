@@ -1,5 +1,6 @@
 """The graph of near pairs against all pairs computed plainly, whatever the blocks, the axes and the precision."""
 
+import os
 import re
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.sparse import csr_array
 
-from exemplarcnn.clustering import radius_graph, sketch
+from exemplarcnn.clustering import kept_pairs, radius_graph, sketch, widths
 from exemplarcnn.clustering.errors import NeighboursError
-from exemplarcnn.clustering.radius_graph import measured, neighbour_graph
-from exemplarcnn.clustering.sample import Sample
+from exemplarcnn.clustering.radius_graph import RadiusSearch, measured, neighbour_graph
+from exemplarcnn.clustering.sample import Frame, Sample
+from exemplarcnn.clustering.sketch import principal_axes
 
 sizes = st.tuples(st.integers(2, 25), st.integers(1, 4))
 grids = hnp.arrays(np.float32, sizes, elements=st.integers(-4, 4).map(float))
@@ -217,6 +219,135 @@ def test_several_processes_change_nothing(tmp_path: Path) -> None:
         shared = np.load(tmp_path / f"graph{rank}.npz")
         for name in ("indptr", "indices", "data"):
             np.testing.assert_array_equal(shared[name], getattr(alone, name))
+
+
+# One search after another
+
+
+def test_a_wider_radius_adds_to_what_was_found(precision: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = features(8, 300, 40)
+    counted: list[int] = []
+
+    def watched(p: Any, i: Any, j: Any) -> Any:
+        counted.append(len(i))
+        return measured(p, i, j)
+
+    monkeypatch.setattr(radius_graph, "measured", watched)
+    search = RadiusSearch(points, block=64)
+    for radius in (0.3, 0.5, 0.45, 0.8):
+        assert same(search.graph(radius), neighbour_graph(points, radius, width=1000))
+    counted.clear()
+    assert search.graph(0.7).nnz > 0
+    assert counted == [], "all pairs within 0.8 are known"
+    widened = RadiusSearch(points, block=300)
+    first = widened.graph(0.6).nnz
+    counted.clear()
+    second = widened.graph(0.7).nnz
+    assert second - first <= sum(counted) < second
+
+
+class KilledError(Exception):
+    pass
+
+
+def interrupted(points: np.ndarray, folder: Path, radii: tuple[float, ...], most: int) -> int:
+    """Search in a folder, and stop after so many blocks; return how many were searched."""
+    blocks = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept_pairs, "SECONDS", -1.0)
+
+        def measure(p: Any, i: Any, j: Any) -> Any:
+            nonlocal blocks
+            if blocks == most:
+                raise KilledError
+            blocks += 1
+            return measured(p, i, j)
+
+        patch.setattr(radius_graph, "measured", measure)
+        search = RadiusSearch(points, block=64, width=16, folder=folder)
+        for radius in radii:
+            assert same(search.graph(radius), neighbour_graph_of(points, radius))
+    return blocks
+
+
+def neighbour_graph_of(points: np.ndarray, radius: float) -> csr_array:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(radius_graph, "measured", measured)
+        return neighbour_graph(points, radius)
+
+
+@pytest.mark.parametrize("most", [0, 4, 14, 18])
+def test_an_interrupted_search_goes_on(tmp_path: Path, most: int) -> None:
+    points, radii = features(8, 300, 40), (0.5, 0.7)
+    every = interrupted(points, tmp_path, radii, 1_000)
+    assert every == 2 * 15
+    again = tmp_path / "again"
+    again.mkdir()
+    with pytest.raises(KilledError):
+        interrupted(points, again, radii, most)
+    # A block may have been searched and not yet taken.
+    assert every - most <= interrupted(points, again, radii, 1_000) <= every - most + 3
+    assert interrupted(points, again, radii, 1_000) == 0, "all is there"
+
+
+def test_what_another_radius_or_a_half_written_file_has_left_is_not_used(tmp_path: Path) -> None:
+    points = features(8, 300, 40)
+    interrupted(points, tmp_path, (0.5,), 1_000)
+    assert interrupted(points, tmp_path, (0.6,), 1_000) == 15
+    (file,) = tmp_path.glob("*.pairs")
+    with file.open("ab") as opened:
+        opened.write(b"half a pair")
+    assert interrupted(points, tmp_path, (0.6,), 1_000) == 0
+    os.truncate(file, 24)
+    assert interrupted(points, tmp_path, (0.6,), 1_000) == 15
+
+
+# Widths
+
+
+@pytest.mark.parametrize("radius", [0.2, 0.6])
+def test_all_widths_find_the_same_pairs(precision: torch.dtype, monkeypatch: pytest.MonkeyPatch, radius: float) -> None:
+    points = features(9, 700, 600)
+    expected = neighbour_graph(points, radius, width=1000)
+    for width in (*widths.WIDTHS, 600):
+        assert same(neighbour_graph(points, radius, width=width), expected)
+    monkeypatch.setattr(widths, "FEW", 100)
+    assert same(neighbour_graph(points, radius), expected)
+
+
+def test_the_width_is_the_cheapest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where few pairs are candidates, few axes suffice; where points spread evenly, it takes all dimensions."""
+    monkeypatch.setattr(widths, "FEW", 100)
+    monkeypatch.setattr(widths, "candidate_shares", lambda *_: {64: 0.1, 256: 1e-3, 600: 1e-4})
+    costs = {"a_pair": 1e-5, "a_projection": 0.0, "product": {64: 1e-3, 512: 8e-3}}
+
+    def fixed(self: Any, *_: Any) -> None:
+        self.count, self.dimensions, self.block, self.bytes_each = 700, 600, 100, 2
+        self.__dict__ |= costs
+
+    monkeypatch.setattr(widths.Costs, "__init__", fixed)
+    points = features(9, 700, 600)
+
+    def chosen() -> int | None:
+        search = RadiusSearch(points)
+        search.graph(0.2)
+        return search.axes
+
+    assert chosen() == 256
+    costs["a_pair"] = 1e-10
+    assert chosen() == 64
+    costs["a_pair"] = 1e-3
+    assert chosen() == 600
+    assert RadiusSearch(points, memory=1e-9).axes is None
+
+
+def test_shares_of_candidates_are_those_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = features(10, 500, 300)
+    frame = Frame.of(points)
+    axes = principal_axes(points, frame, 64)
+    found = widths.candidate_shares(points, frame, axes, 0.5, [64, 300])
+    exact = len(slow_graph(points, 0.5)) / (500 * 499 / 2)
+    assert found[64] >= found[300] == pytest.approx(exact, rel=0.05)
 
 
 # What cannot be done

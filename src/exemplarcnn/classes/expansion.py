@@ -15,12 +15,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplarcnn.clustering.sample import Frame, Points
+from exemplarcnn.clustering.sample import Frame
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.progress import tqdm
 
 Order = Literal["query", "global"]
 Images = NDArray[np.int64]
+Features = NDArray[np.float32]
 
 BLOCK = 256  # singles whose products with all held-out images are in memory at a time
 LIST = 64  # nearest free images that `global` keeps for each single
@@ -50,7 +51,7 @@ class Expansion:
     distances: NDArray[np.float64]
 
 
-def expand(singles: Points, held_out: Points, k: int, order: Order = "query") -> Expansion:
+def expand(singles: Features, held_out: Features, k: int, order: Order = "query") -> Expansion:
     """Give each single image its k nearest held-out images, no image twice.
 
     Parameters
@@ -88,7 +89,7 @@ def expand(singles: Points, held_out: Points, k: int, order: Order = "query") ->
 class _Products:
     """Inner products of singles and held-out images: approximate in bulk, precise for listed images."""
 
-    def __init__(self, singles: Points, held_out: Points):
+    def __init__(self, singles: Features, held_out: Features):
         self.singles, self.held_out = singles, held_out
         squares = [float(np.einsum("ij,ij->i", part, part).max()) for part in (singles, held_out)]
         # The error bound of a float32 sum of d products, in any order, and a little more for the bound's own rounding.

@@ -7,6 +7,7 @@ the name that ``variants.group.VARIANT.method`` gives.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,9 @@ from exemplarcnn import rng
 from exemplarcnn.classes.capacity import single_classes, split_pool
 from exemplarcnn.classes.expansion import Expansion, expand
 from exemplarcnn.clustering.dendrogram import Cut, cut
+from exemplarcnn.clustering.sample import Chosen
 from exemplarcnn.config.variants import ClusterEntry, PruneEntry
+from exemplarcnn.determinism import shared_operations
 from exemplarcnn.errors import PipelineError
 
 
@@ -57,7 +60,7 @@ class Split:
         Image ids of the two parts, as `capacity.split_pool` returns them.
     seed
         The experiment's seed.
-    memory, device
+    memory, device, folder
         As for `dendrogram.cut`.
     """
 
@@ -67,6 +70,12 @@ class Split:
     seed: int
     memory: float = 2.0
     device: torch.device | None = None
+    folder: Path | None = None
+
+    def cut(self, threshold: float | None = None, fraction: float | None = None, size: float | None = None) -> Cut:
+        """Cluster the clustered part, as `dendrogram.cut` does."""
+        points = Chosen(self.features, self.clustered)
+        return cut(points, threshold, fraction, self.memory, self.device, size, self.folder)
 
     def members(self, found: Cut) -> list[NDArray[np.int64]]:
         """Return the image ids of each cluster of the clustered part."""
@@ -80,6 +89,7 @@ def group(
     seed: int,
     memory: float = 2.0,
     device: torch.device | None = None,
+    folder: Path | None = None,
 ) -> GroupedTable:
     """Make a class table from the features of a pool (docs/method.md, section 5).
 
@@ -89,7 +99,7 @@ def group(
         (images, d) float32 of unit length, one row per image id.
     params, seed
         The entry of ``variants.group``, and the experiment's seed.
-    memory, device
+    memory, device, folder
         As for `dendrogram.cut`.
 
     Raises
@@ -98,7 +108,7 @@ def group(
         If the images or their clusters do not make the classes asked for.
     """
     clustered, held_out = split_pool(len(features), params.clustered_fraction, seed)
-    return GROUPINGS[params.method](Split(features, clustered, held_out, seed, memory, device), params)
+    return GROUPINGS[params.method](Split(features, clustered, held_out, seed, memory, device, folder), params)
 
 
 def clusters(split: Split, params: ClusterEntry) -> GroupedTable:
@@ -110,8 +120,7 @@ def clusters(split: Split, params: ClusterEntry) -> GroupedTable:
         Without ``or_fewer``, if there are more clusters than classes, or too few images for the rest (the message names
         the largest possible number of classes). In any case, if there are fewer than two classes.
     """
-    points = np.asarray(split.features[split.clustered])
-    return fill_up(split, cut(points, params.threshold, params.merged_fraction, split.memory, split.device), params)
+    return fill_up(split, split.cut(params.threshold, params.merged_fraction), params)
 
 
 def fill_up(split: Split, found: Cut, params: ClusterEntry) -> GroupedTable:
@@ -126,7 +135,8 @@ def fill_up(split: Split, found: Cut, params: ClusterEntry) -> GroupedTable:
     picks = rng.generator(split.seed, rng.Purpose.SINGLES).permutation(len(alone))[:wanted]
     singles = alone[picks]
     held_out = np.asarray(split.features[split.held_out])
-    joined = expand(np.asarray(split.features[singles]), held_out, params.neighbours, params.neighbour_order)
+    with shared_operations():
+        joined = expand(np.asarray(split.features[singles]), held_out, params.neighbours, params.neighbour_order)
 
     members = split.members(found)
     rows: list[tuple[int, int, str]] = []
@@ -160,7 +170,7 @@ def pruned(split: Split, params: PruneEntry) -> GroupedTable:
         If fewer than two classes are left.
     """
     features = split.features
-    found = cut(np.asarray(features[split.clustered]), None, None, split.memory, split.device, params.mean_cluster_size)
+    found = split.cut(size=params.mean_cluster_size)
     large = [images for images in split.members(found) if len(images) > 1]
     noise = np.array([pdist(features[images].astype(np.float64)).mean() for images in large])
     kept = [large[i] for i in np.flatnonzero(noise <= np.quantile(noise, 1 - params.drop_fraction))] if large else []

@@ -6,6 +6,7 @@ the n × n distances are never all measured or held.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -99,6 +100,7 @@ def cut(
     memory: float = 2.0,
     device: torch.device | None = None,
     size: float | None = None,
+    folder: Path | None = None,
 ) -> Cut:
     """Cluster points by complete linkage and cut at a threshold, a share of merged points or a mean size of clusters.
 
@@ -117,6 +119,8 @@ def cut(
         GiB that near pairs may take.
     device
         Where to compute; the CPU by default.
+    folder
+        An existing folder, for these points alone, in which an interrupted search for near pairs goes on.
 
     Raises
     ------
@@ -124,30 +128,26 @@ def cut(
         If a point is not finite, or ``memory`` does not hold the near pairs.
     """
     if threshold is not None:
-        Z = complete_linkage(neighbour_graph(points, threshold, memory, device=device))
+        Z = complete_linkage(neighbour_graph(points, threshold, memory, device=device, folder=folder))
     elif fraction is not None:
-        Z, threshold = _grown(points, lambda Z: threshold_for(Z, len(points), fraction), fraction, memory, device)
+        search = RadiusSearch(points, memory, device=device, folder=folder)
+        Z, threshold = _grown(search, lambda Z: threshold_for(Z, len(points), fraction), fraction)
     else:
         assert size is not None
         # Where clusters have k points on average, at least 1 − 1/k of the points have been merged.
         share, choose = 1 - 1 / size, lambda Z: threshold_for_size(Z, len(points), size)
-        Z, threshold = _grown(points, choose, share, memory, device)
+        Z, threshold = _grown(RadiusSearch(points, memory, device=device, folder=folder), choose, share)
     labels = flat_clusters(Z, len(points), threshold)
     return Cut(labels, threshold, Z[Z[:, 2] <= threshold, 2], diameters(Z, labels, threshold))
 
 
 def _grown(
-    points: Points,
-    choose: Callable[[NDArray[np.float64]], float | None],
-    merged: float,
-    memory: float,
-    device: torch.device | None,
+    search: RadiusSearch, choose: Callable[[NDArray[np.float64]], float | None], merged: float
 ) -> tuple[NDArray[np.float64], float]:
     """Compute the merges up to a radius that is just wide enough, and read the threshold off them."""
-    if len(points) < 2:
+    points, sample, memory = len(search.points), search.sample, search.memory
+    if points < 2:
         return np.empty((0, 4)), 0.0
-    search = RadiusSearch(points, memory, device=device)
-    sample = search.sample
     most = sample.radius_with(0.8 * most_pairs(memory))
     # Within the cut every merged point has its nearest neighbour, and so have some points that are not merged. Half as
     # many more are likely to be enough; if they are not, the radius grows.
@@ -158,7 +158,7 @@ def _grown(
         if (threshold := choose(Z)) is not None:
             return Z, threshold
         if radius >= most:
-            share = (merged_after(Z, len(points))[-1] if len(Z) else 0) / len(points)
+            share = (merged_after(Z, points)[-1] if len(Z) else 0) / points
             raise NeighboursError(
                 f"cannot cut beyond a distance of {radius:.4g}, where {100 * share:.1f} % of the points are merged: "
                 f"{memory:g} GiB hold no more pairs; ask for smaller clusters, or raise machine.memory_gib"

@@ -7,6 +7,7 @@ processes can change the result.
 """
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from scipy.sparse import coo_array, csr_array
 
 from exemplarcnn import distributed, threads
 from exemplarcnn.clustering.errors import NeighboursError
+from exemplarcnn.clustering.kept_pairs import KeptPairs, Pairs
 from exemplarcnn.clustering.sample import Frame, Points, Sample, blocks
 from exemplarcnn.clustering.sketch import Sketch, full_float32, principal_axes
 from exemplarcnn.clustering.widths import choose_axes
@@ -26,7 +28,6 @@ BLOCK = 2048  # points on each side of a product
 BYTES_A_PAIR = 160
 GIB = 2**30
 
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 NOTHING: Pairs = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 
@@ -62,6 +63,9 @@ class RadiusSearch:
     block, width
         Points on each side of a product, and number of axes, by default what is likely to be fastest. They change
         speed and memory, not the result.
+    folder
+        An existing folder for what is found, so that after a kill the search goes on. It must belong to these points
+        alone; the caller removes it.
 
     Attributes
     ----------
@@ -82,12 +86,14 @@ class RadiusSearch:
         device: torch.device | None = None,
         block: int = BLOCK,
         width: int | None = None,
+        folder: Path | None = None,
     ):
-        self.points, self.memory, self.block, self.width = points, memory, block, width
+        self.points, self.memory, self.block, self.width, self.folder = points, memory, block, width, folder
         self.device = device or torch.device("cpu")
         self.frame = Frame.of(points)
         self.sample = Sample.draw(points, frame=self.frame)
         self._sketch: Sketch | None = None
+        self._searches = 0
         self._radius = -1.0  # within which all pairs are found
         self._found = NOTHING
 
@@ -123,16 +129,23 @@ class RadiusSearch:
         sides = blocks(len(self.points), self.block)
         tasks = [(rows, columns) for at, rows in enumerate(sides) for columns in sides[at:]]
         rank, world = distributed.rank(), distributed.world()
+        setting = {"radius": radius, "block": self.block, "processes": world}
+        kept = KeptPairs(self.folder, f"{self._searches}-{rank}", setting)
+        self._searches += 1
         mine = tasks[rank::world]
-        found, total = [NOTHING], len(known)  # a process may have no block at all
+        left, found = mine[kept.blocks :], [NOTHING, kept.pairs]
+        total = len(known) + len(kept.pairs[0])
         search = partial(self._search, sketch, limit, radius, known)
         with full_float32():
-            results = threads.ahead(search, mine, 1 if self.device.type == "cuda" else threads.count())
-            for pairs in tqdm(results, total=len(mine), desc="near pairs", unit="block", disable=rank > 0):
+            results = threads.ahead(search, left, 1 if self.device.type == "cuda" else threads.count())
+            bar = {"total": len(mine), "initial": len(mine) - len(left), "desc": "near pairs", "unit": "block"}
+            for pairs in tqdm(results, **bar, disable=rank > 0):
                 found.append(pairs)
+                kept.add(pairs)
                 total += len(pairs[0])
                 if total > most:
                     break
+        kept.save()
         total = int(distributed.all_reduce_sum(total - len(known))[0]) + len(known)
         if total > most:
             raise self._too_dense(max(expected, total), radius)

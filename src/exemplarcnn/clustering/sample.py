@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from exemplarcnn import threads
 from exemplarcnn.clustering.errors import NeighboursError
 
-Points = NDArray[np.float32]
-
 STRIP = 512  # points that are read at a time
 SAMPLE = 256  # points whose distances to all others are estimated first
 LARGEST = float(np.finfo(np.float32).max)
@@ -24,6 +22,37 @@ def some(count: int, size: int, seed: int = 0) -> NDArray[np.int64]:
 def blocks(count: int, size: int) -> list[slice]:
     """Split rows into blocks of a size; the last one may be shorter."""
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some rows of points, read only when they are asked for: a copy of half a memory map would fill the memory.
+
+    Attributes
+    ----------
+    points
+        (points, d) float32.
+    rows
+        Which of them, (n,) int64; fastest if they ascend.
+    """
+
+    points: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    ndim = 2
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """As of an array of these rows."""
+        return len(self.rows), self.points.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, places: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        return self.points[self.rows[places]]
+
+
+Points = NDArray[np.float32] | Chosen
 
 
 @dataclass(frozen=True)
@@ -68,7 +97,7 @@ class Frame:
                 )
         return cls(total / max(len(points), 1), 2.0 ** math.frexp(largest)[1])
 
-    def __call__(self, rows: Points) -> NDArray[np.float64]:
+    def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return rows of points in this frame, float64."""
         return np.asarray((rows - self.mean) / self.unit)
 

@@ -117,7 +117,7 @@ def scored(decisions: NDArray[np.float64]) -> pd.DataFrame:
     return pd.DataFrame({"image_id": np.arange(len(decisions)), "nearest": nearest, "score": -decisions.max(axis=1)})
 
 
-def closest_pairs(features: NDArray[np.float32], count: int, memory: float) -> pd.DataFrame:
+def closest_pairs(features: NDArray[np.float32], count: int, memory: float, folder: Path | None = None) -> pd.DataFrame:
     """Return the pairs of images whose features are closest.
 
     Parameters
@@ -128,6 +128,8 @@ def closest_pairs(features: NDArray[np.float32], count: int, memory: float) -> p
         How many pairs; all pairs if there are fewer.
     memory
         Memory in GiB that the search may take.
+    folder
+        As for `RadiusSearch`.
 
     Returns
     -------
@@ -135,7 +137,7 @@ def closest_pairs(features: NDArray[np.float32], count: int, memory: float) -> p
         Image ids ``first`` < ``second``, and their Euclidean ``distance``; the closest pair comes first.
     """
     count = min(count, len(features) * (len(features) - 1) // 2)
-    search = RadiusSearch(features, memory)
+    search = RadiusSearch(features, memory, folder=folder)
     radius = search.sample.radius_with(count)
     while (graph := search.graph(radius).tocoo()).nnz < count:
         radius = search.sample.wider(radius)

@@ -19,7 +19,7 @@ from exemplarcnn.data.types import Pool
 from exemplarcnn.files import atomic_write
 from exemplarcnn.networks.chunks import map_chunks
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, mixed_precision, taking_turns, to_device
-from exemplarcnn.networks.unfinished import written
+from exemplarcnn.networks.kept_rows import written
 from exemplarcnn.progress import tqdm
 
 # From (n, height, width, 3) images to (n, features).

@@ -10,7 +10,8 @@ from exemplarcnn.launching.dependencies import identity
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
 from exemplarcnn.networks.features import cluster_features, eval_features
-from exemplarcnn.networks.unfinished import unfinished
+from exemplarcnn.networks.kept_rows import kept_rows
+from exemplarcnn.unfinished import unfinished
 
 
 def run(variant: str, config: Config) -> None:
@@ -34,12 +35,12 @@ def run(variant: str, config: Config) -> None:
         extract = eval_features(network, config.features, device)
         for split in ("train", "test") if stl10.has_labels(paths.DATA) else ():
             pool = stl10.open_pool(paths.DATA, split)
-            found = work.array(f"eval-{split}", pool.batch, extract, len(pool), size, f"{variant}, {split}")
+            found = kept_rows(work, f"eval-{split}", pool.batch, extract, len(pool), size, f"{variant}, {split}")
             made[found] = paths.eval_features(variant, split)
         if params.cluster_features:
             extract = cluster_features(network, config.cluster, config.features.dense_stride, device)
             source = pools.open_pool(paths.DATA, params.pool)
-            found = work.array("cluster", source.batch, extract, len(source), size, f"{variant}, {params.pool}")
+            found = kept_rows(work, "cluster", source.batch, extract, len(source), size, f"{variant}, {params.pool}")
             made[found] = paths.cluster_features(variant)
         for found, place in made.items():
             place.parent.mkdir(parents=True, exist_ok=True)

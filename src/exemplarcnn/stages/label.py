@@ -15,7 +15,8 @@ from exemplarcnn.launching.dependencies import identity
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
 from exemplarcnn.networks.features import eval_features
-from exemplarcnn.networks.unfinished import unfinished
+from exemplarcnn.networks.kept_rows import kept_rows
+from exemplarcnn.unfinished import unfinished
 
 
 def run(name: str, config: Config) -> None:
@@ -67,7 +68,9 @@ def _predicted(name: str, config: Config) -> pd.DataFrame:
         device=device.type,
     )
     with unfinished(paths.WORK / "label" / name, mark) as work:
-        decisions = work.array("decisions", read, decide, len(usable), config.features.batch_size, f"labels, {name}")
+        decisions = kept_rows(
+            work, "decisions", read, decide, len(usable), config.features.batch_size, f"labels, {name}"
+        )
         labels, margins = pseudo_labels.predict(read_array(decisions))
     table = pd.DataFrame({"pool": "unlabeled", "image_id": usable, "label": labels, "margin": margins})
     return pseudo_labels.most_confident(table, params.fraction)

@@ -1,5 +1,6 @@
 """Stage ``outliers``: find unlabelled images far from every class, and the closest pairs (docs/method.md, 1.3)."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,14 @@ import pandas as pd
 from exemplarcnn import paths
 from exemplarcnn.config.params import Config
 from exemplarcnn.data import audit_tables, stl10
-from exemplarcnn.determinism import shared_operations
 from exemplarcnn.evaluation import outliers
 from exemplarcnn.files import atomic_folder, read_array, rounded, write_json, write_table
 from exemplarcnn.launching.dependencies import identity
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
 from exemplarcnn.networks.features import FeatureExtractor, eval_features
-from exemplarcnn.networks.unfinished import Unfinished, unfinished
+from exemplarcnn.networks.kept_rows import kept_rows
+from exemplarcnn.unfinished import unfinished
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -41,8 +42,7 @@ def run(_: str, config: Config) -> None:
         extract = eval_features(saved.load(network), params.features, device)
         scores, counted = _scores(work, extract, config) if stl10.has_labels(paths.DATA) else (None, None)
         features = read_array(paths.cluster_features(params.of))
-        with shared_operations():
-            pairs = outliers.closest_pairs(features, params.pairs, config.machine.memory_gib)
+        pairs = outliers.closest_pairs(features, params.pairs, config.machine.memory_gib, work)
         known = audit_tables.duplicate_pairs(audit_tables.read_duplicates(paths.DUPLICATES), "unlabeled")
         with atomic_folder(paths.OUTLIERS) as partial:
             if scores is not None:
@@ -63,7 +63,7 @@ def run(_: str, config: Config) -> None:
         write_json(paths.OUTLIERS_JSON, rounded(summary))
 
 
-def _scores(work: Unfinished, extract: FeatureExtractor, config: Config) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _scores(work: Path, extract: FeatureExtractor, config: Config) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Score each image by its distance to the labelled classes, name the nearest class, and count distant images."""
     params = config.outliers
     size = params.features.batch_size
@@ -71,13 +71,13 @@ def _scores(work: Unfinished, extract: FeatureExtractor, config: Config) -> tupl
     labels = stl10.read_labels(paths.TRAIN_LABELS, len(labelled))
     names = stl10.read_class_names(paths.CLASS_NAMES)
     both = outliers.WithMirrored(labelled)
-    features = read_array(work.array("labelled", both.batch, extract, len(both), size, "labelled images"))
+    features = read_array(kept_rows(work, "labelled", both.batch, extract, len(both), size, "labelled images"))
     hyperplanes = outliers.Hyperplanes.learn(features, np.tile(labels, 2), params.C)
     decide = outliers.mean_decisions(hyperplanes, extract)
     found = {}
     for split in ("unlabeled", "test"):
         pool = stl10.open_pool(paths.DATA, split)
-        decisions = work.array(split, pool.batch, decide, len(pool), size, f"out of distribution, {split}")
+        decisions = kept_rows(work, split, pool.batch, decide, len(pool), size, f"out of distribution, {split}")
         found[split] = outliers.scored(read_array(decisions))
     scores, known = found["unlabeled"], found["test"]
     counted = outliers.count_outliers(scores["score"].to_numpy(), known["score"].to_numpy(), params.false_alarms)

@@ -8,12 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from numpy.typing import NDArray
 
-from exemplarcnn.locks import LockedError
-from exemplarcnn.networks import unfinished
-from exemplarcnn.networks.unfinished import Unfinished
+from exemplarcnn.networks import kept_rows
 
 COUNT, SIZE = 23, 4
 IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 2, 2, 3), dtype=np.uint8)
@@ -33,13 +30,14 @@ class Work:
         return images[:, 0, 0].astype(np.float32)
 
 
-def array(folder: Path, work: Work, identity: str = "a", name: str = "found") -> Path:
-    return Unfinished(folder, identity).array(name, lambda rows: IMAGES[rows], work, COUNT, SIZE, "images")
+def array(folder: Path, work: Work) -> Path:
+    folder.mkdir(exist_ok=True)
+    return kept_rows.kept_rows(folder, "found", lambda rows: IMAGES[rows], work, COUNT, SIZE, "images")
 
 
 @pytest.fixture
 def saved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unfinished, "SECONDS", -1.0)
+    monkeypatch.setattr(kept_rows, "SECONDS", -1.0)
 
 
 def test_an_array_is_what_the_work_returns(tmp_path: Path) -> None:
@@ -72,6 +70,14 @@ def test_what_was_written_after_the_last_record_is_written_again(tmp_path: Path)
     assert array(tmp_path / "work", Work()).read_bytes() == expected
 
 
+@pytest.mark.usefixtures("saved_at_once")
+def test_what_has_lost_rows_is_computed_anew(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="the disk is full"):
+        array(tmp_path / "work", Work(3))
+    os.truncate(tmp_path / "work" / "found.partial", 200)
+    assert np.array_equal(np.load(array(tmp_path / "work", Work())), IMAGES[:, 0, 0])
+
+
 def test_without_a_record_all_rows_are_computed(tmp_path: Path) -> None:
     """Less than `SECONDS` have passed."""
     with pytest.raises(OSError, match="the disk is full"):
@@ -79,36 +85,6 @@ def test_without_a_record_all_rows_are_computed(tmp_path: Path) -> None:
     left = Work()
     assert np.array_equal(np.load(array(tmp_path / "work", left)), IMAGES[:, 0, 0])
     assert left.chunks == -(-COUNT // SIZE)
-
-
-@pytest.mark.usefixtures("saved_at_once")
-def test_what_depends_on_something_else_is_removed(tmp_path: Path) -> None:
-    array(tmp_path / "work", Work(), name="complete")
-    with pytest.raises(OSError, match="the disk is full"):
-        array(tmp_path / "work", Work(3))
-    other = Work()
-    array(tmp_path / "work", other, identity="b")
-    assert other.chunks == -(-COUNT // SIZE)
-    assert not (tmp_path / "work" / "complete.npy").exists()
-
-
-def test_a_folder_goes_when_its_work_is_done_and_stays_when_it_fails(tmp_path: Path) -> None:
-    folder = tmp_path / "work"
-    with pytest.raises(OSError, match="the disk is full"), unfinished.unfinished(folder, "a"):
-        raise OSError("the disk is full")
-    assert folder.exists()
-    with unfinished.unfinished(folder, "a"):
-        pass
-    assert not folder.exists()
-
-
-def test_one_process_at_a_time(tmp_path: Path) -> None:
-    with (
-        FileLock(tmp_path / "baseline.lock"),
-        pytest.raises(LockedError, match=r"another process is computing baseline \(it holds .*baseline\.lock\)"),
-        unfinished.unfinished(tmp_path / "baseline", "a"),
-    ):
-        pass
 
 
 KILLED = """
@@ -122,7 +98,7 @@ class Last(t.Work):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(images)
 
-t.unfinished.SECONDS = -1.0
+t.kept_rows.SECONDS = -1.0
 t.array(Path(sys.argv[1]), Last())
 """
 
