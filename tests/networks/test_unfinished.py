@@ -72,6 +72,14 @@ def test_what_was_written_after_the_last_record_is_written_again(tmp_path: Path)
     assert array(tmp_path / "work", Work()).read_bytes() == expected
 
 
+@pytest.mark.usefixtures("saved_at_once")
+def test_what_has_lost_rows_is_computed_anew(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="the disk is full"):
+        array(tmp_path / "work", Work(3))
+    os.truncate(tmp_path / "work" / "found.partial", 200)
+    assert np.array_equal(np.load(array(tmp_path / "work", Work())), IMAGES[:, 0, 0])
+
+
 def test_without_a_record_all_rows_are_computed(tmp_path: Path) -> None:
     """Less than `SECONDS` have passed."""
     with pytest.raises(OSError, match="the disk is full"):

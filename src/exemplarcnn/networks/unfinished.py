@@ -90,7 +90,7 @@ class Unfinished:
         if path.exists():
             return path
         partial, state = path.with_suffix(".partial"), path.with_suffix(".json")
-        done, size = _progress(state)
+        done, size = _progress(partial, state)
         # Not a memory map: with one, a full disk kills the process without an error message.
         with (
             partial.open("r+b" if done else "wb") as file,
@@ -110,12 +110,13 @@ class Unfinished:
         return path
 
 
-def _progress(state: Path) -> tuple[int, int]:
-    """Return how many rows are on the disk, and how many bytes their file has."""
-    if not state.exists():
-        return 0, 0
-    found = json.loads(state.read_text(encoding="utf-8"))
-    return found["rows"], found["bytes"]
+def _progress(partial: Path, state: Path) -> tuple[int, int]:
+    """Return how many rows are on the disk, and how many bytes of their file these take."""
+    if state.exists():
+        found = json.loads(state.read_text(encoding="utf-8"))
+        if partial.exists() and partial.stat().st_size >= found["bytes"]:
+            return found["rows"], found["bytes"]
+    return 0, 0
 
 
 def _save(state: Path, file: BinaryIO, rows: int) -> None:

@@ -137,7 +137,7 @@ def _(operation: Resemble, bench: Bench) -> float:
     levels = [near_duplicates.grey_levels(pool[image]) for image in bench.some("unlabeled", COMPARED)]
     spectra = np.stack([near_duplicates.spectrum(each) for each in levels])
     alike = np.argwhere(np.triu(spectra @ spectra.T >= params.spectrum, 1)).tolist()
-    trials = alike[:IMAGES] or [(0, len(levels) - 1)]
+    trials = alike[:IMAGES] or [[0, len(levels) - 1]]
 
     def compare() -> None:
         for first, second in trials:

@@ -344,11 +344,10 @@ class Works:
             eigen += sets * count**3 / min(workers, sets)
             if sets == 1:
                 folds = 2 + FOLD_MATRICES * min(workers, config.inner_folds)
-                memory += DOUBLE * count**2 * max(SVM_MATRICES, folds)
+                memory += round(DOUBLE * count**2 * max(SVM_MATRICES, folds))
         parts: Parts = ((Multiply("float64"), multiplied / workers), (Eigen(), eigen))
         outs = FLOAT * self.held.classes * length * 11
-        memory += PROCESS
-        return Work(f"evaluate@{name}", images=train + test, parts=parts, outs=outs, memory=round(memory))
+        return Work(f"evaluate@{name}", images=train + test, parts=parts, outs=outs, memory=PROCESS + memory)
 
     def _passes(self, name: str) -> int:
         variants = self.config.variants
