@@ -1,5 +1,6 @@
 """Arrays that are computed row by row: after a kill, those that are on the disk are not computed again."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -78,6 +79,25 @@ def test_what_has_lost_rows_is_computed_anew(tmp_path: Path) -> None:
         array(tmp_path / "work", Work(3))
     os.truncate(tmp_path / "work" / "found.partial", 200)
     assert np.array_equal(np.load(array(tmp_path / "work", Work())), IMAGES[:, 0, 0])
+
+
+@pytest.mark.usefixtures("saved_at_once")
+@pytest.mark.parametrize("left", ["", "{", "{}", "[]", '{"rows": 8}'])
+def test_a_record_that_cannot_be_read_is_none(tmp_path: Path, left: str) -> None:
+    with pytest.raises(OSError, match="the disk is full"):
+        array(tmp_path / "work", Work(3))
+    (tmp_path / "work" / "found.json").write_text(left)
+    again = Work()
+    assert np.array_equal(np.load(array(tmp_path / "work", again)), IMAGES[:, 0, 0])
+    assert again.chunks == -(-COUNT // SIZE)
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    def full(_: NDArray[np.uint8]) -> NDArray[np.float32]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match=r"No space left on device: .*found\.partial'"):
+        array(tmp_path / "work", full)  # type: ignore[arg-type]
 
 
 def test_without_a_record_all_rows_are_computed(tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ class Unfinished:
         done, size = _progress(partial, state)
         # Not a memory map: with one, a full disk kills the process without an error message.
         with (
+            _named(partial),
             partial.open("r+b" if done else "wb") as file,
             tqdm(total=count, initial=done, desc=label, unit="image") as bar,
         ):
@@ -112,11 +113,24 @@ class Unfinished:
 
 def _progress(partial: Path, state: Path) -> tuple[int, int]:
     """Return how many rows are on the disk, and how many bytes of their file these take."""
-    if state.exists():
+    try:
         found = json.loads(state.read_text(encoding="utf-8"))
-        if partial.exists() and partial.stat().st_size >= found["bytes"]:
+        if partial.stat().st_size >= found["bytes"]:
             return found["rows"], found["bytes"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # nothing there, or what a power failure has left
+        pass
     return 0, 0
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let the error of a full disk, which names no file, name one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and not error.filename:
+            error.filename = str(path)
+        raise
 
 
 def _save(state: Path, file: BinaryIO, rows: int) -> None:

@@ -67,6 +67,8 @@ class Work:
         Bytes of its results that DVC keeps in its cache.
     memory
         The most bytes of memory that it takes at once, mapped files apart.
+    scratch
+        Bytes of files that it needs while it runs, beside its results.
     """
 
     stage: str
@@ -76,6 +78,7 @@ class Work:
     parts: Parts = ()
     outs: int = 0
     memory: int = PROCESS
+    scratch: int = 0
 
 
 @dataclass(frozen=True)
@@ -284,7 +287,8 @@ class Works:
         learned = round(SVM_MATRICES * DOUBLE * count**2)
         cluster = _sketch_bytes(pool, self._length(config.cluster, params.of))
         memory = max(self._description(params.features), learned, cluster)
-        return Work("outliers", described, parts=parts, outs=30 * pool, memory=PROCESS + memory)
+        scratch = FLOAT * count * length
+        return Work("outliers", described, parts=parts, outs=30 * pool, memory=PROCESS + memory, scratch=scratch)
 
     def control(self, name: str) -> Work:
         """Compute features that no network learned."""
