@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.sparse import csr_array
 
-from exemplarcnn.clustering import kept_pairs, radius_graph, sketch, widths
+from exemplarcnn import threads, unfinished
+from exemplarcnn.clustering import radius_graph, sketch, widths
 from exemplarcnn.clustering.errors import NeighboursError
 from exemplarcnn.clustering.radius_graph import RadiusSearch, measured, neighbour_graph
 from exemplarcnn.clustering.sample import Frame, Sample
@@ -172,18 +173,18 @@ def test_blocks_change_nothing(precision: torch.dtype, block: int) -> None:
     assert same(neighbour_graph(points, 0.6, block=block, width=16), neighbour_graph(points, 0.6))
 
 
-def test_threads_change_nothing() -> None:
-    points, before = features(3, 500, 300), torch.get_num_threads()
-    try:
-        graphs = []
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            graphs.append(neighbour_graph(points, 0.7, width=64))
-    finally:
-        torch.set_num_threads(before)
-    assert graphs[0].nnz > 100
-    assert same(graphs[0], graphs[1])
-    assert same(graphs[0], graphs[2])
+@pytest.mark.parametrize("count", [2, 5])
+def test_threads_change_nothing(tmp_path: Path, count: int) -> None:
+    points, radii = features(3, 500, 300), (0.6, 0.7)
+    alone = [RadiusSearch(points, width=64).graph(radius) for radius in radii]
+    assert alone[0].nnz > 100
+    threads.use(count)
+    search = RadiusSearch(points, block=64, width=64)
+    assert all(same(search.graph(radius), expected) for radius, expected in zip(radii, alone, strict=True))
+    with pytest.raises(KilledError):
+        interrupted(points, tmp_path, radii, 40)
+    again = RadiusSearch(points, block=64, width=16, folder=tmp_path)
+    assert all(same(again.graph(radius), expected) for radius, expected in zip(radii, alone, strict=True))
 
 
 def test_a_memory_map_is_not_changed(tmp_path: Path) -> None:
@@ -254,7 +255,7 @@ def interrupted(points: np.ndarray, folder: Path, radii: tuple[float, ...], most
     """Search in a folder, and stop after so many blocks; return how many were searched."""
     blocks = 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kept_pairs, "SECONDS", -1.0)
+        patch.setattr(unfinished, "SECONDS", -1.0)
 
         def measure(p: Any, i: Any, j: Any) -> Any:
             nonlocal blocks
@@ -288,6 +289,14 @@ def test_an_interrupted_search_goes_on(tmp_path: Path, most: int) -> None:
     # A block may have been searched and not yet taken.
     assert every - most <= interrupted(points, again, radii, 1_000) <= every - most + 3
     assert interrupted(points, again, radii, 1_000) == 0, "all is there"
+
+
+def test_what_another_first_radius_has_left_is_not_used(tmp_path: Path) -> None:
+    points = features(8, 300, 40)
+    interrupted(points, tmp_path, (0.5, 0.7), 1_000)
+    assert interrupted(points, tmp_path, (0.6, 0.7), 1_000) == 30
+    assert interrupted(points, tmp_path, (0.5, 0.7), 1_000) == 30
+    assert interrupted(features(9, 300, 40), tmp_path, (0.5, 0.7), 1_000) == 30, "other points"
 
 
 def test_what_another_radius_or_a_half_written_file_has_left_is_not_used(tmp_path: Path) -> None:
@@ -338,7 +347,9 @@ def test_the_width_is_the_cheapest(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen() == 64
     costs["a_pair"] = 1e-3
     assert chosen() == 600
-    assert RadiusSearch(points, memory=1e-9).axes is None
+    small = RadiusSearch(points, memory=2 * 700 * 100 * 2 / radius_graph.GIB)
+    small._prepared(0.2)
+    assert small.axes == 64, "the coordinates on more would not fit"
 
 
 def test_shares_of_candidates_are_those_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:

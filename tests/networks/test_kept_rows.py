@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from exemplarcnn import unfinished
 from exemplarcnn.networks import kept_rows
 
 COUNT, SIZE = 23, 4
@@ -37,7 +38,7 @@ def array(folder: Path, work: Work) -> Path:
 
 @pytest.fixture
 def saved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_rows, "SECONDS", -1.0)
+    monkeypatch.setattr(unfinished, "SECONDS", -1.0)
 
 
 def test_an_array_is_what_the_work_returns(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_without_a_record_all_rows_are_computed(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tests.networks import test_unfinished as t
+from tests.networks import test_kept_rows as t
 
 class Last(t.Work):
     def __call__(self, images):
@@ -98,7 +99,7 @@ class Last(t.Work):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(images)
 
-t.kept_rows.SECONDS = -1.0
+t.unfinished.SECONDS = -1.0
 t.array(Path(sys.argv[1]), Last())
 """
 

@@ -61,7 +61,9 @@ def made(**options: Any) -> Plan:
 def test_sums(here: dict[str, Any], rehearsal: Works) -> None:
     found = made()
     outs = sum(work.outs for work in rehearsal.all())
-    assert found.disk == found.spaces[0].needed == 2 * outs, "with the copies in DVC's cache"
+    scratch = max(work.scratch for work in rehearsal.all())
+    assert found.disk == 2 * outs, "with the copies in DVC's cache"
+    assert found.spaces[0].needed == 2 * outs + scratch > found.disk, "files that go when their stage ends"
     assert found.dvc_seconds == pytest.approx(outs * 1e-9)
     operations = sum(count for work in rehearsal.all() for _, count in work.parts)
     assert found.seconds == pytest.approx(operations + found.dvc_seconds)
@@ -97,7 +99,8 @@ def test_only_what_has_to_run_is_measured(here: dict[str, Any], monkeypatch: pyt
 
 
 def test_a_disk_that_is_too_small(here: dict[str, Any], rehearsal: Works) -> None:
-    needed = 2 * sum(work.outs for work in rehearsal.all())
+    works = rehearsal.all()
+    needed = 2 * sum(work.outs for work in works) + max(work.scratch for work in works)
     enough = round(1.05 * needed) + 50_000_000
     here["free"] = enough
     assert made().problems() == []
@@ -199,13 +202,16 @@ def test_a_cache_on_another_disk(here: dict[str, Any], rehearsal: Works, monkeyp
     if not big.exists():
         pytest.skip("no other file system to look at")
     monkeypatch.setattr(lineage, "cache_folder", lambda: big / "cache")
-    here["free"] = round(1.05 * outs) + 50_000_000
-    assert [(space.folder, space.needed) for space in made().spaces] == [(Path(), outs), (big, outs)]
+    scratch = max(work.scratch for work in rehearsal.all())
+    here["free"] = round(1.05 * (outs + scratch)) + 50_000_000
+    assert [(space.folder, space.needed) for space in made().spaces] == [(Path(), outs + scratch), (big, outs)]
     assert made().problems() == []
     here["free"] -= 1
+    assert len(made().problems()) == 1
+    here["free"] = round(1.05 * outs) + 50_000_000 - 1
     assert len(made().problems()) == 2
     here["links"] = "symlink"
-    assert [space.needed for space in made().spaces] == [0, outs]
+    assert [space.needed for space in made().spaces] == [scratch, outs]
 
 
 def test_a_stage_without_parts_takes_nothing(here: dict[str, Any]) -> None:

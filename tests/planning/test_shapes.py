@@ -80,6 +80,6 @@ def test_lengths_of_controls() -> None:
 
 
 def test_constants_are_those_of_the_modules_that_use_them() -> None:
-    assert (works.WIDTH, works.SAMPLE) == (widths.WIDTH, sample.SAMPLE)
+    assert (works.WIDTH, works.WIDTHS, works.SAMPLE) == (widths.WIDTH, widths.WIDTHS, sample.SAMPLE)
     assert (len(near_duplicates.RADIUS), kmeans.EPOCHS) == (works.SPECTRUM, works.KMEANS_EPOCHS)
     assert (shapes.DENSE_MAP, shapes.KERNEL) == (exemplar_cnn.DENSE_MAP, 5)

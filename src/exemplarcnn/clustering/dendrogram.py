@@ -148,7 +148,7 @@ def _grown(
     points, sample, memory = len(search.points), search.sample, search.memory
     if points < 2:
         return np.empty((0, 4)), 0.0
-    most = sample.radius_with(0.8 * most_pairs(memory))
+    most = distributed.broadcast_scalar(sample.radius_with(0.8 * most_pairs(memory)))
     # Within the cut every merged point has its nearest neighbour, and so have some points that are not merged. Half as
     # many more are likely to be enough; if they are not, the radius grows.
     radius = sample.nearest_within(1.5 * merged + 4 / len(sample.distances))

@@ -6,9 +6,12 @@ computed in float64. So neither the projection nor the precision, the size of bl
 processes can change the result.
 """
 
+from collections.abc import Generator
+from contextlib import closing
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,12 +23,13 @@ from exemplarcnn.clustering.errors import NeighboursError
 from exemplarcnn.clustering.kept_pairs import KeptPairs, Pairs
 from exemplarcnn.clustering.sample import Frame, Points, Sample, blocks
 from exemplarcnn.clustering.sketch import Sketch, full_float32, principal_axes
-from exemplarcnn.clustering.widths import choose_axes
+from exemplarcnn.clustering.widths import WIDTH, choose_axes
 from exemplarcnn.progress import tqdm
 
 BLOCK = 2048  # points on each side of a product
 # The most that a pair takes in lists, in the sparse matrix and in the rounds of complete linkage, as measured.
-BYTES_A_PAIR = 160
+BYTES_A_PAIR = 184
+BYTES_A_CANDIDATE = 50  # while it is looked at
 GIB = 2**30
 
 NOTHING: Pairs = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
@@ -56,8 +60,8 @@ class RadiusSearch:
     points
         (points, d) float32, for instance a memory map; never loaded as a whole.
     memory
-        GiB that pairs may take, here and in `linkage.complete_linkage`. The points' coordinates take at most half as
-        much.
+        GiB that pairs may take, here and in `linkage.complete_linkage`. More than 64 axes are only considered if the
+        points' coordinates on them take at most half as much on top.
     device
         Where products are computed; the CPU by default.
     block, width
@@ -129,23 +133,21 @@ class RadiusSearch:
         sides = blocks(len(self.points), self.block)
         tasks = [(rows, columns) for at, rows in enumerate(sides) for columns in sides[at:]]
         rank, world = distributed.rank(), distributed.world()
-        setting = {"radius": radius, "block": self.block, "processes": world}
-        kept = KeptPairs(self.folder, f"{self._searches}-{rank}", setting)
-        self._searches += 1
+        kept = self._kept(radius, rank, world)
         mine = tasks[rank::world]
         left, found = mine[kept.blocks :], [NOTHING, kept.pairs]
         total = len(known) + len(kept.pairs[0])
         search = partial(self._search, sketch, limit, radius, known)
-        with full_float32():
-            results = threads.ahead(search, left, 1 if self.device.type == "cuda" else threads.count())
-            bar = {"total": len(mine), "initial": len(mine) - len(left), "desc": "near pairs", "unit": "block"}
-            for pairs in tqdm(results, **bar, disable=rank > 0):
+        results = cast("Generator[Pairs, None, None]", threads.ahead(search, left, self._threads()))
+        bar = {"total": len(mine), "initial": len(mine) - len(left), "desc": "near pairs", "unit": "block"}
+        # What is under way is given up if there are too many pairs.
+        with kept, full_float32(), closing(results):
+            for pairs in tqdm(results, **bar, disable=rank > 0 or len(mine) < 2):
                 found.append(pairs)
                 kept.add(pairs)
                 total += len(pairs[0])
                 if total > most:
                     break
-        kept.save()
         total = int(distributed.all_reduce_sum(total - len(known))[0]) + len(known)
         if total > most:
             raise self._too_dense(max(expected, total), radius)
@@ -158,6 +160,27 @@ class RadiusSearch:
             np.concatenate([before[2], new[2]]),
         )
         self._radius = radius
+
+    def _kept(self, radius: float, rank: int, world: int) -> KeptPairs:
+        """Open what an earlier process has found of this search."""
+        path = None if self.folder is None else self.folder / f"{self._searches}-{rank}.pairs"
+        self._searches += 1
+        return KeptPairs(
+            path,
+            {
+                "radius": radius,
+                "beyond": self._radius,
+                "block": self.block,
+                "processes": world,
+                # That these are the same points shows in their distances.
+                "points": sha256(self.sample.distances.tobytes()).hexdigest(),
+            },
+        )
+
+    def _threads(self) -> int:
+        """Return how many blocks may be searched at a time: if all pairs of each are candidates, they take memory."""
+        fit = int(self.memory * GIB / (BYTES_A_CANDIDATE * self.block**2))
+        return 1 if self.device.type == "cuda" else max(1, min(threads.count(), fit))
 
     def _search(
         self, sketch: Sketch, limit: float, radius: float, known: NDArray[np.int64], task: tuple[slice, slice]
@@ -181,11 +204,11 @@ class RadiusSearch:
     def _prepared(self, radius: float) -> Sketch:
         if self._sketch is None:
             count, dimensions = self.points.shape
-            if self.width is None:
+            if self.width is None and self.device.type == "cpu":
                 room = self.memory * GIB / 2
                 axes = choose_axes(self.points, self.frame, radius, room, self.block, partial(measured, self.points))
-            elif self.width + 1 < dimensions and count > self.width:
-                axes = principal_axes(self.points, self.frame, self.width)
+            elif (width := self.width or WIDTH) + 1 < dimensions and count > width:
+                axes = principal_axes(self.points, self.frame, width)
             else:
                 axes = None
             self._sketch = Sketch.of(self.points, self.frame, axes, self.device)

@@ -16,9 +16,9 @@ from exemplarcnn import threads
 from exemplarcnn.clustering.sample import STRIP, Frame, Points, some
 from exemplarcnn.clustering.sketch import Axes, precision, principal_axes
 
-WIDTH = 256  # where points are few, or nothing can be gained
+WIDTH = 256  # where points are few
 WIDTHS = (64, 128, WIDTH, 512)
-FEW = 10_000  # points whose pairs any width finds in a second or two
+FEW = 20_000  # points whose pairs any width finds in a second or two
 PROBED = 2048  # points among which candidates are counted
 MEASURED = 256  # pairs that are timed
 
@@ -76,7 +76,8 @@ def candidate_shares(points: Points, frame: Frame, axes: Axes, radius: float, wi
         inner = np.einsum("ij,ij->i", part, part)
         rest = np.sqrt(np.maximum(lengths - inner, 0))
         squares = inner[:, None] + inner - 2 * (part @ part.T) + np.square(rest[:, None] - rest)
-        found[width] = float(np.count_nonzero(squares <= reach) - len(rows)) / pairs
+        np.fill_diagonal(squares, np.inf)
+        found[width] = float(np.count_nonzero(squares <= reach)) / pairs
     return found
 
 
@@ -102,7 +103,8 @@ class Costs:
         self.a_projection = _seconds(lambda: strip @ axes) / len(strip) / WIDTH  # of a point onto an axis
         self.product: dict[int, float] = {}
         for width in (64, 512):
-            self.product[width] = _seconds(partial(_compare, torch.rand(self.block, width).to(dtype)))
+            side = draw.random((self.block, width), np.float32)
+            self.product[width] = _seconds(partial(_compare, torch.from_numpy(side).to(dtype)))
 
     def seconds(self, width: int, share: float) -> float:
         """Return how long a search takes, if so many axes leave a share of all pairs to be measured."""

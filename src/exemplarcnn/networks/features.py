@@ -19,7 +19,7 @@ from exemplarcnn.data.types import Pool
 from exemplarcnn.files import atomic_write
 from exemplarcnn.networks.chunks import map_chunks
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, mixed_precision, taking_turns, to_device
-from exemplarcnn.networks.kept_rows import written
+from exemplarcnn.networks.kept_rows import npy_pieces
 from exemplarcnn.progress import tqdm
 
 # From (n, height, width, 3) images to (n, features).
@@ -135,6 +135,7 @@ def write_features(path: Path, pool: Pool, extract: FeatureExtractor, batch_size
         tqdm(total=len(pool), desc=f"{path.parent.name}/{path.stem}", unit="image") as bar,
     ):
         before = 0
-        for done in written(file, len(pool), map_chunks(pool.batch, extract, len(pool), batch_size)):
+        for done, piece in npy_pieces(len(pool), map_chunks(pool.batch, extract, len(pool), batch_size)):
+            file.write(piece)
             bar.update(done - before)
             before = done

@@ -1,42 +1,43 @@
 """Arrays with a row for each image that take minutes or hours: after a kill the work goes on with the next row."""
 
-import json
-import os
-import time
+import io
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exemplarcnn.data.types import Pixels
-from exemplarcnn.files import atomic_write
 from exemplarcnn.networks.chunks import map_chunks
 from exemplarcnn.progress import tqdm
+from exemplarcnn.unfinished import Growing
 
-SECONDS = 20.0  # between two times that rows are made safe on the disk
 
-
-def written(file: BinaryIO, count: int, blocks: Iterable[tuple[slice, NDArray[Any]]]) -> Iterator[int]:
-    """Write blocks of rows into a ``.npy`` file one after the other, and yield the rows in it after each.
+def npy_pieces(count: int, blocks: Iterable[tuple[slice, NDArray[Any]]]) -> Iterator[tuple[int, bytes]]:
+    """Turn blocks of rows into pieces of a ``.npy`` file, the first of them with its header.
 
     Parameters
     ----------
-    file
-        At its end. Its header is written if nothing is.
     count
         Rows that there will be in all.
     blocks
         Where each block goes, and its rows, in order.
+
+    Yields
+    ------
+    rows, piece
+        Rows in the file after each piece, and its bytes.
     """
     for rows, found in blocks:
         block = np.ascontiguousarray(found, found.dtype.newbyteorder("<"))
-        if file.tell() == 0:
-            header = {"descr": block.dtype.str, "fortran_order": False, "shape": (count, *block.shape[1:])}
-            np.lib.format.write_array_header_1_0(file, header)
-        file.write(block.data)
-        yield rows.stop
+        piece = block.tobytes()
+        if rows.start == 0:
+            header = io.BytesIO()
+            about = {"descr": block.dtype.str, "fortran_order": False, "shape": (count, *block.shape[1:])}
+            np.lib.format.write_array_header_1_0(header, about)
+            piece = header.getvalue() + piece
+        yield rows.stop, piece
 
 
 def kept_rows(
@@ -69,39 +70,12 @@ def kept_rows(
     path = folder / f"{name}.npy"
     if path.exists():
         return path
-    partial, state = path.with_suffix(".partial"), path.with_suffix(".json")
-    done, size = _progress(partial, state)
+    partial = path.with_suffix(".partial")
     # Not a memory map: with one, a full disk kills the process without an error message.
-    with (
-        partial.open("r+b" if done else "wb") as file,
-        tqdm(total=count, initial=done, desc=label, unit="image") as bar,
-    ):
-        file.truncate(size)  # whatever was written after the progress was
-        file.seek(size)
-        saved = time.monotonic()
-        for reached in written(file, count, map_chunks(read, work, count, batch_size, done)):
-            bar.update(reached - done)
-            done = reached
-            if time.monotonic() - saved > SECONDS:
-                _save(state, file, done)
-                saved = time.monotonic()
-        _save(state, file, done)
+    with Growing(partial) as file, tqdm(total=count, initial=file.progress, desc=label, unit="image") as bar:
+        for done, piece in npy_pieces(count, map_chunks(read, work, count, batch_size, file.progress)):
+            bar.update(done - file.progress)
+            file.write(piece, done)
+        file.record()
     partial.replace(path)
     return path
-
-
-def _progress(partial: Path, state: Path) -> tuple[int, int]:
-    """Return how many rows are on the disk, and how many bytes of their file these take."""
-    if state.exists():
-        found = json.loads(state.read_text(encoding="utf-8"))
-        if partial.exists() and partial.stat().st_size >= found["bytes"]:
-            return found["rows"], found["bytes"]
-    return 0, 0
-
-
-def _save(state: Path, file: BinaryIO, rows: int) -> None:
-    """Record rows, once they are on the disk."""
-    file.flush()
-    os.fsync(file.fileno())
-    with atomic_write(state) as partial:
-        partial.write_text(json.dumps({"rows": rows, "bytes": file.tell()}), encoding="utf-8")

@@ -231,16 +231,17 @@ def _sizes_here() -> dict[str, int]:
 
 
 def _begun(stage: str) -> int:
-    """Return the bytes that an unfinished surrogate set has taken already."""
+    """Return the bytes that unfinished results have taken already."""
     kind, _, variant = stage.partition("@")
-    if kind != "surrogate":
+    if kind not in ("surrogate", "embed"):
         return 0
-    return sum(file.stat().st_size for file in (paths.WORK / "surrogate" / variant).rglob("*") if file.is_file())
+    return sum(file.stat().st_size for file in (paths.WORK / kind / variant).rglob("*") if file.is_file())
 
 
 def _spaces(lines: list[Line], links: str) -> list[Space]:
     """Return the disks that take the results: one, or two if DVC's cache is on another."""
-    here, there = sum(line.here for line in lines), sum(line.there for line in lines)
+    scratch = max((line.work.scratch for line in lines if line.state == TO_RUN), default=0)
+    here, there = sum(line.here for line in lines) + scratch, sum(line.there for line in lines)
     cache = lineage.cache_folder()
     cache = next(folder for folder in (cache, *cache.parents) if folder.exists())
     folder = Path()
@@ -300,7 +301,8 @@ def check_disk(config: Config, data: Path = paths.DATA) -> None:
         If bytes are missing; the message says how many.
     """
     try:
-        whole = 2 * sum(work.outs for work in _works(config, data, {}, at_once=True))
+        works = _works(config, data, {}, at_once=True)
+        whole = 2 * sum(work.outs for work in works) + max(work.scratch for work in works)
     except DataError:  # the stage that needs the data says so
         return
     if (

@@ -48,7 +48,7 @@ KMEANS_SHARE = 0.5
 FLOAT, DOUBLE, PIXEL = 4, 8, 3
 CONVOLUTIONS: tuple[Layer, ...] = ("conv1", "conv2", "conv3")
 # Of modules that take time to import; a test compares them.
-WIDTH, SAMPLE, SPECTRUM, KMEANS_EPOCHS, PROBED = 256, 256, 306, 20, 1_000
+WIDTH, WIDTHS, SAMPLE, SPECTRUM, KMEANS_EPOCHS, PROBED = 256, (64, 128, 256, 512), 256, 306, 20, 1_000
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class Work:
         Bytes of its results that DVC keeps in its cache.
     memory
         The most bytes of memory that it takes at once, mapped files apart.
+    scratch
+        Bytes of files that it needs while it runs, beside its results.
     """
 
     stage: str
@@ -76,6 +78,7 @@ class Work:
     parts: Parts = ()
     outs: int = 0
     memory: int = PROCESS
+    scratch: int = 0
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,9 @@ class Works:
             images=count,
             parts=(*parts, *self._near_pairs(count, length), (Resemble(), count**2 / 2)),
             outs=60 * count,
-            memory=PROCESS + count * (2 * FLOAT * length + 600) + _sketch_bytes(count, length),
+            memory=PROCESS
+            + count * (2 * FLOAT * length + 600)
+            + _sketch_bytes(count, length, self.config.machine.memory_gib),
         )
 
     def _near_pairs(self, count: int, length: int) -> Parts:
@@ -253,11 +258,11 @@ class Works:
             self._length(self.config.cluster, params.source),
         )
         parts, held_out = self._near_pairs(count, length), pool - count
-        memory = FLOAT * length * pool + _sketch_bytes(count, length)
+        memory = _sketch_bytes(count, length, self.config.machine.memory_gib)
         if isinstance(params, ClusterEntry) and params.neighbours:
             singles = self.tables[name].singles
             parts = (*parts, (Multiply("float32"), 2.0 * singles * held_out * length))
-            memory += FLOAT * (singles * length + 2 * 2048 * held_out)
+            memory = max(memory, FLOAT * ((singles + held_out) * length + 2 * 2048 * held_out))
         return Work(
             f"group@{name}",
             images=pool,
@@ -282,9 +287,10 @@ class Works:
                 (Eigen(), float(count) ** 3),
             )
         learned = round(SVM_MATRICES * DOUBLE * count**2)
-        cluster = _sketch_bytes(pool, self._length(config.cluster, params.of))
+        cluster = _sketch_bytes(pool, self._length(config.cluster, params.of), config.machine.memory_gib)
         memory = max(self._description(params.features), learned, cluster)
-        return Work("outliers", described, parts=parts, outs=30 * pool, memory=PROCESS + memory)
+        scratch = FLOAT * count * length
+        return Work("outliers", described, parts=parts, outs=30 * pool, memory=PROCESS + memory, scratch=scratch)
 
     def control(self, name: str) -> Work:
         """Compute features that no network learned."""
@@ -390,7 +396,7 @@ class Works:
         )
 
 
-def _sketch_bytes(count: int, length: int) -> int:
-    """Return the bytes for the points of a search for near pairs, and for its sample."""
-    width = min(WIDTH + 1, length) + 6
-    return count * FLOAT * (width + SAMPLE) + 100 * 2**20
+def _sketch_bytes(count: int, length: int, memory: float) -> int:
+    """Return the most bytes for the points of a search for near pairs, for its sample and for blocks of candidates."""
+    narrow, wide = (2 * count * (min(width, length) + 7) for width in (WIDTHS[0], length))
+    return min(wide, max(narrow, round(memory * 2**30 / 2))) + FLOAT * count * SAMPLE + 200 * 2**20

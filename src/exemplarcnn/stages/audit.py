@@ -6,7 +6,6 @@ from exemplarcnn import paths
 from exemplarcnn.config.params import Config
 from exemplarcnn.data import audit, audit_tables, image_set, near_duplicates, stl10
 from exemplarcnn.data.pools import open_pool, passed_over
-from exemplarcnn.determinism import shared_operations
 from exemplarcnn.files import atomic_folder, rounded, write_json, write_table
 from exemplarcnn.launching.launcher import main
 
@@ -22,8 +21,7 @@ def run(_: str, config: Config) -> None:
     found = {name: audit.inspect(pool, config.audit) for name, pool in pools.items()}
     whole = {name: table.loc[table["problem"] == "", "image_id"].to_numpy() for name, table in found.items()}
     usable = {name: (pool, whole[name]) for name, pool in pools.items()}
-    with shared_operations():
-        groups = near_duplicates.find(usable, config.audit.duplicates, config.machine.memory_gib)
+    groups = near_duplicates.find(usable, config.audit.duplicates, config.machine.memory_gib)
     tables = {name: audit.add_flags(table, name, groups, config.audit) for name, table in found.items()}
     with atomic_folder(paths.AUDIT) as partial:
         for name, table in tables.items():

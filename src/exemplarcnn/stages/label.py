@@ -46,6 +46,8 @@ def _predicted(name: str, config: Config) -> pd.DataFrame:
     params = config.variants.label[name]
     pool = stl10.open_pool(paths.DATA, "unlabeled")
     usable = audit_tables.usable_images(paths.audit("unlabeled"))
+    if not len(usable):
+        raise pseudo_labels.LabelError(f"{paths.audit('unlabeled')}: no image can be used; add images that can be read")
     network = paths.model(params.of)
     device = saved.pick_device(config.machine.device)
     extract = eval_features(saved.load(network), config.features, device)
