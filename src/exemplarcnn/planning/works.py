@@ -147,9 +147,7 @@ class Works:
             images=count,
             parts=(*parts, *self._near_pairs(count, length), (Resemble(), count**2 / 2)),
             outs=60 * count,
-            memory=PROCESS
-            + count * (2 * FLOAT * length + 600)
-            + _sketch_bytes(count, length, self.config.machine.memory_gib),
+            memory=PROCESS + count * (2 * FLOAT * length + 600) + self._sketch_bytes(count, length),
         )
 
     def _near_pairs(self, count: int, length: int) -> Parts:
@@ -160,6 +158,12 @@ class Works:
             (Multiply("float64"), beforehand / self.config.machine.threads),
             (Multiply("near pairs"), PAIRS * count**2 / 2 * width),
         )
+
+    def _sketch_bytes(self, count: int, length: int) -> int:
+        """Return the most bytes for the points of a search for near pairs, its sample, and blocks of candidates."""
+        narrow, wide = (2 * count * (min(width, length) + 7) for width in (WIDTHS[0], length))
+        points = min(wide, max(narrow, round(self.config.machine.memory_gib * 2**30 / 2)))
+        return points + FLOAT * count * SAMPLE + 200 * 2**20
 
     def set_of(self, name: str) -> tuple[int, int]:
         """Return how many training and validation patches a network's surrogate set has."""
@@ -258,7 +262,7 @@ class Works:
             self._length(self.config.cluster, params.source),
         )
         parts, held_out = self._near_pairs(count, length), pool - count
-        memory = _sketch_bytes(count, length, self.config.machine.memory_gib)
+        memory = self._sketch_bytes(count, length)
         if isinstance(params, ClusterEntry) and params.neighbours:
             singles = self.tables[name].singles
             parts = (*parts, (Multiply("float32"), 2.0 * singles * held_out * length))
@@ -287,7 +291,7 @@ class Works:
                 (Eigen(), float(count) ** 3),
             )
         learned = round(SVM_MATRICES * DOUBLE * count**2)
-        cluster = _sketch_bytes(pool, self._length(config.cluster, params.of), config.machine.memory_gib)
+        cluster = self._sketch_bytes(pool, self._length(config.cluster, params.of))
         memory = max(self._description(params.features), learned, cluster)
         scratch = FLOAT * count * length
         return Work("outliers", described, parts=parts, outs=30 * pool, memory=PROCESS + memory, scratch=scratch)
@@ -394,9 +398,3 @@ class Works:
             outs=FLOAT * weights,
             memory=TRAINER + FLOAT * weights * (3 + params.shards) + size * params.batch_size * maps,
         )
-
-
-def _sketch_bytes(count: int, length: int, memory: float) -> int:
-    """Return the most bytes for the points of a search for near pairs, for its sample and for blocks of candidates."""
-    narrow, wide = (2 * count * (min(width, length) + 7) for width in (WIDTHS[0], length))
-    return min(wide, max(narrow, round(memory * 2**30 / 2))) + FLOAT * count * SAMPLE + 200 * 2**20

@@ -10,7 +10,8 @@ from exemplarcnn.launching.dependencies import identity
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
 from exemplarcnn.networks.features import cluster_features, eval_features
-from exemplarcnn.networks.unfinished import unfinished
+from exemplarcnn.networks.kept_rows import kept_rows
+from exemplarcnn.unfinished import unfinished
 
 
 def run(variant: str, config: Config) -> None:
@@ -42,7 +43,7 @@ def run(variant: str, config: Config) -> None:
     }
     with unfinished(paths.WORK / "embed" / variant, mark) as work:
         made = {
-            name: work.array(name, pool.batch, extracts[name], len(pool), size, f"{variant}, {name}")
+            name: kept_rows(work, name, pool.batch, extracts[name], len(pool), size, f"{variant}, {name}")
             for name, pool in found.items()
         }
         for name, file in made.items():
