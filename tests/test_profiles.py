@@ -209,7 +209,7 @@ def test_the_class_tables_at_full_size() -> None:
     labels = np.random.default_rng(0).permutation(labels)
     features = np.random.default_rng(1).normal(size=(POOL, 4)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    found = Cut(labels=labels, heights=np.zeros(0), threshold=0.5, diameters=np.zeros(CLUSTERS + alone))
+    found = Cut(labels=labels, merges=np.zeros((0, 4)), threshold=0.5, diameters=np.zeros(CLUSTERS + alone))
     table, statistics, _ = fill_up(Split(features, clustered, held_out, config.seed), found, params)
     tables.check(table, POOL)
     assert tables.count(table) == 16_000

@@ -29,17 +29,21 @@ class Cut:
         (points,) int64, clusters numbered 0, 1, … in the order of their first point.
     threshold
         The largest distance allowed inside a cluster.
-    heights
-        (merges,) float64, heights of the merges below the cut, ascending: each is the largest distance inside the
-        cluster that it made.
+    merges
+        (merges, 4) float64, the merges below the cut as `linkage.complete_linkage` returns them.
     diameters
         (clusters,) float64, the largest distance inside each; 0 for a single point.
     """
 
     labels: NDArray[np.int64]
     threshold: float
-    heights: NDArray[np.float64]
+    merges: NDArray[np.float64]
     diameters: NDArray[np.float64]
+
+    @property
+    def heights(self) -> NDArray[np.float64]:
+        """Heights of the merges, ascending: each is the largest distance inside the cluster that it made."""
+        return self.merges[:, 2]
 
 
 def merged_after(Z: NDArray[np.float64], points: int) -> NDArray[np.int64]:
@@ -138,7 +142,7 @@ def cut(
         share, choose = 1 - 1 / size, lambda Z: threshold_for_size(Z, len(points), size)
         Z, threshold = _grown(RadiusSearch(points, memory, device=device, folder=folder), choose, share)
     labels = flat_clusters(Z, len(points), threshold)
-    return Cut(labels, threshold, Z[Z[:, 2] <= threshold, 2], diameters(Z, labels, threshold))
+    return Cut(labels, threshold, Z[Z[:, 2] <= threshold], diameters(Z, labels, threshold))
 
 
 def _grown(
