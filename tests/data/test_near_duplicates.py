@@ -4,9 +4,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
+from exemplarcnn import threads
 from exemplarcnn.config.sections import Duplicates
+from exemplarcnn.data import near_duplicates
 from exemplarcnn.data.near_duplicates import WINDOW, find, fine_structure, grey_levels, similarity, spectrum
 from exemplarcnn.data.pools import ImageFolder
 from exemplarcnn.data.stl10 import ImageFile, write_images
@@ -157,6 +160,16 @@ def test_the_candidates_leave_out_no_pair_of_a_search_of_all(pools: dict[str, tu
                 same |= similarity(structures[i], structures[j], PARAMS.shift) >= PARAMS.structure
             together = group.get((name, index), -1) == group.get((other, number), -2)
             assert together == same, (name, index, other, number)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_threads_and_blocks_change_nothing(
+    pools: dict[str, tuple[Pool, np.ndarray]], monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    expected = find(pools, PARAMS, 1.0)
+    monkeypatch.setattr(near_duplicates, "AT_ONCE", 2)
+    threads.use(count)
+    pd.testing.assert_frame_equal(find(pools, PARAMS, 1.0), expected)
 
 
 def test_images_that_are_left_out_are_in_no_group(pools: dict[str, tuple[Pool, np.ndarray]]) -> None:

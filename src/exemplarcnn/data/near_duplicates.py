@@ -5,8 +5,9 @@ uses. The correlation of the pictures' fine structure, at the best shift, decide
 of the pairs that remain.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from exemplarcnn import threads
 from exemplarcnn.clustering.radius_graph import neighbour_graph
 from exemplarcnn.config.sections import Duplicates
 from exemplarcnn.data.types import Pixels, Pool
@@ -27,9 +29,12 @@ LOWEST, HIGHEST = 1, 14
 COARSE = 4.0  # pixels: the blur that takes fine structure away
 # Pictures of one colour resemble everything: below this standard deviation of grey levels they are skipped.
 FLAT = 1.0
+AT_ONCE = 64  # images or pairs that a thread takes
 
 Grey = NDArray[np.float32]
 ImageAt = Callable[[int], Pixels]
+Read = TypeVar("Read")
+Made = TypeVar("Made")
 
 
 def grey_levels(image: Pixels) -> Grey:
@@ -144,11 +149,22 @@ def _describe(image: ImageAt, count: int) -> tuple[Grey, NDArray[np.bool_], NDAr
     spectra = np.empty((count, len(RADIUS)), np.float32)
     flat = np.zeros(count, np.bool_)
     contents: list[bytes] = []
-    for row in tqdm(range(count), desc="spectra", unit="image"):
-        pixels = image(row)
-        levels = grey_levels(pixels)
-        spectra[row], flat[row] = spectrum(levels), levels.std() < FLAT
-        contents.append(sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest())
+
+    def read(rows: slice) -> tuple[slice, list[Pixels]]:
+        return rows, [image(row) for row in range(rows.start, rows.stop)]
+
+    def describe(given: tuple[slice, list[Pixels]]) -> tuple[int, list[bytes]]:
+        rows, images = given
+        for row, pixels in zip(range(rows.start, rows.stop), images, strict=True):
+            levels = grey_levels(pixels)
+            spectra[row], flat[row] = spectrum(levels), levels.std() < FLAT
+        hashes = [sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest() for pixels in images]
+        return len(images), hashes
+
+    with tqdm(total=count, desc="spectra", unit="image") as bar:
+        for done, hashes in _in_threads(read, describe, count):
+            contents += hashes
+            bar.update(done)
     _, first, inverse = np.unique(np.array(contents, dtype="S32"), return_index=True, return_inverse=True)
     return spectra, flat, first[inverse]
 
@@ -156,13 +172,30 @@ def _describe(image: ImageAt, count: int) -> tuple[Grey, NDArray[np.bool_], NDAr
 def _similarities(
     image: ImageAt, first: NDArray[np.int64], second: NDArray[np.int64], shift: int
 ) -> NDArray[np.float64]:
-    """Return the similarity of each pair; pairs with the same first image must follow one another."""
+    """Return the similarity of each pair; fastest if pairs with the same first image follow one another."""
     alike = np.empty(len(first))
-    for pair in tqdm(range(len(first)), desc="fine structure", unit="pair"):
-        if pair == 0 or first[pair] != first[pair - 1]:
-            held = fine_structure(grey_levels(image(first[pair])))
-        alike[pair] = similarity(held, fine_structure(grey_levels(image(second[pair]))), shift)
+
+    def read(rows: slice) -> tuple[slice, dict[int, Pixels]]:
+        wanted = np.unique(np.concatenate([first[rows], second[rows]])).tolist()
+        return rows, {row: image(row) for row in wanted}
+
+    def compare(given: tuple[slice, dict[int, Pixels]]) -> int:
+        rows, images = given
+        fine = {row: fine_structure(grey_levels(pixels)) for row, pixels in images.items()}
+        pairs = zip(first[rows].tolist(), second[rows].tolist(), strict=True)
+        alike[rows] = [similarity(fine[one], fine[other], shift) for one, other in pairs]
+        return rows.stop - rows.start
+
+    with tqdm(total=len(first), desc="fine structure", unit="pair") as bar:
+        for done in _in_threads(read, compare, len(first)):
+            bar.update(done)
     return alike
+
+
+def _in_threads(read: Callable[[slice], Read], work: Callable[[Read], Made], count: int) -> Iterator[Made]:
+    """Yield what is made of each block of rows, in order: read by one thread, as Pillow needs, made by several."""
+    blocks = [slice(start, min(start + AT_ONCE, count)) for start in range(0, count, AT_ONCE)]
+    return threads.ahead(work, threads.ahead(read, blocks), threads.count())
 
 
 def _groups(places: list[tuple[str, int]], edges: pd.DataFrame, exact: NDArray[np.bool_]) -> pd.DataFrame:
