@@ -184,7 +184,7 @@ def _similarities(
         fine = {row: fine_structure(grey_levels(pixels)) for row, pixels in images.items()}
         pairs = zip(first[rows].tolist(), second[rows].tolist(), strict=True)
         alike[rows] = [similarity(fine[one], fine[other], shift) for one, other in pairs]
-        return rows.stop - rows.start
+        return int(rows.stop - rows.start)
 
     with tqdm(total=len(first), desc="fine structure", unit="pair") as bar:
         for done in _in_threads(read, compare, len(first)):
