@@ -10,14 +10,21 @@ if TYPE_CHECKING:
     from exemplarcnn.clustering.errors import NeighboursError
     from exemplarcnn.clustering.estimator import CompleteLinkage
 else:
-    _PLACES = {"Cut": "dendrogram", "cut": "dendrogram", "CompleteLinkage": "estimator", "NeighboursError": "errors"}
 
     def __getattr__(name: str) -> object:
         # Lazy: code that imports one module of this package, as ours does, loads and depends on that module only.
-        if name in _PLACES:
-            from importlib import import_module
+        if name == "CompleteLinkage":
+            from exemplarcnn.clustering import estimator
 
-            return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+            return estimator.CompleteLinkage
+        if name == "NeighboursError":
+            from exemplarcnn.clustering import errors
+
+            return errors.NeighboursError
+        if name in __all__:
+            from exemplarcnn.clustering import dendrogram
+
+            return getattr(dendrogram, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
