@@ -9,7 +9,7 @@ classifier is the same, not an approximation.
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,21 +30,19 @@ class SvmError(PipelineError):
     """A classifier cannot be trained."""
 
 
-def gram(
-    first: NDArray[np.float32], second: NDArray[np.float32], workers: int, what: str = "Gram matrix"
-) -> NDArray[np.float64]:
+def gram(first: NDArray[Any], second: NDArray[Any], workers: int, what: str | None = None) -> NDArray[np.float64]:
     """Compute the inner products of every row of one array with every row of another.
 
     Parameters
     ----------
     first, second
-        (n, d) and (m, d) float32, usually memory maps, read block by block. Passing the same object twice halves the
+        (n, d) and (m, d) float, usually memory maps, read block by block. Passing the same object twice halves the
         work.
     workers
         Threads that multiply blocks. If the numerical library is limited to one thread (`threadpool_limits(1)`), the
         result does not depend on their number.
     what
-        Label of the progress bar.
+        Label of the progress bar; None for no bar.
 
     Returns
     -------
@@ -70,7 +68,8 @@ def gram(
             result[columns, rows] = total.T
 
     with ThreadPoolExecutor(workers) as pool:
-        for _ in tqdm(pool.map(multiply, blocks), total=len(blocks), desc=what, unit="block", leave=False):
+        bar = {"total": len(blocks), "desc": what, "unit": "block", "leave": False, "disable": what is None}
+        for _ in tqdm(pool.map(multiply, blocks), **bar):
             pass
     return result
 
