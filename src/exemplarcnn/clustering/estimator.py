@@ -23,7 +23,7 @@ class CompleteLinkage(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
     The clusters are exactly those of the full dendrogram, cut there, as `AgglomerativeClustering(linkage="complete")`
     finds them. But of the n × n distances only those below the cut are measured, so that it suits many samples in many
-    small clusters: 100,000 take seconds and some hundred megabytes.
+    small clusters (docs/results.md has figures).
 
     Parameters
     ----------

@@ -22,8 +22,8 @@ class SpanLinearSVC(LinearClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     The same classifier as `sklearn.svm.LinearSVC` with its defaults (squared hinge loss, L2 penalty that includes the
     intercept, one-vs-rest), to a precision of ``tol``. It is found by Newton's method on n_samples coordinates instead
-    of n_features, which is many times faster where features are many more than samples: 1,000 samples of 71,536
-    features take a second. It holds several matrices of n_samples × n_samples.
+    of n_features, which is faster where features are many more than samples (docs/results.md has figures). It holds
+    several matrices of n_samples × n_samples.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ class SpanLinearSVC(LinearClassifierMixin, BaseEstimator):  # type: ignore[misc]
 class SpanLinearSVCCV(SpanLinearSVC):
     """Linear support vector classification in the span of the samples, with C chosen by cross-validation.
 
-    All values of C and all folds share one decomposition, so that choosing costs little more than training.
+    All values of C and all folds share one decomposition of the samples.
 
     Parameters
     ----------
