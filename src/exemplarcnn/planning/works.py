@@ -40,7 +40,7 @@ PAIRS = 1.5
 # more the better features tell images apart.
 PASSES = {"pixels": 45, "kmeans": 200, "initial": 135, "trained": 330}
 # A patch that is written into its set, in multiples of one that is drawn.
-WRITTEN = 1.5
+WRITTEN = 1.1
 # Matrices of its training images' products that an SVM needs at once. Where folds are tried: two, and so many a thread.
 SVM_MATRICES, FOLD_MATRICES = 5.5, 1.7
 # Of the passes through its patches that k-means is allowed, the share that it takes.
@@ -265,7 +265,7 @@ class Works:
         memory = self._sketch_bytes(count, length)
         if isinstance(params, ClusterEntry) and params.neighbours:
             singles = self.tables[name].singles
-            parts = (*parts, (Multiply("float32"), 2.0 * singles * held_out * length))
+            parts = (*parts, (Multiply("float32"), float(singles) * held_out * length))
             memory = max(memory, FLOAT * ((singles + held_out) * length + 2 * 2048 * held_out))
         return Work(
             f"group@{name}",
