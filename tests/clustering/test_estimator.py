@@ -14,9 +14,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from exemplarcnn import threads
-from exemplarcnn.clustering import CompleteLinkage, NeighboursError, cut, estimator
+from exemplarcnn import distributed, threads
+from exemplarcnn.clustering import CompleteLinkage, NeighboursError, cut, estimator, radius_graph, sample, sketch
 from tests.clustering.test_dendrogram import partition, smooth
+
+BLOCKS_OF_32 = {"device": None, "block": 32, "width": None, "folder": None}
 
 
 # Some checks want three clusters found in three clouds.
@@ -45,7 +47,26 @@ def test_a_fraction_of_the_samples_is_merged() -> None:
     assert sizes[sizes > 1].sum() / 500 == pytest.approx(0.3, abs=0.005)
 
 
-def test_the_number_of_threads_changes_nothing_here_or_elsewhere() -> None:
+def test_a_distance_equal_to_the_threshold_is_inside() -> None:
+    assert CompleteLinkage(distance_threshold=1.0).fit_predict([[0.0], [1.0], [5.0]]).tolist() == [0, 0, 1]
+
+
+def test_samples_far_from_the_origin_are_told_apart() -> None:
+    X = [[1.7e9], [1.7e9 + 1], [1.7e9 + 60]]
+    assert CompleteLinkage(distance_threshold=0.5).fit(X).n_clusters_ == 3
+    assert CompleteLinkage(distance_threshold=1.5).fit(X).n_clusters_ == 2
+
+
+def test_processes_do_not_share_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    with pytest.raises(RuntimeError, match="inside a process group"):
+        CompleteLinkage(distance_threshold=0.5).fit(smooth(0, 5, 2))
+
+
+def test_the_number_of_threads_changes_nothing_here_or_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (sample, sketch):
+        monkeypatch.setattr(module, "STRIP", 16)
+    monkeypatch.setattr(radius_graph.RadiusSearch.__init__, "__kwdefaults__", BLOCKS_OF_32)
     X, before = smooth(5, 300, 6), (threads.count(), torch.get_num_threads())
     found = [CompleteLinkage(merged_fraction=0.3, n_jobs=jobs).fit(X) for jobs in (None, 1, 3, -1)]
     assert (threads.count(), torch.get_num_threads()) == before

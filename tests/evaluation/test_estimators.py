@@ -14,7 +14,7 @@ from sklearn.svm import LinearSVC
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from exemplarcnn.evaluation import SpanLinearSVC, SpanLinearSVCCV, estimators
+from exemplarcnn.evaluation import SpanLinearSVC, SpanLinearSVCCV, estimators, svm
 
 
 @parametrize_with_checks([SpanLinearSVC(), SpanLinearSVCCV(Cs=(0.1, 1.0), cv=2)])  # type: ignore[untyped-decorator]
@@ -63,8 +63,12 @@ def test_of_equally_good_values_the_smallest_is_chosen() -> None:
     assert found.C_ == 0.5
 
 
-def test_threads_and_the_type_of_the_samples() -> None:
+def test_threads_blocks_and_the_type_of_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = samples(3)
+    whole = SpanLinearSVC().fit(X, y)
+    monkeypatch.setattr(svm, "ROWS", 16)
+    monkeypatch.setattr(svm, "FEATURES", 32)
+    np.testing.assert_allclose(SpanLinearSVC().fit(X, y).coef_, whole.coef_, atol=1e-9)
     alone = SpanLinearSVC().fit(X, y)
     np.testing.assert_array_equal(SpanLinearSVC(n_jobs=3).fit(X, y).coef_, alone.coef_)
     np.testing.assert_allclose(SpanLinearSVC().fit(X.astype(np.float64), y).coef_, alone.coef_, atol=1e-9)
@@ -79,12 +83,37 @@ def test_it_works_where_estimators_do() -> None:
     assert clone(SpanLinearSVCCV(Cs=(1.0,), cv=3)).get_params() == {"Cs": (1.0,), "cv": 3, "tol": 1e-4, "n_jobs": None}
 
 
+def test_folds_may_be_masks() -> None:
+    X, y = samples(3, n=60, d=20)
+    folds = list(StratifiedKFold(3).split(X, y))
+    masks = [tuple(np.isin(np.arange(60), rows) for rows in fold) for fold in folds]
+    found, expected = (SpanLinearSVCCV(cv=each).fit(X, y) for each in (masks, folds))
+    assert found.scores_.tolist() == expected.scores_.tolist()
+
+
+@pytest.mark.parametrize("offset", [1e8, 3e7])
+def test_what_rounding_hides_is_refused(offset: float) -> None:
+    X = np.column_stack([np.full(40, offset), np.arange(40) % 2.0])
+    with pytest.raises(ValueError, match="centre or scale the features"):
+        SpanLinearSVC().fit(X, np.arange(40) % 2)
+    X[:, 0] -= offset
+    assert SpanLinearSVC(C=100.0).fit(X, np.arange(40) % 2).score(X, np.arange(40) % 2) == 1.0
+
+
+def test_samples_that_are_all_alike() -> None:
+    assert SpanLinearSVC().fit(np.full((6, 2), 7.0), [0, 0, 0, 0, 1, 1]).predict([[7.0, 7.0]]) == [0]
+
+
 def test_wrong_parameters_are_named() -> None:
     X, y = samples(2)
     with pytest.raises(InvalidParameterError, match="'C' parameter of SpanLinearSVC"):
         SpanLinearSVC(C=-1.0).fit(X, y)
     with pytest.raises(ValueError, match="Cs must be positive numbers"):
         SpanLinearSVCCV(Cs=(0.0, 1.0)).fit(X, y)
+    with pytest.raises(ValueError, match="Cs must be positive numbers"):
+        SpanLinearSVCCV(Cs=(np.nan, 1.0)).fit(X, y)
+    with pytest.raises(ValueError, match="cv has no folds"):
+        SpanLinearSVCCV(cv=[]).fit(X, y)
     with pytest.raises(ValueError, match="only one class: cat"):
         SpanLinearSVC().fit(X, np.repeat("cat", len(X)))
 

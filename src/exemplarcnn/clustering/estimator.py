@@ -1,5 +1,6 @@
 """Complete linkage as an estimator of scikit-learn's."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -14,16 +15,20 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import validate_data
 from threadpoolctl import threadpool_limits
 
-from exemplarcnn import threads
+from exemplarcnn import distributed, threads
 from exemplarcnn.clustering.dendrogram import cut
+
+# What `fit` sets and restores holds for the whole process.
+_LOCK = threading.RLock()
 
 
 class CompleteLinkage(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Complete-linkage clustering, cut at a distance or where a fraction of the samples is merged.
 
-    The clusters are exactly those of the full dendrogram, cut there, as `AgglomerativeClustering(linkage="complete")`
-    finds them. But of the n × n distances only those below the cut are measured, so that it suits many samples in many
-    small clusters (docs/results.md has figures).
+    The clusters are those of the full dendrogram, cut there, as `AgglomerativeClustering(linkage="complete")` finds
+    them, with two differences: a distance equal to the threshold is inside, and where distances are equal another order
+    may give another partition. Of the n × n distances only those below the cut are measured, so that it suits many
+    samples in many small clusters (docs/results.md has figures).
 
     Parameters
     ----------
@@ -57,8 +62,9 @@ class CompleteLinkage(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
     Notes
     -----
-    Distances are those of the samples in float32, measured in float64. Equal distances are taken in a fixed order, so
-    the same samples always give the same clusters. docs/method.md, section 5.2, says how and why it is exact.
+    Distances are those of samples in float32, measured in float64; samples in other types are centred and rounded.
+    Equal distances are taken in a fixed order, so the same samples always give the same clusters. docs/method.md,
+    section 5.2, says how and why it is exact.
 
     References
     ----------
@@ -102,8 +108,7 @@ class CompleteLinkage(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sci
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Samples, for instance a memory map of float32, which is never loaded as a whole. Other types are converted
-            to float32.
+            Samples, for instance a memory map of float32, which is never loaded as a whole.
         y : Ignored
             Not used.
 
@@ -116,12 +121,18 @@ class CompleteLinkage(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sci
         ------
         ValueError
             If not exactly one of ``distance_threshold`` and ``merged_fraction`` is given.
+        RuntimeError
+            Inside a process group of torch.distributed, whose processes would share the work on different samples.
         NeighboursError
             If the near pairs do not fit into ``memory_gib``.
         """
         if (self.distance_threshold is None) == (self.merged_fraction is None):
             raise ValueError("give either distance_threshold or merged_fraction, and leave the other None")
-        points = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
+        if distributed.world() > 1:
+            raise RuntimeError("cannot cluster inside a process group of torch.distributed; fit before or after it")
+        points = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        if points.dtype != np.float32:  # rounding would move samples that lie far from the origin
+            points = (points - points.mean(axis=0)).astype(np.float32)
         with _threads(effective_n_jobs(self.n_jobs)):
             found = cut(points, self.distance_threshold, self.merged_fraction, self.memory_gib)
         self.labels_, self.threshold_ = found.labels, found.threshold
@@ -133,13 +144,14 @@ class CompleteLinkage(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Compute with some threads of our own, each of them with one thread inside the libraries."""
-    before, of_torch = threads.count(), torch.get_num_threads()
-    threads.use(count)
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        threads.use(before)
-        torch.set_num_threads(of_torch)
+    """Compute with some threads of our own, each of them with one thread inside the libraries; one caller at a time."""
+    with _LOCK:
+        before, of_torch = threads.count(), torch.get_num_threads()
+        threads.use(count)
+        torch.set_num_threads(1)
+        try:
+            with threadpool_limits(1):
+                yield
+        finally:
+            threads.use(before)
+            torch.set_num_threads(of_torch)

@@ -30,7 +30,7 @@ class SpanLinearSVC(LinearClassifierMixin, BaseEstimator):  # type: ignore[misc]
     C : float, default=1.0
         Penalty of errors.
     tol : float, default=1e-4
-        Weights in the span are within ``tol`` of the optimum, in their Euclidean norm.
+        Weights on coordinates in the span are within ``tol`` of the optimum, in their Euclidean norm.
     n_jobs : int, default=None
         Number of threads for the inner products of samples; None means 1, and -1 all processors. It changes no result.
 
@@ -96,11 +96,12 @@ class SpanLinearSVC(LinearClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ------
         SvmError
             If the training does not reach ``tol``.
+        ValueError
+            If the samples differ too little beside their length, so that rounding hides what tells them apart.
         """
         X, labels = self._validated(X, y)
         with threadpool_limits(1):
-            space = svm.span(svm.gram(X, X, effective_n_jobs(self.n_jobs), None))
-            self._train(X, labels, space, self.C)
+            self._train(X, labels, self._space(X), self.C)
         return self
 
     def _validated(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -111,6 +112,24 @@ class SpanLinearSVC(LinearClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(self.classes_) < 2:
             raise ValueError(f"needs samples of at least 2 classes, and found only one class: {self.classes_[0]}")
         return samples, labels.astype(np.int64)
+
+    def _space(self, X: NDArray[Any]) -> svm.Span:
+        """Return the span of samples.
+
+        Raises
+        ------
+        ValueError
+            If what tells samples apart is lost in rounding, beside what they have in common.
+        """
+        products = svm.gram(X, X, effective_n_jobs(self.n_jobs))
+        lengths = np.diagonal(products)
+        apart, lost = lengths.mean() - products.mean(), len(X) * np.finfo(np.float64).eps * lengths.max()
+        if apart <= lost and not all((X[i : i + svm.ROWS] == X[0]).all() for i in range(0, len(X), svm.ROWS)):
+            raise ValueError(
+                "the samples differ too little beside their length to be told apart in float64; centre or scale the "
+                "features, for instance with StandardScaler"
+            )
+        return svm.span(products)
 
     def _train(self, X: NDArray[Any], labels: NDArray[np.int64], space: svm.Span, C: float) -> None:
         """Set the weights that a value of C gives."""
@@ -181,14 +200,16 @@ class SpanLinearSVCCV(SpanLinearSVC):
         """Choose C and train on samples; as `SpanLinearSVC.fit`."""
         X, labels = self._validated(X, y)
         values = tuple(float(value) for value in np.asarray(self.Cs, np.float64).ravel())
-        if not values or min(values) <= 0:
+        if not values or not all(0 < value < np.inf for value in values):
             raise ValueError(f"Cs must be positive numbers, at least one, and are {values}")
-        folds = list(check_cv(self.cv, labels, classifier=True).split(X, labels))
+        given = check_cv(self.cv, labels, classifier=True).split(X, labels)
+        folds = [[np.arange(len(X))[rows] for rows in fold] for fold in given]  # which may be masks
+        if not folds:
+            raise ValueError("cv has no folds; give at least one")
         with threadpool_limits(1):
-            space = svm.span(svm.gram(X, X, effective_n_jobs(self.n_jobs), None))
+            space = self._space(X)
             right = np.zeros(len(values), np.int64)
             for inside, out in folds:
-                inside, out = np.asarray(inside, np.int64), np.asarray(out, np.int64)
                 trained = svm.LinearSVM(values, self.tol).fit(space, labels[inside], len(self.classes_), inside)
                 right += np.count_nonzero(labels[out] == trained.decision_in_span(out).argmax(axis=2).T, axis=1)
             best = min(np.flatnonzero(right == right.max()).tolist(), key=lambda place: values[place])
