@@ -7,7 +7,7 @@ import pytest
 
 from exemplarcnn.planning.holdings import Holdings, Listed
 from exemplarcnn.planning.operations import Describe, DrawPatch, Inspect, ResNetStep, Step, Validate
-from exemplarcnn.planning.works import Work, Works
+from exemplarcnn.planning.works import WRITTEN, Work, Works
 from tests.planning.conftest import HELD, config, works
 
 
@@ -28,7 +28,7 @@ def test_the_counts_of_the_rehearsal(rehearsal: Works) -> None:
     assert amounts(train) == {Step(32, 16_000): 2_000, Validate(32, 16_000): 160_000}
     assert found["train@imagenet"].steps == 100
     assert amounts(found["train@imagenet"])[Step(96, 2_000, "other")] == 100, "with patches drawn meanwhile"
-    assert amounts(found["surrogate@imagenet"]) == {DrawPatch("other", 96): 1.5 * 220_000 / 2}
+    assert amounts(found["surrogate@imagenet"]) == {DrawPatch("other", 96): pytest.approx(WRITTEN * 220_000 / 2)}
     assert found["resnet@supervised"].steps == 100
     assert amounts(found["resnet@supervised"])[ResNetStep()] == 100
     embed = amounts(found["embed@baseline"])
