@@ -56,6 +56,7 @@ def test_of_several_processes_one_prepares_and_removes(tmp_path: Path) -> None:
     with unfinished(tmp_path / "work", "a", once) as work:
         assert not list(work.iterdir())
     assert len(called) == 4
+    assert not (tmp_path / "work").exists()
 
 
 # Files that grow

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from exemplarcnn.files import atomic_write
+from exemplarcnn.files import atomic_write, named
 from exemplarcnn.locks import exclusive_lock
 
 SECONDS = 20.0  # between two times that what is written is made safe
@@ -29,7 +29,8 @@ def unfinished(
     identity
         A hash of everything that the bytes in the folder depend on.
     once
-        Calls the function that it gets: of several processes at one work, in one of them, while the others wait.
+        Calls the function that it is given, in this process; or, where several processes do the work, in one of them,
+        while the others wait.
 
     Raises
     ------
@@ -40,7 +41,8 @@ def unfinished(
 
     def prepare() -> None:
         if not mark.exists() or mark.read_text(encoding="utf-8") != identity:
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():
+                shutil.rmtree(folder)
             folder.mkdir(parents=True)
             mark.write_text(identity, encoding="utf-8")
 
@@ -76,7 +78,7 @@ class Growing:
         self.progress, size = self._recorded()
         if size == 0:
             self._record.unlink(missing_ok=True)  # before the file changes, of which it speaks
-        with self._named():
+        with named(self.path):
             self._file = path.open("r+b" if path.exists() else "w+b")
             self._file.truncate(size)  # whatever was written after the record was
             self._file.seek(size)
@@ -103,7 +105,7 @@ class Growing:
         OSError
             If they cannot be written, for instance because the disk is full; it names the file.
         """
-        with self._named():
+        with named(self.path):
             self._file.write(data)
         self.progress = progress
         if time.monotonic() - self._saved > SECONDS:
@@ -111,7 +113,7 @@ class Growing:
 
     def record(self) -> None:
         """Record how far the work is, once its bytes are safe."""
-        with self._named():
+        with named(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())
         about = {"setting": self._setting, "progress": self.progress, "bytes": self.bytes}
@@ -125,15 +127,5 @@ class Growing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._named():
+        with named(self.path):
             self._file.close()
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Let the error of a full disk, which names no file, name one."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno and not error.filename:
-                error.filename = str(self.path)
-            raise

@@ -201,7 +201,7 @@ import numpy as np
 from exemplarcnn import distributed
 from exemplarcnn.clustering.radius_graph import neighbour_graph
 with distributed.processes():
-    graph = neighbour_graph(np.load(sys.argv[1]), float(sys.argv[2]), block=16, width=16)
+    graph = neighbour_graph(np.load(sys.argv[1]), float(sys.argv[2]), block=16, width=16, shared=True)
     np.savez(sys.argv[3] + str(distributed.rank()), indptr=graph.indptr, indices=graph.indices, data=graph.data)
 """
 
@@ -380,7 +380,7 @@ def test_one_axis_too_few() -> None:
 def test_more_pairs_than_memory_are_refused_and_the_threshold_that_is_named_fits() -> None:
     points = features(6, 900, 20)
     memory = 20_000 * radius_graph.BYTES_A_PAIR / radius_graph.GIB
-    with pytest.raises(NeighboursError, match=r"about [\d,]+ pairs are within 0.9, .*set machine.memory_gib") as caught:
+    with pytest.raises(NeighboursError, match=r"about [\d,]+ pairs are within 0.9, .*set memory_gib") as caught:
         neighbour_graph(points, 0.9, memory)
     numbers = re.search(r"about ([\d,]+) pairs .* threshold of (\S+) would fit", str(caught.value))
     assert numbers is not None
@@ -391,7 +391,7 @@ def test_more_pairs_than_memory_are_refused_and_the_threshold_that_is_named_fits
 
 def test_a_threshold_that_would_not_help_is_not_advised() -> None:
     points = np.ones((300, 3), np.float32)
-    with pytest.raises(NeighboursError, match=r"hold 1,000; set machine.memory_gib") as caught:
+    with pytest.raises(NeighboursError, match=r"hold 1,000; set memory_gib") as caught:
         neighbour_graph(points, 0.0, 1_000 * radius_graph.BYTES_A_PAIR / radius_graph.GIB)
     enough = float(str(caught.value).rsplit(" ", 1)[1])
     assert neighbour_graph(points, 0.0, max(enough, 0.1)).nnz == 300 * 299 // 2

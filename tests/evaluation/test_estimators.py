@@ -17,6 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from exemplarcnn.evaluation import SpanLinearSVC, SpanLinearSVCCV, estimators, svm
 
 
+# scikit-learn has no types.
 @parametrize_with_checks([SpanLinearSVC(), SpanLinearSVCCV(Cs=(0.1, 1.0), cv=2)])  # type: ignore[untyped-decorator]
 def test_it_is_an_estimator(estimator: Any, check: Any) -> None:
     check(estimator)

@@ -14,7 +14,8 @@ from exemplarcnn.config.sections import Evaluate
 from exemplarcnn.data.folds import EvaluationError
 from exemplarcnn.evaluation import svm
 from exemplarcnn.evaluation.classifiers import FeatureSet, Result
-from exemplarcnn.evaluation.protocols import choose, evaluate, grid, summarise
+from exemplarcnn.evaluation.metrics import choose
+from exemplarcnn.evaluation.protocols import evaluate, grid, summarise
 from tests.evaluation.toy_features import toy
 
 FOLDS_SVM = {"name": "folds", "labels": "folds", "classifier": "svm"}

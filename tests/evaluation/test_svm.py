@@ -173,7 +173,7 @@ def test_too_few_steps_are_an_error_that_says_what_to_do(monkeypatch: pytest.Mon
             fit(coordinates, signs, C, 1e-9)
         except SvmError as error:
             said = str(error)
-            assert f"evaluate.tol=1e-09 in {steps} Newton steps, the first with C=7" in said
+            assert f"tol=1e-09 in {steps} Newton steps, the first with C=7" in said
             assert re.match(r"[12] of 3 linear SVMs", said)
             steps += 1
         else:

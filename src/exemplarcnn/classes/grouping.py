@@ -73,9 +73,9 @@ class Split:
     folder: Path | None = None
 
     def cut(self, threshold: float | None = None, fraction: float | None = None, size: float | None = None) -> Cut:
-        """Cluster the clustered part, as `dendrogram.cut` does."""
+        """Cluster the clustered part, as `dendrogram.cut` does; all processes together."""
         points = Chosen(self.features, self.clustered)
-        return cut(points, threshold, fraction, self.memory, self.device, size, self.folder)
+        return cut(points, threshold, fraction, self.memory, self.device, size, shared=True, folder=self.folder)
 
     def members(self, found: Cut) -> list[NDArray[np.int64]]:
         """Return the image ids of each cluster of the clustered part."""
@@ -180,7 +180,7 @@ def pruned(split: Split, params: PruneEntry) -> GroupedTable:
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     # A cosine distance of c is a distance of √(2c) between unit vectors.
     radius = math.sqrt(2 * params.merge_distance)
-    similar = cut(means.astype(np.float32), radius, None, split.memory, split.device).labels
+    similar = cut(means.astype(np.float32), radius, None, split.memory, split.device, shared=True).labels
     merged = [np.concatenate([kept[i] for i in np.flatnonzero(similar == label)]) for label in np.unique(similar)]
     if len(merged) < 2:
         raise GroupingError(

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from exemplarcnn import distributed
 from exemplarcnn.clustering.errors import NeighboursError
 from exemplarcnn.clustering.linkage import complete_linkage, diameters, flat_clusters
 from exemplarcnn.clustering.radius_graph import RadiusSearch, most_pairs, neighbour_graph
@@ -104,6 +103,7 @@ def cut(
     memory: float = 2.0,
     device: torch.device | None = None,
     size: float | None = None,
+    shared: bool = False,
     folder: Path | None = None,
 ) -> Cut:
     """Cluster points by complete linkage and cut at a threshold, a share of merged points or a mean size of clusters.
@@ -123,6 +123,8 @@ def cut(
         GiB that near pairs may take.
     device
         Where to compute; the CPU by default.
+    shared
+        Whether the processes of ``torchrun`` share the search for near pairs, all of them on the same points.
     folder
         An existing folder, for these points alone, in which an interrupted search for near pairs goes on.
 
@@ -132,15 +134,15 @@ def cut(
         If a point is not finite, or ``memory`` does not hold the near pairs.
     """
     if threshold is not None:
-        Z = complete_linkage(neighbour_graph(points, threshold, memory, device=device, folder=folder))
+        Z = complete_linkage(neighbour_graph(points, threshold, memory, device=device, shared=shared, folder=folder))
     elif fraction is not None:
-        search = RadiusSearch(points, memory, device=device, folder=folder)
+        search = RadiusSearch(points, memory, device=device, shared=shared, folder=folder)
         Z, threshold = _grown(search, lambda Z: threshold_for(Z, len(points), fraction), fraction)
     else:
         assert size is not None
         # Where clusters have k points on average, at least 1 − 1/k of the points have been merged.
         share, choose = 1 - 1 / size, lambda Z: threshold_for_size(Z, len(points), size)
-        Z, threshold = _grown(RadiusSearch(points, memory, device=device, folder=folder), choose, share)
+        Z, threshold = _grown(RadiusSearch(points, memory, device=device, shared=shared, folder=folder), choose, share)
     labels = flat_clusters(Z, len(points), threshold)
     return Cut(labels, threshold, Z[Z[:, 2] <= threshold], diameters(Z, labels, threshold))
 
@@ -152,12 +154,12 @@ def _grown(
     points, sample, memory = len(search.points), search.sample, search.memory
     if points < 2:
         return np.empty((0, 4)), 0.0
-    most = distributed.broadcast_scalar(sample.radius_with(0.8 * most_pairs(memory)))
+    most = search.agreed(sample.radius_with(0.8 * most_pairs(memory)))
     # Within the cut every merged point has its nearest neighbour, and so have some points that are not merged. Half as
     # many more are likely to be enough; if they are not, the radius grows.
     radius = sample.nearest_within(1.5 * merged + 4 / len(sample.distances))
     while True:
-        radius = distributed.broadcast_scalar(min(radius, most))
+        radius = search.agreed(min(radius, most))
         Z = complete_linkage(search.graph(radius))
         if (threshold := choose(Z)) is not None:
             return Z, threshold
@@ -165,6 +167,7 @@ def _grown(
             share = (merged_after(Z, points)[-1] if len(Z) else 0) / points
             raise NeighboursError(
                 f"cannot cut beyond a distance of {radius:.4g}, where {100 * share:.1f} % of the points are merged: "
-                f"{memory:g} GiB hold no more pairs; ask for smaller clusters, or raise machine.memory_gib"
+                f"{memory:g} GiB hold no more pairs; ask for smaller clusters, or raise "
+                "memory_gib (in params.yaml: machine.memory_gib)"
             )
         radius = sample.wider(radius)

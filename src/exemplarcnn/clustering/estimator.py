@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import validate_data
 from threadpoolctl import threadpool_limits
 
-from exemplarcnn import distributed, threads
+from exemplarcnn import threads
 from exemplarcnn.clustering.dendrogram import cut
 
 # What `fit` sets and restores holds for the whole process.
@@ -64,7 +64,8 @@ class CompleteLinkage(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sci
     -----
     Distances are those of samples in float32, measured in float64; samples in other types are centred and rounded.
     Equal distances are taken in a fixed order, so the same samples always give the same clusters. docs/method.md,
-    section 5.2, says how and why it is exact.
+    section 5.2, says how and why it is exact. Equal samples are near pairs, too: n of them take n² / 2 pairs of 184 bytes,
+    so that thousands of copies need more memory than the rest.
 
     References
     ----------
@@ -101,7 +102,7 @@ class CompleteLinkage(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.memory_gib = memory_gib
         self.n_jobs = n_jobs
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]  # as above
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Cluster samples.
 
@@ -121,15 +122,11 @@ class CompleteLinkage(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sci
         ------
         ValueError
             If not exactly one of ``distance_threshold`` and ``merged_fraction`` is given.
-        RuntimeError
-            Inside a process group of torch.distributed, whose processes would share the work on different samples.
         NeighboursError
             If the near pairs do not fit into ``memory_gib``.
         """
         if (self.distance_threshold is None) == (self.merged_fraction is None):
             raise ValueError("give either distance_threshold or merged_fraction, and leave the other None")
-        if distributed.world() > 1:
-            raise RuntimeError("cannot cluster inside a process group of torch.distributed; fit before or after it")
         points = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         if points.dtype != np.float32:  # rounding would move samples that lie far from the origin
             points = (points - points.mean(axis=0)).astype(np.float32)

@@ -15,7 +15,9 @@ RECORD = np.dtype([("first", "<i8"), ("second", "<i8"), ("distance", "<f8")])
 
 
 class KeptPairs:
-    """The pairs that one search has found. A context manager, which records at its end how far the search is.
+    """The pairs that one search has found.
+
+    A context manager: if no error ends it, it records how far the search is.
 
     Parameters
     ----------

@@ -53,20 +53,22 @@ def most_pairs(memory: float) -> float:
 class RadiusSearch:
     """Finds all pairs of points within a radius, and then within a wider one without measuring those again.
 
-    Under ``torchrun`` the processes share the work, and each gets the whole graph.
-
     Parameters
     ----------
     points
         (points, d) float32, for instance a memory map; never loaded as a whole.
     memory
-        GiB that pairs may take, here and in `linkage.complete_linkage`. More than 64 axes are only considered if the
-        points' coordinates on them take at most half as much on top.
+        GiB that pairs may take, here and in `linkage.complete_linkage`. On top come 1 KiB a point for the sample, and
+        the points' coordinates, 2 or 4 bytes an axis: on as many axes as half of ``memory`` holds, but on 64 at least;
+        on all dimensions or 256 axes where points or dimensions are few, and on a GPU.
     device
         Where products are computed; the CPU by default.
     block, width
         Points on each side of a product, and number of axes, by default what is likely to be fastest. They change
         speed and memory, not the result.
+    shared
+        Whether the processes that ``torchrun`` has started share the work: all of them search the same points, and each
+        gets the whole graph.
     folder
         An existing folder for what is found, so that after a kill the search goes on. It must belong to these points
         alone; the caller removes it.
@@ -90,9 +92,11 @@ class RadiusSearch:
         device: torch.device | None = None,
         block: int = BLOCK,
         width: int | None = None,
+        shared: bool = False,
         folder: Path | None = None,
     ):
-        self.points, self.memory, self.block, self.width, self.folder = points, memory, block, width, folder
+        self.points, self.memory, self.block, self.width = points, memory, block, width
+        self.shared, self.folder = shared, folder
         self.device = device or torch.device("cpu")
         self.frame = Frame.of(points)
         self.sample = Sample.draw(points, frame=self.frame)
@@ -115,15 +119,19 @@ class RadiusSearch:
             If the pairs would take more than ``memory``: the message says how many there are, and which radius and how
             much memory would do.
         """
-        count = len(self.points)
+        count, radius = len(self.points), float(radius)
         if radius > self._radius and radius >= 0 and count > 1:
             self._widen(radius)
         first, second, distances = self._found
         near = distances <= radius
         return coo_array((distances[near], (first[near], second[near])), shape=(count, count)).tocsr()
 
+    def agreed(self, value: float) -> float:
+        """Return a value that all processes of a shared search use: that of the first."""
+        return distributed.broadcast_scalar(value) if self.shared else value
+
     def _widen(self, radius: float) -> None:
-        expected = distributed.broadcast_scalar(self.sample.pairs_within(radius))
+        expected = self.agreed(self.sample.pairs_within(radius))
         most = most_pairs(self.memory)
         if expected > 1.5 * most:
             raise self._too_dense(expected, radius)
@@ -132,7 +140,7 @@ class RadiusSearch:
         known = np.sort(self._keys(*self._found[:2]))
         sides = blocks(len(self.points), self.block)
         tasks = [(rows, columns) for at, rows in enumerate(sides) for columns in sides[at:]]
-        rank, world = distributed.rank(), distributed.world()
+        rank, world = (distributed.rank(), distributed.world()) if self.shared else (0, 1)
         kept = self._kept(radius, rank, world)
         mine = tasks[rank::world]
         left, found = mine[kept.blocks :], [NOTHING, kept.pairs]
@@ -148,34 +156,30 @@ class RadiusSearch:
                 total += len(pairs[0])
                 if total > most:
                     break
-        total = int(distributed.all_reduce_sum(total - len(known))[0]) + len(known)
+        if self.shared:
+            total = int(distributed.all_reduce_sum(total - len(known))[0]) + len(known)
         if total > most:
             raise self._too_dense(max(expected, total), radius)
         first, second, distances = (np.concatenate(column) for column in zip(*found, strict=True))
-        new = distributed.all_gather(first, second, distances)
+        if self.shared:
+            first, second, distances = distributed.all_gather(first, second, distances)
         before = self._found
         self._found = (
-            np.concatenate([before[0], new[0]]),
-            np.concatenate([before[1], new[1]]),
-            np.concatenate([before[2], new[2]]),
+            np.concatenate([before[0], first]),
+            np.concatenate([before[1], second]),
+            np.concatenate([before[2], distances]),
         )
         self._radius = radius
 
     def _kept(self, radius: float, rank: int, world: int) -> KeptPairs:
         """Open what an earlier process has found of this search."""
-        path = None if self.folder is None else self.folder / f"{self._searches}-{rank}.pairs"
+        if self.folder is None:
+            return KeptPairs(None, {})
+        # That these are the same points shows in their distances.
+        points = sha256(self.sample.distances.data.cast("B")).hexdigest()
+        about = {"radius": radius, "beyond": self._radius, "block": self.block, "processes": world, "points": points}
         self._searches += 1
-        return KeptPairs(
-            path,
-            {
-                "radius": radius,
-                "beyond": self._radius,
-                "block": self.block,
-                "processes": world,
-                # That these are the same points shows in their distances.
-                "points": sha256(self.sample.distances.tobytes()).hexdigest(),
-            },
-        )
+        return KeptPairs(self.folder / f"{self._searches}-{rank}.pairs", about)
 
     def _threads(self) -> int:
         """Return how many blocks may be searched at a time: if all pairs of each are candidates, they take memory."""
@@ -224,7 +228,7 @@ class RadiusSearch:
         smaller = f"a threshold of {fits:.4g} would fit, or " if sample.pairs_within(fits) <= most_pairs(memory) else ""
         return NeighboursError(
             f"about {pairs:,.0f} pairs are within {radius:.4g}, and {memory:g} GiB hold {most_pairs(memory):,.0f}; "
-            f"{smaller}set machine.memory_gib to {1.1 * pairs * BYTES_A_PAIR / GIB:.1f}"
+            f"{smaller}set memory_gib (in params.yaml: machine.memory_gib) to {1.1 * pairs * BYTES_A_PAIR / GIB:.1f}"
         )
 
 

@@ -40,7 +40,7 @@ class Sketch:
     Let p be a point's coordinates on the axes, with the length of the rest as one more: |p − p'| ≤ |x − x'|. Let q be
     p rounded, e ≥ |p − q|. Then |x − x'| ≤ R implies |q − q'| ≤ R + e + e', hence q·q' − a − a' ≥ −R²/2 where
     a = |q|²/2 − R e − e². The left side is one inner product if a and a' are among the coordinates. The frame's unit is
-    a power of two that makes coordinates at most one, which changes no digit.
+    a power of two that makes coordinates at most two, which changes no digit.
 
     Attributes
     ----------

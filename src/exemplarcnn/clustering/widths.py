@@ -104,7 +104,7 @@ class Costs:
         self.product: dict[int, float] = {}
         for width in (64, 512):
             side = draw.random((self.block, width), np.float32)
-            self.product[width] = _seconds(partial(_compare, torch.from_numpy(side).to(dtype)))
+            self.product[width] = _seconds(partial(compare_blocks, torch.from_numpy(side).to(dtype)))
 
     def seconds(self, width: int, share: float) -> float:
         """Return how long a search takes, if so many axes leave a share of all pairs to be measured."""
@@ -116,7 +116,7 @@ class Costs:
         return float(together / threads.count())
 
 
-def _compare(side: Tensor) -> Tensor:
+def compare_blocks(side: Tensor) -> Tensor:
     """Do what a search does with two blocks of points, of which none are near."""
     return torch.nonzero(side @ side.T >= side.shape[1])
 

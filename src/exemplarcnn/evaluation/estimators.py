@@ -15,6 +15,7 @@ from sklearn.utils.validation import validate_data
 from threadpoolctl import threadpool_limits
 
 from exemplarcnn.evaluation import svm
+from exemplarcnn.evaluation.metrics import choose
 
 
 class SpanLinearSVC(LinearClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -76,7 +77,7 @@ class SpanLinearSVC(LinearClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.tol = tol
         self.n_jobs = n_jobs
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]  # as above
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on samples.
 
@@ -195,7 +196,7 @@ class SpanLinearSVCCV(SpanLinearSVC):
         self.tol = tol
         self.n_jobs = n_jobs
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]  # as above
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Choose C and train on samples; as `SpanLinearSVC.fit`."""
         X, labels = self._validated(X, y)
@@ -212,7 +213,7 @@ class SpanLinearSVCCV(SpanLinearSVC):
             for inside, out in folds:
                 trained = svm.LinearSVM(values, self.tol).fit(space, labels[inside], len(self.classes_), inside)
                 right += np.count_nonzero(labels[out] == trained.decision_in_span(out).argmax(axis=2).T, axis=1)
-            best = min(np.flatnonzero(right == right.max()).tolist(), key=lambda place: values[place])
+            best = choose(values, right)
             self.C_, self.scores_ = values[best], right / sum(len(out) for _, out in folds)
             self._train(X, labels, space, self.C_)
         return self

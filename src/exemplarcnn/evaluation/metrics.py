@@ -14,6 +14,14 @@ def correct(predictions: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArra
     return np.asarray(predictions == labels[None, :])
 
 
+def choose(values: tuple[float, ...], right: NDArray[np.int64]) -> int:
+    """Return the place of the value that gets most images right; among equally good values, of the smallest.
+
+    ``right`` holds counts, (values,): rounding would make equal mean accuracies differ.
+    """
+    return min(np.flatnonzero(right == right.max()).tolist(), key=lambda place: values[place])
+
+
 def class_accuracies(right: NDArray[np.bool_], labels: NDArray[np.int64], names: list[str]) -> dict[str, float]:
     """Return the accuracy in percent of each class that has test images; ``right`` comes from `correct`."""
     return {

@@ -192,7 +192,7 @@ def detection_metrics(scores: pd.DataFrame, threshold: float, truth: Path) -> di
     Parameters
     ----------
     scores
-        What :func:`score` returns.
+        What :func:`scored` returns.
     threshold
         Images that score above it are counted as out of distribution.
     truth

@@ -19,7 +19,7 @@ from exemplarcnn.config.sections import Evaluate, Protocol
 from exemplarcnn.data import folds
 from exemplarcnn.data.folds import EvaluationError, Rows
 from exemplarcnn.evaluation.classifiers import CLASSIFIERS, Classifier, FeatureSet, Products, Result
-from exemplarcnn.evaluation.metrics import class_accuracies, correct
+from exemplarcnn.evaluation.metrics import choose, class_accuracies, correct
 from exemplarcnn.progress import tqdm
 
 ROWS_AT_ONCE = 1024
@@ -59,14 +59,6 @@ def evaluate(features: FeatureSet, params: Evaluate, seed: int, workers: int) ->
 def grid(protocol: Protocol, params: Evaluate) -> tuple[float, ...]:
     """Return the values that a protocol chooses from."""
     return CLASSIFIERS[protocol.classifier].grid(params)
-
-
-def choose(values: tuple[float, ...], right: NDArray[np.int64]) -> int:
-    """Return the place of the value that gets most images right; among equally good values, of the smallest.
-
-    ``right`` holds counts, (values,): rounding would make equal mean accuracies differ.
-    """
-    return min(np.flatnonzero(right == right.max()).tolist(), key=lambda place: values[place])
 
 
 def _run(

@@ -253,8 +253,9 @@ def fit(
         gradient = gradient[:, on]
         state = _line_search(state, _newton_step(state, squares, gradient), gradient)
     raise SvmError(
-        f"{len(left)} of {signs.shape[1]} linear SVMs did not reach evaluate.tol={tol} in {NEWTON_STEPS} Newton steps, "
-        f"the first with C={state.C[0]}; raise evaluate.tol, or remove the largest values of evaluate.C"
+        f"{len(left)} of {signs.shape[1]} linear SVMs did not reach tol={tol} in {NEWTON_STEPS} Newton steps, "
+        f"the first with C={state.C[0]}; raise tol, or leave out the largest values of C (in params.yaml: "
+        "evaluate.tol, evaluate.C)"
     )
 
 

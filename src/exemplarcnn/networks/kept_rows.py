@@ -49,7 +49,7 @@ def kept_rows(
     batch_size: int,
     label: str,
 ) -> Path:
-    """Compute a row for each image, from the first that is not on the disk.
+    """Compute a row for each image, from the first that is not recorded to be on the disk.
 
     Parameters
     ----------

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from exemplarcnn import paths, threads
 from exemplarcnn.clustering import radius_graph, sketch
+from exemplarcnn.clustering.widths import compare_blocks
 from exemplarcnn.config.params import Config
 from exemplarcnn.config.sections import Features
 from exemplarcnn.data import audit, near_duplicates, pools, stl10
@@ -323,7 +324,7 @@ def _(operation: Multiply, bench: Bench) -> float:
     if operation.kind == "near pairs":
         left = torch.rand(rows, inner).to(sketch.precision(torch.device("cpu")))
         with shared_operations():
-            return _seconds(lambda: torch.nonzero(left @ left.T >= inner), rows * rows * inner)
+            return _seconds(partial(compare_blocks, left), rows * rows * inner)
     first = np.random.default_rng(0).random((rows, inner))
     if operation.kind == "float64":
         return _seconds(lambda: first @ first.T, rows * rows * inner)

@@ -161,7 +161,7 @@ class Works:
 
     def _sketch_bytes(self, count: int, length: int) -> int:
         """Return the most bytes for the points of a search for near pairs, its sample, and blocks of candidates."""
-        narrow, wide = (2 * count * (min(width, length) + 7) for width in (WIDTHS[0], length))
+        narrow, wide = (FLOAT * count * (min(width, length) + 7) for width in (WIDTHS[0], length))
         points = min(wide, max(narrow, round(self.config.machine.memory_gib * 2**30 / 2)))
         return points + FLOAT * count * SAMPLE + 200 * 2**20
 

@@ -29,7 +29,7 @@ def run(variant: str, config: Config) -> None:
     device = saved.pick_device(config.machine.device)
     mark = identity(
         "stages.embed",
-        ("numpy", "torch"),
+        ("numpy", "opencv-python-headless", "pillow", "torch"),
         data=[stl10.data_digest(paths.DATA), *map(pools.fingerprint, found.values())],
         model=saved.digest(paths.model(variant)),
         parameters=[config.features.model_dump(mode="json"), config.cluster.model_dump(mode="json"), params.pool],

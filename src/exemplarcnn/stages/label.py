@@ -1,5 +1,7 @@
 """Stage ``label``: make the table of images and labels that a network learns from (docs/method.md, section 6.2)."""
 
+from contextlib import ExitStack
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -24,9 +26,15 @@ def run(name: str, config: Config) -> None:
 
     Continue from what is in ``work/label/NAME/`` if there is anything.
     """
+    with ExitStack() as opened:  # so that what was computed stays until the table is written
+        given = config.variants.label[name].method == "given"
+        _write(name, config, _given(config.variants.label[name]) if given else _predicted(name, config, opened))
+
+
+def _write(name: str, config: Config, table: pd.DataFrame) -> None:
+    """Write a label table and what is known about it."""
     params = config.variants.label[name]
     names = stl10.read_class_names(paths.CLASS_NAMES)
-    table = _predicted(name, config) if params.method == "pseudo" else _given(params)
     write_table(paths.labels(name), table.round({"margin": 5}))
     compared = None
     if params.method == "pseudo" and (known := pseudo_labels.true_labels(paths.TRUTH, names)) is not None:
@@ -41,7 +49,7 @@ def run(name: str, config: Config) -> None:
     write_json(paths.label_statistics(name), rounded(summary | {"table": digest(paths.labels(name))}))
 
 
-def _predicted(name: str, config: Config) -> pd.DataFrame:
+def _predicted(name: str, config: Config, opened: ExitStack) -> pd.DataFrame:
     """Label the unlabelled images with the classifier of a fold."""
     params = config.variants.label[name]
     pool = stl10.open_pool(paths.DATA, "unlabeled")
@@ -69,11 +77,10 @@ def _predicted(name: str, config: Config) -> pd.DataFrame:
         parameters=config.features.model_dump(mode="json"),
         device=device.type,
     )
-    with unfinished(paths.WORK / "label" / name, mark) as work:
-        decisions = kept_rows(
-            work, "decisions", read, decide, len(usable), config.features.batch_size, f"labels, {name}"
-        )
-        labels, margins = pseudo_labels.predict(read_array(decisions))
+    work = opened.enter_context(unfinished(paths.WORK / "label" / name, mark))
+    size = config.features.batch_size
+    decisions = kept_rows(work, "decisions", read, decide, len(usable), size, f"labels, {name}")
+    labels, margins = pseudo_labels.predict(read_array(decisions))
     table = pd.DataFrame({"pool": "unlabeled", "image_id": usable, "label": labels, "margin": margins})
     return pseudo_labels.most_confident(table, params.fraction)
 
