@@ -13,12 +13,13 @@ fp32           the pipeline's `Trainer` with `train.precision: fp32` and `train.
 bf16           the same with its defaults: autocast to bfloat16, channels last
 online         the same with `surrogate.mode: online`: patches are drawn while it trains
 fixed batch    the steps of `bf16` on one batch in memory: the speed with an ideal loader
-threads inside bfloat16 and channels last with torch alone, whose threads share each operation
+threads inside the same defaults with torch alone, whose threads share each operation
 N threads      `bf16` with N threads and a shard for each, for 1, 2, 4, 8 and 16 as far as there are cores
 
 Torch counts a step's floating-point operations. Their rate is also given as a share of the rate of the fastest of some
 large matrix products, in float32 for the first two ways and in bfloat16 for the others. The count includes products
-with the zeros around maps, a fifth of all here, which a convolution can skip.
+with the zeros around maps, a fifth of all here, which a convolution can skip. On a processor without instructions for
+bfloat16 the defaults mean float32, and so does every row.
 """
 
 import argparse
@@ -51,8 +52,10 @@ from exemplarcnn.data import stl10
 from exemplarcnn.data.types import Pool
 from exemplarcnn.importing.install import binary_folder
 from exemplarcnn.networks import exemplar_cnn
+from exemplarcnn.networks.precision import computed, mixed_precision
 from exemplarcnn.patches.online import OnlinePatches
 from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
+from exemplarcnn.processor import multiplies_bfloat16
 from exemplarcnn.training.batches import Batches, Source, TrainingData
 from exemplarcnn.training.checkpoint import Checkpoint
 from exemplarcnn.training.online import Online
@@ -136,7 +139,7 @@ def pipeline(net: exemplar_cnn.ExemplarCNN, params: Train, folder: Path, train: 
 
 
 def threads_inside(net: exemplar_cnn.ExemplarCNN, params: Train, train: Batches) -> Round:
-    """Train in bfloat16 with torch alone: its threads share every operation."""
+    """Train in the precision of the defaults with torch alone: its threads share every operation."""
     optimiser = torch.optim.SGD(net.parameter_groups(params.groups), momentum=params.momentum)
     network = exemplar_cnn.to_device(net, CPU, torch.channels_last)
     rows = [np.arange(start, start + BATCH) for start in range(0, len(train) - BATCH + 1, BATCH)]
@@ -145,7 +148,7 @@ def threads_inside(net: exemplar_cnn.ExemplarCNN, params: Train, train: Batches)
         network.train()
         ends = []
         for images, labels in train.each(rows):
-            with torch.autocast("cpu", torch.bfloat16):
+            with mixed_precision(CPU, params.precision):
                 logits = network(network.normalise(images))
             optimiser.zero_grad()
             torch.autograd.backward(nn.functional.cross_entropy(logits.float(), labels))
@@ -233,7 +236,9 @@ def main() -> None:
     source = binary_folder(arguments.folder).resolve() if arguments.folder else ROOT / "data"
     pool = stl10.open_pool(source, "train")
     torch.set_num_threads(CORES)
-    rates = {"float32": matrix_products(torch.float32), "bfloat16": matrix_products(torch.bfloat16)}
+    rates = {"fp32": matrix_products(torch.float32)}
+    if multiplies_bfloat16(CPU):
+        rates["bf16"] = matrix_products(torch.bfloat16)
     print("matrix products, GFLOP/s:", {name: round(rate / 1e9) for name, rate in rates.items()}, end="\n\n")
     rows: list[dict[str, Any]] = []
     for profile, values, classes in networks(arguments.quick):
@@ -290,7 +295,7 @@ def measure(
     slowed = {name: float(np.median(each)) for name, each in beside.items()}
     result = []
     for name, each in found.items():
-        product = rates["float32" if name in ("textbook", "fp32") else "bfloat16"]
+        product = rates[computed("fp32" if name in ("textbook", "fp32") else params.precision, CPU)]
         row = {"network": profile, "way": name, "patches/s": BATCH / each, "beside": BATCH / slowed[name]}
         row |= {"beside/idle": each / slowed[name], "times textbook": found["textbook"] / each}
         result.append(row | {"of fixed batch": found["fixed batch"] / each, "of products": count / each / product})

@@ -59,6 +59,12 @@ def one_thread() -> None:
     threads.use(1)
 
 
+@pytest.fixture
+def bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute in bfloat16 where parameters say so, on a processor without such instructions too (slowly)."""
+    monkeypatch.setattr("exemplarcnn.networks.precision.multiplies_bfloat16", lambda device: True)
+
+
 @pytest.fixture(scope="session")
 def store_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One store for all tests: making its tables takes seconds. Each test has an identity of its own."""

@@ -249,7 +249,7 @@ def test_the_number_of_threads_changes_no_byte(tmp_path: Path, monkeypatch: pyte
     assert len({(tmp_path / f"{count}.npy").read_bytes() for count in (1, 2, 3)}) == 1
 
 
-def test_bfloat16_is_another_arithmetic_of_the_same_features() -> None:
+def test_bfloat16_is_another_arithmetic_of_the_same_features(bfloat16: None) -> None:
     images = pixels(5)
     found = {}
     for precision in ("fp32", "bf16"):

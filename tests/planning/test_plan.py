@@ -31,6 +31,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
         "asked": [],
         "measured": [],
         "lock": {},
+        "bfloat16": True,
     }
 
     def measured(operations: set[Operation], *_: object) -> dict[Operation, float]:
@@ -44,6 +45,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=found["free"]))
     monkeypatch.setattr(plan, "memory_available", lambda: found["memory"])
+    monkeypatch.setattr("exemplarcnn.processor.multiplies_bfloat16", lambda device: found["bfloat16"])
     monkeypatch.setattr(plan, "measured_costs", measured)
     monkeypatch.setattr(Holdings, "of", lambda *_: HELD)
     monkeypatch.setattr(stage_states, "states", states)
@@ -70,6 +72,18 @@ def test_sums(here: dict[str, Any], rehearsal: Works) -> None:
     assert found.memory == max(work.memory for work in rehearsal.all())
     here["links"] = "hardlink"
     assert made().disk == outs
+
+
+def test_without_bfloat16_maps_take_twice_the_memory(here: dict[str, Any]) -> None:
+    def memory() -> dict[str, int]:
+        return {line.work.stage: line.work.memory for line in made().lines}
+
+    with_it = memory()
+    here["bfloat16"] = False
+    without = memory()
+    more = {stage for stage in without if without[stage] > with_it[stage]}
+    assert {"embed@baseline", "resnet@supervised"} <= more
+    assert {without[stage] for stage in without.keys() - more} == {with_it[stage] for stage in with_it.keys() - more}
 
 
 def test_what_is_done_or_cached_takes_no_time(here: dict[str, Any]) -> None:

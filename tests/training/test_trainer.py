@@ -135,7 +135,9 @@ def test_a_learnable_set_is_learned(surrogate_set: Path, tmp_path: Path, precisi
     assert history[-1].valid_accuracy > 0.85
 
 
-def test_bf16_is_another_arithmetic_and_weights_stay_float32(surrogate_set: Path, tmp_path: Path) -> None:
+def test_bf16_is_another_arithmetic_and_weights_stay_float32(
+    surrogate_set: Path, tmp_path: Path, bfloat16: None
+) -> None:
     runs = {}
     for precision in ("fp32", "bf16"):
         run = trainer(surrogate_set, tmp_path / precision, train_params(epochs=1, precision=precision))

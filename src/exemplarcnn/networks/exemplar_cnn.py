@@ -208,12 +208,6 @@ def to_device(network: Module, device: torch.device, layout: torch.memory_format
     return network
 
 
-def mixed_precision(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Return the context of a forward pass: autocast to bfloat16 for ``bf16``, nothing for ``fp32``."""
-    # A pass uses each weight once: a cache of their bfloat16 copies would be useless, and shared by all threads.
-    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False) if precision == "bf16" else nullcontext()
-
-
 def taking_turns(device: torch.device) -> AbstractContextManager[Any]:
     """Return a context for forward passes of several threads: on a GPU, whose memory is for one of them, a lock."""
     return Lock() if device.type == "cuda" else nullcontext()

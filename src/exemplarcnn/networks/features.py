@@ -18,8 +18,9 @@ from exemplarcnn.config.sections import ClusterFeatures, Features
 from exemplarcnn.data.types import Pool
 from exemplarcnn.files import atomic_write
 from exemplarcnn.networks.chunks import map_chunks
-from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, mixed_precision, taking_turns, to_device
+from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, taking_turns, to_device
 from exemplarcnn.networks.kept_rows import npy_pieces
+from exemplarcnn.networks.precision import mixed_precision
 from exemplarcnn.progress import tqdm
 
 # From (n, height, width, 3) images to (n, features).

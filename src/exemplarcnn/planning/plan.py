@@ -193,7 +193,11 @@ def make(config: Config, data: Path = paths.DATA, anew: bool = False) -> Plan:
         If data are missing, or DVC cannot say what is done.
     """
     states: States = {} if anew else stage_states.states()
-    works = _works(config, data, states)
+    # The imports take seconds, which the check of the disk, in every stage, must not.
+    from exemplarcnn.networks.saved import pick_device
+    from exemplarcnn.processor import multiplies_bfloat16
+
+    works = _works(config, data, states, bfloat16=multiplies_bfloat16(pick_device(config.machine.device)))
     to_run = [work for work in works if states.get(work.stage, TO_RUN) == TO_RUN]
     costs = measured_costs({operation for work in to_run for operation, _ in work.parts}, config, data)
     links = lineage.cache_link()
@@ -250,10 +254,10 @@ def _spaces(lines: list[Line], links: str) -> list[Space]:
     return [Space(place, size, shutil.disk_usage(place).free) for place, size in ((folder, here), (cache, there))]
 
 
-def _works(config: Config, data: Path, states: States, at_once: bool = False) -> list[Work]:
+def _works(config: Config, data: Path, states: States, at_once: bool = False, bfloat16: bool = True) -> list[Work]:
     held = Holdings.of(data, config, at_once)
     made = [name for name in config.variants.tables if _makes(name, config, states) == DONE]
-    return Works(config, held, listed(config, held, made)).all()
+    return Works(config, held, listed(config, held, made), bfloat16).all()
 
 
 def _makes(table: str, config: Config, states: States) -> str:
@@ -265,7 +269,6 @@ def _makes(table: str, config: Config, states: States) -> str:
 
 def measured_costs(operations: Iterable[Operation], config: Config, data: Path) -> dict[Operation, float]:
     """Return the seconds that each operation takes once."""
-    # The imports take seconds, which the check of the disk, in every stage, must not.
     from exemplarcnn.networks.saved import pick_device
     from exemplarcnn.planning.measuring import Bench, measure
 

@@ -91,11 +91,14 @@ class Works:
         The parameters, and what the data folder holds.
     tables
         Classes and images of each class table.
+    bfloat16
+        Whether the device computes in bfloat16 where the parameters say so.
     """
 
     config: Config
     held: Holdings
     tables: dict[str, Listed]
+    bfloat16: bool = True
 
     def all(self) -> list[Work]:
         """Return the work of each stage, in the order in which they can run."""
@@ -226,7 +229,7 @@ class Works:
 
     def _description(self, params: Features | ClusterFeatures) -> int:
         """Return the bytes that describing images by all threads takes."""
-        size = 2 if params.precision == "bf16" else FLOAT
+        size = 2 if params.precision == "bf16" and self.bfloat16 else FLOAT
         at_once = self.config.features.batch_size * self.config.machine.threads
         return 3 * size * at_once * self._numbers_in_maps(self.held.side)
 
@@ -387,7 +390,7 @@ class Works:
         length = Length(params.epoch_images, params)
         outside, test = self.held.images["train"] - self.held.fold, self.held.images["test"]
         weights = shapes.resnet_weights(self.config, self.held.classes)
-        size = 2 if params.precision == "bf16" else FLOAT
+        size = 2 if params.precision == "bf16" and self.bfloat16 else FLOAT
         maps = shapes.resnet_maps(params, self.held.side)
         classified = length.epochs * outside + test
         return Work(

@@ -18,7 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from exemplarcnn import distributed, rng
 from exemplarcnn.config.sections import ResNet, Train
 from exemplarcnn.errors import PipelineError
-from exemplarcnn.networks.exemplar_cnn import Classifier, mixed_precision
+from exemplarcnn.networks.exemplar_cnn import Classifier
+from exemplarcnn.networks.precision import mixed_precision
 from exemplarcnn.threads import Team
 
 

@@ -1,0 +1,46 @@
+"""The precision of a network's passes, on processors with bfloat16 and without."""
+
+import logging
+
+import pytest
+import torch
+
+from exemplarcnn.networks import precision
+from exemplarcnn.networks.precision import computed, mixed_precision
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the processor no instructions for bfloat16."""
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: False)
+    precision._say_float32.cache_clear()
+
+
+def product(asked: str) -> torch.Tensor:
+    ones = torch.full((2, 2), 1.001)
+    with mixed_precision(CPU, asked):
+        return ones @ ones
+
+
+def test_bf16_is_bfloat16_where_there_is_such(bfloat16: None) -> None:
+    assert product("bf16").dtype == torch.bfloat16
+    assert product("fp32").dtype == torch.float32
+
+
+@pytest.mark.usefixtures("without")
+def test_it_is_float32_where_there_is_not() -> None:
+    assert computed("bf16", CPU) == computed("fp32", CPU) == "fp32"
+    assert torch.equal(product("bf16"), product("fp32"))
+
+
+@pytest.mark.usefixtures("without")
+def test_that_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        product("fp32")
+        assert not caplog.records
+        product("bf16")
+        product("bf16")
+    (said,) = caplog.messages
+    assert "no instructions for bfloat16: computing in float32" in said
