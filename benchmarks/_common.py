@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import psutil
+import torch
 import yaml
 from numpy.typing import NDArray
 
@@ -24,20 +25,22 @@ from exemplarcnn.evaluation.intervals import bootstrap, gain
 from exemplarcnn.evaluation.metrics import correct
 from exemplarcnn.files import atomic_write, digest, read_table
 from exemplarcnn.launching.memory import anonymous
+from exemplarcnn.processor import multiplies_bfloat16
 from exemplarcnn.tracking import timings
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def machine() -> dict[str, Any]:
-    """Describe the machine: processor, cores, memory."""
+    """Describe the machine: processor, cores, memory, whether it has instructions for bfloat16."""
     model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"cpu": model, "cores": os.cpu_count(), "memory_gib": round(pages / 2**30, 1)}
+    found = {"cpu": model, "cores": os.cpu_count(), "memory_gib": round(pages / 2**30, 1)}
+    return found | {"bfloat16": multiplies_bfloat16(torch.device("cpu"))}
 
 
 def peak_anonymous(process: subprocess.Popen[str], interval: float) -> int:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from _common import ROOT, Workspace, bootstrap_difference, evaluated, finish
 from exemplarcnn.config import profiles
 from exemplarcnn.config.params import parse
-from exemplarcnn.importing.install import binary_folder
+from exemplarcnn.data.stl10_folder import binary_folder
 from stl10 import fill
 
 matplotlib.use("Agg")

@@ -22,8 +22,8 @@ from _common import ROOT, Workspace, bootstrap_seeds, evaluated, finish
 from exemplarcnn.config import profiles
 from exemplarcnn.config.params import parse
 from exemplarcnn.data import stl10
+from exemplarcnn.data.stl10_folder import binary_folder
 from exemplarcnn.evaluation.intervals import gain
-from exemplarcnn.importing.install import binary_folder
 from stl10 import fill, suit
 
 BASELINE = "baseline"

@@ -36,10 +36,10 @@ from exemplarcnn.config import profiles
 from exemplarcnn.config.params import parse
 from exemplarcnn.config.sections import Evaluate
 from exemplarcnn.data import stl10
+from exemplarcnn.data.stl10_folder import binary_folder
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.evaluation import protocols
 from exemplarcnn.evaluation.classifiers import FeatureSet
-from exemplarcnn.importing.install import binary_folder
 from exemplarcnn.networks import exemplar_cnn, features
 
 SIZES = {4464: ("bench", 636), 71536: ("paper", 16_000)}

@@ -34,7 +34,7 @@ from exemplarcnn import paths
 from exemplarcnn.classes import capacity, tables
 from exemplarcnn.config.variants import ClusterEntry
 from exemplarcnn.data import pools, stl10
-from exemplarcnn.importing.install import binary_folder
+from exemplarcnn.data.stl10_folder import binary_folder
 
 POOL_SEED, FOLD_SEED = 19, 2011
 QUICK_ROWS = ("raw_pixels", "baseline")

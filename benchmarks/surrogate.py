@@ -38,8 +38,8 @@ from exemplarcnn.config import profiles
 from exemplarcnn.config.params import parse
 from exemplarcnn.config.sections import Surrogate
 from exemplarcnn.data import stl10
+from exemplarcnn.data.stl10_folder import binary_folder
 from exemplarcnn.data.types import Pool
-from exemplarcnn.importing.install import binary_folder
 from exemplarcnn.patches.anchors import draw_anchors
 from exemplarcnn.patches.recipes import arazo
 from exemplarcnn.patches.recipes.transform import bind, to_uint8

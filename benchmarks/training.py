@@ -49,8 +49,8 @@ from exemplarcnn.config import profiles
 from exemplarcnn.config.params import Config, parse
 from exemplarcnn.config.sections import Network, Train
 from exemplarcnn.data import stl10
+from exemplarcnn.data.stl10_folder import binary_folder
 from exemplarcnn.data.types import Pool
-from exemplarcnn.importing.install import binary_folder
 from exemplarcnn.networks import exemplar_cnn
 from exemplarcnn.networks.precision import computed, mixed_precision
 from exemplarcnn.patches.online import OnlinePatches

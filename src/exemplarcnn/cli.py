@@ -230,6 +230,22 @@ def predict(source: FolderOfImages, out: Out, model: Model) -> None:
         typer.echo(batch.predict(source, out, model, load()))
 
 
+@app.command("export")
+def export_model(
+    model: Annotated[str, typer.Argument(help="A variant trained here, or a registered model: models:/NAME@ALIAS.")],
+    to: Annotated[str, typer.Option(help="onnx, or torch for a program that torch.export.load reads.")] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Output; by default exports/NAME.onnx or .pt2.")
+    ] = None,
+) -> None:
+    """Write a network as one file, from images to features, that runs without this package."""
+    from exemplarcnn.config.params import load
+    from exemplarcnn.serving import export
+
+    with _plain_errors():
+        typer.echo(export.export_model(model, out or export.default_file(model, to), to, load()))
+
+
 @app.command("store")
 def store_address() -> None:
     """Print the address of the MLflow store that stages log to."""

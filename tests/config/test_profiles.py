@@ -68,3 +68,22 @@ def test_committed_params_are_the_sample_profile(composed: dict[str, Any]) -> No
     assert yaml.safe_load(text) == composed
     assert text.startswith(HEADER.format(name="sample"))
     load(ROOT / "params.yaml")
+
+
+# Sections read without Hydra
+
+
+@pytest.mark.parametrize("profile", profiles.names(CONF))
+def test_a_section_is_what_hydra_composes(profile: str) -> None:
+    composed = compose(CONF, profile)
+    for name in ("surrogate", "network", "train", "features", "cluster", "outliers", "resnet"):
+        assert profiles.section(CONF, profile, name) == composed[name]
+
+
+def test_sections_of_unknown_profiles_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no profile 'nobody'"):
+        profiles.section(CONF, "nobody", "features")
+
+
+def test_the_packages_profiles_are_the_projects() -> None:
+    assert profiles.PACKAGED.resolve() == CONF.resolve()

@@ -13,6 +13,7 @@ from exemplarcnn.data.types import DataError
 from exemplarcnn.networks.features import eval_features
 from exemplarcnn.networks.saved import load
 from exemplarcnn.serving import packed_model
+from exemplarcnn.serving.encoder import EncoderError
 from exemplarcnn.serving.packed_model import PackedModel, PackedModelError, pack
 from tests.conftest import profile_values
 from tests.serving.networks import NAMES, PARAMS, of_side, pixels
@@ -120,7 +121,7 @@ def test_parameters_that_this_code_cannot_read_are_named_with_what_to_do(
     model: Path, tmp_path: Path, changes: dict[str, int], names: str
 ) -> None:
     folder = former(model, tmp_path / "former", **changes)
-    with pytest.raises(PackedModelError, match=rf"features\.json: found {names}, which this code cannot read; train"):
+    with pytest.raises(EncoderError, match=rf"features\.json: found {names}, which this code cannot read; train"):
         PackedModel(folder, "cpu")
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from exemplarcnn.config.base import ConfigError
 from exemplarcnn.config.params import parse
+from exemplarcnn.files import read_mapping
+
+PACKAGED = Path(__file__).parents[1] / "conf"  # in a checkout a link to the project's folder
 
 
 def names(conf: Path) -> list[str]:
@@ -33,8 +36,7 @@ def compose(conf: Path, profile: str) -> dict[str, Any]:
     from hydra import initialize_config_dir
     from omegaconf import OmegaConf
 
-    if profile not in names(conf):
-        raise ConfigError(f"no profile {profile!r} in {conf / 'profile'}; choose one of {', '.join(names(conf))}")
+    _check_name(conf, profile)
     with initialize_config_dir(str(conf.resolve()), version_base=None):
         composed = hydra_compose("config", overrides=[f"profile={profile}"])
     values = OmegaConf.to_container(composed, resolve=True)
@@ -42,3 +44,46 @@ def compose(conf: Path, profile: str) -> dict[str, Any]:
     plain: dict[str, Any] = {str(key): value for key, value in values.items()}
     parse(plain, f"profile {profile}")
     return plain
+
+
+def section(conf: Path, profile: str, name: str) -> dict[str, Any]:
+    """Read one section of a profile, such as ``surrogate``, without Hydra.
+
+    Only for sections that no file of ``conf/entry`` or ``conf/rows`` has a part in: those of the method's numbers.
+
+    Returns
+    -------
+    dict
+        The nested parameters, as `compose` gives them, unchecked.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such profile.
+    """
+    _check_name(conf, profile)
+    values: dict[str, Any] = read_mapping(conf / "config.yaml")[name]
+    for each in _based_on(conf, profile):
+        values = _merged(values, each.get(name, {}))
+    return values
+
+
+def _based_on(conf: Path, profile: str) -> list[dict[str, Any]]:
+    """Return what a profile and those that it is based on say, the basis first."""
+    own = read_mapping(conf / "profile" / f"{profile}.yaml")
+    bases = [base for base in own.get("defaults", []) if isinstance(base, str) and base in names(conf)]
+    return [*(values for base in bases for values in _based_on(conf, base)), own]
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return values of a mapping with those of another in their place, in mappings inside it, too."""
+    both = {
+        key: _merged(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
+        for key, value in above.items()
+    }
+    return below | both
+
+
+def _check_name(conf: Path, profile: str) -> None:
+    if profile not in names(conf):
+        raise ConfigError(f"no profile {profile!r} in {conf / 'profile'}; choose one of {', '.join(names(conf))}")

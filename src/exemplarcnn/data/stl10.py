@@ -65,6 +65,11 @@ class ImageFile:
         # A pickled memory map carries all of its pixels; worker processes map the file again instead.
         return ImageFile, (self.path, self.side)
 
+    @property
+    def images(self) -> Pixels:
+        """All images, (n, side, side, 3) uint8: a view of the file, read-only, not C-contiguous."""
+        return self._raw.transpose(0, 3, 2, 1)
+
     def __len__(self) -> int:
         return len(self._raw)
 

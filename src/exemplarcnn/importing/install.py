@@ -13,12 +13,11 @@ from exemplarcnn.data import image_set, pools, stl10
 from exemplarcnn.data.file_names import is_utf8, readable
 from exemplarcnn.data.folder_walk import walk
 from exemplarcnn.data.image_set import Summary
+from exemplarcnn.data.stl10_folder import REQUIRED, binary_folder
 from exemplarcnn.data.types import DataError
 from exemplarcnn.importing import dvc_record
 from exemplarcnn.progress import tqdm
 
-BINARY_FOLDER = "stl10_binary"  # what the official archive unpacks to
-REQUIRED = (*stl10.LABELLED_FILES, "unlabeled_X.bin")
 PROVENANCE = "provenance.csv"
 OPTIONAL = ("truth.csv", "sample.json", stl10.IMPORT_FILE, PROVENANCE)
 
@@ -129,17 +128,6 @@ def staging_folder(data: Path, purpose: str, source: Path) -> Iterator[Path]:
         ) from error
     finally:
         remove(staging)
-
-
-def binary_folder(folder: Path) -> Path:
-    """Return the folder with the binary files, this one or its ``stl10_binary``; DataError if neither has them."""
-    for candidate in (folder, folder / BINARY_FOLDER):
-        if any((candidate / name).is_file() for name in ("train_X.bin", "unlabeled_X.bin")):
-            return candidate
-    raise DataError(
-        f"{folder}: found no {REQUIRED[0]} there or in {BINARY_FOLDER}/, expected a folder with "
-        f"{', '.join(REQUIRED)}; name the folder that holds them."
-    )
 
 
 def _copies(source: Path, fallback: Path, staging: Path) -> list[tuple[Path, Path]]:

@@ -9,10 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from exemplarcnn.data.image_set import Summary
+from exemplarcnn.data.stl10_folder import BINARY_FOLDER, REQUIRED
 from exemplarcnn.data.types import DataError
 from exemplarcnn.files import md5_of
 from exemplarcnn.importing import dvc_record
-from exemplarcnn.importing.install import BINARY_FOLDER, REQUIRED, install, remove
+from exemplarcnn.importing.install import install, remove
 from exemplarcnn.progress import tqdm
 
 URL = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"

@@ -5,6 +5,7 @@ nor the other images can change a feature. A different position in a chunk can c
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,12 +58,13 @@ def eval_features(network: ExemplarCNN, params: Features, device: torch.device) 
         (n, height, width, 3) uint8 to (n, features) float32: of each layer the map after ReLU, max-pooled to
         ``pool`` by ``pool`` and, if ``normalise``, scaled to unit length per image. Layers are in the network's order.
     """
+    return _through(network, params.dense_stride, params.precision, device, partial(joined, params=params))
 
-    def pooled(maps: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
-        blocks = [_pooled(maps[layer][1], params.pool) for layer in LAYERS if layer in params.layers]
-        return torch.cat([_unit(block) for block in blocks] if params.normalise else blocks, dim=1)
 
-    return _through(network, params.dense_stride, params.precision, device, pooled)
+def joined(maps: dict[str, tuple[Tensor, Tensor]], params: Features) -> Tensor:
+    """Turn maps, as `ExemplarCNN.maps` returns them, into the features for classifiers, (n, features) float32."""
+    blocks = [_pooled(maps[layer][1], params.pool) for layer in LAYERS if layer in params.layers]
+    return torch.cat([_unit(block) for block in blocks] if params.normalise else blocks, dim=1)
 
 
 def cluster_features(

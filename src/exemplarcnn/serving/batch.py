@@ -49,7 +49,7 @@ def embed(source: Path, out: Path, model: str, config: Config) -> str:
         If there is no such model or no usable image, or ``out`` has another ending.
     """
     _check_suffix(out)
-    with _loaded(model, config) as packed:
+    with loaded(model, config) as packed:
         pool = _usable_images(source, config, packed.side)
         if out.suffix == ".npy":
             write_features(out, pool, packed.embed, packed.batch_size)
@@ -82,7 +82,7 @@ def predict(source: Path, out: Path, model: str, config: Config) -> str:
         As `embed`; and if the model has no classifier.
     """
     _check_suffix(out)
-    with _loaded(model, config) as packed:
+    with loaded(model, config) as packed:
         if not packed.classes:
             raise PackedModelError(f"cannot predict: {model} has no classifier; `exemplarcnn embed` gives its features")
         pool = _usable_images(source, config, packed.side)
@@ -102,8 +102,8 @@ def _check_suffix(out: Path) -> None:
 
 
 @contextmanager
-def _loaded(model: str, config: Config) -> Iterator[PackedModel]:
-    """Load a model: one that was trained here, or a registered one."""
+def loaded(model: str, config: Config) -> Iterator[PackedModel]:
+    """Load a model: one that was trained here, by its variant's name, or a registered one, by its address."""
     use_threads(config.machine.threads)
     with tempfile.TemporaryDirectory() as folder:
         if ":" in model:

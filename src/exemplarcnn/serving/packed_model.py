@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from safetensors.numpy import load_file
 
 from exemplarcnn import paths
@@ -23,17 +22,13 @@ from exemplarcnn.data import stl10
 from exemplarcnn.data.types import Pixels
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_json, write_json
-from exemplarcnn.networks import saved
-from exemplarcnn.networks.features import eval_features
+from exemplarcnn.serving.encoder import FEATURES, NETWORK, Encoder
 
-NETWORK = ("network.json", "weights.safetensors")
-FEATURES, SVM, CLASSES = "features.json", "svm.safetensors", "classes.json"
-# Former names of entries in features.json, which models packed by earlier code still have.
-FORMER_NAMES = {"chunk": "batch_size"}
+SVM, CLASSES = "svm.safetensors", "classes.json"
 
 
 class PackedModelError(PipelineError):
-    """A packed model that is incomplete, or images that it cannot take."""
+    """A packed model that is incomplete, or a request that it cannot answer."""
 
 
 def pack(folder: Path, model: Path, params: Features, svm: Path | None = None, classes: Sequence[str] = ()) -> None:
@@ -112,11 +107,8 @@ class PackedModel:
         for name in (*NETWORK, FEATURES):
             if not (folder / name).is_file():
                 raise PackedModelError(f"{folder} is no packed model: it lacks {name}; pack the model again")
-        params = _read_features(folder / FEATURES)
-        self.batch_size = params.batch_size
-        self.side = stl10.read_side(read_json(folder / NETWORK[0]), str(folder / NETWORK[0]))
-        self._features = eval_features(saved.load(folder), params, saved.pick_device(device))
-        self.size = self._features(np.zeros((1, self.side, self.side, 3), np.uint8)).shape[1]
+        self.encoder = Encoder.load(folder, device)
+        self.batch_size, self.side, self.size = self.encoder.features.batch_size, self.encoder.side, self.encoder.size
         self.classes: list[str] = []
         if (folder / SVM).is_file():
             svm = load_file(folder / SVM)
@@ -129,28 +121,8 @@ class PackedModel:
                 )
 
     def embed(self, pixels: Pixels, padded: bool = True) -> NDArray[np.float32]:
-        """Turn images into features (docs/method.md, section 4).
-
-        Parameters
-        ----------
-        pixels
-            (n, side, side, 3) uint8.
-        padded
-            Fill up the last batch, as the pipeline does: the features are then the pipeline's, to the last bit.
-            Without, which is faster for a few images, they agree to about 1e-6; to 0.01 with ``precision: bf16``.
-
-        Returns
-        -------
-        ndarray
-            (n, size) float32.
-        """
-        count = len(pixels)
-        result = np.empty((count, self.size), np.float32)
-        for start in range(0, count, self.batch_size):
-            stop = min(start + self.batch_size, count)
-            rows = np.minimum(np.arange(start, start + self.batch_size if padded else stop), count - 1)
-            result[start:stop] = self._features(pixels[rows])[: stop - start]
-        return result
+        """Turn images, (n, side, side, 3) uint8, into features, (n, size) float32: see `Encoder`."""
+        return self.encoder(pixels, padded)
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn features into decision values; the largest is that of the predicted class.
@@ -182,16 +154,3 @@ class PackedModel:
         table = pd.DataFrame(scores, columns=[f"score_{name}" for name in self.classes])
         table.insert(0, "class", np.array(self.classes, object)[scores.argmax(axis=1)])
         return table
-
-
-def _read_features(path: Path) -> Features:
-    """Read how maps become features, even for a model that earlier code packed."""
-    found = {"precision": "fp32"} | read_json(path)  # all that there was before it was a parameter
-    try:
-        return Features(**{FORMER_NAMES.get(name, name): value for name, value in found.items()})
-    except ValidationError as error:
-        names = ", ".join(sorted({str(each["loc"][0]) for each in error.errors()}))
-        raise PackedModelError(
-            f"{path}: found {names}, which this code cannot read; train and register the model again, or use the code "
-            "that packed it (tag mlflow.source.git.commit of its run)"
-        ) from None

@@ -6,6 +6,7 @@ alias, on the same images, labels and folds.
 """
 
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -256,6 +257,34 @@ def _signature(loaded: packed_model.PackedModel) -> Any:
         return ModelSignature(pixels, Schema([TensorSpec(np.dtype(np.float32), (-1, loaded.size))]))
     scores = [ColSpec(DataType.float, f"score_{name}") for name in loaded.classes]
     return ModelSignature(pixels, Schema([ColSpec(DataType.string, "class"), *scores]))
+
+
+def log_beside(uri: str, file: Path) -> str:
+    """Log a file beside a registered model, in the folder ``exports`` of its artifacts; return its address.
+
+    Parameters
+    ----------
+    uri
+        The model's address.
+    file
+        The file to log.
+
+    Raises
+    ------
+    RegistryError
+        If there is no such model.
+    StoreError
+        If the store cannot be reached.
+    """
+    if (parts := re.fullmatch(r"models:/+([^/@]+)(?:@(.+)|/(\d+))", uri)) is None:
+        raise RegistryError(f"cannot log beside {uri}: name a version, as models:/NAME@ALIAS or models:/NAME/NUMBER")
+    name, alias, number = parts.groups()
+    with store.reached():
+        client = store.connect()
+        version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        place = f"{name}/exports"
+        client.log_artifact(version.run_id, str(file), place)
+        return f"runs:/{version.run_id}/{place}/{file.name}"
 
 
 def fetch(uri: str, folder: Path) -> Path:

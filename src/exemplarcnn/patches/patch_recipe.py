@@ -1,0 +1,136 @@
+"""The recipe of patches for images of your own, without a pipeline around it (docs/method.md, section 2)."""
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from exemplarcnn.config import profiles
+from exemplarcnn.config.sections import Surrogate
+from exemplarcnn.data.colour_axes import Axes
+from exemplarcnn.data.types import Indices, Pixels
+from exemplarcnn.patches.errors import SurrogateError
+from exemplarcnn.patches.sampler import PatchSampler
+from exemplarcnn.rng import Purpose
+
+
+class PatchRecipe:
+    """Cut patches around strong edges of an image, and transform each.
+
+    The same image, number, parameters and seed give the same bytes, and those of the pipeline: its training patches of
+    image ``image_id``.
+
+    Parameters
+    ----------
+    params
+        The recipe: section ``surrogate`` of ``params.yaml``.
+    patch
+        Side of a patch in pixels.
+    seed
+        Of all random numbers.
+    axes
+        Principal axes of the images' colours, for the recipe ``dosovitskiy``: `exemplarcnn.data.colour_axes.measure`
+        finds them.
+
+    Raises
+    ------
+    SurrogateError
+        If the recipe needs axes, and there are none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    >>> PatchRecipe.from_profile("paper")(image, n=16).shape
+    (16, 32, 32, 3)
+    """
+
+    def __init__(self, params: Surrogate, patch: int = 32, seed: int = 0, axes: Axes | None = None):
+        self.params, self.patch, self.seed = params, patch, seed
+        self.axes = axes
+        self._sampler(np.zeros((patch, patch, 3), np.uint8))  # or it says what is missing
+
+    @classmethod
+    def from_profile(
+        cls, name: str, patch: int = 32, seed: int = 0, axes: Axes | None = None, conf: Path | None = None
+    ) -> Self:
+        """Take the parameters from a profile, such as ``paper``.
+
+        Parameters
+        ----------
+        name
+            A profile in ``conf/profile``.
+        patch, seed, axes
+            As above.
+        conf
+            The folder of the profiles; those that come with the package unless given.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such profile.
+        SurrogateError
+            As above.
+        """
+        section = profiles.section(conf or profiles.PACKAGED, name, "surrogate")
+        return cls(Surrogate.model_validate(section), patch, seed, axes)
+
+    def __call__(self, image: Pixels, n: int = 1, image_id: int = 0) -> Pixels:
+        """Draw the first ``n`` patches of an image.
+
+        Parameters
+        ----------
+        image
+            (height, width, 3) uint8, of any size; beyond its borders it is mirrored.
+        n
+            How many patches.
+        image_id
+            Which stream of random numbers to take: different ones for different images.
+
+        Returns
+        -------
+        ndarray
+            (n, patch, patch, 3) uint8.
+
+        Raises
+        ------
+        SurrogateError
+            If that is no such image.
+        """
+        pixels = np.asarray(image)
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or min(pixels.shape) < 1:
+            raise SurrogateError(
+                f"cannot cut patches: found an array of shape {pixels.shape} and type {pixels.dtype}, expected "
+                "(height, width, 3) and uint8; convert the image to RGB with values from 0 to 255"
+            )
+        return self._sampler(np.ascontiguousarray(pixels)).patches(image_id, n, Purpose.TRAIN_PATCH)
+
+    def _sampler(self, image: Pixels) -> PatchSampler:
+        return PatchSampler(_OneImage(image), self.params, self.patch, self.seed, self.axes)
+
+
+class _OneImage:
+    """A pool with the same image under every number."""
+
+    path = Path("image")
+
+    def __init__(self, image: Pixels):
+        self.image = image
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Pixels:
+        return self.image
+
+    def read(self, index: int) -> tuple[Pixels, str]:
+        return self.image, ""
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self.image.shape[0], self.image.shape[1]
+
+    def name(self, index: int) -> str:
+        return ""
+
+    def batch(self, indices: Indices) -> Pixels:
+        return np.stack([self.image for _ in indices])

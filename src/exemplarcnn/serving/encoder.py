@@ -1,0 +1,192 @@
+"""A trained network as a function from images to features, for use in your own code (docs/method.md, section 4)."""
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import ValidationError
+
+from exemplarcnn.config import profiles
+from exemplarcnn.config.sections import Features
+from exemplarcnn.data import pools, stl10
+from exemplarcnn.data.types import Pixels
+from exemplarcnn.errors import PipelineError
+from exemplarcnn.files import read_json
+from exemplarcnn.networks import saved
+from exemplarcnn.networks.exemplar_cnn import ExemplarCNN
+from exemplarcnn.networks.features import eval_features
+
+NETWORK = ("network.json", "weights.safetensors")
+FEATURES = "features.json"
+# Former names of entries in features.json, which models packed by earlier code still have.
+FORMER_NAMES = {"chunk": "batch_size"}
+
+
+class EncoderError(PipelineError):
+    """A model that is incomplete, or images that it cannot take."""
+
+
+class Encoder:
+    """A network that turns images into features.
+
+    Parameters
+    ----------
+    network
+        A trained network.
+    features
+        How its maps become features: section ``features`` of ``params.yaml``.
+    side
+        Side of the images in pixels that it learned from.
+    device
+        ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+
+    Attributes
+    ----------
+    side
+        As above.
+    size
+        Number of features of an image.
+    features
+        As above.
+
+    Examples
+    --------
+    >>> encoder = Encoder.load("models/clustered")  # doctest: +SKIP
+    >>> encoder(images).shape  # doctest: +SKIP
+    (5000, 71536)
+    """
+
+    def __init__(self, network: ExemplarCNN, features: Features, side: int = stl10.SIDE, device: str = "auto"):
+        self.network, self.features, self.side = network, features, side
+        self._extract = eval_features(network, features, saved.pick_device(device))
+        self.size: int = self._extract(np.zeros((1, side, side, 3), np.uint8)).shape[1]
+
+    @classmethod
+    def load(cls, source: str | Path, device: str = "auto", **features: Any) -> Self:
+        """Load a network from a folder, or from MLflow's registry.
+
+        Parameters
+        ----------
+        source
+            The folder of a model: ``models/VARIANT`` of a pipeline, or a copy of it; or the address of a registered
+            model, such as ``models:/exemplarcnn-encoder@champion`` (needs MLflow, and its store).
+        device
+            As above.
+        **features
+            Other values for keys of section ``features``: ``layers``, ``pool``, ``dense_stride``, ``normalise``,
+            ``batch_size``, ``precision``. A registered model brings its own values; a folder ``models/VARIANT`` has
+            none, and gets the paper's, in float32.
+
+        Raises
+        ------
+        EncoderError
+            If the folder holds no model, or a key or value is wrong.
+        ModelError
+            If the weights do not fit the network, or the device is missing.
+        RegistryError, StoreError
+            If there is no such registered model, or its store cannot be reached.
+        """
+        if str(source).startswith(("models:/", "runs:/")):
+            # The registry needs MLflow, a folder does not.
+            from exemplarcnn.serving import registry
+
+            with tempfile.TemporaryDirectory() as place:
+                return cls.load(registry.fetch(str(source), Path(place)), device, **features)
+        folder = Path(source)
+        for name in NETWORK:
+            if not (folder / name).is_file():
+                raise EncoderError(
+                    f"{folder} holds no model: it lacks {name}; name a folder with {' and '.join(NETWORK)}"
+                )
+        about = folder / NETWORK[0]
+        side = stl10.read_side(read_json(about), str(about))
+        return cls(saved.load(folder), _features(folder, features), side, device)
+
+    def __call__(self, images: ArrayLike | Iterable[Any], padded: bool = True) -> NDArray[np.float32]:
+        """Turn images into features.
+
+        Parameters
+        ----------
+        images
+            (n, height, width, 3) uint8, RGB; or a sequence of such images or of Pillow's, of any size. Images of
+            another size than ``side`` by ``side`` are cut to their middle square and resized.
+        padded
+            Fill up the last batch, as the pipeline does: features are then the pipeline's, to the last bit on the same
+            kind of processor. Without, which is faster for a few images, they agree to about 1e-6; to 0.01 with
+            ``precision: bf16``.
+
+        Returns
+        -------
+        ndarray
+            (n, size) float32. Each layer's block has length one, unless ``normalise`` is false.
+
+        Raises
+        ------
+        EncoderError
+            If these are no such images.
+        """
+        pixels = as_images(images, self.side)
+        count, batch_size = len(pixels), self.features.batch_size
+        result = np.empty((count, self.size), np.float32)
+        for start in range(0, count, batch_size):
+            stop = min(start + batch_size, count)
+            rows = np.minimum(np.arange(start, start + batch_size if padded else stop), count - 1)
+            result[start:stop] = self._extract(np.ascontiguousarray(pixels[rows]))[: stop - start]
+        return result
+
+
+def as_images(images: ArrayLike | Iterable[Any], side: int) -> Pixels:
+    """Return images as (n, side, side, 3) uint8; `EncoderError` if they are none."""
+    if isinstance(images, np.ndarray):
+        if images.shape[1:] == (side, side, 3) and images.dtype == np.uint8:
+            return images
+        if images.ndim == 3:
+            raise EncoderError(f"found one image of shape {images.shape}, expected several; pass image[None]")
+    squares = [pools.centre_square(_pixels(image), side) for image in images]  # type: ignore[union-attr]
+    return np.stack(squares) if squares else np.empty((0, side, side, 3), np.uint8)
+
+
+def _pixels(image: Any) -> Pixels:
+    if callable(convert := getattr(image, "convert", None)):  # Pillow's
+        image = convert("RGB")
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise EncoderError(
+            f"found an image of shape {pixels.shape} and type {pixels.dtype}, expected (height, width, 3) and uint8; "
+            "convert it to RGB with values from 0 to 255"
+        )
+    return pixels
+
+
+def _features(folder: Path, changed: dict[str, Any]) -> Features:
+    """Return how maps become features: as the model says, or in the paper's way; with changes."""
+    if (path := folder / FEATURES).is_file():
+        said = _read_features(path).model_dump()
+    else:
+        said = profiles.section(profiles.PACKAGED, "paper", "features") | {"precision": "fp32"}
+    try:
+        return Features.model_validate(said | changed)
+    except ValidationError as error:
+        raise EncoderError(
+            f"cannot use {_keys(error)} with these values: there are {', '.join(Features.model_fields)}, and section "
+            "`features` of a profile has an example of each"
+        ) from None
+
+
+def _read_features(path: Path) -> Features:
+    """Read how maps become features, even for a model that earlier code packed."""
+    found = {"precision": "fp32"} | read_json(path)  # all that there was before it was a parameter
+    try:
+        return Features(**{FORMER_NAMES.get(name, name): value for name, value in found.items()})
+    except ValidationError as error:
+        raise EncoderError(
+            f"{path}: found {_keys(error)}, which this code cannot read; train and register the model again, or use "
+            "the code that packed it (tag mlflow.source.git.commit of its run)"
+        ) from None
+
+
+def _keys(error: ValidationError) -> str:
+    return ", ".join(sorted({str(each["loc"][0]) for each in error.errors()}))

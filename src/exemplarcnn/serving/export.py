@@ -1,0 +1,144 @@
+"""Write an encoder as one file that runs without this package: ONNX, or a program of torch's (docs/serving.md)."""
+
+import re
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from exemplarcnn.config.params import Config
+from exemplarcnn.config.sections import Features
+from exemplarcnn.files import atomic_write
+from exemplarcnn.networks.exemplar_cnn import ExemplarCNN
+from exemplarcnn.networks.features import joined
+from exemplarcnn.serving import registry
+from exemplarcnn.serving.batch import loaded
+from exemplarcnn.serving.encoder import Encoder, EncoderError
+
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+OPSET = 20
+# One row would be taken for a constant.
+EXAMPLES = 2
+
+
+class _Graph(nn.Module):
+    """From uint8 images to features, all in float32."""
+
+    def __init__(self, network: ExemplarCNN, features: Features):
+        super().__init__()
+        self.network, self.features = network, features
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.network.maps(self.network.normalise(images), self.features.dense_stride)
+        return joined(maps, self.features)
+
+
+def export(encoder: Encoder, path: Path, kind: str) -> None:
+    """Write an encoder into a file: from images, (n, side, side, 3) uint8 with any n, to features, (n, size) float32.
+
+    The file computes in float32, whatever ``precision`` says. The input is named ``images``, the output ``features``.
+
+    Parameters
+    ----------
+    encoder
+        Its network is moved to the CPU.
+    path
+        The file to write.
+    kind
+        ``onnx``, or ``torch`` for a file that `torch.export.load` reads.
+
+    Raises
+    ------
+    EncoderError
+        If there is no such kind, or the packages onnx and onnxscript are missing.
+    """
+    if kind not in SUFFIXES:
+        raise EncoderError(f"cannot export to {kind!r}: choose one of {', '.join(SUFFIXES)}")
+    graph = _Graph(encoder.network.cpu(), encoder.features).eval()
+    example = torch.zeros((EXAMPLES, encoder.side, encoder.side, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        program = torch.export.export(graph, (example,), dynamic_shapes=({0: Dim("n")},))
+    with atomic_write(path) as partial:
+        if kind == "torch":
+            with warnings.catch_warnings():
+                # dense1's weights are stored once, and the graph uses them in another shape.
+                warnings.filterwarnings("ignore", "No complete tensor found in the group")
+                torch.export.save(program, partial)
+        else:
+            _write_onnx(program, partial)
+
+
+def _write_onnx(program: ExportedProgram, path: Path) -> None:
+    try:
+        import onnxscript  # noqa: F401  # torch's exporter imports it, and says less if it is missing
+    except ModuleNotFoundError as error:
+        raise EncoderError(
+            f"cannot export to ONNX: the package {error.name} is not installed; pip install 'exemplarcnn[onnx]'"
+        ) from None
+    plain = program.run_decompositions({torch.ops.aten.adaptive_max_pool2d.default: _adaptive_max_pool})
+    exported = torch.onnx.export(
+        plain, input_names=["images"], output_names=["features"], opset_version=OPSET, dynamo=True, verbose=False
+    )
+    assert exported is not None  # as long as it writes no file itself
+    for value in (*exported.model.graph.inputs, *exported.model.graph.outputs):
+        assert value.shape is not None
+        value.shape[0] = "n"
+    exported.save(str(path), external_data=False)
+
+
+def _adaptive_max_pool(x: Tensor, size: list[int]) -> tuple[Tensor, Tensor]:
+    """Do what torch's operation does, of which ONNX has none: maxima over windows that may overlap.
+
+    Window i of n begins at ⌊i side / n⌋ and ends before ⌈(i + 1) side / n⌉. The second result, torch's indices, is
+    used nowhere.
+    """
+    rows, columns = (
+        [(i * side // n, -(-(i + 1) * side // n)) for i in range(n)] for side, n in zip(x.shape[-2:], size, strict=True)
+    )
+    pooled = torch.stack(
+        [
+            torch.stack([x[..., top:bottom, left:right].amax((-2, -1)) for left, right in columns], dim=-1)
+            for top, bottom in rows
+        ],
+        dim=-2,
+    )
+    return pooled, torch.zeros_like(pooled, dtype=torch.int64)
+
+
+def default_file(model: str, kind: str) -> Path:
+    """Return the file to write if none is named: after the variant or the registered model."""
+    name = re.sub(r"[^\w.-]+", "-", model.removeprefix("models:/"))
+    return Path("exports") / f"{name}{SUFFIXES.get(kind, '')}"
+
+
+def export_model(model: str, out: Path, kind: str, config: Config) -> str:
+    """Export a model; a registered one gets the file logged beside it.
+
+    Parameters
+    ----------
+    model
+        A variant trained here, or the address of a registered model.
+    out, kind
+        The file to write, and its kind: see `export`.
+    config
+        How a variant trained here computes features.
+
+    Returns
+    -------
+    str
+        What was done, in words.
+
+    Raises
+    ------
+    PipelineError
+        If there is no such model, or as `export`.
+    """
+    with loaded(model, config) as packed:
+        export(packed.encoder, out, kind)
+        side, size = packed.side, packed.size
+    said = f"{out}: images (n, {side}, {side}, 3) uint8 to features (n, {size}) float32"
+    if ":" in model:
+        said += f"; logged as {registry.log_beside(model, out)}"
+    return said

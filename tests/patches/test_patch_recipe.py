@@ -1,0 +1,56 @@
+"""The recipe for one image: the pipeline's patches."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exemplarcnn.config.base import ConfigError
+from exemplarcnn.data import colour_axes
+from exemplarcnn.data.pools import ImageFolder
+from exemplarcnn.patches.errors import SurrogateError
+from exemplarcnn.patches.patch_recipe import PatchRecipe
+from exemplarcnn.patches.sampler import PatchSampler
+from exemplarcnn.rng import Purpose
+from tests.small_set import params, pool
+
+__all__ = ["pool"]  # a fixture
+
+
+def test_patches_are_the_pipelines(pool: ImageFolder) -> None:
+    recipe = PatchRecipe(params(), 16, seed=3)
+    for image in (6, 4, 1, 6):
+        expected = PatchSampler(pool, params(), 16, 3).patches(image, 5, Purpose.TRAIN_PATCH)
+        assert np.array_equal(recipe(pool[image], n=5, image_id=image), expected)
+    assert not np.array_equal(recipe(pool[1], n=5, image_id=6), recipe(pool[1], n=5, image_id=1))
+
+
+def test_a_profile_has_its_parameters(pool: ImageFolder) -> None:
+    recipe = PatchRecipe.from_profile("paper")
+    assert recipe.params.anchors_per_image == 1
+    assert recipe.params.scale == (0.7, 1.4)
+    assert recipe(pool[0], n=40).shape == (40, 32, 32, 3)
+    with pytest.raises(ConfigError, match="no profile 'nobody'"):
+        PatchRecipe.from_profile("nobody")
+
+
+def test_a_recipe_that_needs_axes_says_so(pool: ImageFolder) -> None:
+    other = params().model_copy(update={"recipe": "dosovitskiy"})
+    with pytest.raises(SurrogateError, match="needs the axes"):
+        PatchRecipe(other, 16)
+    axes = colour_axes.measure(pool)
+    expected = PatchSampler(pool, other, 16, 0, axes).patches(2, 3, Purpose.TRAIN_PATCH)
+    assert np.array_equal(PatchRecipe(other, 16, axes=axes)(pool[2], 3, image_id=2), expected)
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.zeros((40, 40), np.uint8), r"shape \(40, 40\) and type uint8, expected \(height, width, 3\)"),
+        (np.zeros((40, 40, 3)), "type float64"),
+        (np.zeros((0, 40, 3), np.uint8), r"shape \(0, 40, 3\)"),
+    ],
+)
+def test_what_is_no_image_is_refused(image: Any, said: str) -> None:
+    with pytest.raises(SurrogateError, match=said):
+        PatchRecipe(params(), 16)(image)
