@@ -65,7 +65,7 @@ stl10: $(VENV)/ready  ## Fetch the real STL-10 in place of the sample
 	exemplarcnn data stl10
 
 clean:  ## Remove what stages and tests made, not data, runs and environment; `dvc checkout` restores results
-	rm -rf work site audit outliers classes colours labels surrogates models features classifiers .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf work site audit outliers classes colours labels surrogates models features classifiers exports .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	@case "$(BIN)" in *%*) echo "error: cannot set up $(VENV): MLflow cannot work from a path with % in it, such as $(BIN); name another folder: make demo VENV=FOLDER" >&2; exit 1;; esac

@@ -80,8 +80,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         encoder = untrained(arguments.profile) if arguments.profile else Encoder.load(arguments.model, "cpu")
-        for kind, suffix in (("onnx", "onnx"), ("torch", "pt2")):
-            export(encoder, folder / f"encoder.{suffix}", kind)
+        for suffix in ("onnx", "pt2"):
+            export(encoder, folder / f"encoder.{suffix}")
         sizes = {
             "torch program": (folder / "encoder.pt2").stat().st_size,
             "ONNX, onnxruntime": (folder / "encoder.onnx").stat().st_size,

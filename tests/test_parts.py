@@ -1,5 +1,6 @@
 """The parts for other people's code: from a wheel, with few packages, in a folder that holds nothing but a model."""
 
+import ast
 import os
 import re
 import shutil
@@ -39,10 +40,25 @@ def run(code: str, folder: Path, *paths: Path) -> str:
     return done.stdout
 
 
+def lines_of(file: str) -> list[str]:
+    lines = [line.partition("#")[0].strip() for line in (ROOT / file).read_text().splitlines()]
+    return [line for line in lines if line]
+
+
+def imported_by(file: Path) -> set[str]:
+    """Return what a file imports when it is imported itself: modules, and names from them."""
+    found = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
 def needed(file: str) -> set[str]:
     """Return the names of all packages that come with those in a requirements file."""
-    lines = [line.partition("#")[0].strip() for line in (ROOT / file).read_text().splitlines()]
-    ahead = [(Requirement(line), "") for line in lines if line]
+    ahead = [(Requirement(line), "") for line in lines_of(file)]
     found: set[tuple[str, str]] = set()
     while ahead:
         requirement, extra = ahead.pop()
@@ -130,18 +146,54 @@ import exemplarcnn
 print(exemplarcnn.__file__, features.shape, patches.shape)
 for name in exemplarcnn.__all__:
     getattr(exemplarcnn, name)
+import numpy as np
+points = np.random.default_rng(0).random((40, 6), np.float32)
+print(len(set(exemplarcnn.CompleteLinkage(merged_fraction=0.5).fit(points).labels_)))
+print(exemplarcnn.SpanLinearSVCCV(cv=2).fit(points, np.arange(40) % 2).coef_.shape)
+try:
+    exemplarcnn.Encoder.load("models:/exemplarcnn-encoder@champion")
+except ModuleNotFoundError as error:
+    print("missing:", error.name)
 """
     said = run(gate + lines + after, folder, wheel)
     assert said.split()[0] == str(wheel / "exemplarcnn" / "__init__.py")
     assert "(16, 32, 32, 3)" in said
+    assert said.splitlines()[1:3] == ["30", "(1, 6)"]
+    assert "missing:" in said, "the registry alone needs MLflow"
 
 
 @pytest.mark.slow
-def test_the_command_says_what_it_lacks(wheel: Path, tmp_path: Path) -> None:
-    gate = f"CLOSED = {closed()!r}\n{GATE}"
-    code = gate + "from exemplarcnn.__main__ import main\ntry:\n    main()\nexcept SystemExit as end:\n    print(end)"
-    said = run(code, tmp_path, wheel)
-    assert said.strip() == (
-        "error: cannot start exemplarcnn: typer is not installed; the command belongs to the pipeline: "
-        "pip install 'exemplarcnn[pipeline]'"
+@pytest.mark.parametrize(("missing", "words"), [("typer", ()), ("hydra", ("profile", "tiny"))])
+def test_the_command_says_what_it_lacks(wheel: Path, tmp_path: Path, missing: str, words: tuple[str, ...]) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    code = f"""
+CLOSED = {{{missing!r}}}
+{GATE}
+from exemplarcnn.__main__ import main
+sys.argv = ["exemplarcnn", *{words!r}]
+try:
+    main()
+except SystemExit as end:
+    print(end)"""
+    assert run(code, tmp_path, wheel).strip() == (
+        f"error: cannot run this: the package {missing} is not installed; the command belongs to the pipeline: "
+        "pip install 'FOLDER[pipeline]', with the folder of your clone"
     )
+
+
+def test_what_the_parts_import_is_listed() -> None:
+    """Not only brought along by another package. What is imported inside a function may be missing."""
+    listed = {canonicalize_name(Requirement(line).name) for line in lines_of("requirements.txt")}
+    providers = metadata.packages_distributions()
+    ahead, seen = [f"exemplarcnn.{home}" for home in exemplarcnn._HOMES.values()], set()  # type: ignore[attr-defined]
+    while ahead:
+        module = ahead.pop()
+        if module in seen or not (file := ROOT / "src" / f"{module.replace('.', '/')}.py").is_file():
+            continue
+        seen.add(module)
+        for imported in imported_by(file):
+            if imported.startswith("exemplarcnn"):
+                ahead.append(imported)
+            elif (top := imported.partition(".")[0]) not in sys.stdlib_module_names:
+                assert {canonicalize_name(package) for package in providers[top]} & listed, f"{module}: {imported}"
+    assert "exemplarcnn.unfinished" in seen

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from exemplarcnn.clustering.estimator import CompleteLinkage
     from exemplarcnn.data.stl10_folder import STL10, read_stl10
+    from exemplarcnn.errors import PipelineError
     from exemplarcnn.evaluation.estimators import SpanLinearSVC, SpanLinearSVCCV
     from exemplarcnn.patches.patch_recipe import PatchRecipe
     from exemplarcnn.serving.encoder import Encoder
@@ -18,6 +19,7 @@ else:
         "CompleteLinkage": "clustering.estimator",
         "Encoder": "serving.encoder",
         "PatchRecipe": "patches.patch_recipe",
+        "PipelineError": "errors",
         "STL10": "data.stl10_folder",
         "SpanLinearSVC": "evaluation.estimators",
         "SpanLinearSVCCV": "evaluation.estimators",
@@ -30,7 +32,16 @@ else:
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
-__all__ = ["STL10", "CompleteLinkage", "Encoder", "PatchRecipe", "SpanLinearSVC", "SpanLinearSVCCV", "read_stl10"]
+__all__ = [
+    "STL10",
+    "CompleteLinkage",
+    "Encoder",
+    "PatchRecipe",
+    "PipelineError",
+    "SpanLinearSVC",
+    "SpanLinearSVCCV",
+    "read_stl10",
+]
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Start the command ``exemplarcnn``, or say why it cannot start where only a part of the packages is installed."""
+"""Start the command ``exemplarcnn``, or say what it lacks where only a part of the packages is installed."""
 
 import sys
 
@@ -7,14 +7,15 @@ def main() -> None:
     """Run the command."""
     try:
         from exemplarcnn import cli
+
+        cli.app()
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("exemplarcnn"):
+        if (error.name or "exemplarcnn").startswith("exemplarcnn"):
             raise
         sys.exit(
-            f"error: cannot start exemplarcnn: {error.name} is not installed; the command belongs to the pipeline: "
-            "pip install 'exemplarcnn[pipeline]'"
+            f"error: cannot run this: the package {error.name} is not installed; the command belongs to the pipeline: "
+            "pip install 'FOLDER[pipeline]', with the folder of your clone"
         )
-    cli.app()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -230,20 +231,25 @@ def predict(source: FolderOfImages, out: Out, model: Model) -> None:
         typer.echo(batch.predict(source, out, model, load()))
 
 
+class Kind(Enum):
+    """What a network is exported to."""
+
+    onnx = "onnx"
+    torch = "torch"
+
+
 @app.command("export")
 def export_model(
     model: Annotated[str, typer.Argument(help="A variant trained here, or a registered model: models:/NAME@ALIAS.")],
-    to: Annotated[str, typer.Option(help="onnx, or torch for a program that torch.export.load reads.")] = "onnx",
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Output; by default exports/NAME.onnx or .pt2.")
-    ] = None,
+    to: Annotated[Kind, typer.Option(help="ONNX, or a program that torch.export.load reads.")] = Kind.onnx,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="In place of exports/NAME: .onnx or .pt2.")] = None,
 ) -> None:
     """Write a network as one file, from images to features, that runs without this package."""
     from exemplarcnn.config.params import load
     from exemplarcnn.serving import export
 
     with _plain_errors():
-        typer.echo(export.export_model(model, out or export.default_file(model, to), to, load()))
+        typer.echo(export.export_model(model, out or export.default_file(model, to.value), load()))
 
 
 @app.command("store")

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Say whether a device has instructions for products of bfloat16.
 
-    torch computes with bfloat16 everywhere. Where there are no instructions for it, a convolution takes up to a hundred
-    times as long as in float32, and a matrix product likewise.
+    torch computes with bfloat16 everywhere. Where there are no instructions for it, that is slower than float32: on a
+    processor with AVX2 alone about a hundred times (docs/results.md).
     """
     import torch
 

@@ -20,6 +20,9 @@ from exemplarcnn.networks.features import (
 )
 from tests.pools import Images
 
+# On a processor without bfloat16, too: slowly, but networks are small here.
+pytestmark = pytest.mark.usefixtures("bfloat16")
+
 CPU = torch.device("cpu")
 LAYERS = ("conv1", "conv2", "conv3", "dense1", "dense2")
 PARAMS = Network(widths=(4, 5, 6), dense=9, dropout_conv=0.25, dropout_dense=0.5)
@@ -249,7 +252,7 @@ def test_the_number_of_threads_changes_no_byte(tmp_path: Path, monkeypatch: pyte
     assert len({(tmp_path / f"{count}.npy").read_bytes() for count in (1, 2, 3)}) == 1
 
 
-def test_bfloat16_is_another_arithmetic_of_the_same_features(bfloat16: None) -> None:
+def test_bfloat16_is_another_arithmetic_of_the_same_features() -> None:
     images = pixels(5)
     found = {}
     for precision in ("fp32", "bf16"):

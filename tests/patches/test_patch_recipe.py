@@ -25,6 +25,23 @@ def test_patches_are_the_pipelines(pool: ImageFolder) -> None:
     assert not np.array_equal(recipe(pool[1], n=5, image_id=6), recipe(pool[1], n=5, image_id=1))
 
 
+def test_without_a_number_each_image_has_random_numbers_of_its_own(pool: ImageFolder) -> None:
+    recipe, asked = PatchRecipe(params(), 16), []
+
+    class Sampler(PatchSampler):
+        def patches(self, image: int, number: int, purpose: Purpose) -> Any:
+            asked.append(image)
+            return super().patches(image, number, purpose)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("exemplarcnn.patches.patch_recipe.PatchSampler", Sampler)
+        first, _, again = (recipe(pool[image], n=2) for image in (0, 1, 0))
+    assert np.array_equal(first, again)
+    assert asked[0] == asked[2] != asked[1]
+    with pytest.raises(SurrogateError, match="image_id -1, expected a whole number from 0"):
+        recipe(pool[0], image_id=-1)
+
+
 def test_a_profile_has_its_parameters(pool: ImageFolder) -> None:
     recipe = PatchRecipe.from_profile("paper")
     assert recipe.params.anchors_per_image == 1

@@ -16,8 +16,10 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
+import torch
 import yaml
 from PIL import Image
 from safetensors.numpy import load_file
@@ -303,9 +305,33 @@ def test_a_folder_gets_the_classes_of_the_pipeline(project: Project, folder: Pat
     assert np.load(tmp_path / "scores.npy").shape == (6, 10)
 
 
+def test_an_exported_file_has_the_features_of_the_pipeline(project: Project, tmp_path: Path) -> None:
+    """One of a variant, and one of a registered model, beside which it is logged."""
+    images = ImageFile(project.folder / "data/test_X.bin").batch(range(20))
+    features, _ = expected(project)
+    done = project.run("exemplarcnn", "export", champion(project), "--out", str(tmp_path / "one.pt2"))
+    assert f"to features (n, {features.shape[1]}) float32" in done.stdout
+    program = torch.export.load(tmp_path / "one.pt2").module()
+    np.testing.assert_allclose(program(torch.from_numpy(images)).detach(), features[:20], rtol=0, atol=1e-5)
+
+    address = f"sqlite:///{project.folder}/mlflow.db"
+    done = project.run("exemplarcnn", "export", f"models:/{ENCODER}@champion", MLFLOW_TRACKING_URI=address)
+    file = project.folder / "exports" / f"{ENCODER}-champion.onnx"
+    (found,) = onnxruntime.InferenceSession(file).run(None, {"images": images})
+    np.testing.assert_allclose(found, features[:20], rtol=0, atol=1e-5)
+    uri = done.stdout.strip().rpartition(" logged as ")[2]
+    words = ["mlflow", "artifacts", "download", "-u", uri, "-d", str(tmp_path / "logged")]
+    project.run(*words, MLFLOW_TRACKING_URI=address)
+    (logged,) = (tmp_path / "logged").rglob("*.onnx")
+    assert logged.read_bytes() == file.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("export", "nobody"), "no variant 'nobody'; name one of baseline, clustered"),
+        (("export", "baseline", "--out", "net.pt"), "found ending '.pt'; name a file that ends in .onnx or .pt2"),
+        (("export", "models:/nobody@champion"), "`exemplarcnn register` makes models"),
         (("embed", ".", "--model", "nobody", "--out", "x.npy"), "no variant 'nobody'; name one of baseline, clustered"),
         (("embed", ".", "--model", "models:/nobody@champion", "--out", "x.npy"), "`exemplarcnn register` makes models"),
         (("embed", ".", "--model", "baseline", "--out", "x.txt"), "name a file that ends in .csv or .npy"),

@@ -11,7 +11,7 @@ from PIL import Image
 
 from exemplarcnn.config import profiles
 from exemplarcnn.config.sections import Features
-from exemplarcnn.data.pools import centre_square
+from exemplarcnn.data.pools import ImageFolder, centre_square
 from exemplarcnn.networks.features import eval_features
 from exemplarcnn.networks.saved import load
 from exemplarcnn.serving import registry
@@ -52,6 +52,27 @@ def test_images_of_any_size_and_kind(model: Path) -> None:
     assert np.array_equal(encoder(flipped), encoder(np.ascontiguousarray(flipped)))
 
 
+def test_files_and_pillows_images_are_read_as_the_pipeline_does(model: Path, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    colours = Image.fromarray(draw.integers(0, 256, (120, 96, 3), dtype=np.uint8))
+    sideways = Image.Exif()
+    sideways[0x0112] = 6
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    colours.save(folder / "a.png", exif=sideways)
+    clear = colours.copy()
+    clear.putalpha(Image.fromarray(draw.integers(0, 256, (120, 96), dtype=np.uint8)))
+    clear.save(folder / "b.png")
+    Image.fromarray(draw.integers(0, 2**16, (96, 96), dtype=np.uint16)).save(folder / "c.png")
+    files = sorted(folder.iterdir())
+    pool = ImageFolder(folder)
+    encoder = Encoder.load(model, "cpu", batch_size=4)
+    expected = encoder(np.stack([centre_square(pool[index]) for index in range(3)]))
+    assert np.array_equal(encoder(files), expected)
+    assert np.array_equal(encoder([Image.open(file) for file in files]), expected)
+    assert not np.array_equal(encoder([image.convert("RGB") for image in map(Image.open, files)])[:2], expected[:2])
+
+
 def test_the_side_is_that_of_the_models_images(model: Path) -> None:
     of_side(model, 64)
     encoder = Encoder.load(model, "cpu")
@@ -62,11 +83,15 @@ def test_the_side_is_that_of_the_models_images(model: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "said"),
     [
-        (np.zeros((96, 96, 3), np.uint8), r"one image of shape \(96, 96, 3\), expected several; pass image\[None\]"),
+        (np.zeros((96, 96, 3), np.uint8), r"one image, expected several; put it into a list: encoder\(\[image\]\)"),
+        (Image.new("RGB", (96, 96)), "one image, expected several"),
+        ("photo.jpg", "one image, expected several"),
+        (np.zeros((5, 96, 96), np.uint8), r"shape \(96, 96\) and type uint8"),
+        ([Image.new("F", (96, 96))], "cannot read .*: values of mode F have no known range"),
         (np.zeros((2, 96, 96, 3), np.float32), r"shape \(96, 96, 3\) and type float32, expected .* uint8"),
         (np.zeros((2, 3, 96, 96), np.uint8), r"shape \(3, 96, 96\) and type uint8, expected \(height, width, 3\)"),
         ([np.zeros((0, 4, 3), np.uint8)], r"shape \(0, 4, 3\)"),
-        (["photo.jpg"], "expected"),
+        (["photo.jpg"], r"cannot read photo\.jpg: No such file or directory"),
     ],
 )
 def test_what_is_no_image_is_refused(model: Path, images: Any, said: str) -> None:

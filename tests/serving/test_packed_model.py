@@ -18,6 +18,9 @@ from exemplarcnn.serving.packed_model import PackedModel, PackedModelError, pack
 from tests.conftest import profile_values
 from tests.serving.networks import NAMES, PARAMS, of_side, pixels
 
+# On a processor without bfloat16, too: slowly, but networks are small here.
+pytestmark = pytest.mark.usefixtures("bfloat16")
+
 
 @pytest.mark.parametrize(("precision", "apart"), [("fp32", 1e-6), ("bf16", 0.01)])
 def test_features_are_those_of_the_pipeline(model: Path, tmp_path: Path, precision: str, apart: float) -> None:

@@ -26,6 +26,9 @@ from tests.small_training import (
     weights,
 )
 
+# On a processor without bfloat16, too: slowly, but networks are small here.
+pytestmark = pytest.mark.usefixtures("bfloat16")
+
 __all__ = ["surrogate_set"]  # a fixture
 
 

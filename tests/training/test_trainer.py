@@ -135,9 +135,8 @@ def test_a_learnable_set_is_learned(surrogate_set: Path, tmp_path: Path, precisi
     assert history[-1].valid_accuracy > 0.85
 
 
-def test_bf16_is_another_arithmetic_and_weights_stay_float32(
-    surrogate_set: Path, tmp_path: Path, bfloat16: None
-) -> None:
+@pytest.mark.usefixtures("bfloat16")
+def test_bf16_is_another_arithmetic_and_weights_stay_float32(surrogate_set: Path, tmp_path: Path) -> None:
     runs = {}
     for precision in ("fp32", "bf16"):
         run = trainer(surrogate_set, tmp_path / precision, train_params(epochs=1, precision=precision))
@@ -212,6 +211,7 @@ def test_validation_is_in_eval_mode_over_all_patches(tmp_path: Path, monkeypatch
 # Interruptions
 
 
+@pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize(
     ("precision", "channels_last", "steps", "stop"),
     [("fp32", False, None, 1), ("fp32", True, None, 3), ("bf16", False, None, 2), ("bf16", True, 8, 2)],

@@ -85,5 +85,10 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_name(conf: Path, profile: str) -> None:
+    if not (conf / "config.yaml").is_file():
+        raise ConfigError(
+            f"cannot read profiles: {conf} is no folder with config.yaml; a link is lost if this package was unpacked "
+            "from a ZIP: install it from a git clone"
+        )
     if profile not in names(conf):
         raise ConfigError(f"no profile {profile!r} in {conf / 'profile'}; choose one of {', '.join(names(conf))}")

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -113,6 +113,22 @@ def read(path: Path) -> tuple[npt.NDArray[np.uint8], str]:
         if orientation in TURNS and not isinstance(image, Tiff):
             upright = upright.transpose(TURNS[orientation])
         return np.array(upright), note
+
+
+def pixels_of(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Return what `read` returns for a file, of an image that Pillow has opened: (height, width, 3) uint8.
+
+    Raises
+    ------
+    DecodingError
+        If it cannot be decoded, or the range of its values is not known.
+    """
+    with _pillow_errors():
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    scaled = _in_8_bits(upright)
+    with _pillow_errors():
+        return np.array(_on_white(scaled)[0])
 
 
 @contextmanager
@@ -239,7 +255,7 @@ def _set_orientation(image: Tiff, orientation: int) -> None:
 # What the values mean
 
 
-def _in_8_bits(image: ImageFile) -> Image.Image:
+def _in_8_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit grey levels (TIFF: 12-bit, too) to their upper 8 bits, as Pillow does with 16-bit colours."""
     tags = image.tag_v2 if isinstance(image, Tiff) else {}
     # Pillow has scaled the values of a PGM to 16 bits, whatever their maximum was.

@@ -13,7 +13,7 @@ BINARY_FOLDER = "stl10_binary"  # what the official archive unpacks to
 REQUIRED = (*stl10.LABELLED_FILES, "unlabeled_X.bin")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class STL10:
     """An image set in STL-10's layout.
 

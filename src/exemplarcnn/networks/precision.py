@@ -1,7 +1,7 @@
 """The precision of a network's passes: what the parameters ask for, and what the processor can do (docs/method.md, 3).
 
-torch computes in bfloat16 on every processor. On one without instructions for it, a convolution then takes a hundred
-times as long as in float32. There, ``bf16`` means float32, which is also closer to the exact result.
+torch computes in bfloat16 on every processor, but on one without instructions for it more slowly than in float32, on
+many a hundred times. There, ``bf16`` means float32, which is also closer to the exact result.
 """
 
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def computed(precision: str, device: torch.device) -> str:
     """Return the precision in which a device computes: ``bf16`` if it is asked for and the device can, else ``fp32``.
 
-    Says once in each process that it is not the one asked for.
+    Says so in the log, once in a process, if it is not the one asked for.
     """
     if precision == "bf16" and not multiplies_bfloat16(device):
         _say_float32(device.type)

@@ -1,5 +1,6 @@
 """The recipe of patches for images of your own, without a pipeline around it (docs/method.md, section 2)."""
 
+import hashlib
 from pathlib import Path
 from typing import Self
 
@@ -17,8 +18,8 @@ from exemplarcnn.rng import Purpose
 class PatchRecipe:
     """Cut patches around strong edges of an image, and transform each.
 
-    The same image, number, parameters and seed give the same bytes, and those of the pipeline: its training patches of
-    image ``image_id``.
+    The same image, number, parameters and seed give the same bytes; with ``image_id``, those of the pipeline's training
+    patches.
 
     Parameters
     ----------
@@ -75,17 +76,18 @@ class PatchRecipe:
         section = profiles.section(conf or profiles.PACKAGED, name, "surrogate")
         return cls(Surrogate.model_validate(section), patch, seed, axes)
 
-    def __call__(self, image: Pixels, n: int = 1, image_id: int = 0) -> Pixels:
+    def __call__(self, image: Pixels, n: int = 1, image_id: int | None = None) -> Pixels:
         """Draw the first ``n`` patches of an image.
 
         Parameters
         ----------
         image
-            (height, width, 3) uint8, of any size; beyond its borders it is mirrored.
+            (height, width, 3) uint8, of any size; one smaller than a patch is enlarged.
         n
             How many patches.
         image_id
-            Which stream of random numbers to take: different ones for different images.
+            Which stream of random numbers to take, 0 or more: in the pipeline, the image's place in its pool. Unless it
+            is given, it is a hash of the pixels, so that each image gets random numbers of its own.
 
         Returns
         -------
@@ -103,6 +105,10 @@ class PatchRecipe:
                 f"cannot cut patches: found an array of shape {pixels.shape} and type {pixels.dtype}, expected "
                 "(height, width, 3) and uint8; convert the image to RGB with values from 0 to 255"
             )
+        if image_id is None:
+            image_id = int(hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:12], 16)
+        if not 0 <= image_id < 2**63:
+            raise SurrogateError(f"cannot cut patches: found image_id {image_id}, expected a whole number from 0")
         return self._sampler(np.ascontiguousarray(pixels)).patches(image_id, n, Purpose.TRAIN_PATCH)
 
     def _sampler(self, image: Pixels) -> PatchSampler:

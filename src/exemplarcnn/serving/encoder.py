@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 from pydantic import ValidationError
 
 from exemplarcnn.config import profiles
 from exemplarcnn.config.sections import Features
-from exemplarcnn.data import pools, stl10
+from exemplarcnn.data import decoding, pools, stl10
 from exemplarcnn.data.types import Pixels
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_json
@@ -77,12 +79,12 @@ class Encoder:
             As above.
         **features
             Other values for keys of section ``features``: ``layers``, ``pool``, ``dense_stride``, ``normalise``,
-            ``batch_size``, ``precision``. A registered model brings its own values; a folder ``models/VARIANT`` has
-            none, and gets the paper's, in float32.
+            ``batch_size``, ``precision``. A registered model brings its own values. A folder ``models/VARIANT`` has
+            none, and gets the paper's in float32, whatever the ``params.yaml`` of its pipeline says.
 
         Raises
         ------
-        EncoderError
+        EncoderError, DataError
             If the folder holds no model, or a key or value is wrong.
         ModelError
             If the weights do not fit the network, or the device is missing.
@@ -111,12 +113,13 @@ class Encoder:
         Parameters
         ----------
         images
-            (n, height, width, 3) uint8, RGB; or a sequence of such images or of Pillow's, of any size. Images of
-            another size than ``side`` by ``side`` are cut to their middle square and resized.
+            (n, height, width, 3) uint8, RGB; or a sequence of such images, of Pillow's or of paths of image files, of
+            any size. Files and Pillow's images are turned upright, and transparent parts are white. Images of another
+            size than ``side`` by ``side`` are cut to their middle square and resized.
         padded
-            Fill up the last batch, as the pipeline does: features are then the pipeline's, to the last bit on the same
-            kind of processor. Without, which is faster for a few images, they agree to about 1e-6; to 0.01 with
-            ``precision: bf16``.
+            Fill up the last batch, as the pipeline does: features are then the pipeline's, to the last bit if torch
+            uses one thread on the same kind of processor. Without, which is faster for a few images, they agree to
+            about 1e-6; to 0.01 with ``precision: bf16``.
 
         Returns
         -------
@@ -131,27 +134,32 @@ class Encoder:
         pixels = as_images(images, self.side)
         count, batch_size = len(pixels), self.features.batch_size
         result = np.empty((count, self.size), np.float32)
-        for start in range(0, count, batch_size):
-            stop = min(start + batch_size, count)
-            rows = np.minimum(np.arange(start, start + batch_size if padded else stop), count - 1)
-            result[start:stop] = self._extract(np.ascontiguousarray(pixels[rows]))[: stop - start]
+        with torch.backends.cudnn.flags(allow_tf32=False):  # as in the pipeline, on a GPU
+            for start in range(0, count, batch_size):
+                stop = min(start + batch_size, count)
+                rows = np.minimum(np.arange(start, start + batch_size if padded else stop), count - 1)
+                result[start:stop] = self._extract(np.ascontiguousarray(pixels[rows]))[: stop - start]
         return result
 
 
 def as_images(images: ArrayLike | Iterable[Any], side: int) -> Pixels:
     """Return images as (n, side, side, 3) uint8; `EncoderError` if they are none."""
-    if isinstance(images, np.ndarray):
-        if images.shape[1:] == (side, side, 3) and images.dtype == np.uint8:
-            return images
-        if images.ndim == 3:
-            raise EncoderError(f"found one image of shape {images.shape}, expected several; pass image[None]")
+    if isinstance(images, np.ndarray) and images.shape[1:] == (side, side, 3) and images.dtype == np.uint8:
+        return images
+    if isinstance(images, (str, Path, Image.Image)) or (isinstance(images, np.ndarray) and images.shape[2:] == (3,)):
+        raise EncoderError("found one image, expected several; put it into a list: encoder([image])")
     squares = [pools.centre_square(_pixels(image), side) for image in images]  # type: ignore[union-attr]
     return np.stack(squares) if squares else np.empty((0, side, side, 3), np.uint8)
 
 
 def _pixels(image: Any) -> Pixels:
-    if callable(convert := getattr(image, "convert", None)):  # Pillow's
-        image = convert("RGB")
+    try:
+        if isinstance(image, (str, Path)):
+            return decoding.read(Path(image))[0]
+        if isinstance(image, Image.Image):
+            return decoding.pixels_of(image)
+    except decoding.DecodingError as error:
+        raise EncoderError(f"cannot read {image}: {error}") from None
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise EncoderError(

@@ -1,5 +1,6 @@
 """Write an encoder as one file that runs without this package: ONNX, or a program of torch's (docs/serving.md)."""
 
+import copy
 import re
 import warnings
 from pathlib import Path
@@ -35,7 +36,24 @@ class _Graph(nn.Module):
         return joined(maps, self.features)
 
 
-def export(encoder: Encoder, path: Path, kind: str) -> None:
+def check(path: Path) -> str:
+    """Return the kind of a file to export to, by its ending; `EncoderError` if it cannot be made here."""
+    kind = next((kind for kind, suffix in SUFFIXES.items() if suffix == path.suffix), None)
+    if kind is None:
+        known = " or ".join(SUFFIXES.values())
+        raise EncoderError(f"{path}: found ending {path.suffix!r}; name a file that ends in {known}")
+    if kind == "onnx":
+        try:
+            import onnx  # noqa: F401
+            import onnxscript  # noqa: F401  # torch's exporter imports both, and says less if one is missing
+        except ModuleNotFoundError as error:
+            raise EncoderError(
+                f"cannot export to ONNX: {error.name} is not installed; pip install onnx onnxscript"
+            ) from None
+    return kind
+
+
+def export(encoder: Encoder, path: Path) -> None:
     """Write an encoder into a file: from images, (n, side, side, 3) uint8 with any n, to features, (n, size) float32.
 
     The file computes in float32, whatever ``precision`` says. The input is named ``images``, the output ``features``.
@@ -43,20 +61,18 @@ def export(encoder: Encoder, path: Path, kind: str) -> None:
     Parameters
     ----------
     encoder
-        Its network is moved to the CPU.
+        The encoder.
     path
-        The file to write.
-    kind
-        ``onnx``, or ``torch`` for a file that `torch.export.load` reads.
+        The file to write. It ends in ``.onnx``, or in ``.pt2`` for a program that `torch.export.load` reads; load only
+        files that you trust with it, since such a program holds pickles.
 
     Raises
     ------
     EncoderError
-        If there is no such kind, or the packages onnx and onnxscript are missing.
+        If the file has another ending, or the packages onnx and onnxscript are missing.
     """
-    if kind not in SUFFIXES:
-        raise EncoderError(f"cannot export to {kind!r}: choose one of {', '.join(SUFFIXES)}")
-    graph = _Graph(encoder.network.cpu(), encoder.features).eval()
+    kind = check(path)
+    graph = _Graph(copy.deepcopy(encoder.network).cpu(), encoder.features).eval()
     example = torch.zeros((EXAMPLES, encoder.side, encoder.side, 3), dtype=torch.uint8)
     with torch.no_grad():
         program = torch.export.export(graph, (example,), dynamic_shapes=({0: Dim("n")},))
@@ -71,12 +87,6 @@ def export(encoder: Encoder, path: Path, kind: str) -> None:
 
 
 def _write_onnx(program: ExportedProgram, path: Path) -> None:
-    try:
-        import onnxscript  # noqa: F401  # torch's exporter imports it, and says less if it is missing
-    except ModuleNotFoundError as error:
-        raise EncoderError(
-            f"cannot export to ONNX: the package {error.name} is not installed; pip install 'exemplarcnn[onnx]'"
-        ) from None
     plain = program.run_decompositions({torch.ops.aten.adaptive_max_pool2d.default: _adaptive_max_pool})
     exported = torch.onnx.export(
         plain, input_names=["images"], output_names=["features"], opset_version=OPSET, dynamo=True, verbose=False
@@ -110,18 +120,18 @@ def _adaptive_max_pool(x: Tensor, size: list[int]) -> tuple[Tensor, Tensor]:
 def default_file(model: str, kind: str) -> Path:
     """Return the file to write if none is named: after the variant or the registered model."""
     name = re.sub(r"[^\w.-]+", "-", model.removeprefix("models:/"))
-    return Path("exports") / f"{name}{SUFFIXES.get(kind, '')}"
+    return Path("exports") / f"{name}{SUFFIXES[kind]}"
 
 
-def export_model(model: str, out: Path, kind: str, config: Config) -> str:
+def export_model(model: str, out: Path, config: Config) -> str:
     """Export a model; a registered one gets the file logged beside it.
 
     Parameters
     ----------
     model
         A variant trained here, or the address of a registered model.
-    out, kind
-        The file to write, and its kind: see `export`.
+    out
+        The file to write: see `export`.
     config
         How a variant trained here computes features.
 
@@ -135,10 +145,10 @@ def export_model(model: str, out: Path, kind: str, config: Config) -> str:
     PipelineError
         If there is no such model, or as `export`.
     """
-    with loaded(model, config) as packed:
-        export(packed.encoder, out, kind)
+    check(out)
+    version = registry.resolve(model) if model.startswith("models:/") else None
+    with loaded(version.uri if version else model, config) as packed:
+        export(packed.encoder, out)
         side, size = packed.side, packed.size
     said = f"{out}: images (n, {side}, {side}, 3) uint8 to features (n, {size}) float32"
-    if ":" in model:
-        said += f"; logged as {registry.log_beside(model, out)}"
-    return said
+    return f"{said}; logged as {registry.log_beside(version, out)}" if version else said

@@ -97,8 +97,8 @@ class PackedModel:
 
     Raises
     ------
-    PackedModelError
-        If the folder is no packed model, or its classifier belongs to another network.
+    PackedModelError, EncoderError
+        If the folder is no packed model, this code cannot read it, or its classifier belongs to another network.
     DataError
         If ``network.json`` names a side that images cannot have.
     """
@@ -122,6 +122,8 @@ class PackedModel:
 
     def embed(self, pixels: Pixels, padded: bool = True) -> NDArray[np.float32]:
         """Turn images, (n, side, side, 3) uint8, into features, (n, size) float32: see `Encoder`."""
+        if pixels.shape[1:] != (self.side, self.side, 3):
+            raise PackedModelError(f"found images of shape {pixels.shape[1:]}, expected ({self.side}, {self.side}, 3)")
         return self.encoder(pixels, padded)
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:

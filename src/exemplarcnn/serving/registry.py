@@ -259,15 +259,22 @@ def _signature(loaded: packed_model.PackedModel) -> Any:
     return ModelSignature(pixels, Schema([ColSpec(DataType.string, "class"), *scores]))
 
 
-def log_beside(uri: str, file: Path) -> str:
-    """Log a file beside a registered model, in the folder ``exports`` of its artifacts; return its address.
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model: its name, its number, and the run that it belongs to."""
 
-    Parameters
-    ----------
-    uri
-        The model's address.
-    file
-        The file to log.
+    model: str
+    number: str
+    run: str
+
+    @property
+    def uri(self) -> str:
+        """Its address, which no alias can move."""
+        return f"models:/{self.model}/{self.number}"
+
+
+def resolve(uri: str) -> Version:
+    """Return the version that a model's address means now.
 
     Raises
     ------
@@ -276,15 +283,42 @@ def log_beside(uri: str, file: Path) -> str:
     StoreError
         If the store cannot be reached.
     """
+    from mlflow.exceptions import MlflowException
+
     if (parts := re.fullmatch(r"models:/+([^/@]+)(?:@(.+)|/(\d+))", uri)) is None:
-        raise RegistryError(f"cannot log beside {uri}: name a version, as models:/NAME@ALIAS or models:/NAME/NUMBER")
+        raise RegistryError(f"{uri}: name a version, as models:/NAME@ALIAS or models:/NAME/NUMBER")
     name, alias, number = parts.groups()
     with store.reached():
         client = store.connect()
-        version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
-        place = f"{name}/exports"
-        client.log_artifact(version.run_id, str(file), place)
-        return f"runs:/{version.run_id}/{place}/{file.name}"
+        try:
+            found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        except MlflowException as error:
+            raise _no_such_model(uri, error) from None
+    return Version(name, str(found.version), found.run_id)
+
+
+def log_beside(version: Version, file: Path) -> str:
+    """Log an exported file to the run of a registered model; return its address, which the version has as a tag.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be reached.
+    """
+    place = f"exports/{version.model}"
+    address = f"runs:/{version.run}/{place}/{file.name}"
+    with store.reached():
+        client = store.connect()
+        client.log_artifact(version.run, str(file), place)
+        client.set_model_version_tag(version.model, version.number, f"export{file.suffix}", address)
+    return address
+
+
+def _no_such_model(uri: str, error: Any) -> RegistryError:
+    """Return what to say if a model is not there; raise any other error of MLflow's again."""
+    if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        raise error
+    return RegistryError(f"{uri}: {error.message}; `exemplarcnn register` makes models")
 
 
 def fetch(uri: str, folder: Path) -> Path:
@@ -315,14 +349,12 @@ def fetch(uri: str, folder: Path) -> Path:
         store.connect()
         import mlflow
 
-        # MLflow looks a model's address up in the registry, which can only be named by way of the store.
-        mlflow.set_tracking_uri(store.address())
         try:
-            where = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))
+            where = mlflow.artifacts.download_artifacts(
+                artifact_uri=uri, dst_path=str(folder), tracking_uri=store.address(), registry_uri=store.address()
+            )
         except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-            raise RegistryError(f"{uri}: {error.message}; `exemplarcnn register` makes models") from None
+            raise _no_such_model(uri, error) from None
     packed = Path(where) / "artifacts" / "packed"
     if not packed.is_dir():
         raise RegistryError(f"{uri} was not made by `exemplarcnn register`; name a model that was")

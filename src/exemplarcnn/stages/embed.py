@@ -11,6 +11,7 @@ from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
 from exemplarcnn.networks.features import cluster_features, eval_features
 from exemplarcnn.networks.kept_rows import kept_rows
+from exemplarcnn.networks.precision import computed
 from exemplarcnn.unfinished import unfinished
 
 
@@ -34,6 +35,7 @@ def run(variant: str, config: Config) -> None:
         model=saved.digest(paths.model(variant)),
         parameters=[config.features.model_dump(mode="json"), config.cluster.model_dump(mode="json"), params.pool],
         device=device.type,
+        computed=[computed(each.precision, device) for each in (config.features, config.cluster)],
     )
     extracts = {
         name: cluster_features(network, config.cluster, config.features.dense_stride, device)

@@ -18,6 +18,7 @@ from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
 from exemplarcnn.networks.features import eval_features
 from exemplarcnn.networks.kept_rows import kept_rows
+from exemplarcnn.networks.precision import computed
 from exemplarcnn.unfinished import unfinished
 
 
@@ -76,6 +77,7 @@ def _predicted(name: str, config: Config, opened: ExitStack) -> pd.DataFrame:
         classifier=[weights.tolist(), intercepts.tolist()],
         parameters=config.features.model_dump(mode="json"),
         device=device.type,
+        computed=computed(config.features.precision, device),
     )
     work = opened.enter_context(unfinished(paths.WORK / "label" / name, mark))
     size = config.features.batch_size

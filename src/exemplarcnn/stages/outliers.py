@@ -16,6 +16,7 @@ from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import saved
 from exemplarcnn.networks.features import FeatureExtractor, eval_features
 from exemplarcnn.networks.kept_rows import kept_rows
+from exemplarcnn.networks.precision import computed
 from exemplarcnn.unfinished import unfinished
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -37,6 +38,7 @@ def run(_: str, config: Config) -> None:
         model=saved.digest(network),
         parameters=params.model_dump(mode="json"),
         device=device.type,
+        computed=computed(params.features.precision, device),
     )
     with unfinished(paths.WORK / "outliers", mark) as work:
         extract = eval_features(saved.load(network), params.features, device)

@@ -18,6 +18,7 @@ from exemplarcnn.files import atomic_folder, digest, digest_of, rounded, write_a
 from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import resnet, saved
+from exemplarcnn.networks.precision import computed
 from exemplarcnn.tracking import runs
 from exemplarcnn.training import session
 from exemplarcnn.training.batches import TrainingData
@@ -41,6 +42,7 @@ def _outs(name: str, config: Config, trainer: Trainer) -> Iterator[session.After
     network = trainer.network
     assert isinstance(network, resnet.ResNetClassifier)
     with runs.run("resnet", name, config) as tracked:
+        tracked.tags({"computed_in": trainer.computed_in})
         with atomic_folder(paths.model(name)) as model:
             yield LearningCurve(paths.learning_curve(name), tracked.epoch).add
             saved.save_weights(model / "weights.safetensors", network)
@@ -78,6 +80,7 @@ def _trainer(name: str, config: Config, folder: Path) -> Trainer:
         "labels": digest(paths.labels(name)),
         "data": stl10.data_digest(paths.DATA),
         "resnet": params.model_dump(mode="json"),
+        "computed in": computed(params.precision, device),
         "code": code("stages.resnet"),
         "packages": packages("albumentations", "numpy", "opencv-python-headless", "torch", "torchvision"),
     }

@@ -16,6 +16,7 @@ from exemplarcnn.files import atomic_folder, read_json
 from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import exemplar_cnn, saved
+from exemplarcnn.networks.precision import computed
 from exemplarcnn.patches.online import OnlinePatches
 from exemplarcnn.tracking import runs
 from exemplarcnn.training import session
@@ -39,6 +40,7 @@ def _outs(variant: str, config: Config, trainer: Trainer) -> Iterator[session.Af
     """Write and log the results of a training; yield the function to call after each epoch."""
     about = read_json(paths.surrogate_set(variant) / "set.json")
     with runs.run("train", variant, config) as tracked, atomic_folder(paths.model(variant)) as model:
+        tracked.tags({"computed_in": trainer.computed_in})
         saved.describe(model / "network.json", config.network, about)
         saved.save_weights(model / "initial.safetensors", trainer.network)
         yield LearningCurve(paths.learning_curve(variant), tracked.epoch).add
@@ -55,6 +57,7 @@ def _trainer(variant: str, config: Config, folder: Path) -> Trainer:
         "network": config.network.model_dump(mode="json"),
         # Without the probe, which does not affect the weights.
         "train": params.model_dump(mode="json", exclude={"probe_every"}),
+        "computed in": computed(params.precision, device),
         "code": code("stages.train"),
         "packages": packages("numpy", "torch"),
     }

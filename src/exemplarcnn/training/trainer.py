@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from exemplarcnn import distributed, rng, threads
 from exemplarcnn.config.sections import ResNet, Train
 from exemplarcnn.networks.exemplar_cnn import Classifier, to_device
+from exemplarcnn.networks.precision import computed
 from exemplarcnn.progress import tqdm
 from exemplarcnn.training import checkpoint, diagnosis, schedule
 from exemplarcnn.training.batches import Batch, TrainingData
@@ -99,6 +100,8 @@ class Trainer:
         layout = torch.channels_last if params.channels_last else torch.contiguous_format
         self.network = to_device(network, device, layout)
         self.rank, self.world = distributed.rank(), distributed.world()
+        self.computed_in = computed(params.precision, device)
+        self._check_same_precision()
         self.threads = 1 if device.type == "cuda" else threads.count()
         team = threads.Team(self.threads)
         if device.type == "cpu":
@@ -118,6 +121,14 @@ class Trainer:
         self._running_loss = RunningLoss()
         self._check_guessing = diagnosis.GuessingCheck(self.length, network.classes)
         self._stop = StopRequest()
+
+    def _check_same_precision(self) -> None:
+        (able,) = distributed.all_reduce_sum(float(self.computed_in == "bf16"))
+        if 0 < able < self.world:
+            raise diagnosis.TrainingError(
+                f"cannot train together: {able:.0f} of {self.world} processes run on processors with instructions for "
+                "bfloat16, and the others would compute in float32; use machines of one kind, or precision: fp32"
+            )
 
     def _warn_of_idle_threads(self) -> None:
         if self.rank == 0 and self.threads > (here := len(self.layout.own)):
