@@ -74,6 +74,37 @@ def test_a_worse_one_is_champion_if_told_to(store: Any, model: str) -> None:
     assert holder(store, model) == second
 
 
+def test_an_address_means_one_version(store: Any, model: str) -> None:
+    number = add(store, model, 60)
+    store.set_registered_model_alias(model, CHAMPION, number)
+    for uri in (f"models:/{model}@{CHAMPION}", f"models:/{model}/{number}"):
+        assert registry.resolve(uri).uri == f"models:/{model}/{number}"
+    for uri in (f"models:/{model}@nobody", f"models:/{model}/7", "models:/nobody/1"):
+        with pytest.raises(RegistryError, match="`exemplarcnn register` makes models"):
+            registry.resolve(uri)
+    with pytest.raises(RegistryError, match="name a version, as models:/NAME@ALIAS or models:/NAME/NUMBER"):
+        registry.resolve(f"models:/{model}/latest")
+
+
+def test_an_export_is_logged_to_the_run_and_named_by_the_version(store: Any, model: str, tmp_path: Path) -> None:
+    run = store.create_run(store.create_experiment(model)).info.run_id
+    number = str(store.create_model_version(model, "file:///nowhere", run_id=run).version)
+    (tmp_path / "net.onnx").write_bytes(b"net")
+    said = registry.log_beside(registry.resolve(f"models:/{model}/{number}"), tmp_path / "net.onnx")
+    assert said == f"runs:/{run}/exports/{model}/net.onnx"
+    assert store.get_model_version(model, number).tags["export.onnx"] == said
+    assert [each.path for each in store.list_artifacts(run, f"exports/{model}")] == [f"exports/{model}/net.onnx"]
+
+
+def test_looking_up_a_model_leaves_the_callers_store(store: Any, tmp_path: Path) -> None:
+    import mlflow
+
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    with pytest.raises(RegistryError):
+        registry.fetch("models:/nobody@champion", tmp_path)
+    assert (mlflow.get_tracking_uri(), mlflow.get_registry_uri()) == before
+
+
 def test_what_is_not_there_is_said(store: Any, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="`exemplarcnn register` makes models"):
         registry.fetch("models:/nobody@champion", tmp_path)

@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from exemplarcnn import rng
+from exemplarcnn import distributed, rng
 from exemplarcnn.config.sections import Schedule, Train
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN
+from exemplarcnn.training import diagnosis
 from exemplarcnn.training import trainer as training
 from exemplarcnn.training.learning_curve import Epoch
 from exemplarcnn.training.trainer import PeriodicProbe, Trainer
@@ -145,6 +146,15 @@ def test_bf16_is_another_arithmetic_and_weights_stay_float32(surrogate_set: Path
     assert all(tensor.dtype == torch.float32 for tensor in runs["bf16"].values())
     assert not torch.equal(runs["fp32"]["conv2.weight"], runs["bf16"]["conv2.weight"])
     torch.testing.assert_close(runs["fp32"]["conv2.weight"], runs["bf16"]["conv2.weight"], rtol=0, atol=0.02)
+
+
+def test_processes_that_compute_otherwise_do_not_train_together(
+    surrogate_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    monkeypatch.setattr(distributed, "all_reduce_sum", lambda *flags: [1.0])
+    with pytest.raises(diagnosis.TrainingError, match="1 of 2 processes run on processors with instructions for bf"):
+        trainer(surrogate_set, tmp_path / "c", train_params(precision="bf16"))
 
 
 # Order of the batches

@@ -92,11 +92,17 @@ class Encoder:
             If there is no such registered model, or its store cannot be reached.
         """
         if str(source).startswith(("models:/", "runs:/")):
-            # The registry needs MLflow, a folder does not.
-            from exemplarcnn.serving import registry
+            # The registry needs the pipeline's packages, a folder does not.
+            try:
+                from exemplarcnn.serving import registry
 
-            with tempfile.TemporaryDirectory() as place:
-                return cls.load(registry.fetch(str(source), Path(place)), device, **features)
+                with tempfile.TemporaryDirectory() as place:
+                    return cls.load(registry.fetch(str(source), Path(place)), device, **features)
+            except ModuleNotFoundError as error:
+                raise EncoderError(
+                    f"cannot load {source}: {error.name} is not installed; load a model's folder, or install the "
+                    "pipeline's packages: pip install 'FOLDER[pipeline]', with the folder of your clone"
+                ) from None
         folder = Path(source)
         for name in NETWORK:
             if not (folder / name).is_file():
