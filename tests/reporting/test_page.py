@@ -184,7 +184,7 @@ def test_code_and_nothing_else_is_marked() -> None:
 def test_deviations_from_the_paper() -> None:
     config = Config.model_validate(profile_values("sample"))
     found = {key: (here, there) for key, here, there in deviations(config, ROOT / "conf")}
-    assert found["train.epochs"] == ("10", "110")
+    assert found["train.epochs"] == ("5", "110")
     assert found["variants.seed.baseline.classes"] == ("250", "16000")
     assert not any(key.startswith("machine") for key in found)
     assert "momentum" not in " ".join(found)

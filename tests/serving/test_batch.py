@@ -41,7 +41,7 @@ def loaded(*_: Any) -> Iterator[Any]:
 def test_j_embed_names_files_that_are_not_utf8_and_leaves_out_odd_ones_by_name(
     tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, out: str
 ) -> None:
-    monkeypatch.setattr(batch, "_loaded", loaded)
+    monkeypatch.setattr(batch, "loaded", loaded)
     source = tmp_path / "photos"
     for red, name in enumerate((b"1.png", b"caf\xe9.png", b"deep/line\nend.png", b".thumbnails/1.png")):
         file = source / os.fsdecode(name)
