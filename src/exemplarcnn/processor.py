@@ -21,5 +21,6 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     here = torch.cpu.get_capabilities()
     if here["architecture"] == "x86_64":
         return bool(here["avx512_bf16"])
-    # Of torch's builds for other processors, those with oneDNN, for Linux, use these instructions.
-    return bool(here.get("bf16") and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call] # torch's
+    # Of torch's builds for other processors, those with oneDNN, for Linux, use these instructions. torch has no types
+    # for this call.
+    return bool(here.get("bf16") and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]

@@ -1,6 +1,7 @@
 """Encoders: the pipeline's features, from a folder alone, for images as people have them."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,26 @@ def test_files_and_pillows_images_are_read_as_the_pipeline_does(model: Path, tmp
     assert np.array_equal(encoder(files), expected)
     assert np.array_equal(encoder([Image.open(file) for file in files]), expected)
     assert not np.array_equal(encoder([image.convert("RGB") for image in map(Image.open, files)])[:2], expected[:2])
+
+
+def test_images_are_read_as_they_are_needed(model: Path) -> None:
+    """A folder of a hundred thousand files does not fit into memory."""
+    encoder, read, most = Encoder.load(model, "cpu", batch_size=2), [], []
+    extract = encoder._extract
+
+    def photos() -> Iterator[np.ndarray]:
+        for image in pixels(5):
+            read.append(image)
+            yield image
+
+    def counted(batch: np.ndarray) -> np.ndarray:
+        most.append(len(read))
+        return extract(batch)
+
+    encoder._extract = counted
+    found = encoder(photos())
+    assert most == [2, 4, 5]
+    assert np.array_equal(found, encoder(pixels(5)))
 
 
 def test_the_side_is_that_of_the_models_images(model: Path) -> None:

@@ -1,13 +1,14 @@
 """A trained network as a function from images to features, for use in your own code (docs/method.md, section 4)."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
@@ -113,7 +114,7 @@ class Encoder:
         side = stl10.read_side(read_json(about), str(about))
         return cls(saved.load(folder), _features(folder, features), side, device)
 
-    def __call__(self, images: ArrayLike | Iterable[Any], padded: bool = True) -> NDArray[np.float32]:
+    def __call__(self, images: Iterable[Any], padded: bool = True) -> NDArray[np.float32]:
         """Turn images into features.
 
         Parameters
@@ -137,25 +138,29 @@ class Encoder:
         EncoderError
             If these are no such images.
         """
-        pixels = as_images(images, self.side)
-        count, batch_size = len(pixels), self.features.batch_size
-        result = np.empty((count, self.size), np.float32)
+        rows = [np.empty((0, self.size), np.float32)]
         with torch.backends.cudnn.flags(allow_tf32=False):  # as in the pipeline, on a GPU
-            for start in range(0, count, batch_size):
-                stop = min(start + batch_size, count)
-                rows = np.minimum(np.arange(start, start + batch_size if padded else stop), count - 1)
-                result[start:stop] = self._extract(np.ascontiguousarray(pixels[rows]))[: stop - start]
-        return result
+            for batch in _batches(images, self.side, self.features.batch_size):
+                count = len(batch)
+                if padded and count < self.features.batch_size:
+                    batch = batch[np.minimum(np.arange(self.features.batch_size), count - 1)]
+                rows.append(self._extract(batch)[:count])
+        return np.concatenate(rows)
 
 
-def as_images(images: ArrayLike | Iterable[Any], side: int) -> Pixels:
-    """Return images as (n, side, side, 3) uint8; `EncoderError` if they are none."""
-    if isinstance(images, np.ndarray) and images.shape[1:] == (side, side, 3) and images.dtype == np.uint8:
-        return images
-    if isinstance(images, (str, Path, Image.Image)) or (isinstance(images, np.ndarray) and images.shape[2:] == (3,)):
+def _batches(images: Iterable[Any], side: int, size: int) -> Iterator[Pixels]:
+    """Yield images as (up to size, side, side, 3) uint8, reading no more than these; `EncoderError` if they are none."""
+    if isinstance(images, (str, Path, Image.Image)) or (
+        isinstance(images, np.ndarray) and images.ndim == 3 == images.shape[2]
+    ):
         raise EncoderError("found one image, expected several; put it into a list: encoder([image])")
-    squares = [pools.centre_square(_pixels(image), side) for image in images]  # type: ignore[union-attr]
-    return np.stack(squares) if squares else np.empty((0, side, side, 3), np.uint8)
+    if isinstance(images, np.ndarray) and images.shape[1:] == (side, side, 3) and images.dtype == np.uint8:
+        for start in range(0, len(images), size):
+            yield np.ascontiguousarray(images[start : start + size])
+        return
+    left = iter(images)
+    while some := list(islice(left, size)):
+        yield np.stack([pools.centre_square(_pixels(image), side) for image in some])
 
 
 def _pixels(image: Any) -> Pixels:

@@ -3,6 +3,7 @@
 import copy
 import re
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -43,13 +44,10 @@ def check(path: Path) -> str:
         known = " or ".join(SUFFIXES.values())
         raise EncoderError(f"{path}: found ending {path.suffix!r}; name a file that ends in {known}")
     if kind == "onnx":
-        try:
-            import onnx  # noqa: F401
-            import onnxscript  # noqa: F401  # torch's exporter imports both, and says less if one is missing
-        except ModuleNotFoundError as error:
-            raise EncoderError(
-                f"cannot export to ONNX: {error.name} is not installed; pip install onnx onnxscript"
-            ) from None
+        # torch's exporter imports these, and says less if one is missing.
+        for package in ("onnx", "onnxscript"):
+            if find_spec(package) is None:
+                raise EncoderError(f"cannot export to ONNX: {package} is not installed; pip install onnx onnxscript")
     return kind
 
 
