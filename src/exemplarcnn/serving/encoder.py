@@ -149,7 +149,7 @@ class Encoder:
 
 
 def _batches(images: Iterable[Any], side: int, size: int) -> Iterator[Pixels]:
-    """Yield images as (up to size, side, side, 3) uint8, reading no more than these; `EncoderError` if they are none."""
+    """Yield (up to size, side, side, 3) uint8, reading no more images than these; `EncoderError` if they are none."""
     if isinstance(images, (str, Path, Image.Image)) or (
         isinstance(images, np.ndarray) and images.ndim == 3 == images.shape[2]
     ):
