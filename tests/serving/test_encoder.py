@@ -1,5 +1,6 @@
 """Encoders: the pipeline's features, from a folder alone, for images as people have them."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,7 @@ def test_the_side_is_that_of_the_models_images(model: Path) -> None:
         (np.zeros((2, 3, 96, 96), np.uint8), r"shape \(3, 96, 96\) and type uint8, expected \(height, width, 3\)"),
         ([np.zeros((0, 4, 3), np.uint8)], r"shape \(0, 4, 3\)"),
         (["photo.jpg"], r"cannot read photo\.jpg: No such file or directory"),
+        ([os.fsdecode(b"caf\xe9\n.jpg")], r"cannot read caf\\xe9\\n\.jpg: No such file or directory"),
     ],
 )
 def test_what_is_no_image_is_refused(model: Path, images: Any, said: str) -> None:

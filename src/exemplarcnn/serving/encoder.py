@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from exemplarcnn.config import profiles
 from exemplarcnn.config.sections import Features
 from exemplarcnn.data import decoding, pools, stl10
+from exemplarcnn.data.file_names import readable
 from exemplarcnn.data.types import Pixels
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_json
@@ -170,7 +171,7 @@ def _pixels(image: Any) -> Pixels:
         if isinstance(image, Image.Image):
             return decoding.pixels_of(image)
     except decoding.DecodingError as error:
-        raise EncoderError(f"cannot read {image}: {error}") from None
+        raise EncoderError(f"cannot read {readable(str(image))}: {error}") from None
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise EncoderError(
