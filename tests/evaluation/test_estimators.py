@@ -81,7 +81,8 @@ def test_it_works_where_estimators_do() -> None:
     fitted = make_pipeline(StandardScaler(), SpanLinearSVCCV()).fit(frame, y)
     assert fitted.score(frame, y) == 1.0
     assert cross_val_score(SpanLinearSVC(), X, y, cv=3).mean() > 0.5
-    assert clone(SpanLinearSVCCV(Cs=(1.0,), cv=3)).get_params() == {"Cs": (1.0,), "cv": 3, "tol": 1e-4, "n_jobs": None}
+    changed: dict[str, Any] = {"Cs": (1.0,), "cv": 3, "tol": 1e-3, "n_jobs": 2, "verbose": True}
+    assert clone(SpanLinearSVCCV(**changed)).get_params() == changed
 
 
 def test_folds_may_be_masks() -> None:

@@ -79,6 +79,13 @@ def test_scores_are_those_of_sklearns_svm_on_images_and_mirror_images(pool: Pool
     assert found["image_id"].tolist() == list(range(COUNT))
 
 
+def test_two_classes_have_a_hyperplane_each(pool: Pool) -> None:
+    labels, features = np.tile(np.arange(COUNT) % 2, 2), described(pool)
+    decisions = Hyperplanes.learn(features, labels, C=0.7).decision_function(features)
+    peer = LinearSVC(C=0.7, tol=1e-10, max_iter=100_000).fit(features, labels).decision_function(features)
+    np.testing.assert_allclose(decisions, np.stack([-peer, peer], axis=1), atol=1e-3)
+
+
 def test_what_is_like_no_class_scores_highest(pool: Pool, tmp_path: Path) -> None:
     hyperplanes = Hyperplanes.learn(described(pool), np.tile(np.arange(COUNT) % 3, 2), C=1.0)
     pixels = pool.batch(range(20))

@@ -34,6 +34,8 @@ class SpanLinearSVC(LinearClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Weights on coordinates in the span are within ``tol`` of the optimum, in their Euclidean norm.
     n_jobs : int, default=None
         Number of threads for the inner products of samples; None means 1, and -1 all processors. It changes no result.
+    verbose : bool, default=False
+        Whether to show a progress bar while inner products are computed.
 
     Attributes
     ----------
@@ -70,12 +72,14 @@ class SpanLinearSVC(LinearClassifierMixin, BaseEstimator):  # type: ignore[misc]
         "C": [Interval(Real, 0, None, closed="neither")],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "n_jobs": [Integral, None],
+        "verbose": ["boolean"],
     }
 
-    def __init__(self, C: float = 1.0, *, tol: float = 1e-4, n_jobs: int | None = None):
+    def __init__(self, C: float = 1.0, *, tol: float = 1e-4, n_jobs: int | None = None, verbose: bool = False):
         self.C = C
         self.tol = tol
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]  # as above
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
@@ -122,7 +126,7 @@ class SpanLinearSVC(LinearClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ValueError
             If what tells samples apart is lost in rounding, beside what they have in common.
         """
-        products = svm.gram(X, X, effective_n_jobs(self.n_jobs))
+        products = svm.gram(X, X, effective_n_jobs(self.n_jobs), "inner products" if self.verbose else None)
         lengths = np.diagonal(products)
         apart, lost = lengths.mean() - products.mean(), len(X) * np.finfo(np.float64).eps * lengths.max()
         if apart <= lost and not all((X[i : i + svm.ROWS] == X[0]).all() for i in range(0, len(X), svm.ROWS)):
@@ -155,7 +159,7 @@ class SpanLinearSVCCV(SpanLinearSVC):
         The values to choose from. The one that gets most samples right is taken; of equally good ones, the smallest.
     cv : int, cross-validation generator or iterable, default=5
         Folds; an integer means stratified ones, without shuffling.
-    tol, n_jobs
+    tol, n_jobs, verbose
         As for `SpanLinearSVC`.
 
     Attributes
@@ -181,6 +185,7 @@ class SpanLinearSVCCV(SpanLinearSVC):
         "cv": ["cv_object"],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "n_jobs": [Integral, None],
+        "verbose": ["boolean"],
     }
 
     def __init__(
@@ -190,11 +195,13 @@ class SpanLinearSVCCV(SpanLinearSVC):
         cv: Any = 5,
         tol: float = 1e-4,
         n_jobs: int | None = None,
+        verbose: bool = False,
     ):
         self.Cs = Cs
         self.cv = cv
         self.tol = tol
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]  # as above
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:

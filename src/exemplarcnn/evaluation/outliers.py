@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from exemplarcnn import threads
 from exemplarcnn.clustering.radius_graph import RadiusSearch
 from exemplarcnn.data.types import Pixels, Pool
-from exemplarcnn.evaluation import svm
+from exemplarcnn.evaluation.estimators import SpanLinearSVC
 from exemplarcnn.files import read_table
 from exemplarcnn.networks.features import FeatureExtractor
 
@@ -50,14 +50,14 @@ class Hyperplanes:
         ------
         SvmError
             If the SVM cannot be trained.
+        ValueError
+            If there is one class only, or rounding hides what tells features apart.
         """
-        space = svm.span(svm.gram(features, features, threads.count(), "labelled images"))
-        trained = svm.LinearSVM(C, tol=1e-4).fit(space, labels, int(labels.max()) + 1)
-        dual = trained.dual_coef_
-        # Block by block: a copy of all features in float64 would take twice their memory on top.
-        blocks = range(0, len(features), svm.ROWS)
-        parts = (features[i : i + svm.ROWS].T.astype(np.float64) @ dual[i : i + svm.ROWS] for i in blocks)
-        return cls(np.asarray(sum(parts)), trained.intercept_)
+        trained = SpanLinearSVC(C, n_jobs=threads.count(), verbose=True).fit(features, labels)
+        weights, intercept = trained.coef_.T, trained.intercept_
+        if len(trained.classes_) == 2:  # one hyperplane, seen from its positive side
+            weights, intercept = np.hstack([-weights, weights]), np.hstack([-intercept, intercept])
+        return cls(weights, intercept)
 
     def decision_function(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return how far inside each class images lie, (n, classes) float64; negative outside."""
