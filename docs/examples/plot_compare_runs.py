@@ -82,7 +82,8 @@ print(differing[own].sort_index().to_string())
 
 # %%
 # A run has all parameters that its result depends on, through every stage before it. ``clustered`` groups images by the
-# features of ``baseline``, so it depends on the parameters of that variant, too. These are the others that differ:
+# features of ``baseline``, so it depends on the parameters of that variant, too; in the column of ``baseline`` these
+# begin with ``variant.``. So they are listed as differences, which they are not:
 
 print(*sorted(differing.index[~own]), sep="\n")
 

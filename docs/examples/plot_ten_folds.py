@@ -6,8 +6,8 @@ STL-10 judges features like this: train a linear classifier on each of ten folds
 all test images, give the mean of the ten accuracies and their standard deviation. It is tempting to read "25 ± 2" as
 "between 23 and 27". It is not that.
 
-This example judges three kinds of features in this way. Then it computes what you need to say that one of them is
-better: an interval of the *difference*, over test images.
+This example judges features in this way. Then it computes what you need to say that one kind is better: an interval of
+the *difference*, over test images.
 
 It needs a clone of the project with its images (``dvc pull data.dvc``), and ``pip install . matplotlib`` in the clone.
 """
