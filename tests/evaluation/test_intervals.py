@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from exemplarcnn import rng
-from exemplarcnn.evaluation.intervals import bootstrap, gain
+from exemplarcnn.evaluation import bootstrap, gain
 
 
 def bootstrap_difference(

@@ -51,6 +51,26 @@ def test_a_profile_has_its_parameters(pool: ImageFolder) -> None:
         PatchRecipe.from_profile("nobody")
 
 
+def test_some_parameters_of_a_profile_can_be_others() -> None:
+    changed = PatchRecipe.from_profile("paper", rotate=0, hsv={"shift": [0, 0]}).params
+    paper = PatchRecipe.from_profile("paper").params
+    hsv = paper.hsv.model_copy(update={"shift": (0, 0)})
+    assert changed == paper.model_copy(update={"rotate": 0, "hsv": hsv})
+    with pytest.raises(ConfigError, match=r"rotation: Extra inputs"):
+        PatchRecipe.from_profile("paper", rotation=0)
+    with pytest.raises(ConfigError, match=r"hsv\.power\.0: Input should be greater than 0"):
+        PatchRecipe.from_profile("paper", hsv={"power": [0, 1]})
+
+
+def test_anchors_are_those_of_the_patches(pool: ImageFolder) -> None:
+    recipe = PatchRecipe(params(anchors_per_image=3), 16, seed=3)
+    expected = PatchSampler(pool, recipe.params, 16, 3).anchors(6)
+    assert np.array_equal(recipe.anchors(pool[6], image_id=6), expected)
+    assert not np.array_equal(recipe.anchors(pool[6]), expected)
+    with pytest.raises(SurrogateError, match="image_id -1"):
+        recipe.anchors(pool[6], image_id=-1)
+
+
 def test_a_recipe_that_needs_axes_says_so(pool: ImageFolder) -> None:
     other = params().model_copy(update={"recipe": "dosovitskiy"})
     with pytest.raises(SurrogateError, match="needs the axes"):

@@ -64,7 +64,7 @@ def section(conf: Path, profile: str, name: str) -> dict[str, Any]:
     _check_name(conf, profile)
     values: dict[str, Any] = read_mapping(conf / "config.yaml")[name]
     for each in _based_on(conf, profile):
-        values = _merged(values, each.get(name, {}))
+        values = merged(values, each.get(name, {}))
     return values
 
 
@@ -75,10 +75,10 @@ def _based_on(conf: Path, profile: str) -> list[dict[str, Any]]:
     return [*(values for base in bases for values in _based_on(conf, base)), own]
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Return values of a mapping with those of another in their place, in mappings inside it, too."""
     both = {
-        key: _merged(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
+        key: merged(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
         for key, value in above.items()
     }
     return below | both

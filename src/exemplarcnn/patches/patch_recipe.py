@@ -2,11 +2,14 @@
 
 import hashlib
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from exemplarcnn.config import profiles
+from exemplarcnn.config.base import ConfigError
 from exemplarcnn.config.sections import Surrogate
 from exemplarcnn.data.colour_axes import Axes
 from exemplarcnn.data.types import Indices, Pixels
@@ -44,6 +47,8 @@ class PatchRecipe:
     >>> image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
     >>> PatchRecipe.from_profile("paper")(image, n=16).shape
     (16, 32, 32, 3)
+    >>> PatchRecipe.from_profile("paper", rotate=0.0, translate={"amount": 0.5}).params.translate.amount
+    0.5
     """
 
     def __init__(self, params: Surrogate, patch: int = 32, seed: int = 0, axes: Axes | None = None):
@@ -53,7 +58,13 @@ class PatchRecipe:
 
     @classmethod
     def from_profile(
-        cls, name: str, patch: int = 32, seed: int = 0, axes: Axes | None = None, conf: Path | None = None
+        cls,
+        name: str,
+        patch: int = 32,
+        seed: int = 0,
+        axes: Axes | None = None,
+        conf: Path | None = None,
+        **surrogate: Any,
     ) -> Self:
         """Take the parameters from a profile, such as ``paper``.
 
@@ -65,16 +76,26 @@ class PatchRecipe:
             As above.
         conf
             The folder of the profiles; those that come with the package unless given.
+        **surrogate
+            Other values for keys of section ``surrogate``. A mapping, such as ``hsv={"power": (1, 1)}``, leaves the
+            keys that it does not name as they are.
 
         Raises
         ------
         ConfigError
-            If there is no such profile.
+            If there is no such profile, or a key or value is wrong.
         SurrogateError
             As above.
         """
         section = profiles.section(conf or profiles.PACKAGED, name, "surrogate")
-        return cls(Surrogate.model_validate(section), patch, seed, axes)
+        try:
+            params = Surrogate.model_validate(profiles.merged(section, surrogate))
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+            raise ConfigError(
+                f"cannot use these values: {wrong}; docs/method.md, section 2, explains each key of `surrogate`"
+            ) from None
+        return cls(params, patch, seed, axes)
 
     def __call__(self, image: Pixels, n: int = 1, image_id: int | None = None) -> Pixels:
         """Draw the first ``n`` patches of an image.
@@ -99,6 +120,32 @@ class PatchRecipe:
         SurrogateError
             If that is no such image.
         """
+        sampler, number = self._ready(image, image_id)
+        return sampler.patches(number, n, Purpose.TRAIN_PATCH)
+
+    def anchors(self, image: Pixels, image_id: int | None = None) -> NDArray[np.int64]:
+        """Return the pixels that the patches of an image are cut around; patch i has anchor i modulo their number.
+
+        Parameters
+        ----------
+        image, image_id
+            As for a call.
+
+        Returns
+        -------
+        ndarray
+            (anchors_per_image, 2) int64, row and column, before ``translate`` moves them.
+
+        Raises
+        ------
+        SurrogateError
+            If that is no such image.
+        """
+        sampler, number = self._ready(image, image_id)
+        return sampler.anchors(number)
+
+    def _ready(self, image: Pixels, image_id: int | None) -> tuple[PatchSampler, int]:
+        """Check an image, and return what draws its patches, and the number of its stream."""
         pixels = np.asarray(image)
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or min(pixels.shape) < 1:
             raise SurrogateError(
@@ -109,7 +156,7 @@ class PatchRecipe:
             image_id = int(hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:12], 16)
         if not 0 <= image_id < 2**63:
             raise SurrogateError(f"cannot cut patches: found image_id {image_id}, expected a whole number from 0")
-        return self._sampler(np.ascontiguousarray(pixels)).patches(image_id, n, Purpose.TRAIN_PATCH)
+        return self._sampler(np.ascontiguousarray(pixels)), image_id
 
     def _sampler(self, image: Pixels) -> PatchSampler:
         return PatchSampler(_OneImage(image), self.params, self.patch, self.seed, self.axes)
