@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WIDE, NARROW = (1280, 900), (390, 844)  # a laptop's window, and a phone's
 UI = ((1280, 900), (1920, 1080))
 SITE_PAGES = ("", "docs/results/", "docs/method/")
+PARTS = "section[id], h3[id], h4[id]"  # of the page, each taken from its beginning
 PRINTED = 4  # pages of the print that are kept
 COLOURS = 64
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -85,12 +86,13 @@ def results_page(camera: Camera, file: Path) -> None:
             page.goto(file.resolve().as_uri())
             kind = f"page-{size[0]}{'-dark' if dark else ''}"
             camera.take(page, kind)
-            for name in page.eval_on_selector_all("section[id], h3[id]", "found => found.map(each => each.id)"):
-                # Everything is decoded at once, so that nothing moves when it comes into view.
-                page.eval_on_selector_all("img[loading]", "found => found.forEach(each => each.loading = 'eager')")
+            for name in page.eval_on_selector_all(PARTS, "found => found.map(each => each.id)"):
                 page.evaluate("name => document.getElementById(name).scrollIntoView()", name)
-                if not dark or name in ("results", "differences", "clusters"):
+                if not dark or name.startswith(("results", "differences", "classes")):
                     camera.take(page, f"{kind}-{name}")
+            if page.locator(".zoom").count():
+                page.locator("#clusters .zoom").first.click()
+                camera.take(page, f"{kind}-enlarged")
     with camera.window(WIDE) as page, tempfile.TemporaryDirectory() as place:
         page.goto(file.resolve().as_uri())
         printed = Path(place) / "page.pdf"

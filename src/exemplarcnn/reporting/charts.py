@@ -14,7 +14,7 @@ from exemplarcnn.files import read_table
 from exemplarcnn.reporting.figures import style
 from exemplarcnn.text import plain
 
-GREY = "#8a8a8a"  # legible on white and on black
+GREY = "#8a8a8a"  # which stands for the page's colour of such text, in light and dark
 CURVES = ("train_loss", "valid_loss", "valid_accuracy")
 LINES = ("#3b82c4", "#e08a2e", "#4fa36a", "#c95d86", "#8c76c9", "#7d8a94")
 
@@ -90,4 +90,4 @@ def _svg(figure: Figure) -> str:
     ):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return text[text.index("<svg") :].replace(GREY, "currentColor")
