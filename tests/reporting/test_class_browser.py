@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from exemplarcnn.data.types import Pixels
 from exemplarcnn.reporting import class_browser
@@ -34,8 +35,13 @@ def test_each_class_with_its_images_and_distances() -> None:
 
 
 def test_each_image_is_at_its_place_on_the_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
-    sheets = []
-    monkeypatch.setattr(class_browser, "data_url", lambda image, quality: sheets.append(np.asarray(image)) or "data:")
+    sheets: list[Pixels] = []
+
+    def noted(image: Image.Image, quality: int) -> str:
+        sheets.append(np.asarray(image))
+        return "data:"
+
+    monkeypatch.setattr(class_browser, "data_url", noted)
     table = class_table([list(range(start, start + 3)) for start in range(0, 45, 3)], [])
     found = gather(POOL, table, FEATURES, None, 60)
     assert sheets[0].shape == (3 * SIDE, COLUMNS * SIDE, 3)

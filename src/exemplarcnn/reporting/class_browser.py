@@ -123,7 +123,7 @@ def gather(
     classes = []
     for number in chosen:
         images, first = members[number][:IN_A_CLASS], features[members[number][0]].astype(np.float64)
-        tiles = []
+        tiles: list[Tile] = []
         for image, (row, column) in zip(images.tolist(), places, strict=False):
             named = "" if known is None or pd.isna(known[image]) else str(known[image])
             distance = float(np.linalg.norm(features[image] - first)) if tiles else None

@@ -46,8 +46,20 @@ def lay_out(entries: list[dict[str, Any]], titles: dict[str, str]) -> Plot:
         return round(100 * (value / step - first) / (last - first), 2)
 
     lines = [
-        Line(*cells, differences.distinct(entry), *(place(entry[key]) for key in ("low", "difference", "high")))
-        for cells, entry in zip(map(tuple, differences.texts(entries, titles)), entries, strict=True)
+        Line(
+            title=title,
+            against=against,
+            difference=difference,
+            interval=interval,
+            folds=folds,
+            sure=differences.distinct(entry),
+            low=place(entry["low"]),
+            point=place(entry["difference"]),
+            high=place(entry["high"]),
+        )
+        for (title, against, difference, interval, folds), entry in zip(
+            differences.texts(entries, titles), entries, strict=True
+        )
     ]
     marks = [(place(step * number), f"{step * number:+g}" if number else "0") for number in range(first, last + 1)]
     return Plot(lines, place(0), marks)

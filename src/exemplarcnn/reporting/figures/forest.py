@@ -38,7 +38,7 @@ def draw(path: Path, entries: list[dict[str, Any]], titles: dict[str, str]) -> N
         axes.plot(entry["difference"], place, "o", color=colour, markerfacecolor=colour if sure else "white", zorder=3)
         names = [plain(titles[entry[key]], ON_AN_AXIS) for key in ("variant", "against")]
         # Fractions of the axes across, rows down.
-        words = {"transform": axes.get_yaxis_transform(), "va": "center"}
+        words: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}
         axes.text(-0.04, place - 0.18, names[0], ha="right", fontsize=10, **words)
         axes.text(-0.04, place + 0.22, f"against {names[1]}", ha="right", fontsize=8.5, color=AGAINST, **words)
         axes.text(1.04, place - 0.18, f"{entry['difference']:+.2f}", fontsize=10, **words)
