@@ -35,7 +35,8 @@ ROOT = Path(__file__).resolve().parents[1]
 WIDE, NARROW = (1280, 900), (390, 844)  # a laptop's window, and a phone's
 UI = ((1280, 900), (1920, 1080))
 SITE_PAGES = ("", "docs/results/", "docs/method/")
-PARTS = "section[id], h3[id], h4[id]"  # of the page, each taken from its beginning
+# Of the page, each taken from its beginning; its last part names the machine and its folders.
+PARTS = "section[id]:not(#run), h3[id], h4[id]"
 PRINTED = 4  # pages of the print that are kept
 COLOURS = 64
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
