@@ -51,6 +51,13 @@ MISTAKES = pd.DataFrame(
 )
 
 
+DIFFERENCES: list[dict[str, Any]] = [
+    {"variant": "ours", "against": "raw", "difference": 6.25, "low": 4.5, "high": 8.0, "folds": [6.0, 6.5]},
+    {"variant": "theirs", "against": "raw", "difference": 0.5, "low": -1.0, "high": 2.0, "folds": []},
+]
+TITLES = {"ours": "Ours", "theirs": "Theirs", "raw": "Raw"}
+
+
 def cells(percent: np.ndarray, names: list[str]) -> pd.DataFrame:
     """A confusion matrix with one row a cell."""
     rows = [(names[row], names[column], percent[row, column]) for row, column in np.ndindex(percent.shape)]

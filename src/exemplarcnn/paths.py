@@ -32,6 +32,7 @@ AUDIT_PICTURES = PICTURES / "audit"
 OUTLIERS_PICTURES = PICTURES / "outliers"
 NEIGHBOURS_PICTURE = PICTURES / "neighbours.png"
 RESULTS_PICTURE = PICTURES / "results.png"
+DIFFERENCES_PICTURE = PICTURES / "differences.png"
 
 
 def class_table(variant: str) -> Path:

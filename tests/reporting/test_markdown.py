@@ -162,7 +162,7 @@ def test_names_are_text_in_markdown(results: dict[str, Any]) -> None:
     assert r"| \<b\>\`x\`\</b\> | 2.0 | 2.0 | 2.0 |" in text
     assert "| two lines | 3.0 | 3.0 | 3.0 |" in text
     assert r"| \_x\_ | 1.00 | a\|b |" in text
-    assert r"- US\$ and A\$ against Raw pixels:" in text
+    assert r"| US\$ and A\$ | Raw pixels |" in text
     assert "US$" not in text
 
 

@@ -1,5 +1,8 @@
 """The page: everything on it, nothing from elsewhere, and a message where there is nothing to show."""
 
+import base64
+import hashlib
+import itertools
 import json
 import re
 import shutil
@@ -13,8 +16,11 @@ from PIL import Image
 
 from exemplarcnn import paths
 from exemplarcnn.config.params import Config
-from exemplarcnn.reporting import page
-from exemplarcnn.reporting.page import PageError, code, deviations, picture
+from exemplarcnn.data import stl10
+from exemplarcnn.files import write_array
+from exemplarcnn.reporting import differences, page
+from exemplarcnn.reporting.embedding import picture
+from exemplarcnn.reporting.page import LIMIT, WIDTHS, PageError, code, deviations
 from exemplarcnn.reporting.results import ReportError
 from exemplarcnn.tracking import timings
 from tests.conftest import ROOT, profile_values
@@ -69,10 +75,10 @@ def small() -> dict[bytes, str]:
 
 @pytest.fixture(autouse=True)
 def made_small_once(small: dict[bytes, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def remembered(path: Path) -> str:
+    def remembered(path: Path, widest: int) -> str:
         content = path.read_bytes()
         if content not in small:
-            small[content] = picture(path)
+            small[content] = picture(path, widest)
         return small[content]
 
     monkeypatch.setattr(page, "picture", remembered)
@@ -113,20 +119,106 @@ def test_the_page_holds_all_there_is(run: Path, store: Any) -> None:
 
 def test_nothing_comes_from_elsewhere(run: Path, store: Any) -> None:
     text, reader = written(run)
-    assert reader.all("script") == []
-    assert [link for link in reader.all("link") if link.get("rel") == "stylesheet"] == []
+    assert [attributes for attributes in reader.all("script") if "src" in attributes] == []
+    assert reader.all("link") == []
     for tag, attributes in reader.found:
         for name in ("src", "href", "xlink:href"):
             address = attributes.get(name) or "#"
             assert address.startswith(("#", "data:image/webp;base64,")), (tag, address[:60])
     assert "@import" not in text
-    assert not re.search(r"url\((?!#)", text), "clip paths point inside"
+    assert not re.search(r"url\((?!#|data:image/webp;base64,)", text), "clip paths point inside"
+    # No more than an XML namespace names a place in the network.
+    assert set(re.findall(r"https?://[^\s\"'<>)]*", text)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+
+
+def test_a_browser_runs_the_pages_own_script_and_no_other(run: Path, store: Any) -> None:
+    text, reader = written(run)
+    (policy,) = [each["content"] for each in reader.all("meta") if "http-equiv" in each]
+    (script,) = re.findall("<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy is not None
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+
+
+def test_the_page_is_small(run: Path, store: Any) -> None:
+    text, _ = written(run)
+    assert len(text.encode()) <= LIMIT
+    assert len(text.encode()) > LIMIT / 10, "pictures are there, or this test is of no use"
+
+
+def test_the_pictures_of_a_large_page_get_fewer_pixels(
+    run: Path, store: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = []
+
+    def noted(path: Path, widest: int) -> str:
+        tried.append(widest)
+        return "data:image/webp;base64," + "A" * widest
+
+    monkeypatch.setattr(page, "picture", noted)
+    written(run)
+    assert set(tried) == {WIDTHS[0]}
+    monkeypatch.setattr(page, "LIMIT", 1000)
+    written(run)
+    assert list(dict.fromkeys(tried)) == list(WIDTHS)
+    assert "since there are pictures of 8 rows" in caplog.text
+
+
+def test_headings_do_not_skip_and_what_is_pressed_has_a_name(run: Path, store: Any) -> None:
+    _, reader = written(run)
+    levels = [int(tag[1]) for tag, _ in reader.found if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    zooms = [each for each in reader.all("button") if each.get("class") == "zoom"]
+    # One more is in the dialog, empty until a picture opens.
+    assert len(zooms) == len(reader.all("img")) - 1 > 10
+    ids = [attributes["id"] for _, attributes in reader.found if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+
+
+def test_differences_are_drawn_with_their_numbers(run: Path, store: Any) -> None:
+    text, reader = written(run)
+    said = " ".join(reader.text)
+    found = json.loads(paths.RESULTS_JSON.read_text())
+    shown = differences.in_full(found)
+    for entry in shown:
+        assert f"{entry['low']:+.2f} to {entry['high']:+.2f}" in said
+    assert text.count('<i class="point') == len(shown)
+
+
+def test_without_images_no_class_is_shown(run: Path, store: Any) -> None:
+    _, reader = written(run)
+    assert [each for each in reader.all("div") if each.get("class") == "browser"] == []
+
+
+def test_classes_are_shown_one_by_one(run: Path, store: Any) -> None:
+    """Class 0 has two images of one cluster; a name that is markup is text."""
+    (run / "data").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3), dtype=np.uint8)
+    stl10.write_images(run / "data/unlabeled_X.bin", pixels)
+    (run / "data/truth.csv").write_text("index,class,original\n0,,\n1,<b>x</b>,\n2,,\n3,cat,\n")
+    write_array(run / "features/baseline/cluster.npy", np.eye(4, dtype=np.float32))
+    text, reader = written(run)
+    items = [each for each in reader.all("li") if "data-number" in each]
+    assert [(each["data-origin"], each["data-size"], each["data-width"]) for each in items] == [
+        ("cluster", "2", "1.4142"),
+        ("single", "1", "0.0000"),
+    ]
+    thumbs = [each["aria-label"] for each in reader.all("span") if each.get("class") == "thumb"]
+    assert thumbs == ["Image 1, <b>x</b>", "Image 2", "Image 3, cat"]
+    assert "<b>x" not in text
+    assert "All 2 classes." in " ".join(reader.text)
 
 
 def test_every_picture_has_words(run: Path, store: Any) -> None:
     _, reader = written(run)
     for attributes in reader.all("img"):
-        assert len(attributes["alt"] or "") > 10
+        assert len(attributes["alt"] or "") > 10 or "src" not in attributes
     drawn = [attributes for tag, attributes in reader.found if attributes.get("role") == "img"]
     assert len(drawn) >= 3
     assert all(len(attributes["aria-label"] or "") > 10 for attributes in drawn)
@@ -172,7 +264,7 @@ def test_where_there_is_nothing_yet(run: Path) -> None:
 def test_large_pictures_become_small(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (400, 3200, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "p.png")
-    address = picture(tmp_path / "p.png")
+    address = picture(tmp_path / "p.png", WIDTHS[0])
     assert address.startswith("data:image/webp;base64,")
     assert len(address) < (tmp_path / "p.png").stat().st_size
 

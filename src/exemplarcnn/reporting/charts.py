@@ -1,6 +1,7 @@
 """Draw the page's charts as SVG: legible in its light and dark colours, with no file beside it."""
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from exemplarcnn.files import read_table
 from exemplarcnn.reporting.figures import style
 from exemplarcnn.text import plain
 
-GREY = "#8a8a8a"  # legible on white and on black
+GREY = "#8a8a8a"  # which stands for the page's colour of such text, in light and dark
 CURVES = ("train_loss", "valid_loss", "valid_accuracy")
 LINES = ("#3b82c4", "#e08a2e", "#4fa36a", "#c95d86", "#8c76c9", "#7d8a94")
 
@@ -88,6 +89,9 @@ def _svg(figure: Figure) -> str:
         matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}),
         style.without_missing_letters(),
     ):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        # Metadata would name the drawing program, with its address.
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    # Ids that nothing refers to would be on the page once for each chart.
+    return re.sub(r' id="[\w.]+_\d+"', "", text[text.index("<svg") :]).replace(GREY, "currentColor")

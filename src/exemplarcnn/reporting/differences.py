@@ -55,18 +55,40 @@ def between_rows(
     return result
 
 
+def distinct(entry: dict[str, Any]) -> bool:
+    """Tell whether the interval of a difference excludes zero."""
+    return bool(entry["low"] > 0 or entry["high"] < 0)
+
+
 def sentence(entry: dict[str, Any], titles: dict[str, str]) -> str:
     """Say in a sentence how large a difference is, and whether it is distinguishable from zero."""
-    sure = entry["low"] > 0 or entry["high"] < 0
-    verdict = "distinguishable from zero" if sure else "not distinguishable from zero"
-    folds = np.array(entry["folds"])
-    by_fold = ""
-    if len(folds):
-        by_fold = f" Fold by fold ± {folds.std():.2f}, above zero in {(folds > 0).sum()} of {len(folds)}."
+    verdict = "distinguishable from zero" if distinct(entry) else "not distinguishable from zero"
+    title, against, difference, interval, by_fold = texts([entry], titles)[0]
+    told = f" Fold by fold {by_fold}." if entry["folds"] else ""
     return (
-        f"{titles[entry['variant']]} against {titles[entry['against']]}: {entry['difference']:+.2f} points, 95 % "
-        f"bootstrap interval over test images {entry['low']:+.2f} to {entry['high']:+.2f}: {verdict}.{by_fold}"
+        f"{title} against {against}: {difference} points, 95 % bootstrap interval over test images {interval}: "
+        f"{verdict}.{told}"
     )
+
+
+def texts(entries: list[dict[str, Any]], titles: dict[str, str]) -> list[list[str]]:
+    """Return for each difference its two titles, itself, its interval and how folds agree, in points, as texts."""
+    return [
+        [
+            titles[entry["variant"]],
+            titles[entry["against"]],
+            f"{entry['difference']:+.2f}",
+            f"{entry['low']:+.2f} to {entry['high']:+.2f}",
+            _by_fold(entry["folds"]),
+        ]
+        for entry in entries
+    ]
+
+
+def _by_fold(folds: list[float]) -> str:
+    """Say how much a difference varies over the folds, and in how many it is above zero; a dash without folds."""
+    found = np.array(folds)
+    return f"± {found.std():.2f}, above zero in {(found > 0).sum()} of {len(found)}" if len(found) else "–"
 
 
 def in_full(results: dict[str, Any]) -> list[dict[str, Any]]:

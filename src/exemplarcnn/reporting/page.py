@@ -5,10 +5,12 @@ DVC may: when, how long, on which machine, at which commit. So it is no out itse
 """
 
 import base64
-import io
+import hashlib
+import logging
 import platform
 import re
 from datetime import UTC, datetime
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,6 @@ from typing import Any
 import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
-from PIL import Image
 
 from exemplarcnn import paths
 from exemplarcnn.config import profiles
@@ -24,13 +25,18 @@ from exemplarcnn.config.params import Config, parse
 from exemplarcnn.data.stl10 import data_digest
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import atomic_write
-from exemplarcnn.reporting import charts, differences, results, sentences, tables
+from exemplarcnn.reporting import charts, class_browser, differences, forest, results, sentences, tables
+from exemplarcnn.reporting.embedding import picture
 from exemplarcnn.tracking import comparison, lineage, repository, store, timings
 from exemplarcnn.tracking.parameters import flatten
 
-# Pixels that a picture is wide at most: nearly two for each of the page's.
-WIDEST = 1600
-QUALITY = 82
+LIMIT = 5_000_000  # bytes of a page that a browser opens at once, and that fits into a message
+# Pixels that a picture is wide at most: nearly two for each of the page's, and fewer while the page is too large.
+WIDTHS = (1600, 1200, 900, 600)
+# Why images are in a class, by the origin of its first one.
+KINDS = {"cluster": "cluster", "single": "single and nearest"}
+
+log = logging.getLogger(__name__)
 
 
 class PageError(PipelineError):
@@ -61,10 +67,27 @@ def write(path: Path, config: Config, conf: Path) -> None:
             "`dvc repro`"
         )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"picture": picture, "code": code}
-    template = environment.from_string(files("exemplarcnn.reporting").joinpath("page.html").read_text(encoding="utf-8"))
-    with atomic_write(path) as partial:
-        partial.write_text(template.render(**_values(found, config, conf)), encoding="utf-8")
+    values = _values(found, config, conf) | _own_code()
+    for widest in WIDTHS:
+        environment.filters |= {"picture": partial(picture, widest=widest), "code": code}
+        text = environment.from_string(_read("page.html")).render(**values)
+        if (size := len(text.encode())) <= LIMIT:
+            break
+    else:
+        log.warning("%s: %.1f MB, since there are pictures of %d rows", path, size / 1e6, len(found["rows"]))
+    with atomic_write(path) as partial_file:
+        partial_file.write_text(text, encoding="utf-8")
+
+
+def _own_code() -> dict[str, str]:
+    """Return the page's style and script, and the script's hash: a browser runs no other."""
+    script = _read("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return {"style": Markup(_read("page.css")), "script": Markup(script), "script_hash": Markup(f"sha256-{digest}")}
+
+
+def _read(name: str) -> str:
+    return files("exemplarcnn.reporting").joinpath(name).read_text(encoding="utf-8")
 
 
 def _values(found: dict[str, Any], config: Config, conf: Path) -> dict[str, Any]:
@@ -77,7 +100,7 @@ def _values(found: dict[str, Any], config: Config, conf: Path) -> dict[str, Any]
         "titles": titles,
         "dataset": sentences.dataset(found),
         "not_tested": sentences.NOT_TESTED,
-        "differences": [differences.sentence(each, titles) for each in differences.in_full(found)],
+        "differences": forest.lay_out(differences.in_full(found), titles),
         "tables": {
             "results": tables.accuracies(found),
             "task": tables.surrogate_task(found),
@@ -92,6 +115,8 @@ def _values(found: dict[str, Any], config: Config, conf: Path) -> dict[str, Any]
         "groupings": {name: sentences.grouping(each) for name, each in found["groupings"].items()},
         "curves": charts.learning_curves({name: paths.learning_curve(name) for name in titles}, titles),
         "sizes": {name: charts.class_sizes(table) for name, table in class_tables.items() if table.exists()},
+        "browsers": _browsers(config, list(found["groupings"])),
+        "kinds": KINDS,
         "paths": paths,
         "deviations": deviations(config, conf),
         "hashes": hashes(),
@@ -99,6 +124,12 @@ def _values(found: dict[str, Any], config: Config, conf: Path) -> dict[str, Any]
         "made": _made(),
         "runs": runs(found),
     }
+
+
+def _browsers(config: Config, names: list[str]) -> dict[str, class_browser.Browser]:
+    """Return what can be shown of the groupings' classes; all together have as many images as one alone would."""
+    made = {name: class_browser.browse(config, name, class_browser.IMAGES // len(names)) for name in names}
+    return {name: found for name, found in made.items() if found}
 
 
 def _made() -> dict[str, str]:
@@ -110,15 +141,6 @@ def _made() -> dict[str, str]:
         "python": platform.python_version(),
         "store": store.address(),
     }
-
-
-def picture(path: Path) -> str:
-    """Return a picture as a data URL, made small enough for a page."""
-    with Image.open(path) as image:
-        image.thumbnail((WIDEST, 10 * WIDEST))
-        buffer = io.BytesIO()
-        image.convert("RGB").save(buffer, "WEBP", quality=QUALITY)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def code(text: str) -> Markup:

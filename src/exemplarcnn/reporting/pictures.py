@@ -21,9 +21,21 @@ from exemplarcnn.data import audit_tables, pools, stl10
 from exemplarcnn.data.types import Pool
 from exemplarcnn.files import atomic_folder, md5_of, read_array, read_json, read_table, write_json
 from exemplarcnn.progress import tqdm
+from exemplarcnn.reporting import differences
 from exemplarcnn.reporting.figures import audit as audit_figures
-from exemplarcnn.reporting.figures import clusters, confusion, filters, labels, neighbours, outliers, patches, results
+from exemplarcnn.reporting.figures import (
+    clusters,
+    confusion,
+    filters,
+    forest,
+    labels,
+    neighbours,
+    outliers,
+    patches,
+    results,
+)
 from exemplarcnn.reporting.figures.sheet import spread
+from exemplarcnn.reporting.results import titles
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,8 @@ def _pictures(config: Config) -> Iterator[Picture]:
     sources = (paths.DATA, *map(paths.features, config.neighbours.of))
     yield Picture(paths.NEIGHBOURS_PICTURE, sources, partial(_draw_neighbours, config))
     yield Picture(paths.RESULTS_PICTURE, (paths.RESULTS_JSON,), _draw_results)
+    if len(config.rows) > 1:
+        yield Picture(paths.DIFFERENCES_PICTURE, (paths.RESULTS_JSON,), _draw_differences)
 
 
 def _pool(name: str) -> Pool:
@@ -166,3 +180,8 @@ def _draw_neighbours(config: Config, path: Path) -> None:
 
 def _draw_results(path: Path) -> None:
     results.draw(path, read_json(paths.RESULTS_JSON))
+
+
+def _draw_differences(path: Path) -> None:
+    found = read_json(paths.RESULTS_JSON)
+    forest.draw(path, differences.in_full(found), titles(found))

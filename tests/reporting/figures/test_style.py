@@ -10,8 +10,20 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from exemplarcnn.reporting.figures import clusters, confusion, neighbours, patches, results, style
-from tests.drawn_pictures import CLASSES, FEATURES, MATRIX, MISTAKES, POOL, TABLE, cells, gathered, sheet
+from exemplarcnn.reporting.figures import clusters, confusion, forest, neighbours, patches, results, style
+from tests.drawn_pictures import (
+    CLASSES,
+    DIFFERENCES,
+    FEATURES,
+    MATRIX,
+    MISTAKES,
+    POOL,
+    TABLE,
+    TITLES,
+    cells,
+    gathered,
+    sheet,
+)
 
 
 def pictures(surrogate_set: Path) -> dict[str, Callable[[Path], None]]:
@@ -21,10 +33,11 @@ def pictures(surrogate_set: Path) -> dict[str, Callable[[Path], None]]:
         "confusion": lambda path: confusion.draw_matrix(path, cells(MATRIX, CLASSES), "Ours"),
         "mistakes": lambda path: confusion.draw_mistakes(path, POOL, MISTAKES),
         "results": lambda path: results.draw(path, gathered()),
+        "differences": lambda path: forest.draw(path, DIFFERENCES, TITLES),
     }
 
 
-@pytest.mark.parametrize("name", ["patches", "clusters", "confusion", "mistakes", "results"])
+@pytest.mark.parametrize("name", ["patches", "clusters", "confusion", "mistakes", "results", "differences"])
 def test_the_same_bytes_twice(surrogate_set: Path, tmp_path: Path, name: str) -> None:
     draw = pictures(surrogate_set)[name]
     first, second = tmp_path / "a" / "one.png", tmp_path / "b" / "two.png"
@@ -78,5 +91,7 @@ def test_a_class_may_have_any_name(tmp_path: Path, drawn: list[Figure]) -> None:
     about = {"dataset": {"name": "$\\frac$\nb"}, "profile": "\x00own\udce9"}
     results.draw(tmp_path / "results.png", {"rows": bars} | about)
     assert drawn[3].axes[0].get_title() == "$\\frac$ b, profile own"
+    forest.draw(tmp_path / "forest.png", DIFFERENCES[:1], dict.fromkeys(("ours", "raw"), NAMES[0]))
+    assert drawn[4].axes[0].texts[0].get_text() == "$\\frac$"
     with Image.open(tmp_path / "confusion.png") as saved:
         assert max(saved.size) < 1200, "a long name does not widen a picture beyond use"

@@ -21,11 +21,11 @@ def draw(
     ids, starts = np.unique(table["class_id"].to_numpy(), return_index=True)
     members = dict(zip(ids.tolist(), np.split(table["image_id"].to_numpy(), starts[1:]), strict=True))
     made = [int(c) for c in table.loc[table["origin"] == "cluster", "class_id"].unique()]
-    diameter = {c: _diameter(features, members[c]) for c in made}
+    width = {c: diameter(features, members[c]) for c in made}
     size = sizes(table)
     blocks = {
-        "largest clusters": sorted(made, key=lambda c: (-size[c], diameter[c], c)),
-        "tightest clusters": sorted(made, key=lambda c: (diameter[c], c)),
+        "largest clusters": sorted(made, key=lambda c: (-size[c], width[c], c)),
+        "tightest clusters": sorted(made, key=lambda c: (width[c], c)),
         "single images, nearest held-out": [
             int(c) for c in table.loc[table["origin"] == "single", "class_id"].unique()
         ],
@@ -52,6 +52,6 @@ def _mosaic(pool: Pool, block: list[NDArray[np.int64]], rows: int, columns: int)
     return canvas
 
 
-def _diameter(features: NDArray[np.float32], members: NDArray[np.int64]) -> float:
+def diameter(features: NDArray[np.float32], members: NDArray[np.int64]) -> float:
     """Return the largest distance between two members of a cluster."""
     return float(pdist(np.asarray(features[np.sort(members)], np.float64)).max())
