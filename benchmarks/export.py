@@ -1,11 +1,11 @@
-"""Compare exported encoders with the pipeline's on all test images: features, speed, size.
+"""Compare exported encoders with the pipeline's on test images: features, speed, size.
 
     python benchmarks/export.py                           # models/clustered and data/, after `make demo`
     python benchmarks/export.py --model FOLDER --data FOLDER    # another model, another set in STL-10's layout
-    python benchmarks/export.py --profile paper --data FOLDER   # an untrained network with a profile's sizes
+    python benchmarks/export.py --profile paper --images 64     # an untrained network with a profile's sizes
 
 Each way describes the same images in the same batches, one after the other, with one thread and with one per core;
-best of three rounds. The largest difference is to `Encoder` with one thread, in float32.
+best of three rounds of at most 512 images. The largest difference is to `Encoder` with one thread, in float32.
 """
 
 import argparse
@@ -74,8 +74,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "clustered", help="a model's folder")
     parser.add_argument("--profile", help="an untrained network of a profile's sizes instead")
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="a set in STL-10's layout")
+    parser.add_argument("--images", type=int, help="only the first so many test images (default: all)")
     arguments = parser.parse_args()
-    images = read_stl10(arguments.data).test_images
+    images = read_stl10(arguments.data).test_images[: arguments.images]
     cores = psutil.cpu_count(logical=False) or 1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
