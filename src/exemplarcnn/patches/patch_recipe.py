@@ -62,16 +62,21 @@ class PatchRecipe:
         name
             A profile in ``conf/profile``.
         patch, seed, axes
-            As above.
+            As for `PatchRecipe`.
         conf
             The folder of the profiles; those that come with the package unless given.
+
+        Returns
+        -------
+        PatchRecipe
+            The recipe with the profile's parameters.
 
         Raises
         ------
         ConfigError
             If there is no such profile.
         SurrogateError
-            As above.
+            If the recipe needs axes, and there are none.
         """
         section = profiles.section(conf or profiles.PACKAGED, name, "surrogate")
         return cls(Surrogate.model_validate(section), patch, seed, axes)
