@@ -77,7 +77,8 @@ sphinx_gallery_conf = {
 }
 
 html_theme = "furo"
-html_title = project
+html_title = "ExemplarCNN"
+html_show_copyright = False
 html_copy_source = False
 templates_path = ["templates"]
 html_static_path = ["site.css"]
@@ -96,12 +97,12 @@ def _in_root(run: Callable[..., Any]) -> Callable[..., Any]:
 # folder, has no setting for that.
 gen_rst._exec_and_get_memory = _in_root(gen_rst._exec_and_get_memory)
 
-
 # What autodoc writes for NumPy's names of types, and these names.
 ARRAYS = {
     re.escape(stringify_annotation(ArrayLike, "smart")): "ArrayLike",
     r"~numpy\.ndarray\[tuple\[~typing\.Any, \.\.\.\], ~numpy\.dtype\[([^\]]+)\]\]": r"NDArray[\1]",
 }
+LONG_SIGNATURE = re.compile(r'<dl>\s*<dd><em class="sig-param">.*?</dl>', re.S)
 
 
 def _names_of_types(
@@ -123,6 +124,16 @@ def _menu(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] += "\n\n" + "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", *there, "```"])
 
 
+def _accessible(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: object) -> None:
+    """Mend what keyboards and screen readers stumble over: axe-core finds nothing serious after that."""
+    # What scrolls by itself can be reached, and parameters of a long signature are no list of definitions.
+    body = context.get("body", "").replace("<pre>", '<pre tabindex="0">')
+    body = body.replace('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper')
+    context["body"] = LONG_SIGNATURE.sub(lambda found: re.sub(r"(</?)d[ld]>", r"\1div>", found[0]), body)
+    # A heading of the menu has no level.
+    context["furo_navigation_tree"] = context["furo_navigation_tree"].replace(' role="heading"', "")
+
+
 def _start(app: Sphinx, error: Exception | None) -> None:
     """Show the start page for the site's address alone, too."""
     if not error:
@@ -133,5 +144,6 @@ def setup(app: Sphinx) -> None:
     """Connect what this file defines; the README's diagram, which GitHub draws, is there as its text."""
     app.add_lexer("mermaid", TextLexer)
     app.connect("source-read", _menu)
+    app.connect("html-page-context", _accessible, priority=900)  # after the theme
     app.connect("autodoc-process-signature", _names_of_types)
     app.connect("build-finished", _start)
