@@ -115,8 +115,9 @@ def _names_of_types(
     return signature, returned
 
 
-def _menu(app: Sphinx, page: str, source: list[str]) -> None:
-    """Give the start page the menu, which GitHub has no use for."""
+def _site(app: Sphinx, page: str, source: list[str]) -> None:
+    """Lead links to examples to their pages, and give the start page the menu: on GitHub there is neither."""
+    source[0] = re.sub(r"examples/(plot_\w+)\.py\)", r"gallery/\1.rst)", source[0])
     if page != root_doc:
         return
     for caption, pages in MENU.items():
@@ -143,7 +144,7 @@ def _start(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     """Connect what this file defines; the README's diagram, which GitHub draws, is there as its text."""
     app.add_lexer("mermaid", TextLexer)
-    app.connect("source-read", _menu)
+    app.connect("source-read", _site)
     app.connect("html-page-context", _accessible, priority=900)  # after the theme
     app.connect("autodoc-process-signature", _names_of_types)
     app.connect("build-finished", _start)
