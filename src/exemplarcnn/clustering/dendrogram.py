@@ -128,6 +128,11 @@ def cut(
     folder
         An existing folder, for these points alone, in which an interrupted search for near pairs goes on.
 
+    Returns
+    -------
+    Cut
+        The cluster of each point, the threshold, and the merges below it.
+
     Raises
     ------
     NeighboursError

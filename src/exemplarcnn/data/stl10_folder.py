@@ -61,6 +61,11 @@ def read_stl10(folder: str | Path) -> STL10:
     folder
         The folder with ``train_X.bin`` and its companions, or the one with ``stl10_binary`` in it.
 
+    Returns
+    -------
+    STL10
+        Images (n, side, side, 3) uint8, labels, folds and names of classes.
+
     Raises
     ------
     DataError

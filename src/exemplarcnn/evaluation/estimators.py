@@ -47,7 +47,7 @@ class SpanLinearSVC(LinearClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The labels.
     n_features_in_ : int
         Number of features seen during `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of features seen during `fit`, if ``X`` has names that are all strings.
 
     See Also
@@ -205,7 +205,28 @@ class SpanLinearSVCCV(SpanLinearSVC):
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]  # as above
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Choose C and train on samples; as `SpanLinearSVC.fit`."""
+        """Choose C and train on samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, for instance a memory map, which is read block by block.
+        y : array-like of shape (n_samples,)
+            Their labels.
+
+        Returns
+        -------
+        self : object
+            This estimator.
+
+        Raises
+        ------
+        SvmError
+            If the training does not reach ``tol``.
+        ValueError
+            If ``Cs`` or ``cv`` is empty, a value of C is not positive, or the samples differ too little beside their
+            length.
+        """
         X, labels = self._validated(X, y)
         values = tuple(float(value) for value in np.asarray(self.Cs, np.float64).ravel())
         if not values or not all(0 < value < np.inf for value in values):

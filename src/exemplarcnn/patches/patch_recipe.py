@@ -73,19 +73,24 @@ class PatchRecipe:
         name
             A profile in ``conf/profile``.
         patch, seed, axes
-            As above.
+            As for `PatchRecipe`.
         conf
             The folder of the profiles; those that come with the package unless given.
         **surrogate
             Other values for keys of section ``surrogate``. A mapping, such as ``hsv={"power": (1, 1)}``, leaves the
             keys that it does not name as they are.
 
+        Returns
+        -------
+        PatchRecipe
+            The recipe with the profile's parameters.
+
         Raises
         ------
         ConfigError
             If there is no such profile, or a key or value is wrong.
         SurrogateError
-            As above.
+            If the recipe needs axes, and there are none.
         """
         section = profiles.section(conf or profiles.PACKAGED, name, "surrogate")
         try:

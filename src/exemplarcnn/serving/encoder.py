@@ -49,12 +49,15 @@ class Encoder:
 
     Attributes
     ----------
-    side
-        As above.
+    network, features, side
+        As given.
     size
         Number of features of an image.
-    features
-        As above.
+
+    Raises
+    ------
+    ModelError
+        If the device is missing.
 
     Examples
     --------
@@ -78,11 +81,16 @@ class Encoder:
             The folder of a model: ``models/VARIANT`` of a pipeline, or a copy of it; or the address of a registered
             model, such as ``models:/exemplarcnn-encoder@champion`` (needs MLflow, and its store).
         device
-            As above.
+            ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
         **features
             Other values for keys of section ``features``: ``layers``, ``pool``, ``dense_stride``, ``normalise``,
             ``batch_size``, ``precision``. A registered model brings its own values. A folder ``models/VARIANT`` has
             none, and gets the paper's in float32, whatever the ``params.yaml`` of its pipeline says.
+
+        Returns
+        -------
+        Encoder
+            The network, ready to be called with images.
 
         Raises
         ------
