@@ -12,8 +12,8 @@ import yaml
 from exemplarcnn import paths
 from exemplarcnn.config.params import Config
 from exemplarcnn.files import write_json
+from exemplarcnn.tracking import measures, sending
 from exemplarcnn.tracking import runs as tracking
-from exemplarcnn.tracking import sending
 from exemplarcnn.tracking.lineage import Record
 from exemplarcnn.tracking.parameters import key, params_of
 from tests.conftest import CONF, DATA_MD5, SUMMARY, Pipeline, epoch
@@ -60,7 +60,7 @@ def test_a_training_run(store: Any, pipeline: Pipeline, config: Config) -> None:
     assert steps(store, run, "train_loss") == [(1, 3.0), (2, 1.5)]
     assert steps(store, run, "valid_accuracy") == [(1, 0.09), (2, 0.18)]
     found = {name for name in run.data.metrics if not name.startswith("system/")}
-    assert found == {"epoch", *tracking.CURVE} - {"probe_accuracy"}
+    assert found == {"epoch", *measures.CURVE} - {"probe_accuracy"}
     assert artifacts(store, run) == [], "pictures come later"
 
 
