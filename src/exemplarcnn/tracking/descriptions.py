@@ -71,8 +71,8 @@ def _trained(variant: str) -> str:
 
 
 def _what(kind: str, variant: str, config: Config, changed: list[str]) -> str:
-    work = {"train": "Training", "evaluate": "Evaluation", "resnet": "Training on labels, and evaluation"}[kind]
-    said = f"{work} of variant `{variant}`, profile {markdown(config.profile)}, seed {config.seed}."
+    work = {"train": "Training", "evaluate": "Evaluation", "resnet": "Training on labels and evaluation"}[kind]
+    said = f"{work}: variant `{variant}`, profile {markdown(config.profile)}, seed {config.seed}."
     if own := _unlike_the_first(variant, config):
         said += f" Unlike `{next(iter(config.variants.train))}`: {_listed(own)}."
     return said + (f" Changed from the profile: {_listed(changed)}." if changed else "")

@@ -15,7 +15,7 @@ from exemplarcnn.tracking.lineage import Record
 LONGEST_PARAM = 500
 LONGEST_NAME = 200
 SEPARATOR = " · "
-MOST_CHANGES, LONGEST_CHANGE = 3, 40
+MOST_CHANGES, LONGEST_CHANGE = 3, 30
 LONGEST_KEY = 250  # MLflow's limit for names of metrics and tags
 
 
