@@ -8,13 +8,13 @@ from exemplarcnn.files import write_json
 from exemplarcnn.tracking import descriptions
 from tests.conftest import SUMMARY, Pipeline
 
-RUN = "0" * 32
+RUN = ("7", "0" * 32)
 
 
 def test_of_an_evaluation(pipeline: Pipeline, config: Config) -> None:
     record = pipeline.evaluate("clustered")
     write_json(paths.cluster_statistics("clustered"), {"clusters": 5, "images_in_clusters": 1100})
-    pictures = [Path("confusion/clustered.png")]
+    pictures = [Path("confusion/clustered.png"), Path("mistakes/clustered.png")]
     assert descriptions.of(record, config, ["train.epochs=7"], RUN, pictures) == (
         "Clustering: **60.00 ± 1.50 %** accuracy, mean and standard deviation over 2 folds.\n\n"
         "Evaluation: variant `clustered`, profile tiny_bench, seed 0. Unlike `baseline`: `table=clustered`. "
@@ -27,7 +27,8 @@ def test_of_an_evaluation(pipeline: Pipeline, config: Config) -> None:
         "| C chosen on the test images | 62.00 ± 1.00 |\n"
         "| clusters, images in them | 5, 1,100 |\n\n"
         "C chosen for each fold: 0.1, 10.\n\n"
-        f"![confusion](get-artifact?path=confusion%2Fclustered.png&run_uuid={RUN})"
+        f"![confusion](get-artifact?path=confusion%2Fclustered.png&run_uuid={RUN[1]})\n\n"
+        f"Picture: [mistakes](#/experiments/7/runs/{RUN[1]}/artifacts/mistakes/clustered.png)"
     )
 
 

@@ -215,8 +215,8 @@ def test_a_description_names_the_pictures_that_the_run_has(store: Any, pipeline:
     sending.send(config)
     text = only(store, record).data.tags[NOTE]
     assert text.startswith(before.data.tags[NOTE])
-    for name in ("confusion", "mistakes"):
-        assert f"![{name}](get-artifact?path={name}%2Fbaseline.png&run_uuid={before.info.run_id})" in text
+    assert f"![confusion](get-artifact?path=confusion%2Fbaseline.png&run_uuid={before.info.run_id})" in text
+    assert f"[mistakes](#/experiments/{before.info.experiment_id}/runs/{before.info.run_id}/artifacts/mistakes/" in text
     # Another clone, which has not drawn them, does not forget them.
     paths.PICTURE_SOURCES.unlink()
     sending.send(config)

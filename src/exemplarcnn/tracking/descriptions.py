@@ -20,10 +20,12 @@ from exemplarcnn.tracking.lineage import Record
 
 LONGEST_NAME = 60  # of a class; keeps a description below 5000 characters, the limit of former versions of MLflow
 MOST_CHANGES = 10
+NARROW = ("confusion",)  # pictures that fit beside the page's side bars
 Row = tuple[str, str]
+Place = tuple[str, str]  # ids of a run's experiment and of the run
 
 
-def of(record: Record, config: Config, changed: list[str], run_id: str, attached: Iterable[Path] = ()) -> str:
+def of(record: Record, config: Config, changed: list[str], run: Place, attached: Iterable[Path] = ()) -> str:
     """Describe a finished run.
 
     Parameters
@@ -34,8 +36,8 @@ def of(record: Record, config: Config, changed: list[str], run_id: str, attached
         The parameters.
     changed
         What differs from the profile, as ``train.epochs=20``.
-    run_id, attached
-        The run's id, and the pictures among its artifacts, by their paths there.
+    run, attached
+        Where the run is, and the pictures among its artifacts, by their paths there.
     """
     kind, _, variant = record.stage.partition("@")
     parts = [_evaluated(variant, config)] if kind != "train" else [_trained(variant)]
@@ -44,7 +46,7 @@ def of(record: Record, config: Config, changed: list[str], run_id: str, attached
     parts.append(_table(rows + ([] if kind == "evaluate" else _epochs(variant))))
     if kind != "train" and (chosen := read_json(paths.evaluation(variant))["chosen"]):
         parts.append(f"C chosen for each fold: {', '.join(f'{value:g}' for value in chosen)}.")
-    parts += [f"![{path.parent}]({_address(run_id, path)})" for path in attached]
+    parts += [_picture(run, path) for path in attached]
     return "\n\n".join(parts)
 
 
@@ -140,5 +142,9 @@ def _table(rows: list[Row]) -> str:
     return "\n".join(["| | |", "|:---|---:|", *(f"| {name} | {value} |" for name, value in rows)])
 
 
-def _address(run_id: str, path: Path) -> str:
-    return f"get-artifact?{urlencode({'path': path.as_posix(), 'run_uuid': run_id})}"
+def _picture(run: Place, path: Path) -> str:
+    """Show a narrow picture, and link to any other: it would push the rest of the page out of the window."""
+    experiment, run_id = run
+    if path.parent.name in NARROW:
+        return f"![{path.parent}](get-artifact?{urlencode({'path': path.as_posix(), 'run_uuid': run_id})})"
+    return f"Picture: [{path.parent}](#/experiments/{experiment}/runs/{run_id}/artifacts/{path.as_posix()})"

@@ -57,6 +57,7 @@ class Run:
         self._client = client
         self.failed = client is None
         self.run_id = found.info.run_id if found else ""
+        self.place = (found.info.experiment_id if found else "", self.run_id)
         self.finished = bool(found) and found.info.status == "FINISHED"
         self._epochs = int(found.data.metrics.get("epoch", 0)) if found else 0
         self._tags = dict(found.data.tags) if found else {}
@@ -247,7 +248,7 @@ def run(kind: str, variant: str, config: Config) -> Iterator[Run]:
             record = lineage.current(stage)
             if tracked.complete(record) and not tracked.finished:
                 changed = parameters.changed(record, lineage.read_lock(), parameters.profile_of(config))
-                tracked.describe(descriptions.of(record, config, changed, tracked.run_id))
+                tracked.describe(descriptions.of(record, config, changed, tracked.place))
 
 
 def open_run(client: Any, record: Record, records: dict[str, Record], config: Config) -> Run:

@@ -63,7 +63,7 @@ def _send(client: Any, records: dict[str, Record], config: Config, here: lineage
         if of_this and describes:  # what refuses one description refuses all
             changed = parameters.changed(records[stage], records, profile)
             attached = pictures.in_folders(stage, tracked.folders)
-            text = descriptions.of(records[stage], config, changed, tracked.run_id, attached)
+            text = descriptions.of(records[stage], config, changed, tracked.place, attached)
             describes = tracked.describe(text)
         if tracked.failed:
             said[stage] = BROKEN
