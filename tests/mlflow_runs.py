@@ -8,6 +8,7 @@ import pytest
 from exemplarcnn.tracking import runs as tracking
 from exemplarcnn.tracking import store as store_module
 from exemplarcnn.tracking.lineage import Record
+from exemplarcnn.tracking.relocation import NOTE
 
 
 def runs(store: Any, record: Record) -> list[Any]:
@@ -31,6 +32,13 @@ def artifacts(store: Any, run: Any) -> list[str]:
         for each in store.list_artifacts(run.info.run_id, listed.pop() or None):
             (listed if each.is_dir else found).append(each.path)
     return sorted(found)
+
+
+def without_description(run: Any) -> dict[str, Any]:
+    """Return a run's data without its description, which names its own pictures."""
+    found: dict[str, Any] = run.data.to_dictionary()
+    found["tags"] = {name: text for name, text in found["tags"].items() if name not in (NOTE, tracking.DESCRIBED)}
+    return found
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:

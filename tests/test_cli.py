@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -364,29 +365,45 @@ def test_a_store_out_of_reach_is_an_error(no_store: None) -> None:
 
 
 @pytest.fixture
-def table(monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
-    row: dict[str, object] = {"variant": "baseline", "accuracy_mean": 48.421, "accuracy_std": 1.5, "profile": "tiny"}
-    row |= {"seed": "0", "experiment": "", "commit": "c" * 40, "data": "d" * 32, "run": "r" * 32}
-    frame = pd.DataFrame([row | {"started": pd.Timestamp("2020-01-01")}])
-    monkeypatch.setattr(comparison, "evaluations", lambda variants, profile: frame[: None if not variants else 0])
-    return frame
+def two_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+    for name, accuracy in (("a", 48.421), ("b", 40.0)):
+        tags = {"variant": "baseline", "profile": "tiny", "mlflow.source.git.commit": "c" * 40, "data.md5": "d" * 32}
+        metrics = {"accuracy_mean": accuracy, "accuracy_std": 1.5}
+        data = SimpleNamespace(tags=tags, metrics=metrics, params={"seed": "0"})
+        info = SimpleNamespace(run_id=name * 32, experiment_id="1", start_time=1_577_836_800_000)
+        runs.append(SimpleNamespace(data=data, info=info))
+    monkeypatch.setattr(comparison, "found", lambda variants=None, profile=None: [] if variants else runs)
 
 
-def test_compare_prints_a_table(table: pd.DataFrame) -> None:
-    text = run(cli.app, ["compare"]).stdout
-    assert "48.42 " in text
-    assert "ccccccc " in text
-    assert "cccccccc" not in text
+@pytest.mark.usefixtures("two_runs")
+def test_compare_prints_a_table() -> None:
+    result = run(cli.app, ["compare"])
+    assert "48.42 " in result.stdout
+    assert "ccccccc " in result.stdout
+    assert "cccccccc" not in result.stdout
 
 
-def test_compare_for_programs(table: pd.DataFrame) -> None:
+@pytest.mark.usefixtures("two_runs")
+def test_compare_says_where_mlflow_compares_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somewhere:5000")
+    result = run(cli.app, ["compare"])
+    assert "somewhere" not in result.stdout
+    assert result.stderr.startswith("to compare these in MLflow: http://somewhere:5000/#/compare-runs?")
+    for words in (["compare", "--csv"], ["compare", "--json"], ["compare", "none"]):
+        assert run(cli.app, words).stderr == ""
+
+
+@pytest.mark.usefixtures("two_runs")
+def test_compare_for_programs() -> None:
     text = run(cli.app, ["compare", "--csv"]).stdout
-    assert pd.read_csv(io.StringIO(text))["commit"].tolist() == ["c" * 40]
-    (row,) = json.loads(run(cli.app, ["compare", "--json"]).stdout)
+    assert pd.read_csv(io.StringIO(text))["commit"].tolist() == ["c" * 40] * 2
+    row, _ = json.loads(run(cli.app, ["compare", "--json"]).stdout)
     assert (row["accuracy_mean"], row["started"][:10]) == (48.421, "2020-01-01")
 
 
-def test_compare_with_nothing_to_show(table: pd.DataFrame) -> None:
+@pytest.mark.usefixtures("two_runs")
+def test_compare_with_nothing_to_show() -> None:
     said = run(cli.app, ["compare", "none"]).stdout
     assert "no evaluation in the MLflow store matches; it has the variants baseline and the profiles tiny;" in said
     assert json.loads(run(cli.app, ["compare", "none", "--json"]).stdout) == []

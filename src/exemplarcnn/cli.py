@@ -145,22 +145,25 @@ def compare(
     json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per run, with full hashes.")] = False,
 ) -> None:
     """List the evaluations in the MLflow store, best first, with the parameters that differ."""
-    from exemplarcnn.tracking import comparison
+    from exemplarcnn.tracking import comparison, pages
 
     with _plain_errors():
-        table = comparison.evaluations(variants, profile)
+        found = comparison.found(variants, profile)
+    table = comparison.table_of(found)
     if csv:
         typer.echo(table.to_csv(index=False), nl=False)
     elif json:
         typer.echo(table.to_json(orient="records", date_format="iso", indent=2))
     elif table.empty:
         with _plain_errors():
-            there = comparison.evaluations(None, None)
+            there = comparison.evaluations()
         known = [", ".join(sorted(set(there[column]))) for column in ("variant", "profile")] if len(there) else []
         has = "it has the variants {} and the profiles {}".format(*known) if known else "`dvc repro` adds some"
         typer.echo(f"no evaluation in the MLflow store matches; {has}; `exemplarcnn store` says where it is")
     else:
         typer.echo(comparison.for_people(table).to_string(index=False, na_rep=""))
+        if said := pages.invitation(found):
+            typer.echo(said, err=True)
 
 
 @app.command()

@@ -43,8 +43,8 @@ def test_both_variants_have_the_same_number_of_classes(finished: Project) -> Non
 def test_store_holds_every_training_and_evaluation(finished: Project) -> None:
     with sqlite3.connect(finished.folder / "mlflow.db") as store:
         names = [row[0] for row in store.execute("select name from runs where status = 'FINISHED'")]
-    expected = [f"train {v} tiny seed 0" for v in ("baseline", "clustered")]
-    expected += [f"evaluate {v} tiny seed 0" for v in EVALUATED]
+    expected = [f"{v} training · seed 0 · tiny" for v in ("baseline", "clustered")]
+    expected += [f"{v} · seed 0 · tiny" for v in EVALUATED]
     assert sorted(names) == sorted(expected)
 
 

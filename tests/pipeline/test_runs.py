@@ -75,7 +75,7 @@ def test_one_stage_under_mlflow_run(project: Project) -> None:
     (parent,), (child,) = parents(new), of_stages(new)
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert child.info.experiment_id == parent.info.experiment_id
-    assert child.info.run_name == "evaluate raw_pixels tiny seed 0 evaluate.inner_folds=3"
+    assert child.info.run_name == "raw_pixels · evaluate.inner_folds=3 · seed 0 · tiny"
     assert parent.data.metrics["raw_pixels/accuracy_mean"] == child.data.metrics["accuracy_mean"]
     assert {run.info.status for run in new.values()} == {"FINISHED"}
 
@@ -143,11 +143,11 @@ def test_runs_mixed_with_repro_and_experiments(project: Project, tmp_path: Path)
     assert set(identities.values()) == {1}
     new = {key: run for key, run in after.items() if key not in before}
     (evaluated,) = of_stages(new)
-    assert evaluated.info.run_name == "evaluate kmeans tiny seed 0 variants.control.kmeans.centres=19"
+    assert evaluated.info.run_name == "kmeans · centres=19 · seed 0 · tiny"
     assert len(parents(new)) == 3
     results = json.loads((project.folder / "reports/results.json").read_text())
     for parent in parents(new):
-        assert not parent.info.run_name.startswith(("train", "evaluate"))
+        assert " · " not in parent.info.run_name
         assert parent.data.params["profile"] == "tiny"
         # Their figures are there although every stage was cached.
         for row in results["rows"]:

@@ -51,8 +51,8 @@ def test_every_kind_of_stage_runs_in_the_smoke_pipeline(whole: Project) -> None:
 def test_each_is_one_run_in_the_store(whole: Project) -> None:
     with sqlite3.connect(whole.folder / "mlflow.db") as store:
         names = [row[0] for row in store.execute("select name from runs where status = 'FINISHED'")]
-    for name in ("train random", "train imagenet", "evaluate imagenet", "resnet semi_supervised", "resnet supervised"):
-        assert names.count(f"{name} tiny_bench seed 0") == 1
+    for name in ("random training", "imagenet training", "imagenet", "semi_supervised", "supervised"):
+        assert names.count(f"{name} · seed 0 · tiny_bench") == 1
     shown = whole.run("exemplarcnn", "compare", "--json", "--profile", "tiny_bench").stdout
     assert {"imagenet", *LABELLED} <= {row["variant"] for row in json.loads(shown)}
 

@@ -1,10 +1,13 @@
 """What a run says about itself."""
 
+import pytest
 from mlflow.utils.validation import _validate_metric_name
 
+from exemplarcnn.config.params import Config
 from exemplarcnn.files import digest_of
+from exemplarcnn.tracking import parameters
 from exemplarcnn.tracking.lineage import Record
-from exemplarcnn.tracking.parameters import changes, flatten, key, params_of
+from exemplarcnn.tracking.parameters import changed, changes, flatten, key, params_of
 
 
 def test_flatten_gives_dotted_names_and_short_texts() -> None:
@@ -48,3 +51,37 @@ def test_what_was_changed() -> None:
     params = {"seed": 5, "train": {"epochs": 20, "lr": 0.1}, "machine.threads": 4, "C": [1]}
     assert changes(params, profile) == ["train.epochs=20", "C=[1]"]
     assert changes(profile, profile) == []
+
+
+def test_changed_parameters_of_its_own_variant_have_short_names() -> None:
+    params = {"variants.train.baseline": {"patch": 48}, "variants.train.clustered": {"patch": 64}, "seed": 3}
+    record = Record("train@clustered", {}, params, {})
+    profile = {"variants": {"train": {"baseline": {"patch": 32}, "clustered": {"patch": 32}}}, "seed": 0}
+    assert changed(record, {}, profile) == ["baseline.patch=48", "patch=64"]
+    assert changed(record, {}, None) == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "expected"),
+    [
+        ("evaluate@clustered", [], "clustered · seed 0 · tiny_bench"),
+        ("train@clustered", [], "clustered training · seed 0 · tiny_bench"),
+        ("resnet@supervised", [], "supervised · seed 0 · tiny_bench"),
+        ("evaluate@a", ["b=1", "c=2"], "a · b=1 · c=2 · seed 0 · tiny_bench"),
+        (
+            "evaluate@a",
+            ["b=1", "c=2", "d=3", "e=4", "f=5"],
+            "a · b=1 · c=2 · d=3 · 2 more changes · seed 0 · tiny_bench",
+        ),
+    ],
+)
+def test_a_name_begins_with_what_differs(stage: str, changes: list[str], expected: str, config: Config) -> None:
+    assert parameters.name(Record(stage, {}, {}, {}), config, changes) == expected
+
+
+def test_a_name_keeps_the_seed_whatever_was_changed(config: Config) -> None:
+    made = parameters.name(
+        Record(f"evaluate@{'v' * 40}", {}, {}, {}), config, [f"{letter * 500}=1" for letter in "abcdef"]
+    )
+    assert len(made) <= 250  # MLflow's limit
+    assert made.endswith(" · seed 0 · tiny_bench")

@@ -129,7 +129,7 @@ def moved_with(client: Any, root: Path, after: Path, location: Path | str) -> st
     """Return where an experiment's pictures lie after the store has moved, of one that lay at ``location`` before."""
     client.create_experiment("mine", artifact_location=str(location))
     root.rename(after)
-    relocation.correct_addresses(after / "mlflow.db", store.ABOUT[relocation.NOTE], 1.0)
+    relocation.correct_addresses(after / "mlflow.db", store.ABOUT, 1.0)
     with closing(sqlite3.connect(after / "mlflow.db")) as database:
         found = database.execute("select artifact_location from experiments where name = 'mine'").fetchone()
     return str(found[0])
@@ -166,7 +166,7 @@ def test_without_an_experiment_of_ours_they_follow_where_they_are_found(
     with closing(sqlite3.connect(folder / "mlflow.db")) as database:
         with database:
             database.execute("update experiments set artifact_location = '/somewhere/mlruns/0'")
-        relocation.correct_addresses(folder / "mlflow.db", store.ABOUT[relocation.NOTE], 1.0)
+        relocation.correct_addresses(folder / "mlflow.db", store.ABOUT, 1.0)
         (place,) = database.execute("select artifact_location from experiments").fetchone()
     assert place == (str(folder / "mlruns" / "0") if found else "/somewhere/mlruns/0")
 
@@ -183,7 +183,7 @@ def test_who_may_only_read_the_store_can_read_it(
     old[0].rename(after)
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everything
     before = (after / "mlflow.db").read_bytes()
-    relocation.correct_addresses(after / "mlflow.db", store.ABOUT[relocation.NOTE], 1.0)
+    relocation.correct_addresses(after / "mlflow.db", store.ABOUT, 1.0)
     assert (after / "mlflow.db").read_bytes() == before
     assert said(caplog) == []
 

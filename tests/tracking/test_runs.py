@@ -12,10 +12,11 @@ import yaml
 from exemplarcnn import paths
 from exemplarcnn.config.params import Config
 from exemplarcnn.files import write_json
+from exemplarcnn.tracking import measures, sending
 from exemplarcnn.tracking import runs as tracking
-from exemplarcnn.tracking import sending
 from exemplarcnn.tracking.lineage import Record
 from exemplarcnn.tracking.parameters import key, params_of
+from exemplarcnn.tracking.relocation import NOTE
 from tests.conftest import CONF, DATA_MD5, SUMMARY, Pipeline, epoch
 from tests.mlflow_runs import artifacts, only, runs, steps, warnings
 
@@ -60,7 +61,7 @@ def test_a_training_run(store: Any, pipeline: Pipeline, config: Config) -> None:
     assert steps(store, run, "train_loss") == [(1, 3.0), (2, 1.5)]
     assert steps(store, run, "valid_accuracy") == [(1, 0.09), (2, 0.18)]
     found = {name for name in run.data.metrics if not name.startswith("system/")}
-    assert found == {"epoch", *tracking.CURVE} - {"probe_accuracy"}
+    assert found == {"epoch", *measures.CURVE} - {"probe_accuracy"}
     assert artifacts(store, run) == [], "pictures come later"
 
 
@@ -163,8 +164,11 @@ def test_names_tell_what_was_changed(store: Any, folder: Path, pipeline: Pipelin
     other = pipeline.train()
     with tracking.run("train", "baseline", config):
         pass
-    assert only(store, same).info.run_name == "train baseline tiny_bench seed 0"
-    assert only(store, other).info.run_name == "train baseline tiny_bench seed 0 train.epochs=7"
+    assert only(store, same).info.run_name == "baseline training · seed 0 · tiny_bench"
+    run = only(store, other)
+    assert run.info.run_name == "baseline training · train.epochs=7 · seed 0 · tiny_bench"
+    assert "Changed from the profile: `train.epochs=7`." in run.data.tags[NOTE]
+    assert "Changed" not in only(store, same).data.tags[NOTE]
 
 
 def test_a_run_says_who_made_it_and_for_which_experiment(
@@ -446,7 +450,7 @@ def test_a_network_that_learns_from_labels_is_one_run(store: Any, pipeline: Pipe
         tracked.epoch(epoch(1))
     run = only(store, record)
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "resnet semi_supervised tiny_bench seed 0"
+    assert run.info.run_name == "semi_supervised · seed 0 · tiny_bench"
     assert steps(store, run, "train_loss") == [(1, 3.0), (2, 1.5)]
     assert run.data.metrics["accuracy_mean"] == SUMMARY["accuracy_mean"]
     assert run.data.metrics["class_cat_accuracy"] == 70

@@ -13,9 +13,10 @@ from exemplarcnn.config.params import Config
 from exemplarcnn.files import read_json, write_json
 from exemplarcnn.tracking import runs as tracking
 from exemplarcnn.tracking import sending
+from exemplarcnn.tracking.relocation import NOTE
 from exemplarcnn.tracking.store import StoreError
 from tests.conftest import DATA_MD5, SUMMARY, Pipeline, epoch
-from tests.mlflow_runs import artifacts, only, runs, steps, warnings
+from tests.mlflow_runs import artifacts, only, runs, steps, warnings, without_description
 
 
 def test_everything_is_sent_once(store: Any, pipeline: Pipeline, config: Config) -> None:
@@ -43,12 +44,11 @@ def test_what_is_sent_is_what_would_have_been_logged(store: Any, pipeline: Pipel
         tracked.epoch(epoch(1))
     logged = only(store, record)
     assert logged.info.run_id != sent.info.run_id
-    assert (logged.info.run_name, logged.data.params, logged.data.tags, logged.data.metrics) == (
-        sent.info.run_name,
-        sent.data.params,
-        sent.data.tags,
-        sent.data.metrics,
-    )
+    assert logged.info.run_name == sent.info.run_name
+    assert without_description(logged) == without_description(sent)
+    sending.send(config)  # adds the pictures, which come after the run
+    notes = [run.data.tags[NOTE].replace(run.info.run_id, "") for run in (only(store, record), sent)]
+    assert notes[0] == notes[1]
 
 
 def test_a_run_that_broke_off_is_completed(store: Any, pipeline: Pipeline, config: Config) -> None:
@@ -109,7 +109,7 @@ def test_a_finished_run_gets_the_pictures_that_it_lacks(store: Any, pipeline: Pi
     assert [artifacts(store, run) for run in before] == [[f"{name}.png" for name in names] for names in drawn]
     after = [only(store, record) for record in records]
     assert [run.info.end_time for run in after] == [run.info.end_time for run in before]
-    assert [run.data.to_dictionary() for run in after] == [run.data.to_dictionary() for run in before]
+    assert [without_description(run) for run in after] == [without_description(run) for run in before]
     said = sending.send(config)
     assert {said[stage] for stage in stages} == {sending.THERE}
 
@@ -203,6 +203,75 @@ def test_artifacts_are_listed_once_a_run(
     assert [listed.count(run) for run in set(listed)] == [2, 2]
 
 
+# Descriptions
+
+
+def test_a_description_names_the_pictures_that_the_run_has(store: Any, pipeline: Pipeline, config: Config) -> None:
+    record = pipeline.evaluate("baseline")
+    with tracking.run("evaluate", "baseline", config):
+        pass
+    before = only(store, record)
+    assert "![" not in before.data.tags[NOTE]
+    sending.send(config)
+    text = only(store, record).data.tags[NOTE]
+    assert text.startswith(before.data.tags[NOTE])
+    assert f"![confusion](get-artifact?path=confusion%2Fbaseline.png&run_uuid={before.info.run_id})" in text
+    assert f"[mistakes](#/experiments/{before.info.experiment_id}/runs/{before.info.run_id}/artifacts/mistakes/" in text
+    # Another clone, which has not drawn them, does not forget them.
+    paths.PICTURE_SOURCES.unlink()
+    sending.send(config)
+    assert only(store, record).data.tags[NOTE] == text
+
+
+def test_a_run_from_before_there_were_descriptions_gets_one(store: Any, pipeline: Pipeline, config: Config) -> None:
+    record = pipeline.evaluate("baseline")
+    sending.send(config)
+    run = only(store, record)
+    for name in (NOTE, tracking.DESCRIBED):
+        store.delete_tag(run.info.run_id, name)
+    assert sending.send(config)["evaluate@baseline"] == sending.THERE
+    assert only(store, record).data.tags == run.data.tags
+
+
+def test_what_somebody_has_written_stays(store: Any, pipeline: Pipeline, config: Config) -> None:
+    record = pipeline.evaluate("baseline")
+    with tracking.run("evaluate", "baseline", config):
+        pass
+    store.set_tag(only(store, record).info.run_id, NOTE, "my own words")
+    sending.send(config)
+    assert only(store, record).data.tags[NOTE] == "my own words"
+
+
+def test_a_run_of_another_result_is_not_described_by_ours(store: Any, pipeline: Pipeline, config: Config) -> None:
+    record = pipeline.evaluate("baseline")
+    with tracking.run("evaluate", "baseline", config):
+        pass
+    run = only(store, record)
+    store.set_tag(run.info.run_id, "md5.eval", "of another CPU")
+    sending.send(config)
+    assert only(store, record).data.tags[NOTE] == run.data.tags[NOTE]
+
+
+def test_a_store_that_refuses_descriptions_takes_the_rest(
+    store: Any, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = [pipeline.train(), pipeline.evaluate("baseline")]
+    log_batch = type(store).log_batch
+
+    def refuse(client: Any, run_id: str, **named: Any) -> Any:
+        if any(tag.key == NOTE for tag in named.get("tags", ())):
+            raise OSError("no such tag")
+        return log_batch(client, run_id, **named)
+
+    monkeypatch.setattr(type(store), "log_batch", refuse)
+    said = sending.send(config)
+    assert [said[record.stage] for record in records] == [sending.SENT, sending.SENT]
+    (warning,) = warnings(caplog)  # one for all
+    assert "no such tag" in warning
+    assert [only(store, record).info.status for record in records] == ["FINISHED", "FINISHED"]
+    assert len(artifacts(store, only(store, records[1]))) == 2
+
+
 # Under `mlflow run`
 
 
@@ -250,6 +319,7 @@ def test_the_parent_gets_the_figures_even_of_cached_stages(
     assert run.data.tags["run.evaluate.baseline"] == found.info.run_id
     assert run.data.tags["data.md5"] == DATA_MD5
     assert artifacts(store, parent) == ["results.json", "results.png"]
+    assert "| Clustering | 60.00 ± 1.50 |" in run.data.tags[NOTE]
     assert (run.info.status, run.info.run_name) == ("RUNNING", "mine")
 
 

@@ -13,19 +13,13 @@ NO_COLUMN = "variant.cluster_features"
 LAST_COLUMNS = ("experiment", "commit", "data", "started", "run")
 
 
-def evaluations(variants: list[str] | None = None, profile: str | None = None) -> pd.DataFrame:
-    """Return the evaluation runs of the store as a table, the best first.
+def found(variants: list[str] | None = None, profile: str | None = None) -> list[Any]:
+    """Return the evaluation runs of the store, the best first, as MLflow's client gives them.
 
     Parameters
     ----------
     variants, profile
         Keep only runs of these variants, or of this profile; all if not given.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per run: what was measured, the parameters in which the runs differ, and where the run comes from.
-        Accuracies in percent.
 
     Raises
     ------
@@ -36,18 +30,44 @@ def evaluations(variants: list[str] | None = None, profile: str | None = None) -
     wanted = "tags.kind != 'train' and tags.identity != '' and attributes.status = 'FINISHED'"
     wanted += f" and tags.profile = '{profile}'" if profile else ""
     with store.reached():
-        rows = [_row_of(run) for run in store.search(store.connect(), wanted)]
-    rows = [row for row in rows if not variants or row["variant"] in variants]
+        runs = store.search(store.connect(), wanted)
+    runs = [run for run in runs if not variants or run.data.tags["variant"] in variants]
+    return sorted(runs, key=_rank, reverse=True)
+
+
+def _rank(run: Any) -> tuple[float, int]:
+    return run.data.metrics.get("accuracy_mean", -1.0), run.info.start_time
+
+
+def evaluations(variants: list[str] | None = None, profile: str | None = None) -> pd.DataFrame:
+    """Return the runs that :func:`found` returns as a table, as :func:`table_of` does."""
+    return table_of(found(variants, profile))
+
+
+def table_of(runs: list[Any]) -> pd.DataFrame:
+    """Return evaluation runs as a table, in their order.
+
+    Parameters
+    ----------
+    runs
+        As :func:`found` returns them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per run: what was measured, the parameters in which the runs differ, and where the run comes from.
+        Accuracies in percent.
+    """
+    rows = [_row_of(run) for run in runs]
     table = pd.DataFrame(rows, columns=None if rows else [*FIRST_COLUMNS, *LAST_COLUMNS])
     params = [name for name in table if name not in (*FIRST_COLUMNS, *LAST_COLUMNS, NO_COLUMN)]
     # Runs do not differ by a parameter that some of them lack.
     differing = [name for name in params if table[name].dropna().nunique() > 1]
-    ordered = table[[*FIRST_COLUMNS, *differing, *LAST_COLUMNS]]
-    return ordered.sort_values(["accuracy_mean", "started"], ascending=False, ignore_index=True)
+    return table[[*FIRST_COLUMNS, *differing, *LAST_COLUMNS]]
 
 
 def for_people(table: pd.DataFrame) -> pd.DataFrame:
-    """Shorten the table that `evaluations` returns to fit a screen."""
+    """Shorten the table that `table_of` returns to fit a screen."""
     short = table.copy()
     for name in ("commit", "data", "run"):
         short[name] = short[name].str[:7]

@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 from typing import Any
 
-from exemplarcnn import paths
+from exemplarcnn import paths, text
 from exemplarcnn.config import profiles
 from exemplarcnn.config.params import Config
 from exemplarcnn.files import digest_of
@@ -14,6 +14,8 @@ from exemplarcnn.tracking.lineage import Record
 
 LONGEST_PARAM = 500
 LONGEST_NAME = 200
+SEPARATOR = " · "
+MOST_CHANGES, LONGEST_CHANGE = 3, 30
 LONGEST_KEY = 250  # MLflow's limit for names of metrics and tags
 
 
@@ -61,11 +63,48 @@ def changes(params: dict[str, Any], profile: dict[str, Any]) -> list[str]:
     ]
 
 
-def name(record: Record, records: dict[str, Record], config: Config) -> str:
-    """Return a name by which people tell runs apart: stage, variant, profile, seed, and what was changed."""
-    changed = []
+def changed(record: Record, records: dict[str, Record], profile: dict[str, Any] | None) -> list[str]:
+    """List what of all that a result depends on differs from a profile; its own variant's parameters by short names.
+
+    Parameters
+    ----------
+    record, records
+        The record of the stage, and those of all stages.
+    profile
+        As :func:`profile_of` returns it.
+    """
+    variant = record.stage.partition("@")[2]
+
+    def short(found: re.Match[str]) -> str:
+        return "" if found[1] == variant else f"{found[1]}."
+
+    every = changes(lineage.params(record, records), profile) if profile is not None else []
+    return [re.sub(r"^variants\.\w+\.(\w+)\.", short, each) for each in every]
+
+
+def profile_of(config: Config) -> dict[str, Any] | None:
+    """Return the values of the profile that parameters were made from; None if they cannot be composed."""
     # A user's own profile may be gone or half edited; that must not cost the run.
     with suppress(Exception):
-        changed = changes(lineage.params(record, records), profiles.compose(paths.CONF, config.profile))
+        return profiles.compose(paths.CONF, config.profile)
+    return None
+
+
+def name(record: Record, config: Config, changed: list[str]) -> str:
+    """Return a name by which people tell runs apart, with what differs most first: MLflow's list shows the beginning.
+
+    Parameters
+    ----------
+    record
+        The record of the stage.
+    config
+        The parameters.
+    changed
+        As :func:`changed` returns it.
+    """
     kind, _, variant = record.stage.partition("@")
-    return " ".join([kind, variant, config.profile, f"seed {config.seed}", *changed])[:LONGEST_NAME]
+    shown = [text.plain(each, LONGEST_CHANGE) for each in changed[:MOST_CHANGES]]
+    if len(changed) > MOST_CHANGES:
+        shown.append(f"{len(changed) - MOST_CHANGES} more changes")
+    first = f"{variant} training" if kind == "train" else variant
+    return SEPARATOR.join([first, *shown, f"seed {config.seed}", config.profile])[:LONGEST_NAME]

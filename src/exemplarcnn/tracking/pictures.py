@@ -38,6 +38,13 @@ def of(record: Record, records: dict[str, Record], drawn: Sources) -> list[Path]
     return [picture for place in PICTURES[kind] if shows(picture := place(variant), drawn, known)]
 
 
+def in_folders(stage: str, folders: set[str]) -> list[Path]:
+    """Return the paths, among a run's artifacts, of the pictures of a stage that are in these folders there."""
+    kind, _, variant = stage.partition("@")
+    places = [place(variant).relative_to(paths.PICTURES) for place in PICTURES[kind]]
+    return [place for place in places if place.parent.as_posix() in folders]
+
+
 def shows(picture: Path, drawn: Sources, known: set[str]) -> bool:
     """Say whether a picture exists, and the hashes of all that it was drawn from are known."""
     found = drawn.get(picture.relative_to(paths.PICTURES).as_posix(), [])

@@ -31,17 +31,17 @@ def artifact_folder(store: Path) -> Path:
     return store.resolve().parent / FOLDER
 
 
-def correct_addresses(store: Path, note: str, timeout: float) -> None:
+def correct_addresses(store: Path, about: str, timeout: float) -> None:
     """Correct the addresses of a local store that was moved or copied, and say so.
 
     Parameters
     ----------
     store
         The SQLite file.
-    note
-        The note on experiments that this project makes; it puts their pictures beside the store. Pictures of other
-        experiments, which MLflow makes, count as moved from a folder if those of one of ours were there, or if they
-        are found beside the store.
+    about
+        How the description of experiments that this project makes begins; it puts their pictures beside the store.
+        Pictures of other experiments, which MLflow makes, count as moved from a folder if those of one of ours were
+        there, or if they are found beside the store.
     timeout
         Seconds to wait for a file that is locked.
 
@@ -53,7 +53,7 @@ def correct_addresses(store: Path, note: str, timeout: float) -> None:
     with closing(sqlite3.connect(store, timeout=timeout)) as database:
         if not _has(database, "experiments", "artifact_location"):
             return  # MLflow has not made its tables yet
-        found = list(_moved(database, store.resolve().parent, note))
+        found = list(_moved(database, store.resolve().parent, about))
         # Without write access nothing can be corrected, and nothing new is stored.
         if not found or not os.access(store, os.W_OK):
             return
@@ -72,12 +72,13 @@ def _has(database: sqlite3.Connection, table: str, column: str) -> bool:
     return column in {row[1] for row in database.execute(f"pragma table_info({table})")}
 
 
-def _moved(database: sqlite3.Connection, here: Path, note: str) -> Iterator[tuple[str, Path, Path]]:
+def _moved(database: sqlite3.Connection, here: Path, about: str) -> Iterator[tuple[str, Path, Path]]:
     """Yield the addresses of experiments beside the store's former place, each with its folder then and now."""
     rows = database.execute(
         "select artifact_location, max(exists(select 1 from experiment_tags as tags where tags.experiment_id = "
-        "experiments.experiment_id and key = ? and value = ?)) from experiments group by artifact_location",
-        (NOTE, note),
+        "experiments.experiment_id and key = ? and substr(value, 1, ?) = ?)) from experiments "
+        "group by artifact_location",
+        (NOTE, len(about), about),
     )
     known = [
         (address, place, root, ours)

@@ -20,21 +20,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from exemplarcnn import paths
 from exemplarcnn.config import renamed
 from exemplarcnn.config.params import Config
 from exemplarcnn.data.stl10 import data_digest
-from exemplarcnn.files import read_json, read_table, rounded
-from exemplarcnn.tracking import lineage, parameters, repository, store
+from exemplarcnn.files import digest_of, rounded
+from exemplarcnn.tracking import descriptions, lineage, measures, parameters, relocation, repository, store
 from exemplarcnn.tracking.lineage import Record
+from exemplarcnn.tracking.measures import CURVE
 
 if TYPE_CHECKING:  # importing torch takes seconds
     from exemplarcnn.training.learning_curve import Epoch
 
 PARAMS_A_CALL = 100
-CURVE = ("learning_rate", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "probe_accuracy")
+# Hash of the description that we wrote last: another text is somebody's own.
+DESCRIBED = "described"
 # Outs whose hashes become tags once they are made.
 MADE = {
     "train": {"model": paths.model, "curve": paths.learning_curve},
@@ -57,9 +57,11 @@ class Run:
         self._client = client
         self.failed = client is None
         self.run_id = found.info.run_id if found else ""
+        self.place = (found.info.experiment_id if found else "", self.run_id)
         self.finished = bool(found) and found.info.status == "FINISHED"
         self._epochs = int(found.data.metrics.get("epoch", 0)) if found else 0
         self._tags = dict(found.data.tags) if found else {}
+        self.folders: set[str] = set()  # of its artifacts, once `attach` has listed them
 
     def safely(self, action: Callable[[Any], object], finished: bool = False) -> None:
         """Call an action with the store's client, unless the store has failed before; warn if it fails now.
@@ -115,15 +117,35 @@ class Run:
 
         def attach(client: Any) -> None:
             # A run has one picture per folder, named after its variant.
-            there = {artifact.path for artifact in client.list_artifacts(self.run_id)}
+            self.folders = {artifact.path for artifact in client.list_artifacts(self.run_id)}
             for path in found:
-                if (folder := path.relative_to(paths.PICTURES).parent.as_posix()) not in there:
+                if (folder := path.relative_to(paths.PICTURES).parent.as_posix()) not in self.folders:
                     client.log_artifact(self.run_id, str(path), folder)
+                    self.folders.add(folder)
                     attached.append(path)
 
-        if found:
-            self.safely(attach, finished=True)
+        self.safely(attach, finished=True)
         return bool(attached)
+
+    def describe(self, text: str) -> bool:
+        """Set the description, even of a finished run, unless somebody has written another.
+
+        Returns
+        -------
+        bool
+            False if the store refuses it, which is no reason to leave the store alone.
+        """
+        there = self._tags.get(relocation.NOTE)
+        if self.failed or there == text or (there and self._tags.get(DESCRIBED) != digest_of(there)):
+            return True
+        from mlflow.entities import RunTag
+
+        values = {relocation.NOTE: text, DESCRIBED: digest_of(text)}
+        with only_warn():
+            self._client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in values.items()])
+            self._tags |= values
+            return True
+        return False
 
     def complete(self, record: Record) -> bool:
         """Log whatever the stage has made and the run lacks, and close the run as finished.
@@ -143,37 +165,13 @@ class Run:
                 log.warning(text, record.stage, self.run_id, ", ".join(other))
             return not other
         if kind in ("train", "resnet"):
-            self._training(variant)
+            for row in measures.curve(variant).to_dict("records"):
+                self._row(int(row["epoch"]), {name: row.get(name) for name in CURVE})
         if kind in ("evaluate", "resnet"):
-            self._evaluation(variant)
+            self.metrics(measures.evaluation(variant))
         self.tags(made)
         self.finish("FINISHED")
         return True
-
-    def _training(self, variant: str) -> None:
-        for row in _curve(paths.learning_curve(variant)).to_dict("records"):
-            self._row(int(row["epoch"]), {name: row.get(name) for name in CURVE})
-
-    def _evaluation(self, variant: str) -> None:
-        """Log accuracies in percent, and whatever else MLflow's comparison view needs about an evaluation."""
-        summary = read_json(paths.evaluation(variant))
-        values = {"accuracy_mean": summary["accuracy_mean"], "accuracy_std": summary["accuracy_std"]}
-        values |= {f"fold_{i}_accuracy": x for i, x in enumerate(summary["fold_accuracies"])}
-        values |= {f"fold_{i}_C": x for i, x in enumerate(summary["chosen"])}
-        if summary["leaky"] is not None:
-            values["leaky_accuracy_mean"] = summary["leaky"]["accuracy_mean"]
-        values |= {f"{name}_accuracy_mean": other["accuracy_mean"] for name, other in summary["others"].items()}
-        values |= {f"class_{name}_accuracy": x for name, x in summary["class_accuracies"].items()}
-        if (curve := paths.learning_curve(variant)).exists():
-            last = _curve(curve).iloc[-1]
-            values |= {f"final_{name}": last[name] for name in ("train_loss", "valid_loss", "valid_accuracy")}
-        if (clusters := paths.cluster_statistics(variant)).exists():
-            statistics = read_json(clusters)
-            names = ("clusters", "images_in_clusters", "merged_fraction", "threshold", "single_classes")
-            values |= {name: statistics[name] for name in names}
-            if (judged := statistics.get("cluster_purity")) is not None:
-                values["cluster_purity"] = judged["purity"]
-        self.metrics(values)
 
     def finish(self, status: str) -> None:
         """Close the run as ``FINISHED`` or ``FAILED``, unless another process has finished it meanwhile."""
@@ -199,11 +197,6 @@ class Run:
         finally:
             if monitor is not None:
                 monitor.finish()
-
-
-def _curve(path: Path) -> pd.DataFrame:
-    """Read a learning curve."""
-    return read_table(path, integers=["epoch"], floats=CURVE)
 
 
 def _warn(error: Exception) -> None:
@@ -252,7 +245,10 @@ def run(kind: str, variant: str, config: Config) -> Iterator[Run]:
         raise
     if not tracked.failed:
         with only_warn():
-            tracked.complete(lineage.current(stage))
+            record = lineage.current(stage)
+            if tracked.complete(record) and not tracked.finished:
+                changed = parameters.changed(record, lineage.read_lock(), parameters.profile_of(config))
+                tracked.describe(descriptions.of(record, config, changed, tracked.place))
 
 
 def open_run(client: Any, record: Record, records: dict[str, Record], config: Config) -> Run:
@@ -319,7 +315,8 @@ def _create(client: Any, record: Record, records: dict[str, Record], config: Con
         tags["mlflow.user"] = getpass.getuser()
     if parent:
         tags["mlflow.parentRunId"] = parent.info.run_id
-    named = parameters.name(record, records, config)
+    changed = parameters.changed(record, records, parameters.profile_of(config))
+    named = parameters.name(record, config, changed)
     made = client.create_run(store.experiment_id(client, parent), tags=tags, run_name=named)
     # The lock covers this machine only. All who look again find the same run, and each deletes only its own.
     kept = find(client, record, records)

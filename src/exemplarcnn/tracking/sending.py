@@ -10,7 +10,7 @@ from exemplarcnn import paths
 from exemplarcnn.config.params import Config
 from exemplarcnn.data.stl10 import data_digest
 from exemplarcnn.files import md5_of, read_json
-from exemplarcnn.tracking import lineage, pictures, runs, store
+from exemplarcnn.tracking import descriptions, lineage, pages, parameters, pictures, runs, store
 from exemplarcnn.tracking.lineage import Record
 from exemplarcnn.tracking.pictures import Sources
 from exemplarcnn.tracking.runs import Run
@@ -24,7 +24,7 @@ def send(config: Config) -> dict[str, str]:
     """Send the results in ``metrics/`` that the store lacks, and fill in the run that `mlflow run` opened.
 
     Safe to repeat: what the store has stays as it is. A finished run gets the pictures that it lacks, if they were
-    drawn from exactly its result.
+    drawn from exactly its result, and its description is renewed, unless somebody has edited it.
 
     Returns
     -------
@@ -49,6 +49,8 @@ def _send(client: Any, records: dict[str, Record], config: Config, here: lineage
     said: dict[str, str] = {}
     ids: dict[str, str] = {}
     drawn = pictures.sources()
+    profile = parameters.profile_of(config)
+    describes = True
     for stage in stages:
         said[stage] = _missing(stage, records, here) or ""
         if said[stage]:
@@ -58,11 +60,18 @@ def _send(client: Any, records: dict[str, Record], config: Config, here: lineage
         of_this = tracked.complete(records[stage])
         if of_this and tracked.attach(pictures.of(records[stage], records, drawn)) and said[stage] == THERE:
             said[stage] = PICTURES_SENT
+        if of_this and describes:  # what refuses one description refuses all
+            changed = parameters.changed(records[stage], records, profile)
+            attached = pictures.in_folders(stage, tracked.folders)
+            text = descriptions.of(records[stage], config, changed, tracked.place, attached)
+            describes = tracked.describe(text)
         if tracked.failed:
             said[stage] = BROKEN
         ids[stage] = tracked.run_id
     if parent := store.parent_run(client):
         _fill_parent(client, parent, config, ids, drawn)
+    with runs.only_warn():
+        pages.describe(client)
     return said
 
 
@@ -96,6 +105,7 @@ def _fill_parent(client: Any, parent: Any, config: Config, ids: dict[str, str], 
     tags |= {"data.md5": data_digest(paths.DATA)}
     tags |= {f"run.{stage.replace('@', '.')}": run_id for stage, run_id in ids.items()}
     whole.tags(tags)
+    whole.describe(descriptions.of_all((row for row in config.rows if f"{row}/accuracy_mean" in values), config))
     if paths.RESULTS_JSON.exists() and _results_stand(config, ids):
         for path in (paths.RESULTS_MD, paths.RESULTS_JSON):
             whole.artifact(path)

@@ -16,11 +16,10 @@ from exemplarcnn.tracking import relocation, repository
 
 EXPERIMENT = "exemplarcnn"
 LOCKED_FOR = 10.0  # seconds to wait for a locked store: making the tables of a new one takes some
-ABOUT = {
-    relocation.NOTE: "Trainings and evaluations of ExemplarCNN. One run a result: see `exemplarcnn compare`.",
-    # Makes MLflow's pages show what belongs to training, not to language models.
-    "mlflow.experimentKind": "custom_model_development",
-}
+# How the description of an experiment that this project makes begins, in every version.
+ABOUT = "Trainings and evaluations of ExemplarCNN."
+# Of a new experiment. The kind makes MLflow's pages show what belongs to training, not to language models.
+TAGS = {relocation.NOTE: ABOUT, "mlflow.experimentKind": "custom_model_development"}
 
 log = logging.getLogger(__name__)
 
@@ -127,11 +126,16 @@ def corrected_address() -> str:
 
 
 def _correct_addresses(place: Path) -> None:
-    relocation.correct_addresses(place, ABOUT[relocation.NOTE], LOCKED_FOR)
+    relocation.correct_addresses(place, ABOUT, LOCKED_FOR)
+
+
+def experiment_name() -> str:
+    """Return the name of the experiment that runs go to: ``MLFLOW_EXPERIMENT_NAME``, else our own."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
 
 
 def experiment_id(client: Any, parent: Any) -> str:
-    """Return the experiment's id: the parent's under `mlflow run`, else ``MLFLOW_EXPERIMENT_NAME``'s or our own.
+    """Return the experiment's id: the parent's under `mlflow run`, else that of `experiment_name`.
 
     Raises
     ------
@@ -140,7 +144,7 @@ def experiment_id(client: Any, parent: Any) -> str:
     """
     if parent:
         return str(parent.info.experiment_id)
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+    name = experiment_name()
     if found := client.get_experiment_by_name(name):
         if found.lifecycle_stage == "deleted":
             raise StoreError(
@@ -149,7 +153,7 @@ def experiment_id(client: Any, parent: Any) -> str:
             )
         return str(found.experiment_id)
     place = relocation.artifact_folder(file).as_uri() if (file := _file(address())) else None
-    return str(client.create_experiment(name, artifact_location=place, tags=ABOUT))
+    return str(client.create_experiment(name, artifact_location=place, tags=TAGS))
 
 
 def parent_run(client: Any) -> Any:
