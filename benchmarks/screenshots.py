@@ -1,16 +1,16 @@
 """Take pictures of what people look at: the page of results, the MLflow UI, and the documentation's site.
 
-    make docs                                     # makes .venv-tools, and site/
-    PATH=$PWD/.venv/bin:$PATH .venv-tools/bin/python benchmarks/screenshots.py FOLDER
+    make docs && exemplarcnn page && exemplarcnn log    # site/, the page, and a store with runs
+    pip install playwright==1.65.2 pypdfium2==5.15.2
+    python benchmarks/screenshots.py FOLDER
 
     --only page|mlflow|site     only these; may be given several times
     --page, --site, --store     other places than reports/index.html, site/ and the store of this checkout
     --chromium                  the browser; by default the first of chromium, google-chrome on the PATH
 
-Chromium itself comes from your system (`apt-get install chromium`); playwright and pypdfium2, which drive it and read
-what it prints, are in requirements-tools.txt. The MLflow server is the environment's own: it starts on a free port, and
-is stopped at the end. Pictures are PNG files with a palette, mostly below 150 KB. docs/screenshots/ keeps those of
-before and after a change.
+Chromium itself comes from your system (`apt-get install chromium`); playwright drives it, and pypdfium2 reads what it
+prints. The MLflow server is the environment's own: it starts on a free port, and is stopped at the end. Pictures are
+PNG files with a palette, mostly below 150 KB. docs/screenshots/ keeps those of before and after a change.
 """
 
 import argparse
@@ -34,11 +34,13 @@ from _servers import HOST, fail, free_ports, serving
 ROOT = Path(__file__).resolve().parents[1]
 WIDE, NARROW = (1280, 900), (390, 844)  # a laptop's window, and a phone's
 UI = ((1280, 900), (1920, 1080))
-SITE_PAGES = ("", "docs/results/", "docs/method/")
+SITE_PAGES = ("index", "docs/results", "docs/method", "docs/api/clustering", "docs/gallery/plot_surrogate_class")
 # Of the page, each taken from its beginning; its last part names the machine and its folders.
 PARTS = "section[id]:not(#run), h3[id], h4[id]"
 PRINTED = 4  # pages of the print that are kept
 COLOURS = 64
+COMPARED = ("baseline", "clustered")  # variants whose runs are shown
+TRAINING = "workflowType=machine_learning"  # MLflow's pages about training, not those about language models
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # No request leaves this machine, so no picture depends on the network.
 SWITCHES = ("--no-sandbox", "--disable-gpu", f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {HOST}")
@@ -108,7 +110,7 @@ def results_page(camera: Camera, file: Path) -> None:
 
 
 def mlflow_ui(camera: Camera, store: str) -> None:
-    """Take the list of runs, a run, and two runs compared."""
+    """Take the list of runs, its saved views, a run, and two runs compared."""
     (port,) = free_ports(1)
     words = ["mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(port), "--backend-store-uri", store]
     with (
@@ -118,23 +120,37 @@ def mlflow_ui(camera: Camera, store: str) -> None:
         address = f"http://{HOST}:{port}"
         runs = newest_runs(address)
         experiment = runs[0]["info"]["experiment_id"]
-        named = {run["info"]["run_name"].split(" sample")[0]: run["info"]["run_id"] for run in reversed(runs)}
-        pair = [named[name] for name in ("train baseline", "train clustered") if name in named]
-        evaluated = [named[name] for name in ("evaluate baseline", "evaluate clustered") if name in named]
-        ids = [run["info"]["run_id"] for run in runs]
-        shown = {"runs": f"experiments/{experiment}/runs", "run": f"experiments/{experiment}/runs/{(pair or ids)[0]}"}
-        shown["curves"] = f"{shown['run']}/model-metrics"
-        shown["artifacts"] = f"{shown['run']}/artifacts"
-        for kind, compared in (("compare", pair), ("compare-evaluations", evaluated)):
-            if len(compared) == 2:
-                listed, within = (json.dumps(each).replace('"', "%22") for each in (compared, [experiment]))
-                shown[kind] = f"compare-runs?runs={listed}&experiments={within}"
+        tags = [{tag["key"]: tag["value"] for tag in run["data"]["tags"]} for run in runs]
+        named = {
+            (tag.get("kind"), tag.get("variant")): run["info"]["run_id"] for tag, run in zip(tags, runs, strict=True)
+        }
+        trained, tested = ([named[kind, name] for name in COMPARED] for kind in ("train", "evaluate"))
+        within = f"experiments/{experiment}/runs"
+        shown = {
+            "runs": f"{within}?{TRAINING}",
+            "evaluations": f"{within}?{TRAINING}&viewStateShareKey=evaluations",
+            "trainings": f"{within}?{TRAINING}&viewStateShareKey=trainings",
+            "run": f"{within}/{tested[1]}?{TRAINING}",
+            "curves": f"{within}/{trained[1]}/model-metrics?{TRAINING}",
+            "compare": f"compare-runs?runs={_list(trained)}&experiments={_list([experiment])}&{TRAINING}",
+            "compare-evaluations": f"compare-runs?runs={_list(tested)}&experiments={_list([experiment])}&{TRAINING}",
+        }
         for size in UI:
             with camera.window(size) as page:
                 for name, view in shown.items():
                     page.goto(f"{address}/#/{view}")
+                    if name.startswith("compare"):
+                        page.get_by_text("Comparing 2 Runs").wait_for(timeout=120_000)
                     wait_until_still(page)
                     camera.take(page, f"mlflow-{size[0]}-{name}")
+                    if name == "run":
+                        page.get_by_text("Show more").first.click()
+                        wait_until_still(page)
+                        camera.take(page, f"mlflow-{size[0]}-run-description")
+
+
+def _list(values: list[str]) -> str:
+    return json.dumps(values, separators=(",", ":")).replace('"', "%22")
 
 
 def wait_until_still(page: Page, patience: int = 60) -> None:
@@ -182,12 +198,12 @@ def site(camera: Camera, folder: Path) -> None:
         for size in (WIDE, NARROW):
             for name in SITE_PAGES:
                 with camera.window(size) as page:
-                    answer = page.goto(f"http://{HOST}:{port}/{name}")
+                    answer = page.goto(f"http://{HOST}:{port}/{name}.html")
                     if answer is None or not answer.ok:
-                        print(f"the site has no page /{name}", flush=True)
+                        print(f"the site has no page /{name}.html", flush=True)
                         continue
                     page.wait_for_load_state("networkidle")
-                    camera.take(page, f"site-{size[0]}-{Path(name).name or 'start'}")
+                    camera.take(page, f"site-{size[0]}-{Path(name).name}")
 
 
 def own_store() -> str:
