@@ -138,6 +138,7 @@ def mlflow_ui(camera: Camera, store: str) -> None:
         for size in UI:
             with camera.window(size) as page:
                 for name, view in shown.items():
+                    page.goto("about:blank")  # the address's part after # alone would not load the page anew
                     page.goto(f"{address}/#/{view}")
                     if name.startswith("compare"):
                         page.get_by_text("Comparing 2 Runs").wait_for(timeout=120_000)

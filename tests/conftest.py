@@ -162,7 +162,8 @@ class Pipeline:
             self.resnet(name)
         rows = [{"variant": name, "fold_accuracies": SUMMARY["fold_accuracies"]} for name in config.rows]
         write_json(paths.RESULTS_JSON, {"dataset": {"hash": DATA_MD5}, "rows": rows})
-        self.draw(paths.RESULTS_PICTURE, md5_of(paths.RESULTS_JSON))
+        for path in (paths.RESULTS_PICTURE, paths.DIFFERENCES_PICTURE):
+            self.draw(path, md5_of(paths.RESULTS_JSON))
 
     def draw(self, picture: Path, *sources: str) -> None:
         """Draw a picture of something, told by hashes, as the stage `draw` does."""

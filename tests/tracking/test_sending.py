@@ -318,7 +318,7 @@ def test_the_parent_gets_the_figures_even_of_cached_stages(
     found = only(store, pipeline.records["evaluate@baseline"])
     assert run.data.tags["run.evaluate.baseline"] == found.info.run_id
     assert run.data.tags["data.md5"] == DATA_MD5
-    assert artifacts(store, parent) == ["results.json", "results.png"]
+    assert artifacts(store, parent) == ["differences.png", "results.json", "results.png"]
     assert "| Clustering | 60.00 ± 1.50 |" in run.data.tags[NOTE]
     assert (run.info.status, run.info.run_name) == ("RUNNING", "mine")
 
@@ -340,7 +340,7 @@ def test_a_picture_of_another_report_is_not_attached(
     pipeline.everything(config)
     pipeline.draw(paths.RESULTS_PICTURE, "another report")
     sending.send(config)
-    assert artifacts(store, parent) == ["results.json"]
+    assert artifacts(store, parent) == ["differences.png", "results.json"]
 
 
 def test_a_parent_that_is_not_in_the_store(

@@ -109,8 +109,9 @@ def _fill_parent(client: Any, parent: Any, config: Config, ids: dict[str, str], 
     if paths.RESULTS_JSON.exists() and _results_stand(config, ids):
         for path in (paths.RESULTS_MD, paths.RESULTS_JSON):
             whole.artifact(path)
-        if pictures.shows(paths.RESULTS_PICTURE, drawn, {md5_of(paths.RESULTS_JSON)}):
-            whole.artifact(paths.RESULTS_PICTURE)
+        for path in (paths.RESULTS_PICTURE, paths.DIFFERENCES_PICTURE):
+            if pictures.shows(path, drawn, {md5_of(paths.RESULTS_JSON)}):
+                whole.artifact(path)
 
 
 def _results_stand(config: Config, ids: dict[str, str]) -> bool:
