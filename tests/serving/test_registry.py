@@ -7,6 +7,7 @@ import pytest
 
 from exemplarcnn.serving import registry
 from exemplarcnn.serving.registry import CHAMPION, RegistryError
+from exemplarcnn.tracking.store import StoreError
 
 
 @pytest.fixture
@@ -108,3 +109,10 @@ def test_looking_up_a_model_leaves_the_callers_store(store: Any, tmp_path: Path)
 def test_what_is_not_there_is_said(store: Any, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="`exemplarcnn register` makes models"):
         registry.fetch("models:/nobody@champion", tmp_path)
+
+
+def test_a_look_up_makes_no_store(folder: Path) -> None:
+    for look_up in (lambda uri: registry.fetch(uri, folder / "model"), registry.resolve):
+        with pytest.raises(StoreError, match=r"mlflow\.db is missing; work in the folder that has the store"):
+            look_up("models:/nobody@champion")
+    assert list(folder.iterdir()) == []

@@ -289,7 +289,7 @@ def resolve(uri: str) -> Version:
         raise RegistryError(f"{uri}: name a version, as models:/NAME@ALIAS or models:/NAME/NUMBER")
     name, alias, number = parts.groups()
     with store.reached():
-        client = store.connect()
+        client = store.connect_to_existing()
         try:
             found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
         except MlflowException as error:
@@ -346,7 +346,7 @@ def fetch(uri: str, folder: Path) -> Path:
     from mlflow.exceptions import MlflowException
 
     with store.reached():
-        store.connect()
+        store.connect_to_existing()
         import mlflow
 
         try:

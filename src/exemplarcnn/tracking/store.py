@@ -95,6 +95,22 @@ def connect() -> Any:
     return mlflow.MlflowClient(address())
 
 
+def connect_to_existing() -> Any:
+    """Return MLflow's client of the store, for those who only look something up.
+
+    Raises
+    ------
+    StoreError
+        If the store is a file that is not there: MLflow would make an empty one.
+    """
+    if (place := _file(address())) and not place.exists():
+        raise StoreError(
+            f"cannot look into the MLflow store: {place} is missing; work in the folder that has the store, or name it "
+            "with MLFLOW_TRACKING_URI"
+        )
+    return connect()
+
+
 def _check_packages(folder: Path) -> None:
     """Raise if MLflow cannot read its own database scripts, before it makes half a store."""
     if "%" in str(folder):
