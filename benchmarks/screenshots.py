@@ -121,9 +121,9 @@ def mlflow_ui(camera: Camera, store: str) -> None:
         runs = newest_runs(address)
         experiment = runs[0]["info"]["experiment_id"]
         tags = [{tag["key"]: tag["value"] for tag in run["data"]["tags"]} for run in runs]
-        named = {
-            (tag.get("kind"), tag.get("variant")): run["info"]["run_id"] for tag, run in zip(tags, runs, strict=True)
-        }
+        ids = [run["info"]["run_id"] for run in runs]
+        kinds = [(tag.get("kind"), tag.get("variant")) for tag in tags]
+        named = dict(zip(kinds[::-1], ids[::-1], strict=True))  # the newest comes first, and is kept
         trained, tested = ([named[kind, name] for name in COMPARED] for kind in ("train", "evaluate"))
         within = f"experiments/{experiment}/runs"
         shown = {

@@ -46,8 +46,10 @@ class Page(HTMLParser):
         if "id" in given:
             self.anchors.append(given["id"])
         # The gallery's thumbnails stand beside their titles, and rightly have an empty text.
-        if tag == "img" and not (given.get("alt", "").strip() or ("alt" in given and "_thumb." in given["src"])):
-            self.pictures_without_text.append(given.get("src", ""))
+        if tag == "img" and not given.get("alt", "").strip():
+            picture = given.get("src", "")
+            if "alt" not in given or "_thumb." not in picture:
+                self.pictures_without_text.append(picture)
         self.loaded += [given[name] for name in LOADED & given.keys()]
         if tag == "link" and LOADING_RELATIONS & set(given.get("rel", "").split()):
             self.loaded.append(given.get("href", ""))

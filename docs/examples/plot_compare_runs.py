@@ -71,7 +71,7 @@ print(runs[columns].sort_values("metrics.accuracy_mean", ascending=False).round(
 #
 # ``baseline`` learns from classes of one image each, ``clustered`` from classes of similar images. A parameter of the
 # variant itself begins with ``variant.``, whatever the variant is called, so that two variants have it in the same
-# column. NaN means that the run's result does not depend on this parameter.
+# column. NaN means that the run does not have this parameter.
 
 BEFORE, AFTER = "baseline", "clustered"
 two = runs.loc[[BEFORE, AFTER]].T
@@ -130,4 +130,4 @@ folder.cleanup()
 # The curves cannot be compared with each other: each network tells other classes apart. The folds can, but they share
 # their test images, so ten differences of one sign are not ten independent trials; an interval over test images says
 # more: see the example "Judge features by ten folds, with an interval". The report of the pipeline,
-# ``reports/results.md``, has one for each row.
+# ``reports/results.md``, has such intervals.

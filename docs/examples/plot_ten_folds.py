@@ -185,5 +185,5 @@ plt.show()
 # An interval that contains zero says that these test images cannot tell which features are better, not that they are
 # equal. One that does not contain zero says that *these* features do better on images like these. It knows nothing of
 # what was drawn once, such as the ten folds and the weights of the network. The last row compares the network with
-# itself, drawn again: its difference of more than a percentage point comes from the seed alone. To compare methods that
-# draw or train, repeat them with several seeds.
+# itself, drawn again: whatever that difference is, it comes from the seed alone. To compare methods that draw or train,
+# repeat them with several seeds.

@@ -57,3 +57,13 @@ def test_bootstrap_turns_its_sign_with_the_order() -> None:
     first, second = generator.random((2, 30)) < 0.7, generator.random((2, 30)) < 0.5
     there, back = bootstrap_difference(first, second, 0, 100), bootstrap_difference(second, first, 0, 100)
     assert there == pytest.approx((-back[0], -back[2], -back[1]))
+
+
+def test_arrays_of_other_shapes_are_refused() -> None:
+    right = np.ones((3, 50), bool)
+    for other in (right[0], right[:, :49]):
+        with pytest.raises(ValueError, match="of the same images"):
+            gain(right, other)
+    for gains in (np.zeros(50), np.zeros((2, 0))):
+        with pytest.raises(ValueError, match="expected gains of"):
+            bootstrap(gains, seed=0)

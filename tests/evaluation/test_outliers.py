@@ -23,6 +23,7 @@ from exemplarcnn.evaluation.outliers import (
     mirrored,
     scored,
 )
+from exemplarcnn.evaluation.svm import SvmError
 from exemplarcnn.networks.chunks import map_chunks
 
 CHUNK, COUNT = 16, 42
@@ -84,6 +85,20 @@ def test_two_classes_have_a_hyperplane_each(pool: Pool) -> None:
     decisions = Hyperplanes.learn(features, labels, C=0.7).decision_function(features)
     peer = LinearSVC(C=0.7, tol=1e-10, max_iter=100_000).fit(features, labels).decision_function(features)
     np.testing.assert_allclose(decisions, np.stack([-peer, peer], axis=1), atol=1e-3)
+
+
+def test_a_class_without_images_is_nobodys(pool: Pool) -> None:
+    labels, features = np.tile(np.arange(COUNT) % 2, 2), described(pool)
+    expected = Hyperplanes.learn(features, labels, C=0.7).decision_function(features)
+    decisions = Hyperplanes.learn(features, 2 * labels, C=0.7).decision_function(features)
+    assert decisions[:, [0, 2]].tolist() == expected.tolist()
+    assert set(decisions[:, 1]) == {-np.inf}
+
+
+def test_one_class_is_refused(pool: Pool) -> None:
+    features = described(pool)
+    with pytest.raises(SvmError, match=r"cannot tell the classes of the labelled images apart: .* only one class"):
+        Hyperplanes.learn(features, np.zeros(len(features), np.int64), C=1.0)
 
 
 def test_what_is_like_no_class_scores_highest(pool: Pool, tmp_path: Path) -> None:

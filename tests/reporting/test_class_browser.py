@@ -99,8 +99,3 @@ def test_of_many_classes_the_largest_tightest_loosest_and_some_of_all() -> None:
     assert sum(sizes[number] == 30 for number in chosen) > 20
     thousands = {number // 1_000 for number in chosen}
     assert len(thousands) == 16
-
-
-def test_the_same_selection_twice() -> None:
-    sizes, widths = [2, 3, 4] * 100, np.linspace(0, 1, 300)
-    assert select(sizes, widths, 50) == select(sizes, widths, 50)

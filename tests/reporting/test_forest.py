@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from exemplarcnn.reporting.differences import numbers
 from exemplarcnn.reporting.forest import MARKS, lay_out
 
 TITLES = {"a": "One", "b": "Two"}
@@ -38,3 +39,18 @@ def test_zero_and_all_intervals_are_on_a_scale_of_few_marks(values: tuple[float,
 
 def test_nothing_to_compare() -> None:
     assert lay_out([], TITLES).lines == []
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((0.004, 0.5, 1.0), ("+0.500", "+0.004 to +1.000")),
+        ((-1.0, -0.5, -0.0002), ("-0.5000", "-1.0000 to -0.0002")),
+        ((-0.004, 0.5, 1.0), ("+0.50", "+0.00 to +1.00")),
+        ((0.0, 0.5, 1.0), ("+0.50", "+0.00 to +1.00")),
+    ],
+)
+def test_numbers_say_on_which_side_of_zero_an_interval_is(
+    values: tuple[float, float, float], expected: tuple[str, str]
+) -> None:
+    assert numbers(entry(*values)) == expected

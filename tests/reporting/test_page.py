@@ -196,18 +196,41 @@ def test_without_images_no_class_is_shown(run: Path, store: Any) -> None:
     assert [each for each in reader.all("div") if each.get("class") == "browser"] == []
 
 
-def test_classes_are_shown_one_by_one(run: Path, store: Any) -> None:
-    """Class 0 has two images of one cluster; a name that is markup is text."""
+def with_images(run: Path, features: int = 4) -> None:
     (run / "data").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3), dtype=np.uint8)
     stl10.write_images(run / "data/unlabeled_X.bin", pixels)
     (run / "data/truth.csv").write_text("index,class,original\n0,,\n1,<b>x</b>,\n2,,\n3,cat,\n")
-    write_array(run / "features/baseline/cluster.npy", np.eye(4, dtype=np.float32))
+    write_array(run / "features/baseline/cluster.npy", np.eye(features, dtype=np.float32))
+
+
+def classes_of(reader: Reader) -> list[dict[str, str | None]]:
+    return [each for each in reader.all("li") if "data-number" in each]
+
+
+def test_classes_are_not_shown_beside_other_data(run: Path, store: Any) -> None:
+    with_images(run)
+    (run / "data.dvc").write_text("outs:\n- md5: other.dir\n  path: data\n")
+    assert classes_of(written(run)[1]) == []
+
+
+def test_what_does_not_fit_together_is_left_out(run: Path, store: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with_images(run, features=3)
+    assert classes_of(written(run)[1]) == []
+    assert "cluster.npy is of other images; run `dvc repro`" in caplog.text
+    (run / "data/unlabeled_X.bin").unlink()
+    assert classes_of(written(run)[1]) == []
+    assert "the page does not show the classes of clustered: " in caplog.text
+
+
+def test_classes_are_shown_one_by_one(run: Path, store: Any) -> None:
+    """Class 0 has two images of one cluster; a name that is markup is text."""
+    with_images(run)
     text, reader = written(run)
-    items = [each for each in reader.all("li") if "data-number" in each]
+    items = classes_of(reader)
     assert [(each["data-origin"], each["data-size"], each["data-width"]) for each in items] == [
         ("cluster", "2", "1.4142"),
-        ("single", "1", "0.0000"),
+        ("single", "1", ""),
     ]
     thumbs = [each["aria-label"] for each in reader.all("span") if each.get("class") == "thumb"]
     assert thumbs == ["Image 1, <b>x</b>", "Image 2", "Image 3, cat"]

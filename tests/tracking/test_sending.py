@@ -242,14 +242,30 @@ def test_what_somebody_has_written_stays(store: Any, pipeline: Pipeline, config:
     assert only(store, record).data.tags[NOTE] == "my own words"
 
 
+def test_a_description_that_somebody_has_emptied_or_deleted_stays_so(
+    store: Any, pipeline: Pipeline, config: Config
+) -> None:
+    record = pipeline.evaluate("baseline")
+    sending.send(config)
+    run_id = only(store, record).info.run_id
+    store.set_tag(run_id, NOTE, "")
+    sending.send(config)
+    assert only(store, record).data.tags[NOTE] == ""
+    store.delete_tag(run_id, NOTE)
+    sending.send(config)
+    assert NOTE not in only(store, record).data.tags
+
+
 def test_a_run_of_another_result_is_not_described_by_ours(store: Any, pipeline: Pipeline, config: Config) -> None:
     record = pipeline.evaluate("baseline")
     with tracking.run("evaluate", "baseline", config):
         pass
     run = only(store, record)
     store.set_tag(run.info.run_id, "md5.eval", "of another CPU")
+    for name in (NOTE, tracking.DESCRIBED):
+        store.delete_tag(run.info.run_id, name)
     sending.send(config)
-    assert only(store, record).data.tags[NOTE] == run.data.tags[NOTE]
+    assert NOTE not in only(store, record).data.tags
 
 
 def test_a_store_that_refuses_descriptions_takes_the_rest(

@@ -20,7 +20,16 @@ def gain(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.floa
     -------
     ndarray
         (test images,) float64, mean over the folds.
+
+    Raises
+    ------
+    ValueError
+        If they are not two arrays of as many images.
     """
+    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
+        raise ValueError(
+            f"expected two arrays of (folds, test images) of the same images, found {first.shape} and {second.shape}"
+        )
     difference: NDArray[np.float64] = 100 * (first.mean(axis=0) - second.mean(axis=0))
     return difference
 
@@ -41,7 +50,14 @@ def bootstrap(
     -------
     low, high
         Ends of each pair's interval, (pairs,), in percentage points.
+
+    Raises
+    ------
+    ValueError
+        If ``gains`` has another shape.
     """
+    if gains.ndim != 2 or gains.shape[1] == 0:
+        raise ValueError(f"expected gains of (pairs, test images), found {gains.shape}; of one pair, give gains[None]")
     generator = rng.generator(seed, rng.Purpose.BOOTSTRAP)
     images = gains.shape[1]
     means = np.empty((rounds, len(gains)))

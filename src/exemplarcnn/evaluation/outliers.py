@@ -16,6 +16,7 @@ from exemplarcnn import threads
 from exemplarcnn.clustering.radius_graph import RadiusSearch
 from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.evaluation.estimators import SpanLinearSVC
+from exemplarcnn.evaluation.svm import SvmError
 from exemplarcnn.files import read_table
 from exemplarcnn.networks.features import FeatureExtractor
 
@@ -42,21 +43,27 @@ class Hyperplanes:
         features
             Of the labelled images, (n, features) float32, for instance a memory map; never loaded as a whole.
         labels
-            (n,) int64 from 0.
+            (n,) int64 from 0; some classes may have no image.
         C
             The SVM's penalty.
 
         Raises
         ------
         SvmError
-            If the SVM cannot be trained.
-        ValueError
-            If there is one class only, or rounding hides what tells features apart.
+            If the SVM cannot be trained: it does not reach its precision, there is one class only, or rounding hides
+            what tells features apart.
         """
-        trained = SpanLinearSVC(C, n_jobs=threads.count(), verbose=True).fit(features, labels)
-        weights, intercept = trained.coef_.T, trained.intercept_
+        try:
+            trained = SpanLinearSVC(C, n_jobs=threads.count(), verbose=True).fit(features, labels)
+        except ValueError as error:
+            raise SvmError(f"cannot tell the classes of the labelled images apart: {error}") from error
+        found, ends = trained.coef_.T, trained.intercept_
         if len(trained.classes_) == 2:  # one hyperplane, seen from its positive side
-            weights, intercept = np.hstack([-weights, weights]), np.hstack([-intercept, intercept])
+            found, ends = np.hstack([-found, found]), np.hstack([-ends, ends])
+        # A class without images has no hyperplane, and nothing lies inside it.
+        classes = int(labels.max()) + 1
+        weights, intercept = np.zeros((len(found), classes)), np.full(classes, -np.inf)
+        weights[:, trained.classes_], intercept[trained.classes_] = found, ends
         return cls(weights, intercept)
 
     def decision_function(self, features: NDArray[np.float32]) -> NDArray[np.float64]:

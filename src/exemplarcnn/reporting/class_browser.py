@@ -4,7 +4,9 @@ Of many classes it shows a selection, so that the page stays small; only the ima
 one sheet for each grouping, which the page cuts up with CSS.
 """
 
+import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -18,6 +20,7 @@ from exemplarcnn.classes import quality, tables
 from exemplarcnn.config.params import Config
 from exemplarcnn.data import pools
 from exemplarcnn.data.types import Pool
+from exemplarcnn.errors import PipelineError
 from exemplarcnn.files import read_array
 from exemplarcnn.progress import tqdm
 from exemplarcnn.reporting.embedding import data_url
@@ -28,6 +31,8 @@ IN_A_CLASS = 8  # images of a class that are shown
 SIDE, COLUMNS = 64, 20  # pixels of a tile, and tiles in a line of the sheet
 QUALITY = 75
 GOLDEN = (5**0.5 - 1) / 2
+
+log = logging.getLogger(__name__)
 
 
 class Tile(NamedTuple):
@@ -81,22 +86,37 @@ def browse(config: Config, variant: str, most: int = IMAGES) -> Browser | None:
     config, variant
         The parameters, and the grouping's name in ``variants.group``.
     most
-        Number of images to show.
+        Number of images to show, at least `IN_A_CLASS`.
 
     Returns
     -------
     Browser or None
-        None if the images, the class table or the features that were clustered are not in this folder.
+        None if the images, the class table or the features that were clustered are not in this folder, or if they do
+        not fit together.
     """
-    features = paths.cluster_features(config.variants.group[variant].source)
+    if (entry := config.variants.group.get(variant)) is None:
+        return None
+    features = paths.cluster_features(entry.source)
     if not (paths.DATA.exists() and paths.class_table(variant).exists() and features.exists()):
         return None
+    try:
+        return _read(config, variant, features, most)
+    except PipelineError as error:
+        log.warning("the page does not show the classes of %s: %s", variant, error)
+        return None
+
+
+def _read(config: Config, variant: str, file: Path, most: int) -> Browser | None:
     name = config.variants.pool_of(variant)
     pool = pools.open_pool(paths.DATA, name)
     truth = quality.read_truth(paths.TRUTH, len(pool)) if name == "unlabeled" else None
     known = None if truth is None else truth["class"]
     table = tables.read(paths.class_table(variant), len(pool))
-    return gather(pool, table, read_array(features), known, most)
+    features = read_array(file)
+    if len(features) != len(pool):
+        log.warning("the page does not show the classes of %s: %s is of other images; run `dvc repro`", variant, file)
+        return None
+    return gather(pool, table, features, known, most)
 
 
 def gather(

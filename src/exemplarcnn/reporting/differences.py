@@ -74,15 +74,19 @@ def sentence(entry: dict[str, Any], titles: dict[str, str]) -> str:
 def texts(entries: list[dict[str, Any]], titles: dict[str, str]) -> list[list[str]]:
     """Return for each difference its two titles, itself, its interval and how folds agree, in points, as texts."""
     return [
-        [
-            titles[entry["variant"]],
-            titles[entry["against"]],
-            f"{entry['difference']:+.2f}",
-            f"{entry['low']:+.2f} to {entry['high']:+.2f}",
-            _by_fold(entry["folds"]),
-        ]
+        [titles[entry["variant"]], titles[entry["against"]], *numbers(entry), _by_fold(entry["folds"])]
         for entry in entries
     ]
+
+
+def numbers(entry: dict[str, Any]) -> tuple[str, str]:
+    """Write a difference and its interval, with as many decimals as it takes to see on which side of zero that is."""
+    values = [entry[key] for key in ("difference", "low", "high")]
+    for digits in range(2, 7):
+        difference, low, high = (round(value, digits) + 0.0 for value in values)  # no -0.00
+        if distinct({"low": low, "high": high}) == distinct(entry):
+            break
+    return f"{difference:+.{digits}f}", f"{low:+.{digits}f} to {high:+.{digits}f}"
 
 
 def _by_fold(folds: list[float]) -> str:

@@ -20,8 +20,8 @@ const AT_ONCE = 24;
 const ORDERS = {
   number: (one, other) => one.number - other.number,
   largest: (one, other) => other.size - one.size || one.number - other.number,
-  tightest: (one, other) => one.width - other.width || one.number - other.number,
-  loosest: (one, other) => other.width - one.width || one.number - other.number,
+  tightest: (one, other) => one.tightness - other.tightness || one.number - other.number,
+  loosest: (one, other) => other.looseness - one.looseness || one.number - other.number,
 };
 for (const browser of document.querySelectorAll(".browser")) {
   const form = browser.querySelector("form");
@@ -32,7 +32,9 @@ for (const browser of document.querySelectorAll(".browser")) {
     origin: item.dataset.origin,
     number: Number(item.dataset.number),
     size: Number(item.dataset.size),
-    width: Number(item.dataset.width),
+    // A class of one image is neither tight nor loose: it comes last.
+    tightness: item.dataset.width === "" ? Infinity : Number(item.dataset.width),
+    looseness: item.dataset.width === "" ? -1 : Number(item.dataset.width),
   }));
   let shown = AT_ONCE;
   const show = () => {

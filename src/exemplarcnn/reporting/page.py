@@ -34,7 +34,7 @@ LIMIT = 5_000_000  # bytes of a page that a browser opens at once, and that fits
 # Pixels that a picture is wide at most: nearly two for each of the page's, and fewer while the page is too large.
 WIDTHS = (1600, 1200, 900, 600)
 # Why images are in a class, by the origin of its first one.
-KINDS = {"cluster": "cluster", "single": "single and nearest"}
+KINDS = {"cluster": "cluster", "single": "single, filled up"}
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def write(path: Path, config: Config, conf: Path) -> None:
         if (size := len(text.encode())) <= LIMIT:
             break
     else:
-        log.warning("%s: %.1f MB, since there are pictures of %d rows", path, size / 1e6, len(found["rows"]))
+        log.warning("%s: %.1f MB, with many pictures; a browser may take long to open it", path, size / 1e6)
     with atomic_write(path) as partial_file:
         partial_file.write_text(text, encoding="utf-8")
 
@@ -115,7 +115,7 @@ def _values(found: dict[str, Any], config: Config, conf: Path) -> dict[str, Any]
         "groupings": {name: sentences.grouping(each) for name, each in found["groupings"].items()},
         "curves": charts.learning_curves({name: paths.learning_curve(name) for name in titles}, titles),
         "sizes": {name: charts.class_sizes(table) for name, table in class_tables.items() if table.exists()},
-        "browsers": _browsers(config, list(found["groupings"])),
+        "browsers": _browsers(found, config),
         "kinds": KINDS,
         "paths": paths,
         "deviations": deviations(config, conf),
@@ -126,9 +126,13 @@ def _values(found: dict[str, Any], config: Config, conf: Path) -> dict[str, Any]
     }
 
 
-def _browsers(config: Config, names: list[str]) -> dict[str, class_browser.Browser]:
+def _browsers(found: dict[str, Any], config: Config) -> dict[str, class_browser.Browser]:
     """Return what can be shown of the groupings' classes; all together have as many images as one alone would."""
-    made = {name: class_browser.browse(config, name, class_browser.IMAGES // len(names)) for name in names}
+    names = found["groupings"]
+    if not names or found["dataset"]["hash"] != data_digest(paths.DATA):
+        return {}
+    most = max(class_browser.IMAGES // len(names), class_browser.IN_A_CLASS)
+    made = {name: class_browser.browse(config, name, most) for name in names}
     return {name: found for name, found in made.items() if found}
 
 

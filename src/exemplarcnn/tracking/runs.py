@@ -61,7 +61,7 @@ class Run:
         self.finished = bool(found) and found.info.status == "FINISHED"
         self._epochs = int(found.data.metrics.get("epoch", 0)) if found else 0
         self._tags = dict(found.data.tags) if found else {}
-        self.folders: set[str] = set()  # of its artifacts, once `attach` has listed them
+        self.folders: set[str] | None = None  # of its artifacts, once `attach` has listed them
 
     def safely(self, action: Callable[[Any], object], finished: bool = False) -> None:
         """Call an action with the store's client, unless the store has failed before; warn if it fails now.
@@ -117,14 +117,19 @@ class Run:
 
         def attach(client: Any) -> None:
             # A run has one picture per folder, named after its variant.
-            self.folders = {artifact.path for artifact in client.list_artifacts(self.run_id)}
+            there = {artifact.path for artifact in client.list_artifacts(self.run_id)}
             for path in found:
-                if (folder := path.relative_to(paths.PICTURES).parent.as_posix()) not in self.folders:
+                if (folder := path.relative_to(paths.PICTURES).parent.as_posix()) not in there:
                     client.log_artifact(self.run_id, str(path), folder)
-                    self.folders.add(folder)
+                    there.add(folder)
                     attached.append(path)
+            self.folders = there
 
-        self.safely(attach, finished=True)
+        if found:
+            self.safely(attach, finished=True)
+        elif not self.failed:
+            with only_warn():  # a place of artifacts that cannot be reached, where nothing is to go there
+                attach(self._client)
         return bool(attached)
 
     def describe(self, text: str) -> bool:
@@ -135,8 +140,8 @@ class Run:
         bool
             False if the store refuses it, which is no reason to leave the store alone.
         """
-        there = self._tags.get(relocation.NOTE)
-        if self.failed or there == text or (there and self._tags.get(DESCRIBED) != digest_of(there)):
+        there, ours = self._tags.get(relocation.NOTE, ""), self._tags.get(DESCRIBED, digest_of(""))
+        if self.failed or there == text or digest_of(there) != ours:
             return True
         from mlflow.entities import RunTag
 

@@ -60,11 +60,12 @@ def _send(client: Any, records: dict[str, Record], config: Config, here: lineage
         of_this = tracked.complete(records[stage])
         if of_this and tracked.attach(pictures.of(records[stage], records, drawn)) and said[stage] == THERE:
             said[stage] = PICTURES_SENT
-        if of_this and describes:  # what refuses one description refuses all
-            changed = parameters.changed(records[stage], records, profile)
-            attached = pictures.in_folders(stage, tracked.folders)
-            text = descriptions.of(records[stage], config, changed, tracked.place, attached)
-            describes = tracked.describe(text)
+        if of_this and describes and tracked.folders is not None:
+            with runs.only_warn():
+                changed = parameters.changed(records[stage], records, profile)
+                attached = pictures.in_folders(stage, tracked.folders)
+                text = descriptions.of(records[stage], config, changed, tracked.place, attached)
+                describes = tracked.describe(text)  # what refuses one description refuses all
         if tracked.failed:
             said[stage] = BROKEN
         ids[stage] = tracked.run_id
@@ -105,7 +106,8 @@ def _fill_parent(client: Any, parent: Any, config: Config, ids: dict[str, str], 
     tags |= {"data.md5": data_digest(paths.DATA)}
     tags |= {f"run.{stage.replace('@', '.')}": run_id for stage, run_id in ids.items()}
     whole.tags(tags)
-    whole.describe(descriptions.of_all((row for row in config.rows if f"{row}/accuracy_mean" in values), config))
+    if shown := [row for row in config.rows if f"{row}/accuracy_mean" in values]:
+        whole.describe(descriptions.of_all(shown, config))
     if paths.RESULTS_JSON.exists() and _results_stand(config, ids):
         for path in (paths.RESULTS_MD, paths.RESULTS_JSON):
             whole.artifact(path)

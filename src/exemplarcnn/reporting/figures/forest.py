@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from exemplarcnn.reporting.differences import distinct
+from exemplarcnn.reporting.differences import distinct, numbers
 from exemplarcnn.reporting.figures import style
 from exemplarcnn.reporting.figures.results import OURS
 from exemplarcnn.reporting.figures.style import ON_AN_AXIS
@@ -41,8 +41,8 @@ def draw(path: Path, entries: list[dict[str, Any]], titles: dict[str, str]) -> N
         words: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}
         axes.text(-0.04, place - 0.18, names[0], ha="right", fontsize=10, **words)
         axes.text(-0.04, place + 0.22, f"against {names[1]}", ha="right", fontsize=8.5, color=AGAINST, **words)
-        axes.text(1.04, place - 0.18, f"{entry['difference']:+.2f}", fontsize=10, **words)
-        interval = f"{entry['low']:+.2f} to {entry['high']:+.2f}"
+        difference, interval = numbers(entry)
+        axes.text(1.04, place - 0.18, difference, fontsize=10, **words)
         axes.text(1.04, place + 0.22, interval, fontsize=8.5, color=AGAINST, **words)
     axes.set_ylim(count - 0.4, -0.6)
     axes.set_yticks([])
