@@ -165,7 +165,7 @@ def test_the_pictures_of_a_large_page_get_fewer_pixels(
     monkeypatch.setattr(page, "LIMIT", 1000)
     written(run)
     assert list(dict.fromkeys(tried)) == list(WIDTHS)
-    assert "since there are pictures of 8 rows" in caplog.text
+    assert "with many pictures; a browser may take long to open it" in caplog.text
 
 
 def test_headings_do_not_skip_and_what_is_pressed_has_a_name(run: Path, store: Any) -> None:
