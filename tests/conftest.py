@@ -1,5 +1,6 @@
 """A pipeline's results and an MLflow store to send them to."""
 
+import gc
 import json
 from collections.abc import Iterator
 from copy import deepcopy
@@ -51,6 +52,12 @@ _composed_once = cache(partial(compose, CONF))
 def profile_values(profile: str) -> dict[str, Any]:
     """Return a profile's parameters, to be changed at will; Hydra takes a tenth of a second for them, once."""
     return deepcopy(_composed_once(profile))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what the imports have made out of each search for garbage: a million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -253,7 +253,7 @@ def test_damaged_parameters_are_named_by_every_command(home: Path, command: str)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "found nothing, expected a mapping; `git checkout HEAD"),
+        ("", "found nothing, expected a mapping; `cp work/dvc.lock dvc.lock` brings back"),
         (CONFLICT, "git left a conflict in it, at line 2; take"),
     ],
 )

@@ -28,7 +28,8 @@ REMEDIES = {
     "params.yaml": "fix it, or let `exemplarcnn profile NAME` write it again",
     "dvc.yaml": COMMITTED,
     "data.dvc": COMMITTED,
-    "dvc.lock": f"{COMMITTED}; without the file `dvc repro` runs everything again",
+    "dvc.lock": f"`cp work/dvc.lock {{path}}` brings back that of before the last stage, if one ran here; {COMMITTED}; "
+    "without the file `dvc repro` runs everything again",
 }
 DATA = "fix it, or restore DVC's copy with `dvc checkout data.dvc`"
 DIGITS = 6  # significant digits in metrics/ and reports/; see `rounded`

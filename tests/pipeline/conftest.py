@@ -93,6 +93,13 @@ class Project:
         edit(values)
         path.write_text(yaml.safe_dump(values, sort_keys=False))
 
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Replace a text that a file has once."""
+        file = self.folder / path
+        text = file.read_text()
+        assert text.count(old) == 1
+        file.write_text(text.replace(old, new))
+
     def outs(self) -> dict[str, str]:
         """Return the hash of every out in dvc.lock."""
         lock = yaml.safe_load((self.folder / "dvc.lock").read_text())

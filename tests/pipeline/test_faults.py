@@ -40,6 +40,7 @@ STAGES = [
 @pytest.fixture(scope="module")
 def project(finished: Project) -> Project:
     """The finished project with its results committed, to be broken: every test leaves it whole."""
+    finished.edit("src/exemplarcnn/tracking/store.py", "\nLOCKED_FOR = 10.0 ", "\nLOCKED_FOR = 1.0 ")
     finished.git("add", "-A")
     finished.git("-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "results", "--allow-empty")
     return finished
@@ -116,7 +117,7 @@ def interrupt(project: Project, stage: str, seconds: float, cold: bool = False) 
     time.sleep(seconds)
     os.killpg(running.pid, signal.SIGINT)
     said, _ = running.communicate(timeout=120)
-    free_lock(project)
+    mend(project)
     if "Unable to read RWLock-file" in said:  # DVC could not read its own file afterwards
         return
     # DVC itself may have something to say of its own last moments.
@@ -127,13 +128,18 @@ def interrupt(project: Project, stage: str, seconds: float, cold: bool = False) 
     assert "interrupted" in said.lower() or "exited with -2" in said, said
 
 
-def free_lock(project: Project) -> None:
-    """Do what docs/troubleshooting.md says where Ctrl-C caught DVC while it wrote its list of locks, now cut off."""
+def mend(project: Project) -> None:
+    """Do what docs/troubleshooting.md says where Ctrl-C caught DVC while it wrote a file of its own, now cut off."""
     locks = project.folder / ".dvc/tmp/rwlock"
     try:
         json.loads(locks.read_text())
     except ValueError:
         locks.unlink()
+    record = project.folder / "dvc.lock"
+    try:
+        assert "schema" in yaml.safe_load(record.read_text())
+    except (yaml.YAMLError, TypeError, AssertionError):
+        shutil.copy(project.folder / "work/dvc.lock", record)
 
 
 # Two at once
@@ -148,6 +154,22 @@ def test_two_pipelines_at_once(project: Project, whole_again: dict[str, str]) ->
     assert f"(PID {first.pid})" in second.stderr
     assert first.wait(120) == 0, first.communicate()[0]
     assert project.outs() == whole_again
+
+
+def test_a_lock_that_was_cut_off(project: Project, whole_again: dict[str, str]) -> None:
+    """As Ctrl-C leaves it while DVC writes it."""
+    assert project.repro("-f", "-s", "seed@baseline") == ["seed@baseline"]
+    lock = project.folder / "dvc.lock"
+    text = lock.read_text()
+    assert (project.folder / "work/dvc.lock").read_text() == text, "its stage gave what it had given"
+    lock.write_text(text[: len(text) // 2] + "\n    si")
+    done = project.dvc("repro", "-s", "seed@baseline", check=False)
+    assert "'./dvc.lock' is invalid" in done.stderr
+    done = project.run("exemplarcnn", "log", check=False)
+    assert "dvc.lock: not valid YAML: could not find expected ':'" in done.stderr
+    assert "`cp work/dvc.lock dvc.lock` brings back that of before the last stage" in done.stderr
+    project.run("cp", "work/dvc.lock", "dvc.lock")
+    assert project.repro("-s", "seed@baseline") == []
 
 
 # The store
@@ -172,7 +194,7 @@ def with_server_down(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 def with_silent_server(tmp_path: Path) -> Iterator[dict[str, str]]:
     with SilentServer() as uri:
-        yield {"MLFLOW_TRACKING_URI": uri, "MLFLOW_HTTP_REQUEST_TIMEOUT": "3", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+        yield {"MLFLOW_TRACKING_URI": uri, "MLFLOW_HTTP_REQUEST_TIMEOUT": "1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
 def with_corrupt_store(tmp_path: Path) -> Iterator[dict[str, str]]:

@@ -10,8 +10,11 @@ folder and open files over to it, and waits.
 import array
 import atexit
 import contextlib
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import runpy
 import signal
 import socket
@@ -28,6 +31,18 @@ from typing import Any, NoReturn
 
 SCRIPTS = ("dvc", "exemplarcnn", "mlflow")
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# The modules of the commands, and what they load late.
+COMMANDS = (
+    "torch",
+    "dvc.cli",
+    "dvc.commands.repro",
+    "dvc.repo",
+    "mlflow.cli",
+    "mlflow.projects",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "matplotlib.backends.backend_agg",
+    "sklearn.svm",
+)
 # Modules that do something when they are imported, which each process is to do for itself.
 NOT_BEFORE = ("exemplarcnn", "tests", "_pytest", "pytest", "__main__")
 
@@ -56,24 +71,37 @@ def ask(address: str, words: list[str]) -> int:
 # The server
 
 
-def third_party(source: Path) -> list[str]:
-    """Name the modules that the package and its commands load, without loading one here."""
-    code = (
-        "import pkgutil, sys, dvc.cli, dvc.commands.repro, dvc.repo, mlflow.cli, mlflow.projects, exemplarcnn, torch\n"
-        "import sklearn.svm, matplotlib.backends.backend_agg, mlflow.store.tracking.sqlalchemy_store\n"
-        "for m in pkgutil.walk_packages(exemplarcnn.__path__, 'exemplarcnn.'): __import__(m.name)\n"
-        "print(*sys.modules)"
-    )
-    environment = os.environ | {"PYTHONPATH": str(source)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    return [name for name in done.stdout.splitlines()[-1].split() if name.split(".")[0] not in NOT_BEFORE]
+def import_libraries(source: Path) -> None:
+    """Import what the package and its commands load, but for the package: a child finds out what that is."""
+    for name in COMMANDS:
+        importlib.import_module(name)
+    ours, theirs = os.pipe()
+    if os.fork() == 0:
+        os.close(ours)
+        sys.path.insert(0, str(source))
+        package = importlib.import_module("exemplarcnn")
+        for found in pkgutil.walk_packages(package.__path__, "exemplarcnn."):
+            importlib.import_module(found.name)
+        with os.fdopen(theirs, "w") as stream:
+            stream.write("\n".join(sys.modules))
+            stream.flush()
+            os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours) as stream:
+        names = stream.read().split()
+    if not names:
+        raise RuntimeError("the package cannot be imported")
+    for name in names:
+        if name.split(".")[0] not in NOT_BEFORE:
+            with contextlib.suppress(Exception):  # names that only look like modules
+                importlib.import_module(name)
 
 
 def serve(address: str, source: Path, owner: int) -> NoReturn:
     """Import everything, then fork a process for each connection, as long as another process, the owner, is there."""
-    for name in third_party(source):
-        with contextlib.suppress(Exception):  # names that only look like modules
-            __import__(name)
+    import_libraries(source)
+    gc.collect()
+    gc.freeze()  # else each process goes through a million objects again and again, and copies the pages they are in
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for who attends to a command
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)

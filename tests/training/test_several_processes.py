@@ -1,5 +1,9 @@
 """Training by several processes: as one does it, after a scheduler stopped them, and without their launcher."""
 
+import multiprocessing
+import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,9 +14,12 @@ import psutil
 import pytest
 import torch
 
+from exemplarcnn import distributed, threads
 from exemplarcnn.config.sections import Schedule, Train
 from exemplarcnn.data.types import Pool
+from exemplarcnn.training import trainer as training
 from exemplarcnn.training.checkpoint import Checkpoint
+from exemplarcnn.training.trainer import Trainer
 from tests import labelled_images
 from tests.conftest import ROOT
 from tests.labelled_images import pools
@@ -20,39 +27,42 @@ from tests.small_training import built, same, train_params, trainer, weights, wr
 
 __all__ = ["pools"]  # a fixture
 
-TOGETHER = """
-import os, signal, sys
+LAUNCHED = """
+import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-import torch
-from exemplarcnn import distributed, threads
-from exemplarcnn.training import trainer as training
-from tests import labelled_images, small_training as t
-from tests.training.test_several_processes import fifty_steps
-torch.set_num_threads(1)
-threads.use(2)
-folder, (epochs, shards, stop) = Path(sys.argv[2]), map(int, sys.argv[3:6])
-training.STEPS_BETWEEN_LOOKS = 1
-with distributed.processes():
-    if (folder / "unlabeled").exists():
-        params = labelled_images.params(shards=shards)
-        run = labelled_images.trainer(labelled_images.open_pools(folder), folder / "together", params)
-    else:
-        params = fifty_steps(shards).model_copy(update={"epochs": epochs})
-        run = t.trainer(folder / "set", folder / "together", params, t.built(dropout=0.5))
-    (folder / f"process-{distributed.rank()}").write_text(str(os.getpid()))
-    steps, inner = [], run.step
-    def step(*batch):
-        inner(*batch)
-        steps.append(1)
-        if len(steps) == stop:  # as a scheduler does it, with the launcher passing it on once more
-            signal.raise_signal(signal.SIGTERM)
-            signal.raise_signal(signal.SIGTERM)
-    run.step = step
-    history = run.run()
-    if distributed.rank() == 0:
-        torch.save((t.weights(run.network), [vars(row) for row in history]), folder / "together.pt")
+from tests.training.test_several_processes import train_together
+train_together(Path(sys.argv[2]), *map(int, sys.argv[3:]))
 """
+
+
+def train_together(folder: Path, epochs: int, shards: int, stop: int) -> None:
+    """Train in this process, one of several; after ``stop`` steps, be stopped as a scheduler does it."""
+    torch.set_num_threads(1)
+    threads.use(2)
+    training.STEPS_BETWEEN_LOOKS = 1
+    with distributed.processes():
+        run: Trainer
+        if (folder / "unlabeled").exists():
+            params: Any = labelled_images.params(shards=shards)
+            run = labelled_images.trainer(labelled_images.open_pools(folder), folder / "together", params)
+        else:
+            params = fifty_steps(shards).model_copy(update={"epochs": epochs})
+            run = trainer(folder / "set", folder / "together", params, built(dropout=0.5))
+        (folder / f"process-{distributed.rank()}").write_text(str(os.getpid()))
+        steps, inner = [], run.step
+
+        def step(*batch: Any) -> None:
+            inner(*batch)
+            steps.append(1)
+            if len(steps) == stop:  # the launcher passes on once more what each process gets
+                signal.raise_signal(signal.SIGTERM)
+                signal.raise_signal(signal.SIGTERM)
+
+        run.step = step  # type: ignore[method-assign, assignment]
+        history = run.run()
+        if distributed.rank() == 0:
+            torch.save((weights(run.network), [vars(row) for row in history]), folder / "together.pt")
 
 
 def fifty_steps(shards: int = 2) -> Train:
@@ -60,19 +70,37 @@ def fifty_steps(shards: int = 2) -> Train:
     return train_params(epochs=13, shards=shards, schedule=Schedule(epochs=13, drops=((8, 0.5),)))
 
 
-def start_together(folder: Path, processes: int, shards: int = 2, stop: int = 0, epochs: int = 13) -> Any:
-    (folder / "together.py").write_text(TOGETHER)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    words = [ROOT, folder, epochs, shards, stop]
-    command = [*launch, str(folder / "together.py"), *map(str, words)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+def launched(folder: Path, epochs: int = 13, stop: int = 0) -> Any:
+    """Start two processes by ``torchrun``, as the stage does."""
+    (folder / "together.py").write_text(LAUNCHED)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = [folder / "together.py", ROOT, folder, epochs, 2, stop]
+    return subprocess.Popen([*launch, *map(str, words)], stderr=subprocess.PIPE, text=True)
 
 
-def together(folder: Path, processes: int, shards: int = 2, stop: int = 0) -> int:
-    process = start_together(folder, processes, shards, stop)
-    _, said = process.communicate(timeout=240)
-    assert stop or not process.returncode, said
-    return int(process.returncode)
+def one_of_several(place: int, folder: Path, processes: int, shards: int, stop: int, port: int) -> None:
+    """Train in a process that finds the others as ``torchrun`` would have told it."""
+    found = {"RANK": place, "LOCAL_RANK": place, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+    os.environ |= {name: str(value) for name, value in found.items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"}
+    distributed.PARENT = os.getppid()
+    train_together(folder, 13, shards, stop)
+
+
+def together(folder: Path, processes: int, shards: int = 2, stop: int = 0) -> bool:
+    """Train in several processes that need not import anything; return whether all came to the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    arguments = (folder, processes, shards, stop, port)
+    started = [context.Process(target=one_of_several, args=(place, *arguments)) for place in range(processes)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(240)
+    return [process.exitcode for process in started] == [0] * processes
 
 
 @pytest.mark.slow
@@ -81,7 +109,7 @@ def test_several_processes_train_to_the_bits_of_one(tmp_path: Path, processes: i
     folder = write_set(tmp_path / "set", count=49, valid=11)
     one = trainer(folder, tmp_path / "one", fifty_steps(shards), built(dropout=0.5))
     expected = one.run()
-    together(tmp_path, processes, shards)
+    assert together(tmp_path, processes, shards)
     found, history = torch.load(tmp_path / "together.pt")
     assert same(found, weights(one.network))
     assert history == [vars(row) for row in expected]
@@ -93,7 +121,7 @@ def test_two_processes_train_a_network_with_batch_statistics_to_the_bits_of_one(
 ) -> None:
     one = labelled_images.trainer(pools, tmp_path / "one", labelled_images.params(shards=4))
     expected = one.run()
-    together(tmp_path, 2, 4)
+    assert together(tmp_path, 2, 4)
     found, history = torch.load(tmp_path / "together.pt")
     assert same(found, weights(one.network))
     assert history == [vars(row) for row in expected]
@@ -104,7 +132,7 @@ def test_one_process_goes_on_with_what_two_began(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "set", count=49, valid=11)
     whole = trainer(folder, tmp_path / "whole", fifty_steps(2), built(dropout=0.5))
     expected = whole.run()
-    assert together(tmp_path, 2, 2, stop=18) != 0
+    assert not together(tmp_path, 2, 2, stop=18)
     resumed = trainer(folder, tmp_path / "together", fifty_steps(2), built(seed=8, dropout=0.5))
     assert resumed.run() == expected
     assert same(weights(resumed.network), weights(whole.network))
@@ -113,13 +141,15 @@ def test_one_process_goes_on_with_what_two_began(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_several_processes_go_on_after_a_scheduler_stopped_them(tmp_path: Path) -> None:
     write_set(tmp_path / "set", count=49, valid=11)
-    together(tmp_path, 2)
+    assert together(tmp_path, 2)
     expected, rows = torch.load(tmp_path / "together.pt")
     (tmp_path / "together").unlink()
-    assert together(tmp_path, 2, stop=18) != 0
+    process = launched(tmp_path, stop=18)
+    _, said = process.communicate(timeout=240)
+    assert process.returncode != 0, said
     _, progress = Checkpoint(tmp_path / "together", {"of": "mine"}).load()
     assert (len(progress.history), progress.step) == (4, 2)
-    together(tmp_path, 2)
+    assert together(tmp_path, 2)
     found, history = torch.load(tmp_path / "together.pt")
     assert same(found, expected)
     assert history == rows
@@ -128,7 +158,7 @@ def test_several_processes_go_on_after_a_scheduler_stopped_them(tmp_path: Path) 
 @pytest.mark.slow
 def test_processes_whose_launcher_was_killed_save_and_end(tmp_path: Path) -> None:
     write_set(tmp_path / "set", count=49, valid=11)
-    launcher = start_together(tmp_path, 2, epochs=10**6)
+    launcher = launched(tmp_path, epochs=10**6)
     path, deadline = tmp_path / "together", time.monotonic() + 120
     while not path.exists():
         assert launcher.poll() is None

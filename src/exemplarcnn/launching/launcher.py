@@ -1,19 +1,23 @@
 """Start a stage: check parameters and data first, and print errors that say what to do."""
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from safetensors import SafetensorError
 
+from exemplarcnn import paths
 from exemplarcnn.config.params import Config, load
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.errors import INTERRUPTED, FailedElsewhereError, PipelineError, reason
+from exemplarcnn.files import UnreadableError, atomic_write
 from exemplarcnn.launching import preflight
 from exemplarcnn.launching.memory import Peak
 from exemplarcnn.planning import plan
-from exemplarcnn.tracking import timings
+from exemplarcnn.tracking import lineage, timings
 
 Stage = Callable[[str, Config], None]
 
@@ -39,6 +43,8 @@ def main(stage: Stage, together: bool = False, audited: bool = False) -> None:
         config = load()
         preflight.check(config, audited=audited)  # in the first stage that runs, not after networks are trained
         plan.check_disk(config)
+        if os.environ.get("RANK", "0") == "0":
+            _keep_lock()
         if together and config.machine.processes > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
             _start_together(config.machine.processes)
         use_threads(config.machine.threads)
@@ -63,6 +69,16 @@ def _name(variant: str) -> str:
     spec = sys.modules["__main__"].__spec__
     kind = spec.name.rpartition(".")[2] if spec is not None else "stage"
     return f"{kind}@{variant}" if variant else kind
+
+
+def _keep_lock() -> None:
+    """Copy ``dvc.lock`` to ``work/``: DVC writes it in place after each stage, and Ctrl-C may leave half of it."""
+    if not lineage.LOCK.exists():
+        return
+    with suppress(UnreadableError):
+        lineage.lock_entries()
+        with atomic_write(paths.WORK / lineage.LOCK.name) as partial:
+            shutil.copyfile(lineage.LOCK, partial)
 
 
 def _start_together(processes: int) -> None:
