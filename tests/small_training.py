@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exemplarcnn.config.sections import Group, Groups, Network, Schedule, Train
+from exemplarcnn.config.sections import Group, Groups, Network, Pairs, Schedule, Train
 from exemplarcnn.files import write_array
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, initialise
 from exemplarcnn.training.batches import Batches, TrainingData
@@ -44,6 +44,7 @@ def train_params(**changes: Any) -> Train:
         "schedule": Schedule(epochs=4, drops=((2, 0.5), (3, 0.1))),
         "precision": "fp32",
         "channels_last": False,
+        "pairs": Pairs(outputs=8, temperature=0.5),
         "probe_every": 0,
     }
     return Train(**(values | changes))

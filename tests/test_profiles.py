@@ -104,6 +104,7 @@ def test_profiles_differ_from_the_paper_in_what_the_documentation_lists() -> Non
         ),
         ("features", "core", ("evaluate.protocols",)),
         ("online", "core", ("variants.train.online",)),
+        ("objectives", "core", ("variants.train.rotation", "variants.train.simclr", "variants.train.vicreg")),
         ("own_unlabelled", "own", ("variants.control",)),
     ],
 )

@@ -27,6 +27,8 @@ class Purpose(IntEnum):
     RESNET_WEIGHTS = 14
     AUGMENTATION = 15
     PASS = 16
+    OBJECTIVE = 17
+    VALIDATION = 18
 
 
 class Stream:

@@ -114,6 +114,8 @@ WRONG: list[tuple[str, Any]] = [
     ("train.steps", 0),
     ("train.batch_size", 0),
     ("train.shards", 0),
+    ("train.pairs.outputs", 1),
+    ("train.pairs.temperature", 0),
     ("train.momentum", 1.0),
     ("train.groups.conv1.lr", 0),
     ("train.groups.bias.l2", -1e-3),

@@ -17,6 +17,7 @@ WRONG: list[tuple[str, Any]] = [
     ("variants.label.semi_supervised.fraction", 0),
     ("variants.train.baseline.mode", "both"),
     ("variants.train.baseline.groups", 0.1),
+    ("variants.train.baseline.objective", "Upper"),
     ("variants.seed.baseline.pool", "test"),
     ("variants.seed.baseline.classes", 1),
     ("variants.seed.baseline.or_fewer", "perhaps"),

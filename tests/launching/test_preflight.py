@@ -254,6 +254,17 @@ def test_all_that_is_too_large_is_named_at_once() -> None:
         )
 
 
+def test_the_objective_of_a_network_is_one_that_can_be_used(home: Path) -> None:
+    values = profile_values("own")
+    values["variants"]["train"]["clustered"]["objective"] = "byol"
+    with pytest.raises(PipelineError, match=r"^variants.train.clustered.objective: no objective 'byol'; name one that"):
+        preflight.check(Config.model_validate(values))
+    values["variants"]["train"]["clustered"]["objective"] = "simclr"
+    values["train"]["batch_size"] = 65
+    with pytest.raises(PipelineError, match=r"^variants.train.clustered.objective: simclr takes two patches"):
+        preflight.check(Config.model_validate(values))
+
+
 def test_the_rule_of_a_derived_table_is_a_known_one(home: Path) -> None:
     values = profile_values("own")
     values["variants"]["regroup"]["other"] = {"table": "clustered", "rule": "sorted"}

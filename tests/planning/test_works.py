@@ -38,6 +38,16 @@ def test_the_counts_of_the_rehearsal(rehearsal: Works) -> None:
     assert sum(work.outs for work in found.values()) == pytest.approx(40e9, rel=0.05)
 
 
+def test_other_objectives_have_other_outputs() -> None:
+    found = works("objectives")
+    outputs = {"baseline": 2_000, "rotation": 4, "simclr": 128, "vicreg": 128}
+    work = named(found)
+    for name, count in outputs.items():
+        assert Step(32, count) in amounts(work[f"train@{name}"])
+        assert found.length_of(name) == 4 * (32 + 64 + 128) + 4 * 256 + 4 * count
+    assert len({work[f"train@{name}"].steps for name in outputs}) == 1
+
+
 def test_the_papers_steps() -> None:
     found = named(works("paper"))
     assert found["train@baseline"].steps == 110 * 12_500

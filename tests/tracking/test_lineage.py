@@ -171,7 +171,8 @@ CONFLICT = "<<<<<<< HEAD\n=======\n>>>>>>> other\n"
         (
             "",
             "found nothing, expected a mapping; `cp work/dvc.lock dvc.lock` brings back that of before the last stage, "
-            "if one ran here; `git checkout HEAD -- dvc.lock` brings the committed one back; without the file `dvc repro`",
+            "if one ran here; `git checkout HEAD -- dvc.lock` brings the committed one back; "
+            "without the file `dvc repro`",
         ),
         ("{\n<<<<<<< HEAD\n=======\n>>>>>>> other\n}\n", "git left a conflict in it, at line 2; take one side"),
         ("stages:\n", "it records no stages; "),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from exemplarcnn import distributed, threads
 from exemplarcnn.config.sections import Schedule
 from exemplarcnn.networks.exemplar_cnn import Classifier
+from exemplarcnn.training.objectives import Exemplar
 from exemplarcnn.training.sgd import SGD
 from exemplarcnn.training.shards import Layout, ShardError, Shards
 from exemplarcnn.training.trainer import Trainer
@@ -108,7 +109,8 @@ def test_groups_of_a_power_of_two_are_sums_of_the_tree(count: int) -> None:
 
 
 def shards_of(network: Classifier, count: int, team: int = 1, **changes: Any) -> Shards:
-    return Shards(network, train_params(shards=count, **changes), Layout(count, range(count)), threads.Team(team), 5)
+    params, layout = train_params(shards=count, **changes), Layout(count, range(count))
+    return Shards(network, params, layout, threads.Team(team), 5, Exemplar(network.classes))
 
 
 def batch(count: int) -> tuple[Tensor, Tensor]:

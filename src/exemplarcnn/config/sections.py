@@ -171,10 +171,21 @@ class Optimisation(Section):
         return self
 
 
+class Pairs(Section):
+    """Parameters of the objectives that compare two patches of a class (docs/method.md, section 3.3).
+
+    ``outputs`` is how many numbers the last layer gives for a patch; ``temperature`` is that of `simclr`.
+    """
+
+    outputs: Annotated[int, Field(ge=2)]
+    temperature: Positive
+
+
 class Train(Optimisation):
     """Training on a surrogate set (docs/method.md, section 3)."""
 
     groups: Groups
+    pairs: Pairs
     probe_every: Annotated[int, Field(ge=0)]
 
 

@@ -86,6 +86,7 @@ class TrainEntry(Section):
     mode: Mode | None
     steps: Count | None
     groups: Groups | None
+    objective: VariantName
     cluster_features: bool
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from exemplarcnn.data import audit_tables, folds, stl10
 from exemplarcnn.data.types import DataError
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.patches import allocation
+from exemplarcnn.training import objectives
 
 Tables = dict[PoolName, pd.DataFrame]
 
@@ -36,8 +37,8 @@ def check(config: Config, data: Path = paths.DATA, audited: bool = False) -> Non
     config
         The parameters.
     data
-        Folder of the image set. If it is missing, only the rules of ``variants.regroup`` are checked: whatever needs
-        the data reports that.
+        Folder of the image set. If it is missing, only rules and objectives are checked: whatever needs the data
+        reports that.
     audited
         Whether the audit's tables are those of this data. Without them it is unknown which images of a pool can be
         used, and all are counted; images in a folder are not even counted.
@@ -53,6 +54,9 @@ def check(config: Config, data: Path = paths.DATA, audited: bool = False) -> Non
                 f"variants.regroup.{name}.rule: no rule {derived.rule!r}; name one that "
                 f"src/exemplarcnn/classes/regrouping.py has: {', '.join(RULES)}"
             )
+    for name, trained in config.variants.train.items():
+        with _named(f"variants.train.{name}.objective"):
+            objectives.check(trained.objective, config.training(name))
     if not (data / "unlabeled_X.bin").exists():
         return
     _check_labels(config, data)

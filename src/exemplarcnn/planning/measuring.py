@@ -52,7 +52,7 @@ from exemplarcnn.rng import Purpose
 from exemplarcnn.training.batches import Batch, TrainingData
 from exemplarcnn.training.checkpoint import Checkpoint
 from exemplarcnn.training.labelled_images import AugmentedImages
-from exemplarcnn.training.shards import logits_of
+from exemplarcnn.training.shards import outputs_of
 from exemplarcnn.training.trainer import VALIDATION_BATCH, Trainer
 
 COMPARED = 1_500  # images of which all pairs are compared by their spectra
@@ -295,7 +295,7 @@ def _(operation: ResNetClassify, bench: Bench) -> float:
     def logits(images: Pixels) -> NDArray[np.float32]:
         with torch.inference_mode():
             found: NDArray[np.float32] = (
-                logits_of(network, torch.from_numpy(images).to(bench.device), params).cpu().numpy()
+                outputs_of(network, torch.from_numpy(images).to(bench.device), params).cpu().numpy()
             )
         return found
 

@@ -28,6 +28,7 @@ from exemplarcnn.planning.operations import (
     Step,
     Validate,
 )
+from exemplarcnn.training import objectives
 from exemplarcnn.training.schedule import Length
 
 Parts = tuple[tuple[Operation, float], ...]
@@ -198,7 +199,7 @@ class Works:
     def train(self, name: str) -> Work:
         """Train a network, and validate it after each epoch."""
         entry, params = self.config.variants.train[name], self.config.training(name)
-        classes = self.tables[entry.table].classes
+        classes = self._outputs(name)
         train, valid = self.set_of(name)
         length = Length(train, params)
         drawn_from = entry.pool if self._is_online(entry) else None
@@ -222,6 +223,11 @@ class Works:
             memory=TRAINER + FLOAT * weights * (3 + params.shards) + 4 * FLOAT * maps,
         )
 
+    def _outputs(self, name: str) -> int:
+        """Return how many numbers a network's last layer gives."""
+        entry = self.config.variants.train[name]
+        return objectives.outputs(entry.objective, self.tables[entry.table].classes, self.config.training(name))
+
     def _numbers_in_maps(self, side: int) -> int:
         """Return how many numbers the maps of the three convolutions have for an image."""
         found = shapes.maps(self.config.network, side, side, 1, 1)
@@ -239,7 +245,7 @@ class Works:
     def embed(self, name: str) -> Work:
         """Compute a network's features of labelled images, and those for clustering."""
         config, entry = self.config, self.config.variants.train[name]
-        classes, labelled = self.tables[entry.table].classes, self._labelled()
+        classes, labelled = self._outputs(name), self._labelled()
         parts: Parts = ((Describe(config.features, entry.patch, classes), float(labelled)),)
         outs = FLOAT * labelled * self._length(config.features, name)
         images, memory = labelled, self._description(config.features)
@@ -254,7 +260,7 @@ class Works:
     def _length(self, params: Features | ClusterFeatures, name: str) -> int:
         """Return how many numbers describe an image by a variant's network."""
         entry = self.config.variants.train[name]
-        return shapes.features(self.config, params, entry.patch, self.tables[entry.table].classes, self.held.side)
+        return shapes.features(self.config, params, entry.patch, self._outputs(name), self.held.side)
 
     def group(self, name: str) -> Work:
         """Cluster a part of a pool; give single images their nearest held-out ones."""
@@ -289,7 +295,7 @@ class Works:
         if count:
             parts = (
                 *parts,
-                (Describe(params.features, entry.patch, self.tables[entry.table].classes), float(described)),
+                (Describe(params.features, entry.patch, self._outputs(params.of)), float(described)),
                 (Multiply("float64"), count**2 / 2 * length / config.machine.threads),
                 (Eigen(), float(count) ** 3),
             )
@@ -321,7 +327,7 @@ class Works:
         described, labelled = self.config.variants.describe[name], self._labelled()
         params = described.features or self.config.features
         entry = self.config.variants.train[described.of]
-        classes = self.tables[entry.table].classes
+        classes = self._outputs(described.of)
         weights = FLOAT * shapes.weights(self.config.network, classes)
         return Work(
             f"describe@{name}",
@@ -374,7 +380,7 @@ class Works:
         if params.method == "given":
             return Work(f"label@{name}", images=self.held.fold)
         entry, pool = self.config.variants.train[params.of], self.held.images["unlabeled"]
-        classes = self.tables[entry.table].classes
+        classes = self._outputs(params.of)
         weights = FLOAT * shapes.weights(self.config.network, classes)
         return Work(
             f"label@{name}",

@@ -19,7 +19,7 @@ from exemplarcnn.networks import exemplar_cnn, saved
 from exemplarcnn.networks.precision import computed
 from exemplarcnn.patches.online import OnlinePatches
 from exemplarcnn.tracking import runs
-from exemplarcnn.training import session
+from exemplarcnn.training import objectives, session
 from exemplarcnn.training.batches import Batches, Source, TrainingData
 from exemplarcnn.training.learning_curve import LearningCurve
 from exemplarcnn.training.online import Online
@@ -41,7 +41,7 @@ def _outs(variant: str, config: Config, trainer: Trainer) -> Iterator[session.Af
     about = read_json(paths.surrogate_set(variant) / "set.json")
     with runs.run("train", variant, config) as tracked, atomic_folder(paths.model(variant)) as model:
         tracked.tags({"computed_in": trainer.computed_in})
-        saved.describe(model / "network.json", config.network, about)
+        saved.describe(model / "network.json", config.network, about | {"classes": trainer.objective.outputs})
         saved.save_weights(model / "initial.safetensors", trainer.network)
         yield LearningCurve(paths.learning_curve(variant), tracked.epoch).add
         saved.save_weights(model / "weights.safetensors", trainer.network)
@@ -52,17 +52,19 @@ def _trainer(variant: str, config: Config, folder: Path) -> Trainer:
     about = read_json(patches / "set.json")
     device = distributed.local_device(saved.pick_device(config.machine.device))
     params = config.training(variant)
+    objective = objectives.of(config.variants.train[variant].objective, about["classes"], params)
     configuration = {
         "set": about,
         "network": config.network.model_dump(mode="json"),
         # Without the probe, which does not affect the weights.
         "train": params.model_dump(mode="json", exclude={"probe_every"}),
+        "objective": config.variants.train[variant].objective,
         "computed in": computed(params.precision, device),
         "code": code("stages.train"),
         "packages": packages("numpy", "torch"),
     }
     net = exemplar_cnn.initialise(
-        config.network, about["classes"], about["patch"], config.seed, about["mean"], about["std"]
+        config.network, objective.outputs, about["patch"], config.seed, about["mean"], about["std"]
     )
     train: Source
     if about["mode"] == "online":
@@ -74,7 +76,7 @@ def _trainer(variant: str, config: Config, folder: Path) -> Trainer:
     checkpoint = session.checkpoint_in(folder, config, device, configuration)
     probe = PeriodicProbe(Probe(paths.DATA, device), params.probe_every) if params.probe_every else None
     data = TrainingData(train, Batches(patches, "valid", device))
-    return Trainer(net, data, params, config.seed, device, checkpoint, probe)
+    return Trainer(net, data, params, config.seed, device, checkpoint, probe, objective)
 
 
 if __name__ == "__main__":

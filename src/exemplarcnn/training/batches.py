@@ -46,6 +46,18 @@ class Source(Protocol):
         """
 
 
+class Labelled(Source, Protocol):
+    """A source whose rows have the same classes in each epoch.
+
+    Attributes
+    ----------
+    labels
+        The class of each row, (n,) int64.
+    """
+
+    labels: Tensor
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """The images that a network trains on, and those that it is validated on after each epoch."""

@@ -1,7 +1,6 @@
 """Trainings that diverge or do not learn: what is wrong, and what to try."""
 
 import logging
-import math
 
 from exemplarcnn import distributed
 from exemplarcnn.config.sections import ResNet, Train
@@ -51,13 +50,13 @@ class GuessingCheck:
     ----------
     length
         The training's length and parameters.
-    classes
-        Classes among its images.
+    guessing
+        The loss of a network that guesses; None where nobody knows it: then nothing is checked.
     """
 
-    def __init__(self, length: Length, classes: int):
-        self.length, self.classes = length, classes
-        self._done = False
+    def __init__(self, length: Length, guessing: float | None):
+        self.length, self.guessing = length, guessing
+        self._done = guessing is None
 
     def __call__(self, step: int, loss: RunningLoss) -> None:
         """Compare the loss with that of guessing, once enough steps are done.
@@ -72,17 +71,16 @@ class GuessingCheck:
         if self._done or step < max(FEWEST_STEPS, self.length.steps / 10) or loss.updates < FEWEST_UPDATES:
             return
         self._done = True
-        guessing = math.log(self.classes)
-        if loss.value > GUESSING * guessing and distributed.rank() == 0:
+        assert self.guessing is not None
+        if loss.value > GUESSING * self.guessing and distributed.rank() == 0:
             log.warning(
-                "after %d of %d steps the loss is %.3f, and guessing among %d classes gives %.3f: the network has not "
+                "after %d of %d steps the loss is %.3f, and guessing gives %.3f: the network has not "
                 "started to learn. Multiply or divide the learning rates (%s.groups.*.lr) by ten%s, or check the "
                 "training images",
                 step,
                 self.length.steps,
                 loss.value,
-                self.classes,
-                guessing,
+                self.guessing,
                 _section(self.length.params),
                 "" if isinstance(self.length.params, ResNet) else ", use less dropout",
             )

@@ -1,7 +1,8 @@
 """A batch in shards, so that neither the number of threads nor that of processes changes a bit of a training.
 
-Each shard goes forward and backward by itself, in one thread, with its own dropout masks and batch statistics. What the
-shards give is summed in one fixed order (`distributed.pairwise_sum`), whoever computed it.
+Each shard goes forward and backward by itself, in one thread, with its own dropout masks and batch statistics. Where
+the loss of a patch depends on the whole batch, the outputs of all shards meet between the two. What the shards give is
+summed in one fixed order (`distributed.pairwise_sum`), whoever computed it.
 """
 
 import copy
@@ -12,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from exemplarcnn import distributed, rng
@@ -21,6 +21,7 @@ from exemplarcnn.errors import PipelineError
 from exemplarcnn.networks.exemplar_cnn import Classifier
 from exemplarcnn.networks.precision import mixed_precision
 from exemplarcnn.threads import Team
+from exemplarcnn.training.objectives import Objective
 
 
 class ShardError(PipelineError):
@@ -73,6 +74,23 @@ class Layout:
         """Return those rows of a batch that are this process's, shard by shard."""
         return np.concatenate([rows[shard :: self.count] for shard in self.own])
 
+    def gather(self, parts: list[Tensor], images: int) -> Tensor:
+        """Return the numbers of a whole batch in its order, from those of each shard of this process.
+
+        Parameters
+        ----------
+        parts
+            (n, d) float32 for each shard of this process.
+        images
+            Images in the batch.
+        """
+        mine = torch.cat(parts)
+        (all_of,) = distributed.all_gather(mine.cpu().numpy().reshape(-1))
+        rows = np.concatenate([np.arange(images)[shard :: self.count] for shard in range(self.count)])
+        batch = torch.empty(images, mine.shape[1], dtype=mine.dtype, device=mine.device)
+        batch[torch.from_numpy(rows)] = torch.from_numpy(all_of.reshape(images, -1)).to(mine.device)
+        return batch
+
 
 class Shards:
     """Computes the gradients of a batch, shard by shard.
@@ -87,12 +105,24 @@ class Shards:
         The shards of this process, and the threads that compute them.
     seed
         The experiment's seed.
+    objective
+        What the network learns.
     """
 
-    def __init__(self, network: Classifier, params: Train | ResNet, layout: Layout, team: Team, seed: int):
+    def __init__(
+        self,
+        network: Classifier,
+        params: Train | ResNet,
+        layout: Layout,
+        team: Team,
+        seed: int,
+        objective: Objective,
+    ):
         self.network, self.params, self.layout, self.team = network, params, layout, team
+        self.objective = objective
         self.parameters = list(network.parameters())
         self._masks = rng.Stream(seed, rng.Purpose.DROPOUT)
+        self._shown = rng.Stream(seed, rng.Purpose.OBJECTIVE)
 
     @cached_property
     def _replicas(self) -> list[Classifier]:
@@ -120,21 +150,47 @@ class Shards:
         """
         epoch, step = place
         sizes = self.layout.sizes(count)
-        for replica, shard in zip(self._replicas, self.layout.own, strict=True):
+        parts = []
+        shards = zip(
+            self._replicas, self.layout.own, torch.split(images, sizes), torch.split(labels, sizes), strict=True
+        )
+        for replica, shard, some, classes in shards:
             assert replica.generator is not None
             seed = self._masks.at(epoch, step * self.layout.count + shard).integers(2**63)
             replica.generator.manual_seed(int(seed))
-        parts = zip(self._replicas, torch.split(images, sizes), torch.split(labels, sizes), strict=True)
+            draw = self._shown.at(epoch, step * self.layout.count + shard)
+            parts.append((replica, *self.objective.prepare(some, classes, draw)))
+        if self.objective.coupled:
+            return self._coupled(parts, count)
         found = self.team.map(lambda part: self._one(*part, count), parts)
         return Gradients([each for each, _ in found], torch.stack([sums for _, sums in found]))
 
-    def _one(self, replica: Classifier, images: Tensor, labels: Tensor, count: int) -> tuple[list[Tensor], Tensor]:
+    def _one(self, replica: Classifier, images: Tensor, targets: Tensor, count: int) -> tuple[list[Tensor], Tensor]:
         if len(images) == 0:  # of the last batch of an epoch
-            nothing = torch.zeros(2, dtype=torch.float64, device=images.device)
-            return [torch.zeros_like(parameter) for parameter in self.parameters], nothing
-        logits = logits_of(replica, images, self.params)
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        return list(torch.autograd.grad(loss / count, self.parameters)), loss_and_right(logits, labels, loss)
+            return self._nothing(), torch.zeros(2, dtype=torch.float64, device=images.device)
+        loss, right = self.objective.loss(outputs_of(replica, images, self.params), targets)
+        return list(torch.autograd.grad(loss / count, self.parameters)), loss_and_right(loss, right)
+
+    def _nothing(self) -> list[Tensor]:
+        return [torch.zeros_like(parameter) for parameter in self.parameters]
+
+    def _coupled(self, parts: list[tuple[Classifier, Tensor, Tensor]], count: int) -> "Gradients":
+        """Go forward, compute the loss of the whole batch from the outputs of all shards, and go backward."""
+        found = self.team.map(lambda part: outputs_of(part[0], part[1], self.params), parts)
+        # Every process computes the loss of the batch: the outputs are few numbers, and all get the same bits.
+        batch = self.layout.gather([each.detach() for each in found], count).requires_grad_()
+        loss, right = self.objective.loss(batch, torch.cat([targets for _, _, targets in parts]))
+        (slope,) = torch.autograd.grad(loss / count, batch)
+
+        def back(part: tuple[int, Tensor]) -> list[Tensor]:
+            shard, outputs = part
+            if len(outputs) == 0:
+                return self._nothing()
+            return list(torch.autograd.grad(outputs, self.parameters, slope[shard :: self.layout.count]))
+
+        gradients = self.team.map(back, zip(self.layout.own, found, strict=True))
+        shares = torch.tensor([len(each) / count for each in found], dtype=torch.float64, device=batch.device)
+        return Gradients(gradients, shares[:, None] * loss_and_right(loss, right))
 
     def train(self) -> None:
         """Put the networks of all shards in training mode."""
@@ -180,24 +236,23 @@ class Gradients:
     shards
         For each shard the gradient of its images' part of the loss, in the order of the network's parameters.
     sums
-        (shards, 2) float64: the sum of each shard's losses, and how many images were classified right.
+        (shards, 2) float64: the sum of each shard's losses, and how many images were told right.
     """
 
     shards: list[list[Tensor]]
     sums: Tensor
 
 
-def logits_of(network: Classifier, images: Tensor, params: Train | ResNet) -> Tensor:
-    """Return the logits of uint8 images, (n, classes) float32, in a training's precision and memory layout."""
+def outputs_of(network: Classifier, images: Tensor, params: Train | ResNet) -> Tensor:
+    """Return the outputs for uint8 images, (n, outputs) float32, in a training's precision and memory layout."""
     normalised = network.normalise(images)
     if not params.channels_last:
         normalised = normalised.contiguous()
     with mixed_precision(images.device, params.precision):
-        logits: Tensor = network(normalised)
-    return logits.float()
+        outputs: Tensor = network(normalised)
+    return outputs.float()
 
 
-def loss_and_right(logits: Tensor, labels: Tensor, loss: Tensor) -> Tensor:
-    """Return (2,) float64: the summed loss, and how many images are classified right."""
-    right = (logits.argmax(1) == labels).sum()
+def loss_and_right(loss: Tensor, right: Tensor) -> Tensor:
+    """Return (2,) float64: the summed loss, and how many images are told right."""
     return torch.stack([loss.detach().double(), right.double()])

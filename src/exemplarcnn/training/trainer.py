@@ -12,13 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from exemplarcnn import distributed, rng, threads
 from exemplarcnn.config.sections import ResNet, Train
@@ -26,13 +25,14 @@ from exemplarcnn.networks.exemplar_cnn import Classifier, to_device
 from exemplarcnn.networks.precision import computed
 from exemplarcnn.progress import tqdm
 from exemplarcnn.training import checkpoint, diagnosis, schedule
-from exemplarcnn.training.batches import Batch, TrainingData
+from exemplarcnn.training.batches import Batch, Labelled, Source, TrainingData
 from exemplarcnn.training.checkpoint import Checkpoint, Progress
 from exemplarcnn.training.diagnosis import TrainingError
 from exemplarcnn.training.learning_curve import Epoch
+from exemplarcnn.training.objectives import Exemplar, Objective
 from exemplarcnn.training.running_loss import RunningLoss
 from exemplarcnn.training.sgd import SGD
-from exemplarcnn.training.shards import Layout, Shards, logits_of, loss_and_right
+from exemplarcnn.training.shards import Layout, Shards, loss_and_right, outputs_of
 from exemplarcnn.training.signals import StopRequest
 
 # Images that one thread validates at a time.
@@ -83,6 +83,8 @@ class Trainer:
         Where the training's state is kept. If the file exists, the training continues from it.
     probe
         Measures the features after some epochs; None: never.
+    objective
+        What the network learns; None: to tell the classes of the images apart.
     """
 
     def __init__(
@@ -94,7 +96,9 @@ class Trainer:
         device: torch.device,
         checkpoint: Checkpoint,
         probe: PeriodicProbe | None = None,
+        objective: Objective | None = None,
     ):
+        self.objective = objective or Exemplar(network.classes)
         self.data, self.params, self.seed, self.device = data, params, seed, device
         self.checkpoint, self.probe = checkpoint, probe
         layout = torch.channels_last if params.channels_last else torch.contiguous_format
@@ -108,7 +112,7 @@ class Trainer:
             threads.keep_freed_memory()
         self.layout = Layout.here(params.shards, device)
         self._warn_of_idle_threads()
-        self.shards = Shards(network, params, self.layout, team, seed)
+        self.shards = Shards(network, params, self.layout, team, seed, self.objective)
         groups = network.parameter_groups(params.groups)
         self.optimiser = SGD(groups, list(network.parameters()), params.momentum, team)
         self.history: list[Epoch] = []
@@ -119,7 +123,7 @@ class Trainer:
         self._saved: Progress | None = None
         self._saved_at = time.monotonic()
         self._running_loss = RunningLoss()
-        self._check_guessing = diagnosis.GuessingCheck(self.length, network.classes)
+        self._check_guessing = diagnosis.GuessingCheck(self.length, self.objective.guessing)
         self._stop = StopRequest()
 
     def _check_same_precision(self) -> None:
@@ -195,7 +199,7 @@ class Trainer:
     def _train(self, epoch: int, bar: tqdm) -> None:
         """Take the remaining steps of an epoch."""
         batch, shown = self.params.batch_size, self.length.images_of(epoch)
-        order = rng.generator(self.seed, rng.Purpose.EPOCH, epoch).permutation(len(self.data.train))[:shown]
+        order = self._order(self.data.train, rng.generator(self.seed, rng.Purpose.EPOCH, epoch))[:shown]
         starts = range(self._step * batch, shown, batch)
         shares = (self.layout.of(order[start : start + batch]) for start in starts)
         self.shards.train()
@@ -232,9 +236,13 @@ class Trainer:
     def _validate(self) -> tuple[float, float]:
         """Return mean loss and accuracy on the validation images."""
         self.network.eval()
-        size = len(self.data.valid)
-        starts = range(0, size, VALIDATION_BATCH)
-        rows = (np.arange(start, min(start + VALIDATION_BATCH, size)) for start in starts[self.rank :: self.world])
+        size, batch = len(self.data.valid), VALIDATION_BATCH
+        order = np.arange(size)
+        if self.objective.coupled:  # the loss depends on how many others a batch has
+            batch = self.params.batch_size
+            order = self._order(self.data.valid, rng.generator(self.seed, rng.Purpose.VALIDATION))
+        starts = range(0, size, batch)
+        rows = (order[start : start + batch] for start in starts[self.rank :: self.world])
         found = threads.ahead(self._validate_batch, self.data.valid.each(rows, 0), self.threads)
         sums: list[list[float]] = []
         for _ in range(0, len(starts), self.world):
@@ -246,10 +254,14 @@ class Trainer:
     def _validate_batch(self, batch: Batch) -> list[float]:
         images, labels = batch
         with torch.inference_mode():
-            logits = logits_of(self.network, images, self.params)
-            loss = F.cross_entropy(logits, labels, reduction="sum")
-            found: list[float] = loss_and_right(logits, labels, loss).tolist()
+            shown, targets = self.objective.prepare(images, labels, None)
+            loss, right = self.objective.loss(outputs_of(self.network, shown, self.params), targets)
+            found: list[float] = loss_and_right(loss, right).tolist()
         return found
+
+    def _order(self, source: Source, draw: np.random.Generator) -> NDArray[np.int64]:
+        # Objectives that look at the labels get them from surrogate sets alone, where each row has its own.
+        return self.objective.order(cast(Labelled, source), draw)
 
     def _log_progress(self, epoch: int, bar: tqdm) -> None:
         """Show the loss; raise if it is not finite, warn if it is no better than guessing."""
