@@ -44,14 +44,15 @@ def train_params(**changes: Any) -> Train:
         "schedule": Schedule(epochs=4, drops=((2, 0.5), (3, 0.1))),
         "precision": "fp32",
         "channels_last": False,
+        "label_smoothing": 0.0,
         "pairs": Pairs(outputs=8, temperature=0.5),
         "probe_every": 0,
     }
     return Train(**(values | changes))
 
 
-def built(seed: int = 0, dropout: float = 0.0) -> ExemplarCNN:
-    params = Network(widths=(4, 5, 6), dense=12, dropout_conv=dropout / 2, dropout_dense=dropout)
+def built(seed: int = 0, dropout: float = 0.0, **changes: Any) -> ExemplarCNN:
+    params = Network(widths=(4, 5, 6), dense=12, dropout_conv=dropout / 2, dropout_dense=dropout, **changes)
     return initialise(params, CLASSES, SIDE, seed, MEAN, STD)
 
 

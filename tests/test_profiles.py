@@ -76,6 +76,14 @@ def numbers(name: str) -> dict[str, str]:
     return {key: ", ".join(dict.fromkeys(values)) for key, values in found.items()}
 
 
+def test_modern_differs_from_core_in_what_the_documentation_lists() -> None:
+    core, modern = numbers("core"), numbers("modern")
+    text = (ROOT / "docs" / "method.md").read_text()
+    section = text[text.index("## Profile `modern`") :].split("\n## ")[0]
+    listed = re.findall(r"^\| `([\w.]+)` \| (.+?) \| (.+?) \| .+ \|$", section, re.MULTILINE)
+    assert set(listed) == {(key, core[key], modern[key]) for key in core if core[key] != modern[key]}
+
+
 def test_profiles_differ_from_the_paper_in_what_the_documentation_lists() -> None:
     paper, *others = (numbers(name) for name in ("paper", *COLUMNS.values()))
     text = (ROOT / "docs" / "method.md").read_text()

@@ -18,6 +18,7 @@ LAYERS = ("conv1", "conv2", "conv3", "dense1", "dense2")
 FULL = Network(widths=(92, 256, 512), dense=1024, dropout_conv=0.25, dropout_dense=0.5)
 SMALL = Network(widths=(4, 5, 6), dense=9, dropout_conv=0.25, dropout_dense=0.5)
 
+GROUPS = (*LAYERS, "bias")
 
 @pytest.fixture(scope="module")
 def full() -> Iterator[ExemplarCNN]:
@@ -156,6 +157,50 @@ def test_forward_against_plain_numpy(side: int) -> None:
     expected = slow_forward(network, x[0].double().numpy())["dense2"]
     with torch.inference_mode():
         np.testing.assert_allclose(network(x)[0].numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def trained_by_batches(side: int = 32) -> ExemplarCNN:
+    """A network with batch normalisation, whose statistics are those of a batch that it has seen."""
+    network = initialise(SMALL.model_copy(update={"batch_norm": True}), classes=7, patch=side, seed=3)
+    with torch.no_grad():
+        for layer in (network.norm1, network.norm2, network.norm3):
+            assert isinstance(layer, nn.BatchNorm2d)
+            layer.weight.uniform_(0.5, 2)
+            layer.bias.uniform_(-1, 1)
+    network.train()(noise(16, side))
+    return network.eval()
+
+
+def test_batch_normalisation_scales_each_map_before_its_relu() -> None:
+    network = trained_by_batches()
+    x, layers = noise(2, 32, seed=4), (network.norm1, network.norm2, network.norm3)
+    with torch.inference_mode():
+        maps = network.maps(x, dense_stride=7)
+        flowing = x
+        for name, conv, norm in zip(LAYERS, (network.conv1, network.conv2, network.conv3), layers, strict=False):
+            assert isinstance(norm, nn.BatchNorm2d)
+            plain = conv(flowing).double().numpy()
+            mean, var = norm.running_mean, norm.running_var
+            assert mean is not None
+            assert var is not None
+            shape = (1, -1, 1, 1)
+            mean, var, scale, shift = (each.numpy().reshape(shape) for each in (mean, var, norm.weight, norm.bias))
+            expected = (plain - mean) / np.sqrt(var + norm.eps) * scale + shift
+            np.testing.assert_allclose(maps[name][0].numpy(), expected, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(maps[name][1].numpy(), relu(expected), rtol=1e-4, atol=1e-5)
+            flowing = nn.functional.max_pool2d(maps[name][1], 3, 2)
+        torch.testing.assert_close(maps["dense2"][0][:, :, 0, 0], network(x), rtol=1e-4, atol=1e-5)
+
+
+def test_without_batch_normalisation_nothing_is_added(small: ExemplarCNN) -> None:
+    normalised = trained_by_batches()
+    assert set(small.state_dict()) == {name for name in normalised.state_dict() if not name.startswith("norm")}
+    fresh = initialise(SMALL.model_copy(update={"batch_norm": True}), 7, 32, 3)
+    for name, weight in initialise(SMALL, 7, 32, 3).named_parameters():
+        assert torch.equal(weight, fresh.get_parameter(name)), "the same initial weights"
+    groups = fresh.parameter_groups(Groups(**dict.fromkeys(GROUPS, Group(lr=0.1, l2=0.0))))
+    members = {group["name"]: len(group["params"]) for group in groups}
+    assert members == {**dict.fromkeys(LAYERS, 1), "bias": 5 + 6}
 
 
 def test_maps_against_plain_numpy(small: ExemplarCNN) -> None:

@@ -103,6 +103,16 @@ def test_eval_features_against_a_slow_reference(network: ExemplarCNN, pool: int,
         np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_mirrored_features_are_the_mean_over_image_and_mirror_image(network: ExemplarCNN) -> None:
+    images = pixels(3)
+    plain = eval_features(network, params(), CPU)
+    found = eval_features(network, params(mirror=True), CPU)(images)
+    turned = np.ascontiguousarray(images[:, :, ::-1])
+    np.testing.assert_allclose(found, (plain(images) + plain(turned)) / 2, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(found, plain(images))
+    np.testing.assert_array_equal(found, eval_features(network, params(mirror=True), CPU)(turned))
+
+
 def test_each_layers_block_has_unit_length(network: ExemplarCNN) -> None:
     found = eval_features(network, params(), CPU)(pixels(4))
     edges = np.cumsum([0, *(4 * width for width in WIDTHS.values())])

@@ -17,8 +17,11 @@ from tests.serving.networks import PARAMS, pixels
 
 
 def encoder(patch: int = 32, side: int = 96, **features: object) -> Encoder:
-    params = Network(widths=(4, 5, 6), dense=9, dropout_conv=0.25, dropout_dense=0.5)
+    batch_norm = bool(features.get("mirror"))  # both are further choices, tried together
+    params = Network(widths=(4, 5, 6), dense=9, dropout_conv=0.25, dropout_dense=0.5, batch_norm=batch_norm)
     network = initialise(params, 7, patch, 0, [0.4, 0.5, 0.6], [0.2, 0.3, 0.2])
+    if batch_norm:
+        network.train()(network.normalise(torch.from_numpy(pixels(8, patch))))  # else statistics are 0 and 1
     return Encoder(network.eval(), PARAMS.model_copy(update=features), side, "cpu")
 
 
@@ -35,7 +38,12 @@ def onnx_features(path: Path, images: np.ndarray) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("patch", "side", "features"),
-    [(32, 96, {}), (96, 96, {"pool": 3}), (32, 64, {"normalise": False, "layers": ("conv2", "dense2")})],
+    [
+        (32, 96, {}),
+        (96, 96, {"pool": 3}),
+        (32, 64, {"normalise": False, "layers": ("conv2", "dense2")}),
+        (32, 64, {"mirror": True}),
+    ],
 )
 def test_onnx_has_the_same_features(tmp_path: Path, patch: int, side: int, features: dict[str, object]) -> None:
     made = encoder(patch, side, **features)

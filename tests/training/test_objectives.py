@@ -93,6 +93,17 @@ def test_losses_of_pairs_are_their_formulas() -> None:
     assert loss.item() == pytest.approx(12 * vicreg(first, second), rel=1e-4)
 
 
+def test_smoothed_targets_are_a_mixture_with_all_classes() -> None:
+    outputs = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(9) % 4
+    logs = torch.log_softmax(outputs.double(), dim=1).numpy()
+    for share in (0.0, 0.1):
+        wanted = np.full((9, 4), share / 4)
+        wanted[np.arange(9), targets] += 1 - share
+        loss, _ = objectives.of("exemplar", 4, train_params(label_smoothing=share)).loss(outputs, targets)
+        assert loss.item() == pytest.approx(-(wanted * logs).sum(), rel=1e-5)
+
+
 def test_right_are_those_that_are_nearest_to_their_partner() -> None:
     objective = objectives.of("simclr", 4, train_params())
     along = torch.eye(3)[[0, 0, 1, 1, 2, 2]]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from exemplarcnn import distributed, rng
+from exemplarcnn import distributed, rng, threads
 from exemplarcnn.config.sections import Schedule, Train
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN
 from exemplarcnn.training import diagnosis
@@ -245,6 +245,21 @@ def test_interrupted_training_ends_with_the_same_bits(
     assert rows == expected
     assert same(weights(resumed.network), weights(whole.network))
     assert same(load_file(tmp_path / "cut"), load_file(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("shards", [2, 3])
+def test_batch_normalisation_depends_on_neither_threads_nor_an_interruption(
+    surrogate_set: Path, tmp_path: Path, shards: int
+) -> None:
+    params = train_params(shards=shards)
+    whole = trainer(surrogate_set, tmp_path / "whole", params, built(dropout=0.5, batch_norm=True))
+    expected = whole.run()
+    with pytest.raises(Interruption):
+        trainer(surrogate_set, tmp_path / "cut", params, built(dropout=0.5, batch_norm=True)).run(stop_after(2))
+    threads.use(3)
+    resumed = trainer(surrogate_set, tmp_path / "cut", params, built(seed=8, dropout=0.5, batch_norm=True))
+    assert resumed.run() == expected
+    assert same(weights(resumed.network), weights(whole.network))
 
 
 def dropped(folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[Tensor]:

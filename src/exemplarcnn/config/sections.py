@@ -118,6 +118,7 @@ class Network(Section):
     dense: Count
     dropout_conv: Dropout
     dropout_dense: Dropout
+    batch_norm: bool = False  # networks saved before there was this choice do not name it
 
 
 class Group(Section):
@@ -141,11 +142,20 @@ class Groups(Section):
 class Schedule(Section):
     """Drops (epoch, factor): after that many of ``epochs`` epochs the learning rate is multiplied by the factor.
 
-    In a training of another length, in epochs or in steps, the drops scale with it.
+    In a training of another length, in epochs or in steps, the drops scale with it. With ``cosine`` the rate falls along
+    half a cosine instead. During the first ``warmup`` of all steps, a fraction, it rises from nothing.
     """
 
     epochs: Count
     drops: tuple[tuple[Count, Positive], ...]
+    cosine: bool = False
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _one_way_down(self) -> Self:
+        if self.cosine and self.drops:
+            raise ValueError("with cosine: true, set drops: []")
+        return self
 
 
 class Optimisation(Section):
@@ -185,6 +195,7 @@ class Train(Optimisation):
     """Training on a surrogate set (docs/method.md, section 3)."""
 
     groups: Groups
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     pairs: Pairs
     probe_every: Annotated[int, Field(ge=0)]
 
@@ -236,6 +247,7 @@ class Features(Section):
     normalise: bool
     batch_size: Count
     precision: Precision
+    mirror: bool = False  # models packed before there was this choice do not name it
 
 
 class ClusterFeatures(Section):

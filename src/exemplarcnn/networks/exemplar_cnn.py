@@ -89,7 +89,7 @@ class ExemplarCNN(Classifier):
     Parameters
     ----------
     params
-        Widths, size of the dense layer, dropout.
+        Widths, size of the dense layer, dropout, batch normalisation.
     classes
         Number of surrogate classes.
     patch
@@ -112,6 +112,9 @@ class ExemplarCNN(Classifier):
         self.conv1 = nn.Conv2d(3, first, 5, padding=2)
         self.conv2 = nn.Conv2d(first, second, 5, padding=2)
         self.conv3 = nn.Conv2d(second, third, 5, padding=2)
+        self.norm1, self.norm2, self.norm3 = (
+            nn.BatchNorm2d(width) if params.batch_norm else nn.Identity() for width in params.widths
+        )
         self.dense1 = nn.Linear(third * DENSE_MAP * DENSE_MAP, params.dense)
         self.dense2 = nn.Linear(params.dense, classes)
         self.dropout_conv, self.dropout_dense = params.dropout_conv, params.dropout_dense
@@ -129,9 +132,9 @@ class ExemplarCNN(Classifier):
         Tensor
             (n, classes) logits.
         """
-        x = self._dropped(pool(F.relu(self.conv1(x))), self.dropout_conv)
-        x = self._dropped(pool(F.relu(self.conv2(x))), self.dropout_conv)
-        x = F.relu(self.conv3(x))
+        x = self._dropped(pool(F.relu(self.norm1(self.conv1(x)))), self.dropout_conv)
+        x = self._dropped(pool(F.relu(self.norm2(self.conv2(x)))), self.dropout_conv)
+        x = F.relu(self.norm3(self.conv3(x)))
         if x.shape[-1] != DENSE_MAP:
             x = F.adaptive_max_pool2d(x, DENSE_MAP)
         # Dropout follows the pooling, as above: it keeps the mean of its input, but not that of maxima taken later.
@@ -165,11 +168,11 @@ class ExemplarCNN(Classifier):
             Layer name to (before ReLU, after ReLU), each (n, channels, rows, columns).
         """
         result = {}
-        x = self.conv1(x)
+        x = self.norm1(self.conv1(x))
         result["conv1"] = x, (active := F.relu(x))
-        x = self.conv2(pool(active))
+        x = self.norm2(self.conv2(pool(active)))
         result["conv2"] = x, (active := F.relu(x))
-        x = self.conv3(pool(active))
+        x = self.norm3(self.conv3(pool(active)))
         result["conv3"] = x, (active := F.relu(x))
         if self.patch != 32:
             active = F.adaptive_max_pool2d(active, DENSE_MAP)
@@ -186,13 +189,13 @@ class ExemplarCNN(Classifier):
         Returns
         -------
         list of dict
-            One group for each of the five weight tensors and one for all biases, each with ``name``, ``params``,
-            ``lr``, ``initial_lr`` and ``weight_decay``.
+            One group for each of the five weight tensors and one for all biases and what batch normalisation learns,
+            each with ``name``, ``params``, ``lr``, ``initial_lr`` and ``weight_decay``.
         """
         members: dict[str, list[nn.Parameter]] = {name: [] for name in type(groups).model_fields}
         for name, parameter in self.named_parameters():
             layer, kind = name.split(".")
-            members[layer if kind == "weight" else "bias"].append(parameter)
+            members[layer if kind == "weight" and layer in members else "bias"].append(parameter)
         return with_rates(members, groups)
 
 

@@ -48,7 +48,7 @@ def eval_features(network: ExemplarCNN, params: Features, device: torch.device) 
     network
         Moved to ``device`` and put in eval mode, in place.
     params
-        Layers, pooled size, stride of dense1, normalisation, precision of the maps.
+        Layers, pooled size, stride of dense1, normalisation, mirror images, precision of the maps.
     device
         Where to compute.
 
@@ -57,12 +57,20 @@ def eval_features(network: ExemplarCNN, params: Features, device: torch.device) 
     callable
         (n, height, width, 3) uint8 to (n, features) float32: of each layer the map after ReLU, max-pooled to
         ``pool`` by ``pool`` and, if ``normalise``, scaled to unit length per image. Layers are in the network's order.
+        If ``mirror``, the mean of these numbers over the image and its mirror image.
     """
-    return _through(network, params.dense_stride, params.precision, device, partial(joined, params=params))
+    return _through(network, params.precision, device, partial(described, network, params=params))
 
 
-def joined(maps: dict[str, tuple[Tensor, Tensor]], params: Features) -> Tensor:
-    """Turn maps, as `ExemplarCNN.maps` returns them, into the features for classifiers, (n, features) float32."""
+def described(network: ExemplarCNN, images: Tensor, params: Features) -> Tensor:
+    """Compute the features for classifiers, (n, features) float32, of normalised images, (n, 3, height, width)."""
+    features = _joined(network.maps(images, params.dense_stride), params)
+    if params.mirror:
+        features = (features + _joined(network.maps(images.flip(-1), params.dense_stride), params)) / 2
+    return features
+
+
+def _joined(maps: dict[str, tuple[Tensor, Tensor]], params: Features) -> Tensor:
     blocks = [_pooled(maps[layer][1], params.pool) for layer in LAYERS if layer in params.layers]
     return torch.cat([_unit(block) for block in blocks] if params.normalise else blocks, dim=1)
 
@@ -90,19 +98,16 @@ def cluster_features(
     """
     side = 0 if params.before_relu else 1
 
-    def pooled(maps: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
+    def pooled(images: Tensor) -> Tensor:
+        maps = network.maps(images, dense_stride)
         blocks = [_pooled(maps[layer][side], params.pool) for layer in LAYERS if layer in params.layers]
         return _unit(torch.cat(blocks, dim=1))
 
-    return _through(network, dense_stride, params.precision, device, pooled)
+    return _through(network, params.precision, device, pooled)
 
 
 def _through(
-    network: ExemplarCNN,
-    dense_stride: int,
-    precision: str,
-    device: torch.device,
-    pooled: Callable[[dict[str, tuple[Tensor, Tensor]]], Tensor],
+    network: ExemplarCNN, precision: str, device: torch.device, describe: Callable[[Tensor], Tensor]
 ) -> FeatureExtractor:
     network = to_device(network, device, torch.channels_last).eval()
     turn = taking_turns(device)
@@ -111,8 +116,7 @@ def _through(
         with turn, torch.inference_mode():
             batch = network.normalise(torch.from_numpy(images).to(device))
             with mixed_precision(device, precision):
-                maps = network.maps(batch, dense_stride)
-            result: NDArray[np.float32] = pooled(maps).cpu().numpy()
+                result: NDArray[np.float32] = describe(batch).cpu().numpy()
             return result
 
     return run

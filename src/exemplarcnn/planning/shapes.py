@@ -21,7 +21,9 @@ def weights(network: Network, classes: int) -> int:
     sizes = (3, *network.widths)
     convolutions = sum(KERNEL**2 * before * width + width for before, width in pairwise(sizes))
     dense = (sizes[-1] * DENSE_MAP**2 + 1) * network.dense + (network.dense + 1) * classes
-    return convolutions + dense + 6
+    # Of each of three layers: scale, shift, mean and variance, and a counter of eight bytes.
+    normalisation = 4 * sum(network.widths) + 6 if network.batch_norm else 0
+    return convolutions + normalisation + dense + 6
 
 
 def resnet_weights(config: Config, classes: int) -> int:

@@ -14,7 +14,7 @@ from exemplarcnn.config.params import Config
 from exemplarcnn.config.sections import Features
 from exemplarcnn.files import atomic_write
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN
-from exemplarcnn.networks.features import joined
+from exemplarcnn.networks.features import described
 from exemplarcnn.serving import registry
 from exemplarcnn.serving.batch import loaded
 from exemplarcnn.serving.encoder import Encoder, EncoderError
@@ -33,8 +33,7 @@ class _Graph(nn.Module):
         self.network, self.features = network, features
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = self.network.maps(self.network.normalise(images), self.features.dense_stride)
-        return joined(maps, self.features)
+        return described(self.network, self.network.normalise(images), self.features)
 
 
 def check(path: Path) -> str:

@@ -86,12 +86,14 @@ class Exemplar:
     ----------
     outputs
         How many classes there are.
+    smoothing
+        Share of each target that goes to all classes alike, in validation, too.
     """
 
     coupled = False
 
-    def __init__(self, outputs: int):
-        self.outputs = outputs
+    def __init__(self, outputs: int, smoothing: float = 0.0):
+        self.outputs, self.smoothing = outputs, smoothing
         self.guessing: float | None = math.log(outputs)
 
     def order(self, source: Labelled, draw: np.random.Generator) -> NDArray[np.int64]:
@@ -104,7 +106,8 @@ class Exemplar:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the cross entropy of the softmax, and how often the target has the largest output."""
-        return F.cross_entropy(outputs, targets, reduction="sum"), (outputs.argmax(1) == targets).sum()
+        loss = F.cross_entropy(outputs, targets, reduction="sum", label_smoothing=self.smoothing)
+        return loss, (outputs.argmax(1) == targets).sum()
 
 
 class Rotation(Exemplar):
@@ -213,7 +216,7 @@ def _deal(classes: NDArray[np.int64], most: int, draw: np.random.Generator) -> N
 
 def exemplar(classes: int, params: Train) -> Objective:
     """Tell the surrogate class of each patch."""
-    return Exemplar(classes)
+    return Exemplar(classes, params.label_smoothing)
 
 
 def rotation(classes: int, params: Train) -> Objective:

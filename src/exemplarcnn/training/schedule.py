@@ -1,5 +1,6 @@
 """How long a training is, and its learning rates (docs/method.md, section 3)."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,11 +56,17 @@ class Length:
         Parameters
         ----------
         step
-            Steps done before this one. With a budget in epochs, rates drop between epochs only.
+            Steps done before this one. With a budget in epochs, rates drop between epochs only; along a cosine they fall
+            with each step.
         """
+        schedule = self.params.schedule
+        rising = round(schedule.warmup * self.steps)
+        warm = min(1.0, (step + 1) / rising) if rising else 1.0
+        if schedule.cosine:
+            return warm * (1 + math.cos(math.pi * step / self.steps)) / 2
         if self.params.steps is None:
-            return rate_factor(step // self.epoch_steps, self.epochs, self.params.schedule)
-        return rate_factor(step, self.steps, self.params.schedule)
+            return warm * rate_factor(step // self.epoch_steps, self.epochs, schedule)
+        return warm * rate_factor(step, self.steps, schedule)
 
 
 def rate_factor(done: int, total: int, schedule: Schedule) -> float:
