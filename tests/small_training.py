@@ -96,6 +96,19 @@ def stop_after(epoch: int) -> Any:
     return after_epoch
 
 
+def stop_after_steps(run: Trainer, count: int) -> None:
+    """Have a training, which saves after each step, end after so many."""
+    done, inner = [], run.step
+
+    def step(*batch: Any) -> None:
+        if len(done) == count:
+            raise Interruption
+        done.append(1)
+        inner(*batch)
+
+    run.step = step  # type: ignore[method-assign, assignment]
+
+
 def weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 

@@ -83,7 +83,14 @@ def test_what_github_runs_is_what_anyone_can_run() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["requirements.txt", "requirements-pipeline.txt", "requirements-onnx.txt", "requirements-dev.txt"]
+    "file",
+    [
+        "requirements.txt",
+        "requirements-pipeline.txt",
+        "requirements-onnx.txt",
+        "requirements-objectives.txt",
+        "requirements-dev.txt",
+    ],
 )
 def test_the_lock_has_versions_that_the_ranges_allow(file: str) -> None:
     locked = {each.name.lower(): each.specifier for each in requirements("requirements.lock")}

@@ -54,6 +54,18 @@ def test_a_channels_last_network_is_saved_alike(folder: Path, tmp_path: Path) ->
     assert (tmp_path / "other.safetensors").read_bytes() == (folder / "weights.safetensors").read_bytes()
 
 
+def test_batch_normalisation_is_named_where_there_is_some(tmp_path: Path) -> None:
+    """Networks that were saved before there was that choice have none."""
+    params = PARAMS.model_copy(update={"batch_norm": True})
+    network = initialise(params, 7, 64, 0, MEAN, STD)
+    describe(tmp_path / "network.json", params, SUMMARY)
+    save_weights(tmp_path / "weights.safetensors", network.train())
+    assert json.loads((tmp_path / "network.json").read_text())["network"]["batch_norm"] is True
+    found = load(tmp_path).state_dict()
+    assert "norm3.running_var" in found
+    assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
+
+
 def test_network_json_holds_what_building_needs_and_no_more(folder: Path) -> None:
     about = json.loads((folder / "network.json").read_text())
     assert set(about) == {"network", "classes", "patch", "mean", "std"}

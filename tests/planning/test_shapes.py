@@ -25,10 +25,12 @@ PAPER = parse(profile_values("paper"), "paper")
 
 @pytest.mark.parametrize("classes", [2, 16_000])
 @pytest.mark.parametrize("patch", [32, 96])
-def test_weights(patch: int, classes: int) -> None:
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_weights(patch: int, classes: int, batch_norm: bool) -> None:
+    params = PAPER.network.model_copy(update={"batch_norm": batch_norm})
     with torch.device("meta"):
-        network = ExemplarCNN(PAPER.network, classes, patch)
-    assert shapes.weights(PAPER.network, classes) == sum(value.numel() for value in network.state_dict().values())
+        network = ExemplarCNN(params, classes, patch)
+    assert shapes.weights(params, classes) == sum(value.numel() for value in network.state_dict().values())
 
 
 @pytest.mark.parametrize("depth", [10, 18, 34, 50])

@@ -6,7 +6,7 @@ from exemplarcnn import paths
 from exemplarcnn.config.params import Config
 from exemplarcnn.files import write_json
 from exemplarcnn.tracking import descriptions
-from tests.conftest import SUMMARY, Pipeline
+from tests.conftest import SUMMARY, Pipeline, profile_values
 
 RUN = ("7", "0" * 32)
 
@@ -38,6 +38,14 @@ def test_of_a_training(pipeline: Pipeline, config: Config) -> None:
     assert "| epoch | 1 → 2 |\n| training loss | 3 → 1.5 |\n| validation loss | 3.5 → 1.75 |\n" in text
     assert "Unlike" not in text
     assert "Changed" not in text
+
+
+def test_of_another_objective(pipeline: Pipeline) -> None:
+    for objective, said in {"rotation": "with their turn told right", "simclr": "nearest to their partner in a batch"}.items():
+        values = profile_values("tiny_bench")
+        values["variants"]["train"]["baseline"]["objective"] = objective
+        text = descriptions.of(pipeline.train(), Config.model_validate(values), [], RUN)
+        assert text.startswith(f"**18.00 %** of the validation patches {said} after 2 epochs.")
 
 
 def test_of_a_network_that_learns_from_labels(pipeline: Pipeline, config: Config) -> None:

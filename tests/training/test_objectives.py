@@ -13,11 +13,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from exemplarcnn import threads
+from exemplarcnn.config import objectives as known
+from exemplarcnn.config.base import ConfigError
+from exemplarcnn.config.objectives import PAIRED, TURNS
+from exemplarcnn.config.params import Config, parse
 from exemplarcnn.config.sections import Network, Train
 from exemplarcnn.config.sections import Pairs as PairParams
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, initialise
 from exemplarcnn.training import objectives
-from exemplarcnn.training.objectives import OBJECTIVES, PAIRED, TURNS, ObjectiveError, Pairs, Rotation
+from exemplarcnn.training.objectives import OBJECTIVES, ObjectiveError, Pairs, Rotation
+from tests.conftest import profile_values
 from exemplarcnn.training.shards import Layout, Shards, outputs_of
 from exemplarcnn.training.trainer import Trainer
 from tests.small_training import (
@@ -29,7 +34,7 @@ from tests.small_training import (
     Interruption,
     groups,
     same,
-    stop_after,
+    stop_after_steps,
     train_params,
     trainer,
     weights,
@@ -37,18 +42,24 @@ from tests.small_training import (
 )
 
 
+def profile(name: str) -> Config:
+    return parse(profile_values(name), name)
+
+
 def network(objective: str, params: Train, seed: int = 0, dropout: float = 0.5) -> ExemplarCNN:
     sizes = Network(widths=(4, 5, 6), dense=12, dropout_conv=dropout / 2, dropout_dense=dropout)
-    outputs = objectives.outputs(objective, CLASSES, params)
+    outputs = known.outputs(objective, CLASSES, params)
     return initialise(sizes, outputs, SIDE, seed, MEAN, STD)
 
 
-def training(objective: str, folder: Path, path: Path, seed: int = 0, dropout: float = 0.5, **changes: Any) -> Trainer:
+def training(
+    objective: str, folder: Path, path: Path, seed: int = 0, dropout: float = 0.5, minutes: float = 10.0, **changes: Any
+) -> Trainer:
     # At the other objectives' rates VICReg diverges.
     rates = groups(dict.fromkeys(RATES, (0.0002 if objective == "vicreg" else 0.005, 0.0)))
     params = train_params(**({"batch_size": 8, "groups": rates} | changes))
     made = objectives.of(objective, CLASSES, params)
-    return trainer(folder, path, params, network(objective, params, seed, dropout), objective=made)
+    return trainer(folder, path, params, network(objective, params, seed, dropout), objective=made, minutes=minutes)
 
 
 @pytest.fixture
@@ -84,12 +95,11 @@ def vicreg(first: Tensor, second: Tensor) -> float:
 def test_losses_of_pairs_are_their_formulas() -> None:
     outputs = torch.randn(12, 8, generator=torch.Generator().manual_seed(0))
     first, second = outputs[0::2], outputs[1::2]
-    targets = torch.zeros(12, dtype=torch.int64)
     for temperature in (0.1, 0.5):
         params = train_params(pairs=PairParams(outputs=8, temperature=temperature))
-        loss, _ = objectives.of("simclr", 4, params).loss(outputs, targets)
+        loss, _ = objectives.of("simclr", 4, params).loss(outputs, None)
         assert loss.item() == pytest.approx(12 * nt_xent(first, second, temperature), rel=1e-5)
-    loss, _ = objectives.of("vicreg", 4, train_params()).loss(outputs, targets)
+    loss, _ = objectives.of("vicreg", 4, train_params()).loss(outputs, None)
     assert loss.item() == pytest.approx(12 * vicreg(first, second), rel=1e-4)
 
 
@@ -107,11 +117,11 @@ def test_smoothed_targets_are_a_mixture_with_all_classes() -> None:
 def test_right_are_those_that_are_nearest_to_their_partner() -> None:
     objective = objectives.of("simclr", 4, train_params())
     along = torch.eye(3)[[0, 0, 1, 1, 2, 2]]
-    assert objective.loss(along, torch.zeros(6))[1] == 6
-    assert objective.loss(torch.eye(3)[[0, 1, 2, 0, 1, 2]], torch.zeros(6))[1] == 0
+    assert objective.loss(along, None)[1] == 6
+    assert objective.loss(torch.eye(3)[[0, 1, 2, 0, 1, 2]], None)[1] == 0
     # One without a partner counts neither way, and a pair without others gives nothing.
-    assert objective.loss(torch.cat([along, torch.ones(1, 3)]), torch.zeros(7))[0] == objective.loss(along, along)[0]
-    assert [each.item() for each in objective.loss(along[:3], torch.zeros(3))] == [0, 0]
+    assert objective.loss(torch.cat([along, torch.ones(1, 3)]), None)[0] == objective.loss(along, None)[0]
+    assert [each.item() for each in objective.loss(along[:3], None)] == [0, 0]
 
 
 def test_guessing_is_what_a_network_scores_that_knows_nothing() -> None:
@@ -192,7 +202,7 @@ def test_gradients_of_shards_are_those_of_the_whole_batch(objective: str, count:
     order = layout.of(np.arange(count))
     shards = Shards(net, params, layout, threads.Team(2), 5, made)
     found = shards.gradients(images[order], labels[order], count, (0, 0))
-    loss, right = made.loss(outputs_of(net, images, params), labels)
+    loss, right = made.loss(outputs_of(net, images, params), None)
     expected = torch.autograd.grad(loss / count, list(net.parameters()), allow_unused=True)
     for whole, *parts in zip(expected, *found.shards, strict=True):
         torch.testing.assert_close(torch.stack(parts).sum(0), whole, rtol=1e-3, atol=1e-5)
@@ -221,8 +231,10 @@ def test_neither_threads_nor_an_interruption_change_a_bit(
 ) -> None:
     whole = training(objective, patches, tmp_path / "whole", shards=shards)
     expected = whole.run()
+    cut = training(objective, patches, tmp_path / "cut", shards=shards, minutes=0.0)
+    stop_after_steps(cut, 9)  # an epoch has six
     with pytest.raises(Interruption):
-        training(objective, patches, tmp_path / "cut", shards=shards).run(stop_after(2))
+        cut.run()
     threads.use(3)
     resumed = training(objective, patches, tmp_path / "cut", seed=8, shards=shards)
     assert resumed.run() == expected
@@ -239,25 +251,49 @@ def test_objectives_see_the_same_number_of_patches_in_the_same_number_of_steps(p
 
 
 def test_what_cannot_be_used_is_said_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ObjectiveError, match=r"no objective 'byol'; name one .*: exemplar, rotation, simclr, vicreg"):
-        objectives.check("byol", train_params())
-    with pytest.raises(ObjectiveError, match=r"train\.batch_size must be even and 4 or more"):
-        objectives.check("simclr", train_params(batch_size=15))
+    surrogate = profile("tiny").surrogate
+
+    def check(objective: str, params: Train | None = None, images: int = 10, **changes: Any) -> None:
+        entry = profile("tiny").variants.train["baseline"].model_copy(update={"objective": objective} | changes)
+        known.check(entry, params or train_params(), surrogate.model_copy(update={"valid_patches_per_image": images}))
+
+    with pytest.raises(ConfigError, match=r"no objective 'byol'; name one of exemplar, rotation, simclr, vicreg"):
+        check("byol")
+    for size in (15, 2):
+        with pytest.raises(ConfigError, match=r"set train\.batch_size to an even number from 4 on"):
+            check("simclr", train_params(batch_size=size))
+    for few in ({"images": 1}, {"patches_per_image": 1}):
+        with pytest.raises(ConfigError, match=r"patches of this entry to 2 or more"):
+            check("vicreg", **few)
+        check("rotation", **few)
     for name in OBJECTIVES:
-        objectives.check(name, train_params())
+        check(name)
     monkeypatch.setitem(sys.modules, "lightly", None)
     monkeypatch.setitem(sys.modules, "lightly.loss", None)
     for name in PAIRED:
-        with pytest.raises(ObjectiveError, match=r"lightly, which is not installed; run `pip install"):
-            objectives.check(name, train_params())
-        with pytest.raises(ObjectiveError, match=r"lightly, which is not installed; run `pip install"):
+        with pytest.raises(ConfigError, match=r"lightly, which is not installed; `pip install"):
+            check(name)
+        with pytest.raises(ObjectiveError, match=r"lightly, which is not installed; `pip install"):
             objectives.of(name, 4, train_params())
-    objectives.check("rotation", train_params())
-    assert objectives.outputs("simclr", 4, train_params()) == 8
+    check("rotation")
+    assert known.outputs("simclr", 4, train_params()) == 8
+
+
+def test_what_cannot_be_paired_ends_a_training_before_it_begins(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "set", 44, 7)  # one validation patch of the last class
+    with pytest.raises(ObjectiveError, match="class 3 has one alone"):
+        training("simclr", folder, tmp_path / "c")
+    training("rotation", folder, tmp_path / "c")
+
+
+def test_versions_that_weights_depend_on() -> None:
+    assert objectives.packages_of("exemplar") == ("numpy", "torch")
+    assert objectives.packages_of("simclr") == ("numpy", "torch", "lightly")
 
 
 def test_outputs_are_what_the_objective_says() -> None:
+    assert tuple(OBJECTIVES) == known.NAMES
     for name in OBJECTIVES:
         made = objectives.of(name, 300, train_params())
-        assert objectives.outputs(name, 300, train_params()) == made.outputs
+        assert known.outputs(name, 300, train_params()) == made.outputs
         assert (name in PAIRED) == made.coupled

@@ -15,15 +15,16 @@ import pytest
 import torch
 
 from exemplarcnn import distributed, threads
-from exemplarcnn.config.sections import Schedule, Train
+from exemplarcnn.config.sections import Pairs, Schedule
 from exemplarcnn.data.types import Pool
+from exemplarcnn.training import objectives
 from exemplarcnn.training import trainer as training
 from exemplarcnn.training.checkpoint import Checkpoint
 from exemplarcnn.training.trainer import Trainer
 from tests import labelled_images
 from tests.conftest import ROOT
 from tests.labelled_images import pools
-from tests.small_training import built, same, train_params, trainer, weights, write_set
+from tests.small_training import CLASSES, built, same, train_params, trainer, weights, write_set
 
 __all__ = ["pools"]  # a fixture
 
@@ -36,7 +37,16 @@ train_together(Path(sys.argv[2]), *map(int, sys.argv[3:]))
 """
 
 
-def train_together(folder: Path, epochs: int, shards: int, stop: int) -> None:
+def fifty_steps(folder: Path, path: Path, shards: int = 2, kind: str = "plain", epochs: int = 13, seed: int = 0) -> Trainer:
+    """A training on 49 patches in batches of 16: of the last, of one patch, all processes but one have nothing."""
+    schedule, pairs = Schedule(epochs=13, drops=((8, 0.5),)), Pairs(outputs=CLASSES, temperature=0.5)
+    params = train_params(epochs=epochs, shards=shards, schedule=schedule, pairs=pairs)
+    network = built(seed, dropout=0.5, batch_norm=kind == "batch_norm")
+    objective = objectives.of("simclr", CLASSES, params) if kind == "simclr" else None
+    return trainer(folder, path, params, network, objective=objective)
+
+
+def train_together(folder: Path, epochs: int, shards: int, stop: int, kind: str = "plain") -> None:
     """Train in this process, one of several; after ``stop`` steps, be stopped as a scheduler does it."""
     torch.set_num_threads(1)
     threads.use(2)
@@ -44,11 +54,10 @@ def train_together(folder: Path, epochs: int, shards: int, stop: int) -> None:
     with distributed.processes():
         run: Trainer
         if (folder / "unlabeled").exists():
-            params: Any = labelled_images.params(shards=shards)
+            params = labelled_images.params(shards=shards)
             run = labelled_images.trainer(labelled_images.open_pools(folder), folder / "together", params)
         else:
-            params = fifty_steps(shards).model_copy(update={"epochs": epochs})
-            run = trainer(folder / "set", folder / "together", params, built(dropout=0.5))
+            run = fifty_steps(folder / "set", folder / "together", shards, kind, epochs)
         (folder / f"process-{distributed.rank()}").write_text(str(os.getpid()))
         steps, inner = [], run.step
 
@@ -65,11 +74,6 @@ def train_together(folder: Path, epochs: int, shards: int, stop: int) -> None:
             torch.save((weights(run.network), [vars(row) for row in history]), folder / "together.pt")
 
 
-def fifty_steps(shards: int = 2) -> Train:
-    # 49 patches in batches of 16: of the last batch, of one patch, all processes but one have nothing.
-    return train_params(epochs=13, shards=shards, schedule=Schedule(epochs=13, drops=((8, 0.5),)))
-
-
 def launched(folder: Path, epochs: int = 13, stop: int = 0) -> Any:
     """Start two processes by ``torchrun``, as the stage does."""
     (folder / "together.py").write_text(LAUNCHED)
@@ -78,38 +82,49 @@ def launched(folder: Path, epochs: int = 13, stop: int = 0) -> Any:
     return subprocess.Popen([*launch, *map(str, words)], stderr=subprocess.PIPE, text=True)
 
 
-def one_of_several(place: int, folder: Path, processes: int, shards: int, stop: int, port: int) -> None:
+def one_of_several(
+    place: int, folder: Path, processes: int, shards: int, stop: int, kind: str, port: int
+) -> None:
     """Train in a process that finds the others as ``torchrun`` would have told it."""
     found = {"RANK": place, "LOCAL_RANK": place, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
     os.environ |= {name: str(value) for name, value in found.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"}
     distributed.PARENT = os.getppid()
-    train_together(folder, 13, shards, stop)
+    train_together(folder, 13, shards, stop, kind)
 
 
-def together(folder: Path, processes: int, shards: int = 2, stop: int = 0) -> bool:
-    """Train in several processes that need not import anything; return whether all came to the end."""
+def together(
+    folder: Path, processes: int, shards: int = 2, stop: int = 0, kind: str = "plain"
+) -> list[int | None]:
+    """Train in several processes that need not import anything; return how each ended."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    arguments = (folder, processes, shards, stop, port)
+    arguments = (folder, processes, shards, stop, kind, port)
     started = [context.Process(target=one_of_several, args=(place, *arguments)) for place in range(processes)]
     for process in started:
         process.start()
     for process in started:
         process.join(240)
-    return [process.exitcode for process in started] == [0] * processes
+    hung = [process for process in started if process.is_alive()]
+    for process in hung:
+        process.kill()
+    assert not hung
+    return [process.exitcode for process in started]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "shards"), [(2, 4), (3, 3)])
-def test_several_processes_train_to_the_bits_of_one(tmp_path: Path, processes: int, shards: int) -> None:
+@pytest.mark.parametrize(
+    ("processes", "shards", "kind"),
+    [(2, 4, "plain"), (3, 3, "plain"), (2, 4, "simclr"), (3, 3, "simclr"), (2, 4, "batch_norm")],
+)
+def test_several_processes_train_to_the_bits_of_one(tmp_path: Path, processes: int, shards: int, kind: str) -> None:
     folder = write_set(tmp_path / "set", count=49, valid=11)
-    one = trainer(folder, tmp_path / "one", fifty_steps(shards), built(dropout=0.5))
+    one = fifty_steps(folder, tmp_path / "one", shards, kind)
     expected = one.run()
-    assert together(tmp_path, processes, shards)
+    assert together(tmp_path, processes, shards, kind=kind) == [0] * processes
     found, history = torch.load(tmp_path / "together.pt")
     assert same(found, weights(one.network))
     assert history == [vars(row) for row in expected]
@@ -121,7 +136,7 @@ def test_two_processes_train_a_network_with_batch_statistics_to_the_bits_of_one(
 ) -> None:
     one = labelled_images.trainer(pools, tmp_path / "one", labelled_images.params(shards=4))
     expected = one.run()
-    assert together(tmp_path, 2, 4)
+    assert together(tmp_path, 2, 4) == [0, 0]
     found, history = torch.load(tmp_path / "together.pt")
     assert same(found, weights(one.network))
     assert history == [vars(row) for row in expected]
@@ -130,10 +145,12 @@ def test_two_processes_train_a_network_with_batch_statistics_to_the_bits_of_one(
 @pytest.mark.slow
 def test_one_process_goes_on_with_what_two_began(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "set", count=49, valid=11)
-    whole = trainer(folder, tmp_path / "whole", fifty_steps(2), built(dropout=0.5))
+    whole = fifty_steps(folder, tmp_path / "whole")
     expected = whole.run()
-    assert not together(tmp_path, 2, 2, stop=18)
-    resumed = trainer(folder, tmp_path / "together", fifty_steps(2), built(seed=8, dropout=0.5))
+    assert together(tmp_path, 2, stop=18) == [1, 1]
+    _, progress = Checkpoint(tmp_path / "together", {"of": "mine"}).load()
+    assert (len(progress.history), progress.step) == (4, 2)
+    resumed = fifty_steps(folder, tmp_path / "together", seed=8)
     assert resumed.run() == expected
     assert same(weights(resumed.network), weights(whole.network))
 
@@ -141,7 +158,7 @@ def test_one_process_goes_on_with_what_two_began(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_several_processes_go_on_after_a_scheduler_stopped_them(tmp_path: Path) -> None:
     write_set(tmp_path / "set", count=49, valid=11)
-    assert together(tmp_path, 2)
+    assert together(tmp_path, 2) == [0, 0]
     expected, rows = torch.load(tmp_path / "together.pt")
     (tmp_path / "together").unlink()
     process = launched(tmp_path, stop=18)
@@ -149,7 +166,7 @@ def test_several_processes_go_on_after_a_scheduler_stopped_them(tmp_path: Path) 
     assert process.returncode != 0, said
     _, progress = Checkpoint(tmp_path / "together", {"of": "mine"}).load()
     assert (len(progress.history), progress.step) == (4, 2)
-    assert together(tmp_path, 2)
+    assert together(tmp_path, 2) == [0, 0]
     found, history = torch.load(tmp_path / "together.pt")
     assert same(found, expected)
     assert history == rows

@@ -13,7 +13,7 @@ from exemplarcnn import paths
 from exemplarcnn.config.params import Config, load
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.errors import INTERRUPTED, FailedElsewhereError, PipelineError, reason
-from exemplarcnn.files import UnreadableError, atomic_write
+from exemplarcnn.files import UnreadableError
 from exemplarcnn.launching import preflight
 from exemplarcnn.launching.memory import Peak
 from exemplarcnn.planning import plan
@@ -73,12 +73,16 @@ def _name(variant: str) -> str:
 
 def _keep_lock() -> None:
     """Copy ``dvc.lock`` to ``work/``: DVC writes it in place after each stage, and Ctrl-C may leave half of it."""
-    if not lineage.LOCK.exists():
-        return
-    with suppress(UnreadableError):
-        lineage.lock_entries()
-        with atomic_write(paths.WORK / lineage.LOCK.name) as partial:
-            shutil.copyfile(lineage.LOCK, partial)
+    kept = paths.WORK / lineage.LOCK.name
+    partial = kept.with_name(f".{kept.name}.{os.getpid()}")  # stages may run side by side
+    with suppress(OSError, UnreadableError):  # a copy that cannot be made is no reason to stop
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(lineage.LOCK, partial)
+        try:
+            lineage.lock_entries(partial)
+            partial.replace(kept)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _start_together(processes: int) -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 from exemplarcnn import paths
 from exemplarcnn.classes import capacity, quality, seeding
 from exemplarcnn.classes.regrouping import RULES
+from exemplarcnn.config import objectives
 from exemplarcnn.config.base import PoolName
 from exemplarcnn.config.params import Config
 from exemplarcnn.config.variants import ClusterEntry, KMeans, PruneEntry, TrainEntry
@@ -20,7 +21,6 @@ from exemplarcnn.data import audit_tables, folds, stl10
 from exemplarcnn.data.types import DataError
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.patches import allocation
-from exemplarcnn.training import objectives
 
 Tables = dict[PoolName, pd.DataFrame]
 
@@ -56,7 +56,7 @@ def check(config: Config, data: Path = paths.DATA, audited: bool = False) -> Non
             )
     for name, trained in config.variants.train.items():
         with _named(f"variants.train.{name}.objective"):
-            objectives.check(trained.objective, config.training(name))
+            objectives.check(trained, config.training(name), config.surrogate)
     if not (data / "unlabeled_X.bin").exists():
         return
     _check_labels(config, data)

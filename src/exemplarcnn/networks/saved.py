@@ -37,7 +37,8 @@ def describe(path: Path, params: Network, summary: dict[str, Any]) -> None:
     wanted = {key: summary[key] for key in ("classes", "patch", "mean", "std")}
     if "side" in summary:  # the side of the data set's images, if it is not STL-10's
         wanted["side"] = summary["side"]
-    write_json(path, {"network": params.model_dump(mode="json"), **wanted})
+    # What a network need not have, such as batch normalisation, is named only if it has it.
+    write_json(path, {"network": params.model_dump(mode="json", exclude_defaults=True), **wanted})
 
 
 def load(folder: Path, weights: str = "weights.safetensors") -> ExemplarCNN:

@@ -21,8 +21,8 @@ def weights(network: Network, classes: int) -> int:
     sizes = (3, *network.widths)
     convolutions = sum(KERNEL**2 * before * width + width for before, width in pairwise(sizes))
     dense = (sizes[-1] * DENSE_MAP**2 + 1) * network.dense + (network.dense + 1) * classes
-    # Of each of three layers: scale, shift, mean and variance, and a counter of eight bytes.
-    normalisation = 4 * sum(network.widths) + 6 if network.batch_norm else 0
+    # Of each of three layers: scale, shift, mean and variance of each map, and a counter.
+    normalisation = 4 * sum(network.widths) + 3 if network.batch_norm else 0
     return convolutions + normalisation + dense + 6
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from exemplarcnn.classes.capacity import clustered_part
+from exemplarcnn.config import objectives
 from exemplarcnn.config.base import Layer
 from exemplarcnn.config.params import Config
 from exemplarcnn.config.sections import ClusterFeatures, Features
@@ -28,7 +29,6 @@ from exemplarcnn.planning.operations import (
     Step,
     Validate,
 )
-from exemplarcnn.training import objectives
 from exemplarcnn.training.schedule import Length
 
 Parts = tuple[tuple[Operation, float], ...]
@@ -211,7 +211,7 @@ class Works:
             described = length.epochs // every * (self.held.fold + PROBED)
             parts = (*parts, (Describe(self.config.features, entry.patch, classes), float(described)))
         weights = shapes.weights(self.config.network, classes)
-        maps = params.batch_size * self._numbers_in_maps(entry.patch)
+        maps, kept = params.batch_size * self._numbers_in_maps(entry.patch), 5 if self.config.network.batch_norm else 4
         return Work(
             f"train@{name}",
             images=self.tables[entry.table].images,
@@ -220,7 +220,7 @@ class Works:
             parts=parts,
             outs=2 * FLOAT * weights,
             # Weights and momentum, a gradient for each shard and their sum; what the backward pass needs of each map.
-            memory=TRAINER + FLOAT * weights * (3 + params.shards) + 4 * FLOAT * maps,
+            memory=TRAINER + FLOAT * weights * (3 + params.shards) + kept * FLOAT * maps,
         )
 
     def _outputs(self, name: str) -> int:

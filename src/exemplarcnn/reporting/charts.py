@@ -39,7 +39,7 @@ def learning_curves(tables: dict[str, Path], titles: dict[str, str]) -> str:
         lines += left.plot(table["epoch"], table["valid_loss"], color=colour)
         left.plot(table["epoch"], table["train_loss"], color=colour, linestyle=":", linewidth=1)
         right.plot(table["epoch"], 100 * table["valid_accuracy"], color=colour)
-    for axes, label in ((left, "cross entropy, nats"), (right, "accuracy, %")):
+    for axes, label in ((left, "loss"), (right, "accuracy, %")):
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         _quiet(axes)

@@ -18,9 +18,7 @@ def render(results: dict[str, Any]) -> str:
         *(_tested(results) if results["rows"] else [sentences.NOT_TESTED]),
         "## The surrogate task",
         _table(tables.surrogate_task(results)),
-        "The share of validation patches that each network assigns to their class; they are other patches of the "
-        "images that it was trained on. More classes make a harder task: the share says whether a network has learned, "
-        "not whether its features are good.",
+        sentences.task(results),
         "## Pictures",
         "\n".join(_pictures(results)),
         "- [Images and their nearest neighbours in the features of different networks](pictures/neighbours.png)",

@@ -108,6 +108,7 @@ def _values(found: dict[str, Any], config: Config, conf: Path) -> dict[str, Any]
             "classes": tables.by_class(found),
             "audit": tables.audit(found),
         },
+        "task": sentences.task(found),
         "classes_note": sentences.classes_shown(found),
         "published": tables.published(found),
         "labelled": sentences.labels(found),

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exemplarcnn import paths
+from exemplarcnn.config import objectives
 from exemplarcnn.config.params import Config
 from exemplarcnn.data import image_set, stl10
 from exemplarcnn.data.image_set import Summary
@@ -15,7 +16,7 @@ from exemplarcnn.files import read_array, read_json, read_table
 from exemplarcnn.reporting import differences
 
 # Version of results.json: increase it whenever keys are added, are removed or change their meaning.
-FORMAT = 1
+FORMAT = 2
 
 
 class ReportError(PipelineError):
@@ -118,7 +119,9 @@ def gather(config: Config, inputs: Inputs) -> dict[str, Any]:
             {
                 "variant": name,
                 "title": config.rows[name].title if name in config.rows else name,
+                "objective": config.variants.train[name].objective,
                 "valid_accuracy": 100 * training["valid_accuracy"],
+                "chance": 100 * _chance(config, name, budgets[name]["classes"]),
                 **budgets[name],
             }
             for name, training in inputs.trainings.items()
@@ -151,6 +154,10 @@ def _budget(inputs: Inputs, name: str) -> dict[str, int]:
     """Return what a network learned from, and in how many steps of SGD."""
     sizes = {key: inputs.surrogate_sets[name][key] for key in ("classes", "images", "train_patches")}
     return sizes | {"steps": int(inputs.trainings[name]["step"])}
+
+
+def _chance(config: Config, name: str, classes: int) -> float:
+    return objectives.chance(config.variants.train[name].objective, classes, config.training(name))
 
 
 def _row(config: Config, inputs: Inputs, name: str) -> dict[str, Any]:

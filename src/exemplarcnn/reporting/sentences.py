@@ -12,6 +12,23 @@ NOT_TESTED = (
 )
 
 
+TASK = (
+    "The share of validation patches that a network assigns to their class; they are other patches of the images that "
+    "it was trained on. More classes make a harder task: the share says whether a network has learned, not whether its "
+    "features are good."
+)
+OTHER_TASKS = (
+    "With objective rotation, the share of patches whose turn is told; with simclr and vicreg, that of patches that are "
+    "nearest to their partner among the patches of a batch."
+)
+
+
+def task(results: dict[str, Any]) -> str:
+    """Say what `tables.surrogate_task` counts."""
+    others = {entry["objective"] for entry in results["learned"]} - {"exemplar"}
+    return f"{TASK} {OTHER_TASKS}" if others else TASK
+
+
 def dataset(results: dict[str, Any]) -> str:
     """Say in one sentence what the accuracies were measured on."""
     data = results["dataset"]

@@ -29,16 +29,18 @@ def accuracies(results: dict[str, Any]) -> pd.DataFrame:
 
 
 def surrogate_task(results: dict[str, Any]) -> pd.DataFrame:
-    """Return how well each network recognises its surrogate classes, on patches that it was not trained on."""
+    """Return how well each network does what it learned, on patches that it was not trained on."""
     learned = results["learned"]
+    told = [entry["objective"] for entry in learned]
     return pd.DataFrame(
         {
             "Variant": [entry["title"] for entry in learned],
+            **({} if set(told) <= {"exemplar"} else {"Objective": told}),
             "Surrogate classes": [count(entry["classes"]) for entry in learned],
             "Images": [count(entry["images"]) for entry in learned],
             "SGD steps": [count(entry["steps"]) for entry in learned],
             "Validation patches classified correctly (%)": [f"{entry['valid_accuracy']:.2f}" for entry in learned],
-            "By chance (%)": [f"{100 / entry['classes']:.2f}" for entry in learned],
+            "By chance (%)": [f"{entry['chance']:.2f}" for entry in learned],
         }
     )
 

@@ -140,7 +140,8 @@ class Encoder:
         Returns
         -------
         ndarray
-            (n, size) float32. Each layer's block has length one, unless ``normalise`` is false.
+            (n, size) float32. Each layer's block has length one, unless ``normalise`` is false or
+            ``mirror`` is true.
 
         Raises
         ------

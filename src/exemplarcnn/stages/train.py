@@ -52,16 +52,17 @@ def _trainer(variant: str, config: Config, folder: Path) -> Trainer:
     about = read_json(patches / "set.json")
     device = distributed.local_device(saved.pick_device(config.machine.device))
     params = config.training(variant)
-    objective = objectives.of(config.variants.train[variant].objective, about["classes"], params)
+    entry = config.variants.train[variant]
+    objective = objectives.of(entry.objective, about["classes"], params)
     configuration = {
         "set": about,
         "network": config.network.model_dump(mode="json"),
         # Without the probe, which does not affect the weights.
         "train": params.model_dump(mode="json", exclude={"probe_every"}),
-        "objective": config.variants.train[variant].objective,
+        "objective": entry.objective,
         "computed in": computed(params.precision, device),
         "code": code("stages.train"),
-        "packages": packages("numpy", "torch"),
+        "packages": packages(*objectives.packages_of(entry.objective)),
     }
     net = exemplar_cnn.initialise(
         config.network, objective.outputs, about["patch"], config.seed, about["mean"], about["std"]
@@ -69,8 +70,7 @@ def _trainer(variant: str, config: Config, folder: Path) -> Trainer:
     train: Source
     if about["mode"] == "online":
         configuration["drawing"] = read_json(patches / "drawing.json")
-        pool = config.variants.train[variant].pool
-        train = Online(OnlinePatches.open(patches, paths.DATA, pool, about["patch"], config.seed, device))
+        train = Online(OnlinePatches.open(patches, paths.DATA, entry.pool, about["patch"], config.seed, device))
     else:
         train = Batches(patches, "train", device)
     checkpoint = session.checkpoint_in(folder, config, device, configuration)

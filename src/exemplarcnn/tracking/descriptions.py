@@ -40,7 +40,7 @@ def of(record: Record, config: Config, changed: list[str], run: Place, attached:
         Where the run is, and the pictures among its artifacts, by their paths there.
     """
     kind, _, variant = record.stage.partition("@")
-    parts = [_evaluated(variant, config)] if kind != "train" else [_trained(variant)]
+    parts = [_evaluated(variant, config)] if kind != "train" else [_trained(variant, config)]
     parts.append(_what(kind, variant, config, changed))
     rows = [] if kind == "train" else _accuracies(variant)
     parts.append(_table(rows + ([] if kind == "evaluate" else _epochs(variant))))
@@ -65,11 +65,15 @@ def _evaluated(variant: str, config: Config) -> str:
     return f"{_named(config.rows[variant].title)}: **{_percent(summary)} %** accuracy{over}."
 
 
-def _trained(variant: str) -> str:
+TOLD = {"exemplar": "in the right surrogate class", "rotation": "with their turn told right"}
+
+
+def _trained(variant: str, config: Config) -> str:
     curve = measures.curve(variant)
     last = curve.iloc[-1]
     right = f"{100 * last['valid_accuracy']:.2f} %"
-    return f"**{right}** of the validation patches in the right surrogate class after {_epoch(last)} epochs."
+    told = TOLD.get(config.variants.train[variant].objective, "nearest to their partner in a batch")
+    return f"**{right}** of the validation patches {told} after {_epoch(last)} epochs."
 
 
 def _what(kind: str, variant: str, config: Config, changed: list[str]) -> str:

@@ -6,7 +6,6 @@ by the name that ``variants.train.VARIANT.objective`` gives (docs/method.md, sec
 
 import math
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from exemplarcnn.config.objectives import LIGHTLY, PAIRED, TURNS
 from exemplarcnn.config.sections import Train
 from exemplarcnn.errors import PipelineError
 from exemplarcnn.training.batches import Labelled
 
 # Batches among whose pairs one batch is put together, so that it has no class twice.
 LOOKED_AHEAD = 4
-TURNS = 4
 
 
 class ObjectiveError(PipelineError):
@@ -67,7 +66,7 @@ class Objective(Protocol):
             Random numbers of these patches; None in validation.
         """
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the sum of the losses, and how many patches are told right.
 
         Parameters
@@ -75,7 +74,7 @@ class Objective(Protocol):
         outputs
             (n, `outputs`) float32; those of a whole batch, in its order, if the objective is coupled.
         targets
-            (n,) int64.
+            (n,) int64; None if the objective is coupled: the order of the outputs says which belong together.
         """
 
 
@@ -104,8 +103,9 @@ class Exemplar:
         """Return both as they are."""
         return images, labels
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the cross entropy of the softmax, and how often the target has the largest output."""
+        assert targets is not None
         loss = F.cross_entropy(outputs, targets, reduction="sum", label_smoothing=self.smoothing)
         return loss, (outputs.argmax(1) == targets).sum()
 
@@ -155,7 +155,8 @@ class Pairs:
         """Pair the patches of each class at random, and deal the pairs so that no batch has a class twice.
 
         A class with an odd number of patches shows one of them twice, and as many rows are left out at the end. Where
-        classes are fewer than the pairs of a batch, or one has most of the patches, classes do come twice.
+        that is not possible within a few batches, as with fewer classes than a batch has pairs, or at the end of an
+        epoch, classes do come twice in a batch.
 
         Raises
         ------
@@ -181,10 +182,10 @@ class Pairs:
         """Return both as they are."""
         return images, labels
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the loss of all pairs, and how many patches are nearest to their partner, by cosine.
 
-        A last patch without a partner does not count, nor does a single pair.
+        A last patch without a partner adds nothing to either, nor does a single pair.
         """
         count = len(outputs) // 2 * 2
         if count < 4:
@@ -237,7 +238,6 @@ def vicreg(classes: int, params: Train) -> Objective:
 
 
 OBJECTIVES = {"exemplar": exemplar, "rotation": rotation, "simclr": simclr, "vicreg": vicreg}
-PAIRED = ("simclr", "vicreg")
 
 
 def of(name: str, classes: int, params: Train) -> Objective:
@@ -245,27 +245,9 @@ def of(name: str, classes: int, params: Train) -> Objective:
     return OBJECTIVES[name](classes, params)
 
 
-def outputs(name: str, classes: int, params: Train) -> int:
-    """Return how many numbers the last layer gives for a patch, without importing what computes the loss."""
-    return {"exemplar": classes, "rotation": TURNS}.get(name, params.pairs.outputs)
-
-
-def check(name: str, params: Train) -> None:
-    """Check before any work that an objective can be used.
-
-    Raises
-    ------
-    ObjectiveError
-        If nothing has that name, a batch cannot be divided into pairs, or a package is missing.
-    """
-    if name not in OBJECTIVES:
-        raise ObjectiveError(
-            f"no objective {name!r}; name one that src/exemplarcnn/training/objectives.py has: {', '.join(OBJECTIVES)}"
-        )
-    if name in PAIRED and (params.batch_size % 2 or params.batch_size < 4):
-        raise ObjectiveError(f"{name} takes two patches of a class: train.batch_size must be even and 4 or more")
-    if name in PAIRED and find_spec("lightly") is None:
-        raise _without_lightly(name)
+def packages_of(name: str) -> tuple[str, ...]:
+    """Name the packages that weights depend on."""
+    return ("numpy", "torch", *(("lightly",) if name in PAIRED else ()))
 
 
 def _lightly(objective: str) -> Any:
@@ -279,11 +261,4 @@ def _lightly(objective: str) -> Any:
     try:
         return import_module("lightly.loss")
     except ImportError as error:
-        raise _without_lightly(objective) from error
-
-
-def _without_lightly(objective: str) -> ObjectiveError:
-    return ObjectiveError(
-        f"cannot train with objective {objective}: its loss comes from the package lightly, which is not installed; "
-        "run `pip install 'exemplarcnn[objectives]'`, or choose exemplar or rotation"
-    )
+        raise ObjectiveError(f"cannot train with {objective}: {LIGHTLY}") from error

@@ -125,6 +125,9 @@ class Trainer:
         self._running_loss = RunningLoss()
         self._check_guessing = diagnosis.GuessingCheck(self.length, self.objective.guessing)
         self._stop = StopRequest()
+        if self.objective.coupled:  # what cannot be paired ends the training before it begins
+            for source in (data.train, data.valid):
+                self._order(source, rng.generator(seed, rng.Purpose.VALIDATION))
 
     def _check_same_precision(self) -> None:
         (able,) = distributed.all_reduce_sum(float(self.computed_in == "bf16"))
@@ -255,7 +258,8 @@ class Trainer:
         images, labels = batch
         with torch.inference_mode():
             shown, targets = self.objective.prepare(images, labels, None)
-            loss, right = self.objective.loss(outputs_of(self.network, shown, self.params), targets)
+            outputs = outputs_of(self.network, shown, self.params)
+            loss, right = self.objective.loss(outputs, None if self.objective.coupled else targets)
             found: list[float] = loss_and_right(loss, right).tolist()
         return found
 

@@ -36,7 +36,7 @@ def draw(path: Path, gathered: dict[str, Any]) -> None:
     axes.set_yticks(range(len(rows)), [plain(row["title"], IN_A_TITLE) for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
-    axes.set_xlabel("test accuracy, %" if gathered["rows"] else "validation patches given to their surrogate class, %")
+    axes.set_xlabel("test accuracy, %" if gathered["rows"] else "validation patches told right, %")
     name = plain(gathered["dataset"]["name"], IN_A_TITLE)
     axes.set_title(f"{name}, profile {plain(gathered['profile'], IN_A_TITLE)}", fontsize=10)
     figure.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=3, frameon=False)

@@ -1,0 +1,37 @@
+"""What happens before a stage works: little, and a copy of ``dvc.lock``."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from exemplarcnn.launching import launcher
+
+
+def test_nothing_that_starts_a_stage_or_plans_imports_torch() -> None:
+    """Processes that draw patches, and stages that compute nothing, do without: torch takes seconds and memory."""
+    code = "import sys, exemplarcnn.launching.launcher, exemplarcnn.stages.surrogate; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_copy_of_the_lock_is_kept_as_long_as_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    launcher._keep_lock()
+    assert not (tmp_path / "work/dvc.lock").exists(), "there is nothing to keep"
+    text = "schema: '2.0'\nstages:\n  a:\n    cmd: b\n"
+    (tmp_path / "dvc.lock").write_text(text)
+    launcher._keep_lock()
+    assert (tmp_path / "work/dvc.lock").read_text() == text
+    for cut in (text[:-5], "", "schema: '2.0'\n  stages: :"):
+        (tmp_path / "dvc.lock").write_text(cut)
+        launcher._keep_lock()
+        assert (tmp_path / "work/dvc.lock").read_text() == text
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["dvc.lock"]
+
+
+def test_a_copy_that_cannot_be_made_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.lock").write_text("stages: {}\n")
+    (tmp_path / "work").write_text("no folder")
+    launcher._keep_lock()
