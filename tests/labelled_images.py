@@ -34,7 +34,7 @@ def params(**changed: Any) -> ResNet:
         "shards": 2,
         "momentum": 0.9,
         "groups": {"weights": {"lr": 0.02, "l2": 0.001}, "others": {"lr": 0.02, "l2": 0.0}},
-        "schedule": {"epochs": 3, "drops": [[2, 0.1]]},
+        "schedule": {"epochs": 3, "drops": [[2, 0.1]], "cosine": False, "warmup": 0.0},
         "precision": "fp32",
         "channels_last": False,
         "augment": STRONG.model_dump(),

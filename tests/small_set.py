@@ -35,7 +35,7 @@ def params(**changed: Any) -> Surrogate:
 def trained(**changed: Any) -> TrainEntry:
     values = {"pool": "other", "patch": 16, "patches_per_image": 3, "patches_per_class": None}
     values |= {"table": "table", "total_patches": None, "mode": None, "steps": None, "groups": None}
-    return TrainEntry.model_validate(values | {"cluster_features": False} | changed)
+    return TrainEntry.model_validate(values | {"objective": "exemplar", "cluster_features": False} | changed)
 
 
 def table(rows: list[tuple[int, int, str]] = TABLE) -> pd.DataFrame:

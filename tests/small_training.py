@@ -16,7 +16,7 @@ from exemplarcnn.training.checkpoint import Checkpoint
 from exemplarcnn.training.learning_curve import Epoch
 from exemplarcnn.training.trainer import Trainer
 
-PAPER = Schedule(epochs=110, drops=((75, 0.4), (85, 0.25), (92, 0.4), (100, 0.25)))
+PAPER = Schedule(epochs=110, drops=((75, 0.4), (85, 0.25), (92, 0.4), (100, 0.25)), cosine=False, warmup=0.0)
 SIDE, CLASSES, PATCHES, VALID = 16, 4, 44, 10
 MEAN, STD = [0.5, 0.45, 0.4], [0.3, 0.25, 0.2]
 RATES = {
@@ -41,7 +41,7 @@ def train_params(**changes: Any) -> Train:
         "shards": 2,
         "momentum": 0.9,
         "groups": groups(),
-        "schedule": Schedule(epochs=4, drops=((2, 0.5), (3, 0.1))),
+        "schedule": Schedule(epochs=4, drops=((2, 0.5), (3, 0.1)), cosine=False, warmup=0.0),
         "precision": "fp32",
         "channels_last": False,
         "label_smoothing": 0.0,
@@ -52,7 +52,8 @@ def train_params(**changes: Any) -> Train:
 
 
 def built(seed: int = 0, dropout: float = 0.0, **changes: Any) -> ExemplarCNN:
-    params = Network(widths=(4, 5, 6), dense=12, dropout_conv=dropout / 2, dropout_dense=dropout, **changes)
+    rates = {"dropout_conv": dropout / 2, "dropout_dense": dropout}
+    params = Network(widths=(4, 5, 6), dense=12, **({"batch_norm": False} | rates | changes))
     return initialise(params, CLASSES, SIDE, seed, MEAN, STD)
 
 
@@ -98,7 +99,8 @@ def stop_after(epoch: int) -> Any:
 
 def stop_after_steps(run: Trainer, count: int) -> None:
     """Have a training, which saves after each step, end after so many."""
-    done, inner = [], run.step
+    done: list[int] = []
+    inner = run.step
 
     def step(*batch: Any) -> None:
         if len(done) == count:

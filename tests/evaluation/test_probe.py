@@ -32,7 +32,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def network() -> ExemplarCNN:
-    sizes = Network(widths=(4, 5, 6), dense=12, dropout_conv=0.2, dropout_dense=0.5)
+    sizes = Network(widths=(4, 5, 6), dense=12, dropout_conv=0.2, dropout_dense=0.5, batch_norm=False)
     return initialise(sizes, 7, 32, 0, [0.4] * 3, [0.25] * 3)
 
 

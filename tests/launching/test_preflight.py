@@ -257,7 +257,7 @@ def test_all_that_is_too_large_is_named_at_once() -> None:
 def test_the_objective_of_a_network_is_one_that_can_be_used(home: Path) -> None:
     values = profile_values("own")
     values["variants"]["train"]["clustered"]["objective"] = "byol"
-    with pytest.raises(PipelineError, match=r"^variants.train.clustered.objective: no objective 'byol'; name one that"):
+    with pytest.raises(PipelineError, match=r"^variants.train.clustered.objective: no objective 'byol'; name one of"):
         preflight.check(Config.model_validate(values))
     values["variants"]["train"]["clustered"]["objective"] = "simclr"
     values["train"]["batch_size"] = 65

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("bfloat16")
 
 CPU = torch.device("cpu")
 LAYERS = ("conv1", "conv2", "conv3", "dense1", "dense2")
-PARAMS = Network(widths=(4, 5, 6), dense=9, dropout_conv=0.25, dropout_dense=0.5)
+PARAMS = Network(widths=(4, 5, 6), dense=9, dropout_conv=0.25, dropout_dense=0.5, batch_norm=False)
 WIDTHS = {"conv1": 4, "conv2": 5, "conv3": 6, "dense1": 9, "dense2": 7}
 
 
@@ -42,7 +42,7 @@ def build(patch: int = 32) -> ExemplarCNN:
 
 def params(**changes: Any) -> Features:
     values = {"layers": LAYERS, "pool": 2, "dense_stride": 7, "normalise": True, "batch_size": 4, "precision": "fp32"}
-    return Features(**(values | changes))
+    return Features(**(values | {"mirror": False} | changes))
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_cluster_features_against_a_slow_reference(network: ExemplarCNN, before_
 
 
 def test_full_cluster_features_have_3440_numbers_of_unit_length() -> None:
-    full = Network(widths=(92, 256, 512), dense=8, dropout_conv=0, dropout_dense=0)
+    full = Network(widths=(92, 256, 512), dense=8, dropout_conv=0, dropout_dense=0, batch_norm=False)
     wanted = ClusterFeatures(layers=("conv1", "conv2", "conv3"), before_relu=True, pool=2, precision="fp32")
     found = cluster_features(initialise(full, 2, 32, 0), wanted, 7, CPU)(pixels(1))
     assert found.shape == (1, 3_440)

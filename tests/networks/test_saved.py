@@ -10,7 +10,7 @@ from exemplarcnn.config.sections import Network
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, initialise
 from exemplarcnn.networks.saved import ModelError, describe, load, pick_device, save_weights
 
-PARAMS = Network(widths=(4, 5, 6), dense=9, dropout_conv=0.25, dropout_dense=0.5)
+PARAMS = Network(widths=(4, 5, 6), dense=9, dropout_conv=0.25, dropout_dense=0.5, batch_norm=False)
 MEAN, STD = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
 SUMMARY = {
     "classes": 7,
@@ -54,8 +54,14 @@ def test_a_channels_last_network_is_saved_alike(folder: Path, tmp_path: Path) ->
     assert (tmp_path / "other.safetensors").read_bytes() == (folder / "weights.safetensors").read_bytes()
 
 
-def test_batch_normalisation_is_named_where_there_is_some(tmp_path: Path) -> None:
-    """Networks that were saved before there was that choice have none."""
+def test_networks_that_were_saved_before_there_was_batch_normalisation_have_none(folder: Path) -> None:
+    about = json.loads((folder / "network.json").read_text())
+    assert about["network"].pop("batch_norm") is False
+    (folder / "network.json").write_text(json.dumps(about))
+    assert torch.equal(load(folder).conv1.weight, built(0).conv1.weight)
+
+
+def test_batch_normalisation_is_saved_with_its_statistics(tmp_path: Path) -> None:
     params = PARAMS.model_copy(update={"batch_norm": True})
     network = initialise(params, 7, 64, 0, MEAN, STD)
     describe(tmp_path / "network.json", params, SUMMARY)
@@ -69,7 +75,13 @@ def test_batch_normalisation_is_named_where_there_is_some(tmp_path: Path) -> Non
 def test_network_json_holds_what_building_needs_and_no_more(folder: Path) -> None:
     about = json.loads((folder / "network.json").read_text())
     assert set(about) == {"network", "classes", "patch", "mean", "std"}
-    assert about["network"] == {"widths": [4, 5, 6], "dense": 9, "dropout_conv": 0.25, "dropout_dense": 0.5}
+    assert about["network"] == {
+        "widths": [4, 5, 6],
+        "dense": 9,
+        "dropout_conv": 0.25,
+        "dropout_dense": 0.5,
+        "batch_norm": False,
+    }
 
 
 def test_nothing_but_the_files_is_left(folder: Path) -> None:

@@ -17,7 +17,7 @@ from tests.serving.networks import NAMES, PARAMS, pixels
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     folder = tmp_path / "models" / "baseline"
-    params = Network(widths=(4, 5, 6), dense=9, dropout_conv=0.25, dropout_dense=0.5)
+    params = Network(widths=(4, 5, 6), dense=9, dropout_conv=0.25, dropout_dense=0.5, batch_norm=False)
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.2]
     about = {"classes": 7, "patch": 32, "mean": mean, "std": std}
     folder.mkdir(parents=True)

@@ -13,6 +13,7 @@ PARAMS = Features(
     pool=2,
     dense_stride=7,
     normalise=True,
+    mirror=False,
     batch_size=4,
     precision="fp32",
 )

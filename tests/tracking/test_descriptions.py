@@ -41,7 +41,10 @@ def test_of_a_training(pipeline: Pipeline, config: Config) -> None:
 
 
 def test_of_another_objective(pipeline: Pipeline) -> None:
-    for objective, said in {"rotation": "with their turn told right", "simclr": "nearest to their partner in a batch"}.items():
+    for objective, said in {
+        "rotation": "with their turn told right",
+        "simclr": "nearest to their partner in a batch",
+    }.items():
         values = profile_values("tiny_bench")
         values["variants"]["train"]["baseline"]["objective"] = objective
         text = descriptions.of(pipeline.train(), Config.model_validate(values), [], RUN)

@@ -58,10 +58,14 @@ def test_divergence_stops_at_once(surrogate_set: Path, tmp_path: Path) -> None:
 
 
 def test_divergence_later_keeps_the_last_good_checkpoint(surrogate_set: Path, tmp_path: Path) -> None:
-    good = trainer(surrogate_set, tmp_path / "good", train_params(epochs=2, schedule=Schedule(epochs=2, drops=())))
+    good = trainer(
+        surrogate_set,
+        tmp_path / "good",
+        train_params(epochs=2, schedule=Schedule(epochs=2, drops=(), cosine=False, warmup=0.0)),
+    )
     expected = good.run()
     # Two epochs as they should be, then a rate that no network survives.
-    params = train_params(epochs=4, schedule=Schedule(epochs=4, drops=((2, 1e30),)))
+    params = train_params(epochs=4, schedule=Schedule(epochs=4, drops=((2, 1e30),), cosine=False, warmup=0.0))
     rows: list[Epoch] = []
     with pytest.raises(
         TrainingError, match=r"in epoch 3: .*/c holds the last good state, epoch 2: remove it to start over"
@@ -116,7 +120,9 @@ def test_weights_that_are_not_finite_are_not_saved(
 def long_training(rate: float) -> Train:
     # Three steps an epoch: a tenth are 120 of 1,200 steps.
     same_rates = groups(dict.fromkeys(RATES, (rate, 0.0)))
-    return train_params(epochs=400, schedule=Schedule(epochs=400, drops=()), groups=same_rates)
+    return train_params(
+        epochs=400, schedule=Schedule(epochs=400, drops=(), cosine=False, warmup=0.0), groups=same_rates
+    )
 
 
 @pytest.mark.slow

@@ -51,6 +51,7 @@ def trained(**changed: Any) -> TrainEntry:
         "mode": None,
         "groups": None,
         "steps": None,
+        "objective": "exemplar",
         "cluster_features": False,
     }
     return TrainEntry.model_validate(values | changed)
@@ -173,7 +174,7 @@ def test_images_of_several_sizes_are_refused(tmp_path: Path) -> None:
 
 
 def network() -> ExemplarCNN:
-    sizes = Network(widths=(4, 5, 6), dense=12, dropout_conv=0.2, dropout_dense=0.5)
+    sizes = Network(widths=(4, 5, 6), dense=12, dropout_conv=0.2, dropout_dense=0.5, batch_norm=False)
     return initialise(sizes, 2, SIDE, 0, [0.5] * 3, [0.25] * 3)
 
 

@@ -27,7 +27,7 @@ def test_schedule_of_ten_epochs_drops_at_seven() -> None:
 
 
 def test_no_drops_no_change() -> None:
-    assert rate_factor(109, 110, Schedule(epochs=110, drops=())) == 1.0
+    assert rate_factor(109, 110, Schedule(epochs=110, drops=(), cosine=False, warmup=0.0)) == 1.0
 
 
 @pytest.mark.parametrize("budget", [{"epochs": 4}, {"epochs": 1, "steps": 12}])
@@ -40,14 +40,15 @@ def test_half_a_cosine_after_a_rise(budget: dict[str, int]) -> None:
 
 
 def test_a_rise_before_drops() -> None:
-    length = Length(44, train_params(epochs=4, schedule=Schedule(epochs=4, drops=((2, 0.5), (3, 0.1)), warmup=0.5)))
+    schedule = Schedule(epochs=4, drops=((2, 0.5), (3, 0.1)), cosine=False, warmup=0.5)
+    length = Length(44, train_params(epochs=4, schedule=schedule))
     found = [length.rate_factor(step) for step in range(12)]
     assert found == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 0.5, 0.5, 0.5, 0.05, 0.05, 0.05])
 
 
 def test_a_cosine_and_drops_are_refused() -> None:
     with pytest.raises(ValueError, match=r"with cosine: true, set drops: \[\]"):
-        Schedule(epochs=4, drops=((2, 0.5),), cosine=True)
+        Schedule(epochs=4, drops=((2, 0.5),), cosine=True, warmup=0.0)
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,14 @@ train_together(Path(sys.argv[2]), *map(int, sys.argv[3:]))
 """
 
 
-def fifty_steps(folder: Path, path: Path, shards: int = 2, kind: str = "plain", epochs: int = 13, seed: int = 0) -> Trainer:
+def fifty_steps(
+    folder: Path, path: Path, shards: int = 2, kind: str = "plain", epochs: int = 13, seed: int = 0
+) -> Trainer:
     """A training on 49 patches in batches of 16: of the last, of one patch, all processes but one have nothing."""
-    schedule, pairs = Schedule(epochs=13, drops=((8, 0.5),)), Pairs(outputs=CLASSES, temperature=0.5)
+    schedule, pairs = (
+        Schedule(epochs=13, drops=((8, 0.5),), cosine=False, warmup=0.0),
+        Pairs(outputs=CLASSES, temperature=0.5),
+    )
     params = train_params(epochs=epochs, shards=shards, schedule=schedule, pairs=pairs)
     network = built(seed, dropout=0.5, batch_norm=kind == "batch_norm")
     objective = objectives.of("simclr", CLASSES, params) if kind == "simclr" else None
@@ -82,9 +87,7 @@ def launched(folder: Path, epochs: int = 13, stop: int = 0) -> Any:
     return subprocess.Popen([*launch, *map(str, words)], stderr=subprocess.PIPE, text=True)
 
 
-def one_of_several(
-    place: int, folder: Path, processes: int, shards: int, stop: int, kind: str, port: int
-) -> None:
+def one_of_several(place: int, folder: Path, processes: int, shards: int, stop: int, kind: str, port: int) -> None:
     """Train in a process that finds the others as ``torchrun`` would have told it."""
     found = {"RANK": place, "LOCAL_RANK": place, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
     os.environ |= {name: str(value) for name, value in found.items()}
@@ -93,9 +96,7 @@ def one_of_several(
     train_together(folder, 13, shards, stop, kind)
 
 
-def together(
-    folder: Path, processes: int, shards: int = 2, stop: int = 0, kind: str = "plain"
-) -> list[int | None]:
+def together(folder: Path, processes: int, shards: int = 2, stop: int = 0, kind: str = "plain") -> list[int | None]:
     """Train in several processes that need not import anything; return how each ended."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -276,7 +276,7 @@ def test_the_number_of_shards_is_another_dropout_and_the_same_batches(surrogate_
 
 def test_a_last_batch_smaller_than_the_number_of_shards(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "set", count=33)
-    params = train_params(shards=4, epochs=2, schedule=Schedule(epochs=2, drops=()))
+    params = train_params(shards=4, epochs=2, schedule=Schedule(epochs=2, drops=(), cosine=False, warmup=0.0))
     four = trainer(folder, tmp_path / "4", params).run()
     one = trainer(folder, tmp_path / "1", params.model_copy(update={"shards": 1})).run()
     assert [row.train_loss for row in four] == pytest.approx([row.train_loss for row in one], rel=1e-4)

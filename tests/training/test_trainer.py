@@ -102,7 +102,7 @@ def slow_sgd(folder: Path, params: Train, seed: int) -> tuple[dict[str, Tensor],
 
 
 def test_one_step_equals_plain_sgd(surrogate_set: Path, tmp_path: Path) -> None:
-    params = train_params(epochs=1, batch_size=PATCHES, schedule=Schedule(epochs=1, drops=()))
+    params = train_params(epochs=1, batch_size=PATCHES, schedule=Schedule(epochs=1, drops=(), cosine=False, warmup=0.0))
     run = trainer(surrogate_set, tmp_path / "c", params)
     before = weights(run.network)
     run.run()

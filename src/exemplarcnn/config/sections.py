@@ -118,7 +118,7 @@ class Network(Section):
     dense: Count
     dropout_conv: Dropout
     dropout_dense: Dropout
-    batch_norm: bool = False  # networks saved before there was this choice do not name it
+    batch_norm: bool
 
 
 class Group(Section):
@@ -142,14 +142,14 @@ class Groups(Section):
 class Schedule(Section):
     """Drops (epoch, factor): after that many of ``epochs`` epochs the learning rate is multiplied by the factor.
 
-    In a training of another length, in epochs or in steps, the drops scale with it. With ``cosine`` the rate falls along
-    half a cosine instead. During the first ``warmup`` of all steps, a fraction, it rises from nothing.
+    In a training of another length, in epochs or in steps, the drops scale with it. With ``cosine`` the rate falls
+    along half a cosine instead. During the first ``warmup`` of all steps, a fraction, it rises from nothing.
     """
 
     epochs: Count
     drops: tuple[tuple[Count, Positive], ...]
-    cosine: bool = False
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    cosine: bool
+    warmup: Annotated[float, Field(ge=0, lt=1)]
 
     @model_validator(mode="after")
     def _one_way_down(self) -> Self:
@@ -247,7 +247,7 @@ class Features(Section):
     normalise: bool
     batch_size: Count
     precision: Precision
-    mirror: bool = False  # models packed before there was this choice do not name it
+    mirror: bool
 
 
 class ClusterFeatures(Section):

@@ -24,6 +24,7 @@ PARAMS = Features(
     normalise=True,
     batch_size=64,
     precision="fp32",
+    mirror=False,
 )
 C, TOL = 1.0, 1e-3
 HELD_OUT = 1000

@@ -37,8 +37,7 @@ def describe(path: Path, params: Network, summary: dict[str, Any]) -> None:
     wanted = {key: summary[key] for key in ("classes", "patch", "mean", "std")}
     if "side" in summary:  # the side of the data set's images, if it is not STL-10's
         wanted["side"] = summary["side"]
-    # What a network need not have, such as batch normalisation, is named only if it has it.
-    write_json(path, {"network": params.model_dump(mode="json", exclude_defaults=True), **wanted})
+    write_json(path, {"network": params.model_dump(mode="json"), **wanted})
 
 
 def load(folder: Path, weights: str = "weights.safetensors") -> ExemplarCNN:
@@ -57,7 +56,8 @@ def load(folder: Path, weights: str = "weights.safetensors") -> ExemplarCNN:
         If the tensors of ``weights`` do not fit ``network.json``.
     """
     about = read_json(folder / "network.json")
-    network = ExemplarCNN(Network(**about["network"]), about["classes"], about["patch"], about["mean"], about["std"])
+    params = Network(**({"batch_norm": False} | about["network"]))  # older files do not name it
+    network = ExemplarCNN(params, about["classes"], about["patch"], about["mean"], about["std"])
     tensors: dict[str, Tensor] = load_file(folder / weights)
     try:
         network.load_state_dict(tensors)

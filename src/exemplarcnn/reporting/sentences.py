@@ -18,8 +18,8 @@ TASK = (
     "features are good."
 )
 OTHER_TASKS = (
-    "With objective rotation, the share of patches whose turn is told; with simclr and vicreg, that of patches that are "
-    "nearest to their partner among the patches of a batch."
+    "With objective rotation, the share of patches whose turn is told; with simclr and vicreg, that of patches that "
+    "are nearest to their partner among the patches of a batch."
 )
 
 

@@ -14,9 +14,9 @@ class Epoch:
     """One row of the learning curve. Losses are means over patches, accuracies fractions in 0–1.
 
     Both are those of the objective (docs/method.md, section 3.3): of the paper's, cross entropy in nats, and patches
-    assigned to their surrogate class. ``epoch`` counts from 1; ``step`` says how many steps were done by its end. The last epoch of a training with a
-    budget in steps may be a part of one. ``learning_rate`` is that of its last step. ``probe_accuracy`` comes from
-    :class:`exemplarcnn.evaluation.probe.Probe`; it is None in epochs without a probe.
+    assigned to their surrogate class. ``epoch`` counts from 1; ``step`` says how many steps were done by its end. The
+    last epoch of a training with a budget in steps may be a part of one. ``learning_rate`` is that of its last step.
+    ``probe_accuracy`` comes from :class:`exemplarcnn.evaluation.probe.Probe`; it is None in epochs without a probe.
     """
 
     epoch: int

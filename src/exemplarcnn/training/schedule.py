@@ -56,8 +56,8 @@ class Length:
         Parameters
         ----------
         step
-            Steps done before this one. With a budget in epochs, rates drop between epochs only; along a cosine they fall
-            with each step.
+            Steps done before this one. With a budget in epochs, rates drop between epochs only; along a cosine, and
+            while they rise, they change with each step.
         """
         schedule = self.params.schedule
         rising = round(schedule.warmup * self.steps)
