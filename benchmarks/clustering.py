@@ -3,6 +3,8 @@
     python benchmarks/clustering.py                      # simulated features; needs no data
     python benchmarks/clustering.py --images FOLDER      # also features of the images in STL-10 binary files
     python benchmarks/clustering.py --points FILE        # also the rows of a .npy file, as features/.../cluster.npy
+    python benchmarks/clustering.py --pieces --images FOLDER --classes FILE
+                                                         # no peers: class tables from half of the images and from all
     python benchmarks/clustering.py --quick              # within a minute: 2,000 points
     python benchmarks/clustering.py --exact [--images FOLDER]
                                                          # no timing: compare clusters and heights with scipy's on
@@ -19,11 +21,13 @@ into memory is reported as such. Agreement is measured against the first peer th
 distances have float32 errors: differences may be due to those.
 
 Real features are those of three networks: one of profile `own`'s size before its training, the same after a short one,
-and one of the paper's size after a short one (kept in --work). They describe the images of `unlabeled` and `test`; if
-more points are needed, also their mirror images, then their corners (80×80, resized), then mirrored corners. Simulated
-features have 3,440 coordinates: a Gaussian with the eigenvalues of real features, then each point is moved towards an
-earlier one, to a distance drawn from real nearest-neighbour distances. A run with --images prints the numbers in
-REAL_LIKE.
+and one of the paper's size after a short one (kept in --work; --networks chooses). They describe the images of
+`unlabeled` and `test`; if more points are needed, also their mirror images, then their corners (80×80, resized), then
+mirrored corners. With --pieces, the images of `unlabeled` are grouped as profile `paper` groups them, and then all in
+one piece, without neighbours; the class of each image, the column `class` of FILE, says how pure the classes are.
+Simulated features have 3,440 coordinates: a Gaussian with the eigenvalues of real features, then each point is moved
+towards an earlier one, to a distance drawn from real nearest-neighbour distances. A run with --images prints the
+numbers in REAL_LIKE.
 """
 
 import argparse
@@ -51,7 +55,7 @@ from scipy.spatial.distance import pdist
 
 from _common import ROOT, finish, peak_anonymous
 from _plain_linkage import plain_cut
-from exemplarcnn.classes import seeding
+from exemplarcnn.classes import grouping, quality, seeding
 from exemplarcnn.clustering import dendrogram
 from exemplarcnn.clustering.linkage import flat_clusters
 from exemplarcnn.clustering.radius_graph import RadiusSearch
@@ -335,6 +339,37 @@ def by_width(data: str, file: Path, count: int) -> list[dict[str, Any]]:
     return rows
 
 
+# Class tables
+
+
+def in_pieces(data: str, file: Path, source: Path, classes: Path) -> list[dict[str, Any]]:
+    """Group the images as the paper does, half of them clustered, and all in one piece; measure what comes of it."""
+    use_threads(os.cpu_count() or 1)
+    labels = pd.read_csv(classes)["class"]
+    points = np.load(file, mmap_mode="r", allow_pickle=False)[: len(stl10.open_pool(source, "unlabeled"))]
+    entry = parse(profiles.compose(ROOT / "conf", "paper"), "profile paper").variants.group["clustered"]
+    rows = []
+    for fraction, neighbours in ((0.5, 3), (1.0, 0)):
+        params = entry.model_copy(update={"clustered_fraction": fraction, "neighbours": neighbours})
+        begin = time.perf_counter()
+        table = grouping.group(points, params, seed=0).table
+        seconds = time.perf_counter() - begin
+        merged = table[table["origin"] == "cluster"]
+        row = {
+            "data": data,
+            "clustered": fraction,
+            "clusters": merged["class_id"].nunique(),
+            "in clusters": len(merged),
+        }
+        row |= {"classes": table["class_id"].nunique(), "images": len(table), "seconds": round(seconds, 1)}
+        for name, part in (("clusters", merged), ("classes", table)):
+            if (found := quality.purity(part, labels)) is not None:
+                row |= {f"purity of {name}": found["purity"], f"{name} by chance": found["by_chance"]}
+        rows.append(row)
+        print(row, file=sys.stderr)
+    return rows
+
+
 # Comparison with scipy on exact distances
 
 
@@ -404,11 +439,16 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="folder with unlabeled_X.bin and test_X.bin")
+    networks_help = "whose features of the images are clustered (default all)"
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help=networks_help)
     parser.add_argument("--points", type=Path, nargs="*", default=[], help=".npy files of points")
     parser.add_argument("--widths", action="store_true", help="time the search on each number of axes, without peers")
     parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 50_000], help="points, with the peers")
     growth_help = "points, without the peers"
     parser.add_argument("--growth", type=int, nargs="*", default=[10_000, 20_000, 50_000, 100_000], help=growth_help)
+    pieces_help = "no peers: group half of the images, and all in one piece"
+    parser.add_argument("--pieces", action="store_true", help=pieces_help)
+    parser.add_argument("--classes", type=Path, help="CSV file with the class of each image of `unlabeled`")
     parser.add_argument("--quick", action="store_true", help="2,000 points with the peers, 2,000 and 4,000 without")
     work_help = "where features are kept (default work/benchmark-clustering)"
     parser.add_argument("--work", type=Path, default=ROOT / "work" / "benchmark-clustering", help=work_help)
@@ -423,9 +463,18 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     most = max([*sizes, *growth])
 
+    if arguments.pieces:
+        if arguments.images is None or arguments.classes is None:
+            parser.error("--pieces needs --images and --classes")
+        whole = len(stl10.open_pool(arguments.images, "unlabeled"))
+        described = {kind: real(arguments.work, arguments.images, whole, kind)[0] for kind in arguments.networks}
+        found = [in_pieces(kind, file, arguments.images, arguments.classes) for kind, file in described.items()]
+        lines = [line for each in found for line in each]
+        finish(pd.DataFrame(lines).round(4), "clustering-pieces", rows=lines)
+        return
     files = {"drawn": drawn(arguments.work, most)} | {str(file): file for file in arguments.points}
     if arguments.images:
-        for kind in NETWORKS:
+        for kind in arguments.networks:
             file, distinct = real(arguments.work, arguments.images, most, kind)
             files = {f"{kind} ({min(distinct, most):,} images and what is made of them)": file} | files
         print("REAL_LIKE =", look(file), file=sys.stderr)
