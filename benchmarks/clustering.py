@@ -493,7 +493,8 @@ def main() -> None:
         rows += alone
         points, seconds = ([row[key] for row in alone] for key in ("points", "seconds"))
         curves[data] = round(float(np.polyfit(np.log(points), np.log(seconds), 1)[0]), 2) if len(alone) > 1 else None
-        print(f"{data}: time grows with the {curves[data]}th power of the number of points", file=sys.stderr)
+        if curves[data] is not None:
+            print(f"{data}: time grows with the {curves[data]}th power of the number of points", file=sys.stderr)
     table = pd.DataFrame(rows).drop(columns=["labels"]).round(3)
     finish(table, "clustering", fraction=FRACTION, dimensions=DIMENSIONS, growth=curves, rows=table.to_dict("records"))
 
