@@ -19,15 +19,23 @@ def test_a_copy_of_the_lock_is_kept_as_long_as_it_is_whole(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     launcher._keep_lock()
     assert not (tmp_path / "work/dvc.lock").exists(), "there is nothing to keep"
-    text = "schema: '2.0'\nstages:\n  a:\n    cmd: b\n"
+    stage = "  {0}:\n    cmd: x\n    outs:\n    - path: {0}\n      md5: m\n"
+    text = "schema: '2.0'\nstages:\n" + "".join(map(stage.format, "abc"))
     (tmp_path / "dvc.lock").write_text(text)
     launcher._keep_lock()
     assert (tmp_path / "work/dvc.lock").read_text() == text
-    for cut in (text[:-5], "", "schema: '2.0'\n  stages: :"):
+    two = text[: text.index("  c:")]
+    broken = ["", text[:-15], "schema: '2.0'\n  stages: :"]
+    incomplete = [text[: text.rindex("      md5")], text[: text.rindex("    outs")], two, two.replace("x", "y", 1)]
+    for cut in broken + incomplete:
         (tmp_path / "dvc.lock").write_text(cut)
         launcher._keep_lock()
         assert (tmp_path / "work/dvc.lock").read_text() == text
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["dvc.lock"]
+    for other in (text.replace("x", "y"), two.replace("x", "z"), text + stage.format("d")):
+        (tmp_path / "dvc.lock").write_text(other)
+        launcher._keep_lock()
+        assert (tmp_path / "work/dvc.lock").read_text() == other
 
 
 def test_a_copy_that_cannot_be_made_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -79,10 +80,18 @@ def _keep_lock() -> None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(lineage.LOCK, partial)
         try:
-            lineage.lock_entries(partial)
-            partial.replace(kept)
+            if not _cut_off(lineage.lock_entries(partial), lineage.lock_entries(kept)):
+                partial.replace(kept)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _cut_off(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Tell whether a lock seems to be the beginning of one: what is left of it is valid, or not, by chance."""
+    changed = sum(before.get(stage) != entry for stage, entry in now.items())
+    outs = [out for entry in now.values() for out in entry.get("outs", [None])]
+    unfinished = not all(isinstance(out, dict) and "md5" in out for out in outs)
+    return unfinished or (len(now) < len(before) and changed <= 1)
 
 
 def _start_together(processes: int) -> None:
