@@ -108,7 +108,7 @@ def stop_after_steps(run: Trainer, count: int) -> None:
         done.append(1)
         inner(*batch)
 
-    run.step = step  # type: ignore[method-assign, assignment]
+    run.step = step  # type: ignore[method-assign, assignment]  # to count them
 
 
 def weights(network: nn.Module) -> dict[str, Tensor]:

@@ -73,7 +73,7 @@ def train_together(folder: Path, epochs: int, shards: int, stop: int, kind: str 
                 signal.raise_signal(signal.SIGTERM)
                 signal.raise_signal(signal.SIGTERM)
 
-        run.step = step  # type: ignore[method-assign, assignment]
+        run.step = step  # type: ignore[method-assign, assignment]  # to count them
         history = run.run()
         if distributed.rank() == 0:
             torch.save((weights(run.network), [vars(row) for row in history]), folder / "together.pt")

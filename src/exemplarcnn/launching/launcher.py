@@ -44,15 +44,15 @@ def main(stage: Stage, together: bool = False, audited: bool = False) -> None:
         config = load()
         preflight.check(config, audited=audited)  # in the first stage that runs, not after networks are trained
         plan.check_disk(config)
-        if os.environ.get("RANK", "0") == "0":
-            _keep_lock()
         if together and config.machine.processes > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
             _start_together(config.machine.processes)
+        if first := os.environ.get("RANK", "0") == "0":  # of processes that work together
+            _keep_lock()
         use_threads(config.machine.threads)
         start, variant = time.monotonic(), sys.argv[1] if len(sys.argv) > 1 else ""
         with Peak() as peak:
             stage(variant, config)
-        if os.environ.get("RANK", "0") == "0":
+        if first:
             timings.note(_name(variant), time.monotonic() - start, peak.bytes)
     except FailedElsewhereError:
         sys.exit(1)
@@ -87,7 +87,7 @@ def _keep_lock() -> None:
 
 
 def _cut_off(now: dict[str, Any], before: dict[str, Any]) -> bool:
-    """Tell whether a lock seems to be the beginning of one: what is left of it is valid, or not, by chance."""
+    """Tell whether a lock, which is valid YAML, is likely to be only the beginning of what DVC meant to write."""
     changed = sum(before.get(stage) != entry for stage, entry in now.items())
     outs = [out for entry in now.values() for out in entry.get("outs", [None])]
     unfinished = not all(isinstance(out, dict) and "md5" in out for out in outs)
