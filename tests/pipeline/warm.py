@@ -16,6 +16,7 @@ import json
 import os
 import pkgutil
 import runpy
+import shlex
 import signal
 import socket
 import stat
@@ -205,7 +206,11 @@ def write_commands(folder: Path, address: str) -> None:
     scripts = Path(sysconfig.get_path("scripts"))
     for name in ("python", *SCRIPTS):
         first = "" if name == "python" else f"words = [{str(scripts / name)!r}, *words]"
-        text = f"""#!{sys.executable} -SE
+        # For sh, lines 2 and 3 start Python on this file, whose path may have blanks or be too long for line 1, as in
+        # pip's scripts; for Python they are a text.
+        text = f"""#!/bin/sh
+'''exec' {shlex.quote(sys.executable)} -SE "$0" "$@"
+'''
 import os, sys
 words = sys.argv[1:]
 {first}

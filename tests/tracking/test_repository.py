@@ -1,6 +1,7 @@
 """The commit that results belong to, and what is said where git names none."""
 
 import logging
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,7 +64,7 @@ def test_all_stages_of_one_pipeline_tell_it_once(folder: Path) -> None:
     (folder / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
     (folder / "bin").mkdir()
     pipeline = folder / "bin" / "dvc"
-    stage = f"{sys.executable} -c 'from exemplarcnn.tracking import repository; repository.commit()'"
+    stage = f"{shlex.quote(sys.executable)} -c 'from exemplarcnn.tracking import repository; repository.commit()'"
     pipeline.write_text(f"#!/bin/sh\n{stage}\n{stage}\n")
     pipeline.chmod(0o755)
     for _ in range(2):
