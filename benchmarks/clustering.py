@@ -8,17 +8,20 @@
     python benchmarks/clustering.py --quick              # within a minute: 2,000 points
     python benchmarks/clustering.py --exact [--images FOLDER]
                                                          # no timing: compare clusters and heights with scipy's on
-                                                         # float64 distances, up to 5,000 points, at several cuts
+                                                         # float64 distances, up to 20,000 points, at several cuts,
+                                                         # and the merges that each number of axes gives
+    python benchmarks/clustering.py --large 1000000      # no peers; whole components of near pairs are checked
     python benchmarks/clustering.py --widths [--images FOLDER] [--points FILE]
                                                          # no peers: the search on each number of axes, and its choice
 
 The dendrogram is cut where a tenth of the points is merged. Each method runs in its own process, from a memory-mapped
 file of features to the number of each point's cluster. Memory is the peak of what the process holds beyond the mapped
-file and its imports. The peers: "plain", a float32 product of all pairs in torch and a heap (`_plain_linkage.py`), and
-fastcluster and scipy. These two get float32 distances from a blocked matrix product over the upper triangle, written
-block by block into the float64 array that they take (fastcluster is made to work in that array). One that does not fit
-into memory is reported as such. Agreement is measured against the first peer that ran; fastcluster's and scipy's
-distances have float32 errors: differences may be due to those.
+file and its imports. "estimator" is `CompleteLinkage`, which calls the function of "ours". The peers: "plain", a
+float32 product of all pairs in torch and a heap (`_plain_linkage.py`), and fastcluster and scipy. These two get float32
+distances from a blocked matrix product over the upper triangle, written block by block into the float64 array that they
+take (fastcluster is made to work in that array). One that does not fit into memory is reported as such. Agreement is
+measured against the first peer that ran; fastcluster's and scipy's distances have float32 errors: differences may be
+due to those.
 
 Real features are those of three networks: one of profile `own`'s size before its training, the same after a short one,
 and one of the paper's size after a short one (kept in --work; --networks chooses). They describe the images of
@@ -51,14 +54,15 @@ import psutil
 import torch
 from numpy.typing import NDArray
 from scipy.cluster import hierarchy
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import squareform
 
 from _common import ROOT, finish, peak_anonymous
+from _components import check
 from _plain_linkage import plain_cut
 from exemplarcnn.classes import grouping, quality, seeding
-from exemplarcnn.clustering import dendrogram
-from exemplarcnn.clustering.linkage import flat_clusters
-from exemplarcnn.clustering.radius_graph import RadiusSearch
+from exemplarcnn.clustering import CompleteLinkage, dendrogram
+from exemplarcnn.clustering.linkage import complete_linkage, flat_clusters
+from exemplarcnn.clustering.radius_graph import RadiusSearch, neighbour_graph
 from exemplarcnn.clustering.sample import Sample
 from exemplarcnn.clustering.widths import WIDTHS
 from exemplarcnn.config import profiles
@@ -75,7 +79,8 @@ from exemplarcnn.training.trainer import Trainer
 
 DIMENSIONS = 3440  # of drawn points
 FRACTION = 0.1
-METHODS = ("ours", "plain", "fastcluster", "scipy")
+OURS = ("ours", "estimator")
+METHODS = (*OURS, "plain", "fastcluster", "scipy")
 # Networks whose features are clustered: a profile that gives the sizes, classes of 80 patches each, and epochs.
 NETWORKS = {"untrained": ("own", 1000, 0), "own": ("own", 1000, 4), "paper": ("code", 300, 2)}
 STRIP = 1000  # points on a side of each block of the peers' product
@@ -157,14 +162,18 @@ def child(method: str, file: Path, count: int, out: Path) -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     begin = time.perf_counter()
+    threshold = None
     if method == "ours":
-        labels = dendrogram.cut(points, None, FRACTION).labels
+        cut = dendrogram.cut(points, None, FRACTION)
+        labels, threshold = cut.labels, cut.threshold
+    elif method == "estimator":
+        labels = CompleteLinkage(merged_fraction=FRACTION, n_jobs=-1).fit_predict(points)
     else:
         with shared_operations():
             labels = by_peer(points, method)
     seconds = time.perf_counter() - begin
     np.save(out, labels)
-    print(json.dumps({"seconds": seconds}), flush=True)
+    print(json.dumps({"seconds": seconds, "threshold": threshold}), flush=True)
 
 
 def fail(method: str, said: IO[str]) -> NoReturn:
@@ -199,8 +208,8 @@ def measure(method: str, file: Path, count: int) -> dict[str, Any]:
             fail(method, said)
     if process.returncode != 0:
         return row | {"outcome": "ended by the system for lack of memory", "peak_mib": (peak - before) / 2**20}
-    timing: dict[str, float] = json.loads(answer)
-    return row | {"outcome": "", "peak_mib": (peak - before) / 2**20, "labels": str(out)} | timing
+    figures: dict[str, float | None] = json.loads(answer)
+    return row | {"outcome": "", "peak_mib": (peak - before) / 2**20, "labels": str(out)} | figures
 
 
 # Features
@@ -374,34 +383,44 @@ def in_pieces(data: str, file: Path, source: Path, classes: Path) -> list[dict[s
 
 
 def exactly(data: str, points: Features) -> list[dict[str, Any]]:
-    """Compare clusters and heights at several cuts with scipy's on float64 distances."""
+    """Compare clusters and heights at several cuts with scipy's on float64 distances, and the merges of all widths."""
     n = len(points)
-    Z = hierarchy.linkage(pdist(points.astype(np.float64)), "complete")
+    exact = torch.from_numpy(points.astype(np.float64))
+    full = torch.cdist(exact, exact, compute_mode="donot_use_mm_for_euclid_dist").numpy()  # as pdist, on all threads
+    Z = hierarchy.linkage(squareform(full, checks=False), "complete")
+    del full
     rows = []
     for share in (0.02, 0.1, 0.5) if n < 5000 else (0.02, 0.1):
         found = dendrogram.cut(points, None, share, memory=4.0)
+        widths = [width for width in (*WIDTHS, points.shape[1]) if width <= points.shape[1]]
+        each = (complete_linkage(neighbour_graph(points, found.threshold, 4.0, width=width)) for width in widths)
+        agree = sum(np.array_equal(merges, found.merges) for merges in each)
         theirs = flat_clusters(Z, n, found.threshold)
         below = Z[Z[:, 2] <= found.threshold, 2]
         same = np.array_equal(found.labels, theirs) and len(below) == len(found.heights)
         off = float(np.abs(below - found.heights).max()) if same else np.nan
         merged = float((np.bincount(theirs)[theirs] > 1).mean())
-        rows.append({"data": data, "points": n, "merged": merged, "same clusters": same, "heights off by": off})
+        row = {"data": data, "points": n, "merged": merged, "same clusters": same, "heights off by": off}
+        rows.append(row | {"widths with the same merges": f"{agree} of {len(widths)}"})
+        print(rows[-1], file=sys.stderr)
     return rows
 
 
 def exact(files: dict[str, Path], sizes: list[int]) -> pd.DataFrame:
-    """Compare on random and on clustered points of 3,440 coordinates, and on the given ones."""
+    """Compare on the given points and, up to 5,000, on random and clustered ones of 3,440 coordinates."""
     rows = []
     for n in sizes:
         draw = np.random.default_rng(n)
+        for data, file in files.items():
+            chosen = np.sort(draw.permutation(len(np.load(file, mmap_mode="r", allow_pickle=False)))[:n])
+            rows += exactly(data, np.load(file, mmap_mode="r", allow_pickle=False)[chosen])
+        if n > 5000:
+            continue
         random = draw.normal(size=(n, DIMENSIONS)).astype(np.float32)
         centres = draw.normal(size=(n // 4, DIMENSIONS))[draw.integers(0, n // 4, n)]
         clustered = (centres + 0.3 * draw.normal(size=(n, DIMENSIONS))).astype(np.float32)
         for data, points in {"random": random, "clustered": clustered}.items():
             rows += exactly(data, points / np.linalg.norm(points, axis=1, keepdims=True))
-        for data, file in files.items():
-            chosen = np.sort(draw.permutation(len(np.load(file, mmap_mode="r", allow_pickle=False)))[:n])
-            rows += exactly(data, np.load(file, mmap_mode="r", allow_pickle=False)[chosen])
     return pd.DataFrame(rows)
 
 
@@ -421,13 +440,13 @@ def compare(data: str, file: Path, sizes: list[int]) -> list[dict[str, Any]]:
     rows = []
     for count in sizes:
         found = {method: measure(method, file, count) for method in METHODS}
-        others = [row for name, row in found.items() if name != "ours" and "labels" in row]
-        peers = [row for name, row in found.items() if name != "ours" and not row["outcome"]]
+        others = [row for name, row in found.items() if name not in OURS and "labels" in row]
+        peers = [row for name, row in found.items() if name not in OURS and not row["outcome"]]
         for name, row in found.items():
             row["data"] = data
             if not row["outcome"] and others:
                 row["clusters"] = agreement(row["labels"], others[0]["labels"])
-            if name == "ours" and peers:
+            if name in OURS and peers:
                 row["time_ratio"] = row["seconds"] / min(peer["seconds"] for peer in peers)
                 row["memory_ratio"] = row["peak_mib"] / min(peer["peak_mib"] for peer in peers)
             rows.append(row)
@@ -449,6 +468,8 @@ def main() -> None:
     pieces_help = "no peers: group half of the images, and all in one piece"
     parser.add_argument("--pieces", action="store_true", help=pieces_help)
     parser.add_argument("--classes", type=Path, help="CSV file with the class of each image of `unlabeled`")
+    parser.add_argument("--large", type=int, help="no peers: cluster so many drawn points, and check some components")
+    parser.add_argument("--components", type=int, default=400, help="points whose components --large checks")
     parser.add_argument("--quick", action="store_true", help="2,000 points with the peers, 2,000 and 4,000 without")
     work_help = "where features are kept (default work/benchmark-clustering)"
     parser.add_argument("--work", type=Path, default=ROOT / "work" / "benchmark-clustering", help=work_help)
@@ -472,6 +493,16 @@ def main() -> None:
         lines = [line for each in found for line in each]
         finish(pd.DataFrame(lines).round(4), "clustering-pieces", rows=lines)
         return
+    if arguments.large:
+        file = drawn(arguments.work, arguments.large)
+        row = measure("ours", file, arguments.large)
+        print({key: value for key, value in row.items() if key != "labels"}, file=sys.stderr)
+        points, labels = np.load(file, mmap_mode="r", allow_pickle=False), np.load(row.pop("labels"))
+        row |= {"clusters of two or more": int(np.count_nonzero(np.bincount(labels) > 1))}
+        row |= {"merged": float((np.bincount(labels)[labels] > 1).mean())}
+        row |= check(points, labels, row["threshold"], arguments.components)
+        finish(pd.DataFrame([row]), "clustering-large", dimensions=DIMENSIONS, rows=[row])
+        return
     files = {"drawn": drawn(arguments.work, most)} | {str(file): file for file in arguments.points}
     if arguments.images:
         for kind in arguments.networks:
@@ -483,7 +514,7 @@ def main() -> None:
         finish(pd.DataFrame(rows), "clustering-widths", rows=rows)
         return
     if arguments.exact:
-        trials = exact(files, [1000] if arguments.quick else [1000, 2000, 5000])
+        trials = exact(files, [1000] if arguments.quick else [1000, 2000, 5000, 20_000])
         finish(trials, "clustering-exact", dimensions=DIMENSIONS, rows=trials.to_dict("records"))
         return
     rows, curves = [], {}

@@ -167,13 +167,13 @@ def test_one_giant_component_and_many_small_ones_together() -> None:
 def test_many_equal_points_take_few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the plain order of pairs each round would merge one pair only."""
     rounds: list[int] = []
-    nearest = linkage._nearest
+    mutual = linkage._mutual
 
     def counted(*words: Any) -> Any:
         rounds.append(1)
-        return nearest(*words)
+        return mutual(*words)
 
-    monkeypatch.setattr(linkage, "_nearest", counted)
+    monkeypatch.setattr(linkage, "_mutual", counted)
     Z = complete_linkage(graph_of(np.zeros((300, 300)), 0.0))
     assert len(Z) == 299
     assert Z[-1, 3] == 300

@@ -377,6 +377,12 @@ def test_one_axis_too_few() -> None:
         neighbour_graph(np.zeros(3, np.float32), 1.0)
 
 
+def test_more_points_than_pairs_can_name() -> None:
+    points = np.broadcast_to(np.zeros((1, 1), np.float32), (2**31, 1))
+    with pytest.raises(NeighboursError, match="2,147,483,648 points"):
+        neighbour_graph(points, 1.0)
+
+
 def test_more_pairs_than_memory_are_refused_and_the_threshold_that_is_named_fits() -> None:
     points = features(6, 900, 20)
     memory = 20_000 * radius_graph.BYTES_A_PAIR / radius_graph.GIB

@@ -64,7 +64,7 @@ class CompleteLinkage(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sci
     -----
     Distances are those of samples in float32, measured in float64; samples in other types are centred and rounded.
     Equal distances are taken in a fixed order, so the same samples always give the same clusters. docs/method.md,
-    section 5.2, says how and why it is exact. Equal samples are near pairs, too: n of them take n² / 2 pairs of 184
+    section 5.2, says how and why it is exact. Equal samples are near pairs, too: n of them take n² / 2 pairs of 112
     bytes, so that thousands of copies need more memory than the rest.
 
     References

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from exemplarcnn.unfinished import Growing
 
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+Pairs = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]
 
-RECORD = np.dtype([("first", "<i8"), ("second", "<i8"), ("distance", "<f8")])
+RECORD = np.dtype([("first", "<i4"), ("second", "<i4"), ("distance", "<f8")])
 
 
 class KeptPairs:
@@ -35,7 +35,7 @@ class KeptPairs:
     """
 
     def __init__(self, path: Path | None, setting: dict[str, Any]):
-        self._file = None if path is None else Growing(path, setting)
+        self._file = None if path is None else Growing(path, setting | {"bytes of a pair": RECORD.itemsize})
         found = np.empty(0, RECORD)
         if self._file is not None and path is not None:
             found = np.fromfile(path, RECORD, self._file.bytes // RECORD.itemsize)

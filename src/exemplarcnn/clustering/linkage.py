@@ -24,26 +24,55 @@ def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return x ^ (x >> np.uint64(31))
 
 
-def _nearest(
-    first: NDArray[np.int64],
-    second: NDArray[np.int64],
-    distances: NDArray[np.float64],
-    order: NDArray[np.uint64],
-    points: int,
-) -> NDArray[np.bool_]:
-    """Mark the pairs that come first among all pairs of both their clusters, by distance, then by ``order``."""
+def _mutual(
+    first: NDArray[Any], second: NDArray[Any], distances: NDArray[np.float64], points: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Find the pairs that come first among all pairs of both their clusters, by distance, then by scrambled number.
+
+    Returns
+    -------
+    tuple of ndarray
+        Which pairs, ascending, and their scrambled numbers.
+    """
     best = np.full(points, np.inf)
     np.minimum.at(best, first, distances)
     np.minimum.at(best, second, distances)
-    shortest = np.flatnonzero((distances == best[first]) & (distances == best[second]))
+    sides = [distances == best[side] for side in (first, second)]
     # A pair that is shortest for one side only can still precede others of the same length there.
+    shortest = np.flatnonzero(sides[0] | sides[1])
+    order = _mixed(first[shortest].astype(np.uint64) * np.uint64(points) + second[shortest].astype(np.uint64))
     place = np.full(points, _NONE)
-    for side in (first, second):
-        at = np.flatnonzero(distances == best[side])
-        np.minimum.at(place, side[at], order[at])
-    mutual = np.zeros(len(first), bool)
-    mutual[shortest] = (place[first[shortest]] == order[shortest]) & (place[second[shortest]] == order[shortest])
-    return mutual
+    for side, nearest in zip((first, second), sides, strict=True):
+        at = nearest[shortest]
+        np.minimum.at(place, side[shortest[at]], order[at])
+    here = sides[0][shortest] & sides[1][shortest]
+    here &= (place[first[shortest]] == order) & (place[second[shortest]] == order)
+    return shortest[here], order[here]
+
+
+def _joined(
+    low: NDArray[Any], high: NDArray[Any], lengths: NDArray[np.float64], parts: NDArray[np.int64]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
+    """Join the pairs between two clusters into one, as long as the longest, if each of their parts has its pair.
+
+    Parameters
+    ----------
+    low, high, lengths
+        Pairs of clusters that have just merged, (pairs,): the lower and the higher number, and the distance of parts.
+    parts
+        How many clusters each cluster was before, (points,).
+    """
+    keys = low.astype(np.int64)
+    keys *= len(parts)
+    keys += high
+    order = np.argsort(keys)
+    keys = keys[order]
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    count = np.diff(starts, append=len(keys))
+    low, high = low[order[starts]], high[order[starts]]
+    longest = np.maximum.reduceat(lengths[order], starts) if len(starts) else lengths[:0]
+    whole = count == parts[low] * parts[high]
+    return low[whole], high[whole], longest[whole]
 
 
 def complete_linkage(graph: csr_array[Any, Any]) -> NDArray[np.float64]:
@@ -75,40 +104,34 @@ def complete_linkage(graph: csr_array[Any, Any]) -> NDArray[np.float64]:
     few dozen rounds are usual, but a chain of ever longer links takes half as many rounds as it has points.
     """
     points = graph.shape[0]
-    pairs = graph.tocoo()
-    first, second = pairs.row.astype(np.int64), pairs.col.astype(np.int64)
-    distances = pairs.data.astype(np.float64)
-    merges: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.uint64]]] = []
+    pairs = graph.tocoo(copy=False)
+    del graph  # if nobody else holds it, its memory goes with the first round
+    first, second, distances = pairs.row, pairs.col, pairs.data.astype(np.float64, copy=False)
+    del pairs
+    merges: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.float64], NDArray[np.uint64]]] = []
     while len(first):
-        numbers = first.astype(np.uint64) * np.uint64(points) + second.astype(np.uint64)
-        order = _mixed(numbers)
-        mutual = _nearest(first, second, distances, order, points)
-        merges.append((first[mutual], second[mutual], distances[mutual], order[mutual]))
+        mutual, order = _mutual(first, second, distances, points)
+        merges.append((first[mutual], second[mutual], distances[mutual], order))
 
         # A merged cluster is known by the lower of its two numbers.
-        merged_into = np.arange(points)
+        merged_into = np.arange(points, dtype=first.dtype)
         merged_into[second[mutual]] = first[mutual]
         parts = np.ones(points, np.int64)
         parts[first[mutual]] = 2
         touched = (parts[merged_into[first]] == 2) | (parts[merged_into[second]] == 2)
         a, b = merged_into[first[touched]], merged_into[second[touched]]
-        low, high = np.minimum(a, b), np.maximum(a, b)
-        between = low != high
-        low, high, length = low[between], high[between], distances[touched][between]
-        keys, inverse, count = np.unique(low * points + high, return_inverse=True, return_counts=True)
-        longest = np.zeros(len(keys))
-        np.maximum.at(longest, inverse, length)
-        low, high = keys // points, keys % points
-        # Two clusters stay a pair only if each part of one is paired with each part of the other.
-        whole = count == parts[low] * parts[high]
-        first = np.concatenate([first[~touched], low[whole]])
-        second = np.concatenate([second[~touched], high[whole]])
-        distances = np.concatenate([distances[~touched], longest[whole]])
+        between = a != b
+        a, b = a[between], b[between]
+        lengths = distances[touched][between]
+        first, second, distances = first[~touched], second[~touched], distances[~touched]
+        low, high, longest = _joined(np.minimum(a, b), np.maximum(a, b), lengths, parts)
+        first, second = np.concatenate([first, low]), np.concatenate([second, high])
+        distances = np.concatenate([distances, longest])
     return _dendrogram(merges, points)
 
 
 def _dendrogram(
-    merges: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.uint64]]], points: int
+    merges: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.float64], NDArray[np.uint64]]], points: int
 ) -> NDArray[np.float64]:
     """Convert merges of representatives to scipy's numbering, (merges, 4) float64."""
     if not merges:

@@ -28,11 +28,11 @@ from exemplarcnn.progress import tqdm
 
 BLOCK = 2048  # points on each side of a product
 # The most that a pair takes in lists, in the sparse matrix and in the rounds of complete linkage, as measured.
-BYTES_A_PAIR = 184
+BYTES_A_PAIR = 112
 BYTES_A_CANDIDATE = 50  # while it is looked at
 GIB = 2**30
 
-NOTHING: Pairs = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+NOTHING: Pairs = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0))
 
 
 def measured(points: Points, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -81,7 +81,7 @@ class RadiusSearch:
     Raises
     ------
     NeighboursError
-        If a point is not finite.
+        If a point is not finite, or there are 2³¹ points or more.
     """
 
     def __init__(
@@ -98,6 +98,8 @@ class RadiusSearch:
         self.points, self.memory, self.block, self.width = points, memory, block, width
         self.shared, self.folder = shared, folder
         self.device = device or torch.device("cpu")
+        if len(points) >= 2**31:  # pairs are numbers of 32 bits
+            raise NeighboursError(f"cannot compare {len(points):,} points: more than 2,147,483,647; give fewer")
         self.frame = Frame.of(points)
         self.sample = Sample.draw(points, frame=self.frame)
         self._sketch: Sketch | None = None
@@ -122,9 +124,11 @@ class RadiusSearch:
         count, radius = len(self.points), float(radius)
         if radius > self._radius and radius >= 0 and count > 1:
             self._widen(radius)
-        first, second, distances = self._found
-        near = distances <= radius
-        return coo_array((distances[near], (first[near], second[near])), shape=(count, count)).tocsr()
+        pairs = self._found
+        if radius < self._radius:
+            near = pairs[2] <= radius
+            pairs = pairs[0][near], pairs[1][near], pairs[2][near]
+        return coo_array((pairs[2], pairs[:2]), shape=(count, count)).tocsr()
 
     def agreed(self, value: float) -> float:
         """Return a value that all processes of a shared search use: that of the first."""
@@ -160,15 +164,10 @@ class RadiusSearch:
             total = int(distributed.all_reduce_sum(total - len(known))[0]) + len(known)
         if total > most:
             raise self._too_dense(max(expected, total), radius)
-        first, second, distances = (np.concatenate(column) for column in zip(*found, strict=True))
         if self.shared:
-            first, second, distances = distributed.all_gather(first, second, distances)
-        before = self._found
-        self._found = (
-            np.concatenate([before[0], first]),
-            np.concatenate([before[1], second]),
-            np.concatenate([before[2], distances]),
-        )
+            first, second, distances = distributed.all_gather(*_together(found))
+            found = [(first, second, distances)]
+        self._found = _together([self._found, *found])
         self._radius = radius
 
     def _kept(self, radius: float, rank: int, world: int) -> KeptPairs:
@@ -198,7 +197,7 @@ class RadiusSearch:
             first, second = first[new], second[new]
         distances = measured(self.points, first, second)
         near = distances <= radius
-        return first[near], second[near], distances[near]
+        return first[near].astype(np.int32), second[near].astype(np.int32), distances[near]
 
     @property
     def axes(self) -> int | None:
@@ -218,9 +217,10 @@ class RadiusSearch:
             self._sketch = Sketch.of(self.points, self.frame, axes, self.device)
         return self._sketch
 
-    def _keys(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _keys(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.int64]:
         """Return a number for each pair, another one for another pair."""
-        return first * len(self.points) + second
+        keys: NDArray[np.int64] = first.astype(np.int64) * len(self.points) + second
+        return keys
 
     def _too_dense(self, pairs: float, radius: float) -> NeighboursError:
         memory, sample = self.memory, self.sample
@@ -230,6 +230,12 @@ class RadiusSearch:
             f"about {pairs:,.0f} pairs are within {radius:.4g}, and {memory:g} GiB hold {most_pairs(memory):,.0f}; "
             f"{smaller}set memory_gib (in params.yaml: machine.memory_gib) to {1.1 * pairs * BYTES_A_PAIR / GIB:.1f}"
         )
+
+
+def _together(parts: list[Pairs]) -> Pairs:
+    """Join lists of pairs."""
+    first, second, distances = zip(*parts, strict=True)
+    return np.concatenate(first), np.concatenate(second), np.concatenate(distances)
 
 
 def neighbour_graph(points: Points, radius: float, memory: float = 2.0, **options: Any) -> csr_array[Any, Any]:
