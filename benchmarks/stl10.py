@@ -64,18 +64,23 @@ def stand_in_folds(labels: NDArray[np.int64], size: int) -> list[NDArray[np.int6
     ]
 
 
+def make_pool(train: stl10.ImageFile, labels: NDArray[np.int64], data: Path, other: Path | None) -> None:
+    """Write the stand-in pool to ``data``, and what its images show; the class names must be there."""
+    pool, source_index = stand_in_pool(train, other)
+    stl10.write_images(data / "unlabeled_X.bin", pool)
+    names = np.array([*stl10.read_class_names(data / "class_names.txt"), ""])
+    tables = names[np.append(labels, np.full(len(pool) - len(train), stl10.CLASSES))[source_index]]
+    truth = pd.DataFrame({"index": np.arange(len(pool)), "class": tables, "original": ""})
+    truth.to_csv(data / "truth.csv", index=False)
+
+
 def make_stand_in(source: Path, data: Path, other: Path | None) -> None:
     """Put the labelled files, a stand-in pool and stand-in folds into ``data``."""
     for name in LABELLED:
         shutil.copy(source / name, data / name)
     train = stl10.ImageFile(data / "train_X.bin")
-    pool, source_index = stand_in_pool(train, other)
-    stl10.write_images(data / "unlabeled_X.bin", pool)
     labels = stl10.read_labels(data / "train_y.bin", len(train))
-    names = np.array([*stl10.read_class_names(data / "class_names.txt"), ""])
-    tables = names[np.append(labels, np.full(len(pool) - len(train), stl10.CLASSES))[source_index]]
-    truth = pd.DataFrame({"index": np.arange(len(pool)), "class": tables, "original": ""})
-    truth.to_csv(data / "truth.csv", index=False)
+    make_pool(train, labels, data, other)
     stl10.write_folds(data / "fold_indices.txt", stand_in_folds(labels, 1000))
 
 
