@@ -21,8 +21,14 @@ STRIP = 2000  # points that are read at a time
 MOST = 20_000  # points whose components are looked at
 
 
+class TooLargeError(Exception):
+    """Components have too many points to be compared."""
+
+
 def check(points: Features, labels: NDArray[np.int64], threshold: float, seeds: int) -> dict[str, Any]:
     """Compare the components of some points, half of them drawn from those in clusters, with scipy's clusters.
+
+    That the threshold merges as many points as it should is for the caller to see.
 
     Returns
     -------
@@ -32,7 +38,7 @@ def check(points: Features, labels: NDArray[np.int64], threshold: float, seeds: 
     sizes = np.bincount(labels)[labels]
     draw = np.random.default_rng(0)
     merged = np.flatnonzero(sizes > 1)
-    half = seeds // 2
+    half = max(1, seeds // 2)
     drawn = [draw.choice(merged, min(half, len(merged)), replace=False), draw.integers(0, len(points), half)]
     members = closed(points, np.unique(np.concatenate(drawn)), threshold)
     own = np.asarray(points[members], np.float64)
@@ -60,7 +66,7 @@ def closed(points: Features, seeds: NDArray[np.int64], threshold: float) -> NDAr
     while len(fresh):
         print(f"{len(known):,} points in components, {len(fresh):,} of them new", file=sys.stderr)
         if len(known) > MOST:
-            sys.exit(f"error: the components have more than {MOST:,} points; lower --components")
+            raise TooLargeError(f"the components have more than {MOST:,} points; lower --components")
         found = near(points, fresh, threshold)
         fresh = np.setdiff1d(found, known)
         known = np.union1d(known, fresh)

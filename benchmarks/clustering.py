@@ -57,7 +57,7 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from _common import ROOT, finish, peak_anonymous
-from _components import check
+from _components import TooLargeError, check
 from _plain_linkage import plain_cut
 from exemplarcnn.classes import grouping, quality, seeding
 from exemplarcnn.clustering import CompleteLinkage, dendrogram
@@ -424,6 +424,31 @@ def exact(files: dict[str, Path], sizes: list[int]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+# Very many points
+
+
+def large(file: Path, count: int, seeds: int) -> None:
+    """Cluster points without peers, and compare components of some of them with scipy's clusters."""
+    row = measure("ours", file, count)
+    print({key: value for key, value in row.items() if key != "labels"}, file=sys.stderr)
+    differ = False
+    if "labels" in row:
+        points, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in (file, row.pop("labels")))
+        sizes = np.bincount(labels)
+        row |= {
+            "clusters of two or more": int(np.count_nonzero(sizes > 1)),
+            "merged": float((sizes[labels] > 1).mean()),
+        }
+        try:
+            row |= check(points[:count], np.asarray(labels), row["threshold"], seeds)
+            differ = row["components that differ"] > 0 or abs(row["merged"] - FRACTION) > 0.001
+        except TooLargeError as error:
+            row["components"] = str(error)
+    finish(pd.DataFrame([row]), "clustering-large", dimensions=DIMENSIONS, rows=[row])
+    if differ:
+        sys.exit("error: these are not the clusters of complete linkage where a tenth of the points is merged")
+
+
 # The table
 
 
@@ -494,14 +519,7 @@ def main() -> None:
         finish(pd.DataFrame(lines).round(4), "clustering-pieces", rows=lines)
         return
     if arguments.large:
-        file = drawn(arguments.work, arguments.large)
-        row = measure("ours", file, arguments.large)
-        print({key: value for key, value in row.items() if key != "labels"}, file=sys.stderr)
-        points, labels = np.load(file, mmap_mode="r", allow_pickle=False), np.load(row.pop("labels"))
-        row |= {"clusters of two or more": int(np.count_nonzero(np.bincount(labels) > 1))}
-        row |= {"merged": float((np.bincount(labels)[labels] > 1).mean())}
-        row |= check(points, labels, row["threshold"], arguments.components)
-        finish(pd.DataFrame([row]), "clustering-large", dimensions=DIMENSIONS, rows=[row])
+        large(drawn(arguments.work, arguments.large), arguments.large, arguments.components)
         return
     files = {"drawn": drawn(arguments.work, most)} | {str(file): file for file in arguments.points}
     if arguments.images:
@@ -516,6 +534,8 @@ def main() -> None:
     if arguments.exact:
         trials = exact(files, [1000] if arguments.quick else [1000, 2000, 5000, 20_000])
         finish(trials, "clustering-exact", dimensions=DIMENSIONS, rows=trials.to_dict("records"))
+        if not trials["same clusters"].all():
+            sys.exit("error: some clusters are not scipy's")
         return
     rows, curves = [], {}
     for data, file in files.items():

@@ -4,11 +4,12 @@
     python benchmarks/estimators.py --quick     # within a minute: the embedded sample, 1,000 features
 
 Each trains on the images of the first fold and gives decision values of a thousand test images, from features of
-untrained networks (those of `benchmarks/evaluation.py`). Each runs in its own process, with two threads or processes.
-Memory is the peak of the process beyond that of one which only imports the same and reads the files. Agreement: largest
-difference of a decision value to those of the functions (of `SpanLinearSVCCV`, where C is chosen), and how many of the
-test images get the same class. The search for C by `GridSearchCV` runs up to 5,000 features only. `CompleteLinkage` is
-in `benchmarks/clustering.py`.
+untrained networks (those of `benchmarks/evaluation.py`). Each runs in its own process, with two threads or processes;
+LinearSVC can use one only. It has its default settings, with which it may stop before it is done. Memory is the peak of
+the process beyond that of one which only imports the same and reads the files. Agreement: largest difference of a
+decision value to those of the functions (of `SpanLinearSVCCV`, where C is chosen), and how many of the test images get
+the same class. The search for C by `GridSearchCV` runs up to 5,000 features only. `CompleteLinkage` is in
+`benchmarks/clustering.py`.
 """
 
 import argparse
@@ -67,18 +68,24 @@ METHODS: dict[str, Callable[[Scores, NDArray[np.int64], Scores], Scores]] = {
 
 def describe(folder: Path, source: Path, profile: str, classes: int) -> None:
     """Write the features of some images by an untrained network, unless they are there."""
-    folder.mkdir(parents=True, exist_ok=True)
     params = parse(profiles.compose(ROOT / "conf", profile), f"profile {profile}")
+    made_of = {"source": str(source), "classes": classes} | params.network.model_dump() | params.features.model_dump()
+    record = folder / "origin.json"
+    if record.exists():
+        if json.loads(record.read_text()) != json.loads(json.dumps(made_of)):
+            sys.exit(f"error: {folder} was made from {record.read_text()}; remove it, or change --work")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
     net = exemplar_cnn.initialise(params.network, classes, 32, 0, MEAN, STD)
     function = features.eval_features(net, params.features, torch.device("cpu"))
     labels, folds = labels_and_folds(source)
     np.save(folder / "labels.npy", labels[folds[0]])
     for split, rows in (("train", folds[0]), ("test", np.arange(TEST))):
-        if not (folder / f"{split}.npy").exists():
-            pool = stl10.open_pool(source, split)
-            parts = [rows[start : start + 64] for start in range(0, min(len(rows), len(pool)), 64)]
-            found = [function(pool.batch(part[part < len(pool)])) for part in parts]
-            np.save(folder / f"{split}.npy", np.concatenate(found))
+        pool = stl10.open_pool(source, split)
+        rows = rows[rows < len(pool)]
+        parts = [function(pool.batch(rows[start : start + 64])) for start in range(0, len(rows), 64)]
+        np.save(folder / f"{split}.npy", np.concatenate(parts))
+    record.write_text(json.dumps(made_of))
 
 
 def child(method: str, folder: Path) -> None:

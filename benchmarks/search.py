@@ -3,15 +3,18 @@
     python benchmarks/search.py FOLDER TRIALS.yaml [--images OTHER] [--only NAME ...]
     python benchmarks/search.py FOLDER TRIALS.yaml --show     # the table of what was tried; runs nothing
 
-FOLDER has the training images and labels of STL-10; its test files are never opened and may be missing. The pool is
-the training images without their labels and the images of OTHER, as with `stl10.py --stand-in`. 3,000 of the training
-images take the place of the training set, with ten class-balanced folds of 1,000, and the other 2,000 that of the test
-set. TRIALS.yaml maps the name of each trial to `profile`, `row` (an entry of `variants.train`) and `set`, a mapping
-from dotted keys of params.yaml to values; `like: NAME` starts from another trial.
+FOLDER has the training images and labels of STL-10; its test files are never opened and may be missing. 2,000 of the
+training images are held out in place of the test set. The other 3,000 are the training set, with ten class-balanced
+folds of 1,000, and without their labels, with the images of OTHER, the pool. TRIALS.yaml maps the name of each trial to
+`profile`, `row` (an entry of `variants.train`), `seed` (default 0) and `set`, a mapping from dotted keys of params.yaml
+to values; `like: NAME` starts from another trial.
 
-Each trial's line of JSON is appended to --log as soon as it is done: what was tried, its accuracy (mean over the folds,
-on the 2,000), the minutes of the stages that the row needs, alone on the machine or not (--beside says it was not), and
-the last figures of its training. A trial with a line is not run again.
+Each trial's line of JSON is appended to --log as soon as it is done: what was tried, what the size of the pool changed,
+the accuracy (mean over the folds, on the 2,000), the gain over the trial that it is like, with a 95 % interval over
+these images, the seconds of the stages that the row needs, and the last figures of its training. Minutes are the sum of
+these seconds: without the start of processes and DVC's own work, and with 5,000 labelled images to embed instead of
+STL-10's 13,000. A stage that another trial has run counts with the time that it took then. Where a stage was
+interrupted, minutes are missing. A trial with a line is not run again, unless parameters, data or code have changed.
 """
 
 import argparse
@@ -27,7 +30,7 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from _common import ROOT, Workspace, finish
+from _common import ROOT, Workspace, bootstrap_difference, evaluated, finish
 from exemplarcnn import paths
 from exemplarcnn.data import stl10
 from exemplarcnn.files import read_table
@@ -37,14 +40,14 @@ HELD_OUT, FOLD, SPLIT_SEED = 2000, 1000, 28
 
 
 def fill(data: Path, source: Path, other: Path | None) -> None:
-    """Split the training set of a folder into a training and a test set, and make the pool."""
-    train = stl10.ImageFile(source / "train_X.bin")
-    labels = stl10.read_labels(source / "train_y.bin", len(train))
+    """Split the training set of a folder into a training and a test set, and make a pool without the latter."""
+    whole = stl10.ImageFile(source / "train_X.bin")
+    labels = stl10.read_labels(source / "train_y.bin", len(whole))
     shutil.copy(source / "class_names.txt", data)
-    make_pool(train, labels, data, other)
     inside, out = split(labels)
+    make_pool(whole.batch(inside), labels[inside], data, other)
     for name, rows in (("train", inside), ("test", out)):
-        stl10.write_images(data / f"{name}_X.bin", train.batch(rows))
+        stl10.write_images(data / f"{name}_X.bin", whole.batch(rows))
         stl10.write_labels(data / f"{name}_y.bin", labels[rows])
     stl10.write_folds(data / "fold_indices.txt", stand_in_folds(labels[inside], FOLD))
 
@@ -60,14 +63,11 @@ def split(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int6
 def resolved(trials: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
     """Return a trial with what it takes over from others."""
     trial = trials[name]
-    if "like" not in trial:
-        return {"set": {}} | trial
-    start = resolved(trials, trial["like"])
-    return (
-        start
-        | {key: value for key, value in trial.items() if key != "like"}
-        | {"set": start["set"] | trial.get("set", {})}
-    )
+    if unknown := set(trial) - {"like", "profile", "row", "seed", "set"}:
+        sys.exit(f"error: trial {name} has {', '.join(sorted(unknown))}; correct the spelling")
+    start = resolved(trials, trial["like"]) if "like" in trial else {"seed": 0, "set": {}}
+    own = {key: value for key, value in trial.items() if key != "like"}
+    return start | own | {"set": start["set"] | trial.get("set", {})}
 
 
 def put(values: dict[str, Any], changes: dict[str, Any]) -> None:
@@ -94,43 +94,82 @@ def needed(stages: dict[str, Any], row: str) -> set[str]:
     return found
 
 
-def run(workspace: Workspace, trial: dict[str, Any]) -> dict[str, Any]:
-    """Run a trial; return its figures."""
-    row = trial["row"]
-    workspace.use(trial["profile"], trial.get("seed", 0))
+def prepare(workspace: Workspace, trial: dict[str, Any]) -> list[str]:
+    """Write the parameters of a trial; return what the size of the pool changed before the trial's own settings."""
+    workspace.use(trial["profile"], trial["seed"])
     pool_size = len(stl10.open_pool(workspace.folder / "data", "unlabeled"))
+    changed: list[str] = []
+    workspace.edit(lambda values: changed.extend(suit(values, pool_size)))
     workspace.edit(lambda values: put(values, trial["set"]))
-    workspace.edit(lambda values: print("\n".join(suit(values, pool_size)), file=sys.stderr))
-    begun = time.time()
-    workspace.dvc("repro", "-q", f"evaluate@{row}")
-    stages = yaml.safe_load((workspace.folder / "dvc.lock").read_text())["stages"]
-    took = kept_times(workspace, stages, begun)
-    seconds = {stage: took[stage] for stage in sorted(needed(stages, row))}
-    summary = workspace.json(paths.evaluation(row))
+    return changed
+
+
+def run(workspace: Workspace, row: str, alone: bool) -> dict[str, Any]:
+    """Run what is prepared; return its figures."""
+    begun, mark = time.time(), workspace.folder / "running"
+    cut_off = mark.exists()  # by a kill: a stage that goes on then takes less than its whole time
+    mark.touch()
+    try:
+        right = evaluated(workspace, row)["right"]
+    finally:
+        keep_times(workspace, begun, {"alone": alone, "whole": not cut_off})
+    mark.unlink()
+    stages = locked(workspace)
+    times = known_times(workspace)
+    took = {stage: times.get(key(stage, stages[stage])) for stage in sorted(needed(stages, row))}
+    known = [entry for entry in took.values() if entry is not None]
+    whole = len(known) == len(took) and all(entry["whole"] for entry in known)
+    figures: dict[str, Any] = {"accuracy": 100 * float(right.mean()), "std": 100 * float(right.mean(axis=1).std())}
+    figures["minutes"] = round(sum(entry["seconds"] for entry in known) / 60, 2) if whole else None
+    figures["alone"] = all(entry["alone"] for entry in known)
+    figures["seconds"] = {stage: entry and entry["seconds"] for stage, entry in took.items()}
     curve = read_table(workspace.folder / paths.learning_curve(row), integers=["step"]).iloc[-1]
-    figures = {"accuracy": summary["accuracy_mean"], "std": summary["accuracy_std"], "chosen": summary["chosen"]}
-    figures |= {"minutes": round(sum(seconds.values()) / 60, 2), "seconds": seconds}
-    return figures | {key: float(curve[key]) for key in ("step", "train_loss", "valid_loss", "valid_accuracy")}
+    return figures | {name: float(curve[name]) for name in ("step", "train_loss", "valid_loss", "valid_accuracy")}
 
 
-def kept_times(workspace: Workspace, stages: dict[str, Any], begun: float) -> dict[str, float]:
-    """Return what each stage took when these results were made: DVC restores some that an earlier trial has made."""
+def locked(workspace: Workspace) -> dict[str, Any]:
+    """Return the stages of dvc.lock."""
+    file = workspace.folder / "dvc.lock"
+    stages: dict[str, Any] = yaml.safe_load(file.read_text())["stages"] if file.exists() else {}
+    return stages
+
+
+def key(stage: str, entry: dict[str, Any]) -> str:
+    """Return what a stage's results depend on."""
+    return json.dumps([stage, entry.get("deps"), entry.get("params")], sort_keys=True)
+
+
+def known_times(workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """Return what stages took when their results were made, by `key`."""
     file = workspace.folder / "times.json"
-    known: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
-    keys = {
-        stage: json.dumps([stage, entry.get("deps"), entry.get("params")], sort_keys=True)
-        for stage, entry in stages.items()
-    }
-    for stage, entry in workspace.took().items():
-        if stage in keys and pd.Timestamp(entry["ended"]).timestamp() >= begun - 1:
-            known[keys[stage]] = entry["seconds"]
-    file.write_text(json.dumps(known))
-    return {stage: known.get(key, 0.0) for stage, key in keys.items()}
+    found: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
+    return found
 
 
-def lines(log: Path) -> list[dict[str, Any]]:
-    """Read what was tried."""
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+def keep_times(workspace: Workspace, begun: float, about: dict[str, Any]) -> None:
+    """Keep what the stages took that have ended since: DVC may restore their results for another trial."""
+    known, stages = known_times(workspace), locked(workspace)
+    for stage, entry in workspace.took().items() if stages else ():
+        if stage in stages and pd.Timestamp(entry["ended"]).timestamp() >= begun - 1:
+            known[key(stage, stages[stage])] = about | {"seconds": entry["seconds"]}
+    (workspace.folder / "times.json").write_text(json.dumps(known))
+
+
+def gain_over(workspace: Workspace, line: dict[str, Any], other: dict[str, Any] | None) -> dict[str, float]:
+    """Compare a trial with one that has run in this folder, if there is one: points, and the interval's ends."""
+    if other is None:
+        return {}
+    files = [workspace.folder / "found" / each["identity"] / f"{each['trial']['row']}.npz" for each in (line, other)]
+    if not all(file.exists() for file in files):
+        return {}
+    mine, theirs = (np.load(file, allow_pickle=False)["right"] for file in files)
+    return dict(zip(("gain", "low", "high"), bootstrap_difference(mine, theirs, 0), strict=True))
+
+
+def lines(log: Path) -> dict[str, dict[str, Any]]:
+    """Read what was tried, by name; of several lines of one name the last."""
+    found = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return {line["name"]: line for line in found}
 
 
 def main() -> None:
@@ -151,22 +190,27 @@ def main() -> None:
     if unknown := set(names) - set(trials):
         parser.error(f"{arguments.trials} has no trial {', '.join(sorted(unknown))}")
     if not arguments.show:
+        origin = {"folder": arguments.folder.resolve(), "images": arguments.images and arguments.images.resolve()}
         workspace = Workspace(
             arguments.work or ROOT / "work" / "benchmark-search",
-            {"folder": str(arguments.folder.resolve()), "images": str(arguments.images), "search": SPLIT_SEED},
+            {name: path and str(path) for name, path in origin.items()} | {"search": SPLIT_SEED},
             lambda data: fill(data, arguments.folder, arguments.images),
         )
         for name in names:
-            trial = resolved(trials, name)
-            if any(line["name"] == name and line["trial"] == trial for line in lines(log)):
+            line: dict[str, Any] = {"name": name, "like": trials[name].get("like"), "trial": resolved(trials, name)}
+            line["suited"] = prepare(workspace, line["trial"])
+            line["identity"] = workspace.identity()
+            if lines(log).get(name, {}).get("identity") == line["identity"]:
                 continue
-            line = {"name": name, "trial": trial, "alone": not arguments.beside} | run(workspace, trial)
+            line |= run(workspace, line["trial"]["row"], not arguments.beside)
+            line |= gain_over(workspace, line, lines(log).get(line["like"]))
             with log.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             print(f"{name}: {line['accuracy']:.2f} %, {line['minutes']} minutes", file=sys.stderr)
-    table = pd.DataFrame(lines(log))
-    columns = ["name", "accuracy", "std", "minutes", "alone", "step", "train_loss", "valid_loss", "valid_accuracy"]
-    finish(table.reindex(columns=columns).round(3), "search", rows=lines(log))
+    rows = [line for name, line in lines(log).items() if arguments.only is None or name in arguments.only]
+    columns = ["name", "accuracy", "std", "like", "gain", "low", "high", "minutes", "alone", "step"]
+    columns += ["train_loss", "valid_loss", "valid_accuracy"]
+    finish(pd.DataFrame(rows).reindex(columns=columns).round(3), "search", rows=rows)
 
 
 if __name__ == "__main__":

@@ -43,9 +43,9 @@ SMALLER = {"clustered_fraction": 0.5, "neighbours": 1}
 LABELLED = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt")
 
 
-def stand_in_pool(train: stl10.ImageFile, other: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def stand_in_pool(train: NDArray[np.uint8], other: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Join the training images and those of a folder, shuffled with a fixed seed; return images and their order."""
-    pool = [train.batch(range(len(train)))]
+    pool = [train]
     if other is not None:
         folder = pools.ImageFolder(other)
         pool.append(np.stack([pools.centre_square(folder[i]) for i in range(len(folder))]))
@@ -64,7 +64,7 @@ def stand_in_folds(labels: NDArray[np.int64], size: int) -> list[NDArray[np.int6
     ]
 
 
-def make_pool(train: stl10.ImageFile, labels: NDArray[np.int64], data: Path, other: Path | None) -> None:
+def make_pool(train: NDArray[np.uint8], labels: NDArray[np.int64], data: Path, other: Path | None) -> None:
     """Write the stand-in pool to ``data``, and what its images show; the class names must be there."""
     pool, source_index = stand_in_pool(train, other)
     stl10.write_images(data / "unlabeled_X.bin", pool)
@@ -80,7 +80,7 @@ def make_stand_in(source: Path, data: Path, other: Path | None) -> None:
         shutil.copy(source / name, data / name)
     train = stl10.ImageFile(data / "train_X.bin")
     labels = stl10.read_labels(data / "train_y.bin", len(train))
-    make_pool(train, labels, data, other)
+    make_pool(train.batch(range(len(train))), labels, data, other)
     stl10.write_folds(data / "fold_indices.txt", stand_in_folds(labels, 1000))
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import signal
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict
@@ -52,6 +53,12 @@ _composed_once = cache(partial(compose, CONF))
 def profile_values(profile: str) -> dict[str, Any]:
     """Return a profile's parameters, to be changed at will; Hydra takes a tenth of a second for them, once."""
     return deepcopy(_composed_once(profile))
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start be interrupted, though a shell's job in the background ignores Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

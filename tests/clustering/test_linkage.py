@@ -20,8 +20,8 @@ grids = hnp.arrays(np.float32, sizes, elements=st.integers(0, 4).map(float))
 
 
 def graph_of(square: np.ndarray, radius: float) -> csr_array:
-    """All pairs within a radius, upper triangle, with stored zeros."""
-    first, second = np.nonzero(np.triu(square <= radius, 1))
+    """All pairs within a radius, upper triangle, with stored zeros; numbers have 32 bits, as the search gives them."""
+    first, second = (side.astype(np.int32) for side in np.nonzero(np.triu(square <= radius, 1)))
     return coo_array((square[first, second], (first, second)), shape=square.shape).tocsr()
 
 
@@ -178,6 +178,20 @@ def test_many_equal_points_take_few_rounds(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(Z) == 299
     assert Z[-1, 3] == 300
     assert len(rounds) < 40
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_pairs_among_the_last_of_many_points(kind: type) -> None:
+    """Numbers of pairs of clusters are beyond 32 bits."""
+    points, near = 100_000, np.random.default_rng(0).random((60, 3))
+    small = graph_of(squareform(pdist(near)), 0.5).tocoo()
+    sides: list[Any] = [(side + points - 60).astype(kind) for side in (small.row, small.col)]
+    graph = coo_array((small.data, sides), shape=(points, points)).tocsr()
+    assert graph.indices.dtype == kind
+    expected = hierarchy.linkage(pdist(near), "complete")
+    expected = expected[expected[:, 2] <= 0.5]
+    expected[:, :2] += points - 60  # of points and of merges alike
+    np.testing.assert_array_equal(complete_linkage(graph), expected)
 
 
 @pytest.mark.parametrize("points", [0, 1, 5])

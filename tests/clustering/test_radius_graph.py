@@ -1,5 +1,6 @@
 """The graph of near pairs against all pairs computed plainly, whatever the blocks, the axes and the precision."""
 
+import json
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.sparse import csr_array
 
 from exemplarcnn import threads, unfinished
-from exemplarcnn.clustering import radius_graph, sketch, widths
+from exemplarcnn.clustering import kept_pairs, radius_graph, sketch, widths
 from exemplarcnn.clustering.errors import NeighboursError
 from exemplarcnn.clustering.radius_graph import RadiusSearch, measured, neighbour_graph
 from exemplarcnn.clustering.sample import Frame, Sample
@@ -240,6 +241,7 @@ def test_a_wider_radius_adds_to_what_was_found(precision: torch.dtype, monkeypat
     counted.clear()
     assert search.graph(0.7).nnz > 0
     assert counted == [], "all pairs within 0.8 are known"
+    assert search.graph(np.nan).nnz == 0
     widened = RadiusSearch(points, block=300)
     first = widened.graph(0.6).nnz
     counted.clear()
@@ -297,6 +299,21 @@ def test_what_another_first_radius_has_left_is_not_used(tmp_path: Path) -> None:
     assert interrupted(points, tmp_path, (0.6, 0.7), 1_000) == 30
     assert interrupted(points, tmp_path, (0.5, 0.7), 1_000) == 30
     assert interrupted(features(9, 300, 40), tmp_path, (0.5, 0.7), 1_000) == 30, "other points"
+
+
+def test_what_an_earlier_version_has_left_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pairs took other numbers of bytes."""
+    points = features(8, 300, 40)
+    with monkeypatch.context() as earlier:
+        numbers = [("first", "<i8"), ("second", "<i8"), ("distance", "<f8")]
+        earlier.setattr(kept_pairs, "RECORD", np.dtype(numbers))
+        interrupted(points, tmp_path, (0.5,), 1_000)
+    (about,) = tmp_path.glob("*.json")
+    content = json.loads(about.read_text())
+    del content["setting"]["bytes of a pair"]
+    about.write_text(json.dumps(content))
+    assert interrupted(points, tmp_path, (0.5,), 1_000) == 15
+    assert same(neighbour_graph(points, 0.5, folder=tmp_path), neighbour_graph(points, 0.5))
 
 
 def test_what_another_radius_or_a_half_written_file_has_left_is_not_used(tmp_path: Path) -> None:

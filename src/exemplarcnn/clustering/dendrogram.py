@@ -136,7 +136,7 @@ def cut(
     Raises
     ------
     NeighboursError
-        If a point is not finite, or ``memory`` does not hold the near pairs.
+        If a point is not finite, there are 2³¹ points or more, or ``memory`` does not hold the near pairs.
     """
     if threshold is not None:
         Z = complete_linkage(neighbour_graph(points, threshold, memory, device=device, shared=shared, folder=folder))

@@ -123,7 +123,7 @@ class CompleteLinkage(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sci
         ValueError
             If not exactly one of ``distance_threshold`` and ``merged_fraction`` is given.
         NeighboursError
-            If the near pairs do not fit into ``memory_gib``.
+            If the near pairs do not fit into ``memory_gib``, or there are 2³¹ samples or more.
         """
         if (self.distance_threshold is None) == (self.merged_fraction is None):
             raise ValueError("give either distance_threshold or merged_fraction, and leave the other None")

@@ -121,10 +121,10 @@ def complete_linkage(graph: csr_array[Any, Any]) -> NDArray[np.float64]:
         touched = (parts[merged_into[first]] == 2) | (parts[merged_into[second]] == 2)
         a, b = merged_into[first[touched]], merged_into[second[touched]]
         between = a != b
-        a, b = a[between], b[between]
-        lengths = distances[touched][between]
+        low, high, lengths = np.minimum(a, b)[between], np.maximum(a, b)[between], distances[touched][between]
         first, second, distances = first[~touched], second[~touched], distances[~touched]
-        low, high, longest = _joined(np.minimum(a, b), np.maximum(a, b), lengths, parts)
+        del a, b, between, touched
+        low, high, longest = _joined(low, high, lengths, parts)
         first, second = np.concatenate([first, low]), np.concatenate([second, high])
         distances = np.concatenate([distances, longest])
     return _dendrogram(merges, points)
