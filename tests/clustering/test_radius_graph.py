@@ -328,6 +328,20 @@ def test_what_another_radius_or_a_half_written_file_has_left_is_not_used(tmp_pat
     assert interrupted(points, tmp_path, (0.6,), 1_000) == 15
 
 
+def test_a_list_of_pairs_is_what_was_added() -> None:
+    draw, pairs = np.random.default_rng(0), kept_pairs.PairList()
+    added: list[Any] = []
+    for count in (0, 3, 1020, 1, 0, 1, 5000, 7, 60_000):
+        more = draw.integers(0, 2**31, (2, count)).astype(np.int32)
+        added.append((*more, draw.random(count)))
+        pairs.add(added[-1])
+        assert len(pairs) == sum(len(each[0]) for each in added)
+    for column, found in enumerate(pairs.pairs):
+        expected = np.concatenate([each[column] for each in added])
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype
+
+
 # Widths
 
 

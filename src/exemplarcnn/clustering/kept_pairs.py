@@ -14,6 +14,45 @@ Pairs = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]
 RECORD = np.dtype([("first", "<i4"), ("second", "<i4"), ("distance", "<f8")])
 
 
+class PairList:
+    """Pairs in three arrays that grow to twice their size when they are full.
+
+    Many small arrays instead, kept while large ones come and go, would lie between these, so that the memory of large
+    ones could not be used again: for 300,000 points that was 13 GB.
+    """
+
+    def __init__(self) -> None:
+        self._columns: Pairs = _room(1024)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, pairs: Pairs) -> None:
+        """Add pairs at the end."""
+        end = self._count + len(pairs[0])
+        if end > len(self._columns[0]):
+            before, self._columns = self.pairs, _room(2 * end)
+            self._put(before, 0)
+        self._put(pairs, self._count)
+        self._count = end
+
+    def _put(self, pairs: Pairs, place: int) -> None:
+        end = place + len(pairs[0])
+        first, second, distances = self._columns
+        first[place:end], second[place:end], distances[place:end] = pairs
+
+    @property
+    def pairs(self) -> Pairs:
+        """What was added, not copied."""
+        first, second, distances = self._columns
+        return first[: self._count], second[: self._count], distances[: self._count]
+
+
+def _room(count: int) -> Pairs:
+    return np.empty(count, np.int32), np.empty(count, np.int32), np.empty(count)
+
+
 class KeptPairs:
     """The pairs that one search has found.
 

@@ -20,7 +20,7 @@ from scipy.sparse import coo_array, csr_array
 
 from exemplarcnn import distributed, threads
 from exemplarcnn.clustering.errors import NeighboursError
-from exemplarcnn.clustering.kept_pairs import KeptPairs, Pairs
+from exemplarcnn.clustering.kept_pairs import KeptPairs, PairList, Pairs
 from exemplarcnn.clustering.sample import Frame, Points, Sample, blocks
 from exemplarcnn.clustering.sketch import Sketch, full_float32, principal_axes
 from exemplarcnn.clustering.widths import WIDTH, choose_axes
@@ -148,27 +148,30 @@ class RadiusSearch:
         rank, world = (distributed.rank(), distributed.world()) if self.shared else (0, 1)
         kept = self._kept(radius, rank, world)
         mine = tasks[rank::world]
-        left, found = mine[kept.blocks :], [NOTHING, kept.pairs]
-        total = len(known) + len(kept.pairs[0])
+        left, found = mine[kept.blocks :], PairList()
+        found.add(kept.pairs)
         search = partial(self._search, sketch, limit, radius, known)
         results = cast("Generator[Pairs, None, None]", threads.ahead(search, left, self._threads()))
         bar = {"total": len(mine), "initial": len(mine) - len(left), "desc": "near pairs", "unit": "block"}
         # What is under way is given up if there are too many pairs.
         with kept, full_float32(), closing(results):
             for pairs in tqdm(results, **bar, disable=rank > 0 or len(mine) < 2):
-                found.append(pairs)
+                found.add(pairs)
                 kept.add(pairs)
-                total += len(pairs[0])
-                if total > most:
+                if len(known) + len(found) > most:
                     break
+        total = len(known) + len(found)
         if self.shared:
-            total = int(distributed.all_reduce_sum(total - len(known))[0]) + len(known)
+            total = int(distributed.all_reduce_sum(len(found))[0]) + len(known)
         if total > most:
             raise self._too_dense(max(expected, total), radius)
-        if self.shared:
-            first, second, distances = distributed.all_gather(*_together(found))
-            found = [(first, second, distances)]
-        self._found = _together([self._found, *found])
+        first, second, distances = distributed.all_gather(*found.pairs) if self.shared else found.pairs
+        before = self._found
+        self._found = (
+            np.concatenate([before[0], first]),
+            np.concatenate([before[1], second]),
+            np.concatenate([before[2], distances]),
+        )
         self._radius = radius
 
     def _kept(self, radius: float, rank: int, world: int) -> KeptPairs:
@@ -231,12 +234,6 @@ class RadiusSearch:
             f"about {pairs:,.0f} pairs are within {radius:.4g}, and {memory:g} GiB hold {most_pairs(memory):,.0f}; "
             f"{smaller}set memory_gib (in params.yaml: machine.memory_gib) to {1.1 * pairs * BYTES_A_PAIR / GIB:.1f}"
         )
-
-
-def _together(parts: list[Pairs]) -> Pairs:
-    """Join lists of pairs."""
-    first, second, distances = zip(*parts, strict=True)
-    return np.concatenate(first), np.concatenate(second), np.concatenate(distances)
 
 
 def neighbour_graph(points: Points, radius: float, memory: float = 2.0, **options: Any) -> csr_array[Any, Any]:
