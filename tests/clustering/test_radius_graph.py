@@ -336,7 +336,8 @@ def test_a_list_of_pairs_is_what_was_added() -> None:
         added.append((*more, draw.random(count)))
         pairs.add(added[-1])
         assert len(pairs) == sum(len(each[0]) for each in added)
-    for column, found in enumerate(pairs.pairs):
+    columns: Any = pairs.pairs
+    for column, found in enumerate(columns):
         expected = np.concatenate([each[column] for each in added])
         np.testing.assert_array_equal(found, expected)
         assert found.dtype == expected.dtype
