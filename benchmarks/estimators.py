@@ -114,7 +114,9 @@ def compare(folder: Path, width: int) -> list[dict[str, Any]]:
             nothing = found["peak_mib"]
             continue
         beside = "SpanLinearSVCCV" if "CV" in method else "functions"  # those that choose C may choose another one
-        scores, ours = (np.load(folder / f"scores-{name.split()[0]}.npy") for name in (method, beside))
+        scores, ours = (
+            np.load(folder / f"scores-{name.split()[0]}.npy", allow_pickle=False) for name in (method, beside)
+        )
         row = {"features": width, "method": method, "s": found["seconds"], "MiB": found["peak_mib"] - nothing}
         row |= {"beside": beside, "values off by": float(np.abs(scores - ours).max())}
         row["same classes, %"] = 100 * float((scores.argmax(axis=1) == ours.argmax(axis=1)).mean())
