@@ -17,25 +17,22 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import LinearSVC
 
 from _common import ROOT, finish, watched
-from evaluation import MEAN, QUICK, SIZES, STD, labels_and_folds
-from exemplarcnn.config import profiles
-from exemplarcnn.config.params import parse
+from evaluation import QUICK, SIZES, Describe, labels_and_folds, untrained
 from exemplarcnn.data import stl10
 from exemplarcnn.data.stl10_folder import binary_folder
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.evaluation import SpanLinearSVC, SpanLinearSVCCV, svm
-from exemplarcnn.networks import exemplar_cnn, features
 
 C, CS = 1.0, (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 TEST, JOBS = 1000, 2
@@ -66,26 +63,15 @@ METHODS: dict[str, Callable[[Scores, NDArray[np.int64], Scores], Scores]] = {
 }
 
 
-def describe(folder: Path, source: Path, profile: str, classes: int) -> None:
-    """Write the features of some images by an untrained network, unless they are there."""
-    params = parse(profiles.compose(ROOT / "conf", profile), f"profile {profile}")
-    made_of = {"source": str(source), "classes": classes} | params.network.model_dump() | params.features.model_dump()
-    record = folder / "origin.json"
-    if record.exists():
-        if json.loads(record.read_text()) != json.loads(json.dumps(made_of)):
-            sys.exit(f"error: {folder} was made from {record.read_text()}; remove it, or change --work")
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    net = exemplar_cnn.initialise(params.network, classes, 32, 0, MEAN, STD)
-    function = features.eval_features(net, params.features, torch.device("cpu"))
+def describe(folder: Path, source: Path, function: Describe, batch_size: int) -> None:
+    """Write the features and labels of the first fold's images, and the features of some test images."""
     labels, folds = labels_and_folds(source)
     np.save(folder / "labels.npy", labels[folds[0]])
     for split, rows in (("train", folds[0]), ("test", np.arange(TEST))):
         pool = stl10.open_pool(source, split)
         rows = rows[rows < len(pool)]
-        parts = [function(pool.batch(rows[start : start + 64])) for start in range(0, len(rows), 64)]
+        parts = [function(pool.batch(rows[i : i + batch_size])) for i in range(0, len(rows), batch_size)]
         np.save(folder / f"{split}.npy", np.concatenate(parts))
-    record.write_text(json.dumps(made_of))
 
 
 def child(method: str, folder: Path) -> None:
@@ -144,7 +130,7 @@ def main() -> None:
     for width, (profile, classes) in (QUICK if arguments.quick else SIZES).items():
         folder = arguments.work / f"{width}{'-quick' if arguments.quick else ''}"
         use_threads(JOBS)
-        describe(folder, source, profile, classes)
+        untrained(folder, source, profile, classes, partial(describe, folder, source))
         rows += compare(folder, width)
     finish(pd.DataFrame(rows).round(9), "estimators", quick=arguments.quick, rows=rows)
 

@@ -19,6 +19,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +52,14 @@ AGREE_AT = (0.1, 1.0, 10.0)
 MEAN, STD = [0.45, 0.44, 0.41], [0.26, 0.26, 0.27]  # roughly those of natural images, by which the network normalises
 
 Array = NDArray[np.float32]
+Describe = Callable[[NDArray[np.uint8]], Array]
 
 
-def describe(folder: Path, source: Path, width: int, profile: str, classes: int) -> None:
-    """Write the features of an untrained network, unless they are there."""
+def untrained(folder: Path, source: Path, profile: str, classes: int, write: Callable[[Describe, int], object]) -> None:
+    """Have features by an untrained network written to a folder, unless they are there.
+
+    ``write`` gets the network's function from images to features, and how many images to give it at a time.
+    """
     params = parse(profiles.compose(ROOT / "conf", profile), f"profile {profile}")
     made_of = {"source": str(source), "classes": classes} | params.network.model_dump() | params.features.model_dump()
     record = folder / "origin.json"
@@ -61,18 +67,19 @@ def describe(folder: Path, source: Path, width: int, profile: str, classes: int)
         if json.loads(record.read_text()) != json.loads(json.dumps(made_of)):
             sys.exit(f"error: {folder} was made from {record.read_text()}; remove it, or change --work")
         return
+    folder.mkdir(parents=True, exist_ok=True)
     net = exemplar_cnn.initialise(params.network, classes, 32, 0, MEAN, STD)
-    function = features.eval_features(net, params.features, torch.device("cpu"))
+    write(features.eval_features(net, params.features, torch.device("cpu")), params.features.batch_size)
+    record.write_text(json.dumps(made_of))
+
+
+def describe(folder: Path, source: Path, width: int, function: Describe, batch_size: int) -> None:
+    """Write the features of all training and test images."""
     for split in ("train", "test"):
-        pool = stl10.open_pool(source, split)
-        features.write_features(folder / f"{split}.npy", pool, function, params.features.batch_size)
+        features.write_features(folder / f"{split}.npy", stl10.open_pool(source, split), function, batch_size)
     found = np.load(folder / "test.npy", mmap_mode="r", allow_pickle=False).shape[1]
     if found != width:
-        sys.exit(
-            f"error: profile {profile} with {classes} classes: found {found} features, expected {width}; correct SIZES "
-            "in benchmarks/evaluation.py"
-        )
-    record.write_text(json.dumps(made_of))
+        sys.exit(f"error: found {found} features, expected {width}; correct SIZES in benchmarks/evaluation.py")
 
 
 def protocol(**changes: Any) -> Evaluate:
@@ -171,9 +178,8 @@ def main() -> None:
     rows, agreements = [], []
     for width, (profile, classes) in sizes.items():
         folder = arguments.work / f"{width}{'-quick' if arguments.quick else ''}"
-        folder.mkdir(parents=True, exist_ok=True)
         use_threads(os.cpu_count() or 1)
-        describe(folder, source, width, profile, classes)
+        untrained(folder, source, profile, classes, partial(describe, folder, source, width))
         train, test = (
             np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False) for split in ("train", "test")
         )

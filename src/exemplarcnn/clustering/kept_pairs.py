@@ -18,7 +18,7 @@ class PairList:
     """Pairs in three arrays that grow to twice their size when they are full.
 
     Many small arrays instead, kept while large ones come and go, would lie between these, so that the memory of large
-    ones could not be used again: for 300,000 points that was 13 GB.
+    ones could not be used again: with 300,000 points, 116,000 pairs held 8 GB.
     """
 
     def __init__(self) -> None:
