@@ -18,7 +18,7 @@ from exemplarcnn.config.params import Config
 from exemplarcnn.config.variants import ClusterEntry
 from exemplarcnn.networks.exemplar_cnn import initialise
 from exemplarcnn.tracking.parameters import flatten
-from tests.conftest import profile_values
+from tests.conftest import one_fast, profile_values
 
 ROOT = Path(__file__).parents[1]
 POOL = 100_000
@@ -29,7 +29,7 @@ def profile(name: str) -> Config:
     return Config.model_validate(profile_values(name))
 
 
-@pytest.mark.parametrize("name", profiles.names(ROOT / "conf"))
+@pytest.mark.parametrize("name", one_fast(profiles.names(ROOT / "conf")))
 def test_dvc_composes_the_same_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`dvc exp run -S profile=NAME` writes the same bytes as `exemplarcnn profile NAME`, but for the comment above."""
     monkeypatch.chdir(tmp_path)

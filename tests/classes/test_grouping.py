@@ -127,6 +127,7 @@ def test_clusters_alone_can_fill_the_table() -> None:
 # What is possible
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 300),

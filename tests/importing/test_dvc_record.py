@@ -12,6 +12,7 @@ from exemplarcnn.importing.install import install_folder
 from tests.importing.projects import image_set, out, run, snapshot
 
 
+@pytest.mark.slow
 def test_installed_folder_is_recorded_without_the_embedded_remote(project: Path, tmp_path: Path) -> None:
     source = image_set(tmp_path / "given", 3)
     old, pushed = out(project), snapshot(project / "embedded")
@@ -25,6 +26,7 @@ def test_installed_folder_is_recorded_without_the_embedded_remote(project: Path,
     assert snapshot(project / "embedded") == pushed
 
 
+@pytest.mark.slow
 def test_failure_of_dvc_is_reported_and_keeps_the_pointer(project: Path) -> None:
     before = (project / "data.dvc").read_bytes()
     (project / "data").rename(project / "elsewhere")

@@ -135,6 +135,7 @@ def test_what_is_known_of_the_pool_is_the_labels_of_training_images(
     assert truth["index"].tolist() == list(range(len(pool)))
 
 
+@pytest.mark.slow
 def test_the_same_files_give_the_same_set_and_others_hardly_move_it(
     tmp_path: Path, labelled: Path, config: Config
 ) -> None:
@@ -334,6 +335,7 @@ def test_j_names_that_are_not_utf8_are_imported(tmp_path: Path, labelled: Path, 
     "\n".join(found.said + found.notes).encode()
 
 
+@pytest.mark.slow
 def test_notes_defects_come_first_and_other_files_are_grouped(tmp_path: Path, labelled: Path, config: Config) -> None:
     for number in range(2198):
         (labelled / "ant" / f"{number}.txt").touch()

@@ -205,13 +205,9 @@ def test_j_names_that_dvc_cannot_record_are_refused_before_anything_moves(projec
     assert untouched(project)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("had", "source"),
-    [
-        pytest.param(had, source, marks=[] if (had, source) == ("folder", "set") else [pytest.mark.slow])
-        for had in ("folder", "file", "nothing")
-        for source in ("folder", "file", "set")
-    ],
+    ("had", "source"), [(had, source) for had in ("folder", "file", "nothing") for source in ("folder", "file", "set")]
 )
 def test_j_whatever_dvc_refuses_the_data_are_as_they_were(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, had: str, source: str

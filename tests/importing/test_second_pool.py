@@ -14,6 +14,7 @@ from exemplarcnn.importing.second_pool import install_other
 from tests.importing.projects import add_other, image_set, out, run, snapshot
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_becomes_the_second_pool(project: Path, tmp_path: Path) -> None:
     source = tmp_path / "photos"
     add_other(source, "x.png", "deep/y.png")  # they lie in other/ below

@@ -9,7 +9,7 @@ import pytest
 
 from exemplarcnn.launching import dependencies
 from exemplarcnn.launching.dependencies import ALWAYS, EXEMPT, files, modules, written
-from tests.conftest import ROOT
+from tests.conftest import ROOT, one_fast
 
 PIPELINE = ROOT / "dvc.yaml"
 STAGES = sorted(f"stages.{path.stem}" for path in (ROOT / "src/exemplarcnn/stages").glob("[a-z]*.py"))
@@ -62,13 +62,15 @@ def _forget() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [
-        "from exemplarcnn.clustering import linkage",
-        "from exemplarcnn.clustering.linkage import anything",
-        "import exemplarcnn.clustering.linkage",
-        "def later():\n    from exemplarcnn.clustering import linkage",
-        "from exemplarcnn.clustering import (\n    linkage as other,\n)",
-    ],
+    one_fast(
+        [
+            "from exemplarcnn.clustering import linkage",
+            "from exemplarcnn.clustering.linkage import anything",
+            "import exemplarcnn.clustering.linkage",
+            "def later():\n    from exemplarcnn.clustering import linkage",
+            "from exemplarcnn.clustering import (\n    linkage as other,\n)",
+        ]
+    ),
 )
 @pytest.mark.parametrize("module", ["stages/seed.py", "data/audit_tables.py"])
 def test_an_import_that_dvc_yaml_does_not_cover_is_seen(copied: Path, module: str, line: str) -> None:

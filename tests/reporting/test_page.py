@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from exemplarcnn import paths
+from exemplarcnn.config import profiles
 from exemplarcnn.config.params import Config
 from exemplarcnn.data import stl10
 from exemplarcnn.files import write_array
@@ -71,6 +72,12 @@ def run(folder: Path) -> Path:
 def small() -> dict[bytes, str]:
     """Pictures that have been made small, by what was in their files: the sample's are the same in each test."""
     return {}
+
+
+@pytest.fixture(autouse=True)
+def composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All projects here have the profiles of this one."""
+    monkeypatch.setattr(profiles, "compose", lambda conf, name: profile_values(name))
 
 
 @pytest.fixture(autouse=True)
@@ -150,6 +157,7 @@ def test_the_page_is_small(run: Path, store: Any) -> None:
     assert len(text.encode()) > LIMIT / 10, "pictures are there, or this test is of no use"
 
 
+@pytest.mark.slow
 def test_the_pictures_of_a_large_page_get_fewer_pixels(
     run: Path, store: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -214,6 +222,7 @@ def test_classes_are_not_shown_beside_other_data(run: Path, store: Any) -> None:
     assert classes_of(written(run)[1]) == []
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_together_is_left_out(run: Path, store: Any, caplog: pytest.LogCaptureFixture) -> None:
     with_images(run, features=3)
     assert classes_of(written(run)[1]) == []

@@ -30,7 +30,7 @@ from exemplarcnn.networks import resnet, saved
 from exemplarcnn.networks.features import eval_features
 from exemplarcnn.reporting import pictures
 from exemplarcnn.stages import group, surrogate
-from exemplarcnn.tracking import runs
+from exemplarcnn.tracking import runs, sending
 from tests.conftest import profile_values
 
 CLASSES = ("hot", "cold", "odd")
@@ -137,6 +137,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, config: Config) -> Iterato
     write_data(folder / "data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "run", untracked)
+        patch.setattr(sending, "send_if_possible", lambda config: None)
         patch.setattr(resnet, "CHUNK", 30)
         for line in ORDER:
             stage, _, variant = line.partition(" ")

@@ -12,7 +12,7 @@ import pytest
 from exemplarcnn import paths
 from exemplarcnn.config.params import Config
 from exemplarcnn.tracking import relocation, runs, sending, store
-from tests.conftest import Pipeline
+from tests.conftest import Pipeline, one_fast
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def addresses(place: Path) -> str:
         return repr([database.execute(f"select {column} from {table}").fetchall() for table, column in columns])
 
 
-@pytest.mark.parametrize("how", ["moved", "copied"])
+@pytest.mark.parametrize("how", one_fast(["moved", "copied"]))
 def test_everything_is_found_and_written_beside_the_store(
     how: str,
     old: tuple[Path, str],

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from exemplarcnn import paths
 from exemplarcnn.config.params import Config
@@ -17,7 +16,7 @@ from exemplarcnn.tracking import runs as tracking
 from exemplarcnn.tracking.lineage import Record
 from exemplarcnn.tracking.parameters import key, params_of
 from exemplarcnn.tracking.relocation import NOTE
-from tests.conftest import CONF, DATA_MD5, SUMMARY, Pipeline, epoch
+from tests.conftest import CONF, DATA_MD5, SUMMARY, Pipeline, epoch, one_fast, write_yaml
 from tests.mlflow_runs import artifacts, only, runs, steps, warnings
 
 
@@ -212,7 +211,7 @@ def test_a_commit_with_changes_since_does_not_have_the_result(
 ) -> None:
     first = repository(folder)
     pipeline.values["train"]["epochs"] = 7
-    (folder / "params.yaml").write_text(yaml.safe_dump(pipeline.values))
+    write_yaml(folder / "params.yaml", pipeline.values)
     record = pipeline.train()
     with tracking.run("train", "baseline", config):
         pass
@@ -370,16 +369,18 @@ def test_a_result_that_is_there_under_old_names_is_not_sent_again(
 
 @pytest.mark.parametrize(
     "changed",
-    [
-        {"variant.total_patches": "100"},
-        {"variant.patches_per_image": "5"},
-        {"train.epochs": "3"},
-        {"variant": "clustered"},
-        {"data.md5": "0.dir"},
-        {"md5.model": "0.dir"},
-        {"md5.curve": "0"},
-        {"status": "FAILED"},
-    ],
+    one_fast(
+        [
+            {"variant.total_patches": "100"},
+            {"variant.patches_per_image": "5"},
+            {"train.epochs": "3"},
+            {"variant": "clustered"},
+            {"data.md5": "0.dir"},
+            {"md5.model": "0.dir"},
+            {"md5.curve": "0"},
+            {"status": "FAILED"},
+        ]
+    ),
     ids=str,
 )
 def test_another_result_is_sent(changed: dict[str, str], store: Any, pipeline: Pipeline, config: Config) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from exemplarcnn import paths
 from exemplarcnn.config.params import Config
@@ -15,7 +14,7 @@ from exemplarcnn.tracking import runs as tracking
 from exemplarcnn.tracking import sending
 from exemplarcnn.tracking.relocation import NOTE
 from exemplarcnn.tracking.store import StoreError
-from tests.conftest import DATA_MD5, SUMMARY, Pipeline, epoch
+from tests.conftest import DATA_MD5, SUMMARY, Pipeline, epoch, write_yaml
 from tests.mlflow_runs import artifacts, only, runs, steps, warnings, without_description
 
 
@@ -64,7 +63,7 @@ def test_a_run_that_broke_off_is_completed(store: Any, pipeline: Pipeline, confi
 def test_results_that_do_not_stand_are_left_out(store: Any, folder: Path, pipeline: Pipeline, config: Config) -> None:
     pipeline.everything(config)
     del pipeline.values["network"]
-    (folder / "params.yaml").write_text(yaml.safe_dump(pipeline.values))
+    write_yaml(folder / "params.yaml", pipeline.values)
     said = sending.send(config)
     assert "params.yaml says network" in said["train@baseline"]
     assert "params.yaml says network" in said["evaluate@baseline"]
@@ -339,6 +338,7 @@ def test_the_parent_gets_the_figures_even_of_cached_stages(
     assert (run.info.status, run.info.run_name) == ("RUNNING", "mine")
 
 
+@pytest.mark.slow
 def test_a_report_of_other_evaluations_is_not_attached(
     store: Any, pipeline: Pipeline, config: Config, parent: Any
 ) -> None:
@@ -350,6 +350,7 @@ def test_a_report_of_other_evaluations_is_not_attached(
     assert artifacts(store, parent) == []
 
 
+@pytest.mark.slow
 def test_a_picture_of_another_report_is_not_attached(
     store: Any, pipeline: Pipeline, config: Config, parent: Any
 ) -> None:

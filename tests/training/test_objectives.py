@@ -25,7 +25,7 @@ from exemplarcnn.training import objectives
 from exemplarcnn.training.objectives import OBJECTIVES, ObjectiveError, Pairs, Rotation
 from exemplarcnn.training.shards import Layout, Shards, outputs_of
 from exemplarcnn.training.trainer import Trainer
-from tests.conftest import profile_values
+from tests.conftest import one_fast, profile_values
 from tests.small_training import (
     CLASSES,
     MEAN,
@@ -226,7 +226,7 @@ def test_steps_learn(objective: str, patches: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("objective", [name for name in OBJECTIVES if name != "exemplar"])
-@pytest.mark.parametrize("shards", [2, 3])
+@pytest.mark.parametrize("shards", one_fast([3, 2]))
 def test_neither_threads_nor_an_interruption_change_a_bit(
     objective: str, shards: int, patches: Path, tmp_path: Path
 ) -> None:

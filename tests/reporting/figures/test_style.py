@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from exemplarcnn.reporting.figures import clusters, confusion, forest, neighbours, patches, results, style
+from tests.conftest import one_fast
 from tests.drawn_pictures import (
     CLASSES,
     DIFFERENCES,
@@ -37,7 +38,7 @@ def pictures(surrogate_set: Path) -> dict[str, Callable[[Path], None]]:
     }
 
 
-@pytest.mark.parametrize("name", ["patches", "clusters", "confusion", "mistakes", "results", "differences"])
+@pytest.mark.parametrize("name", one_fast(["patches", "clusters", "confusion", "mistakes", "results", "differences"]))
 def test_the_same_bytes_twice(surrogate_set: Path, tmp_path: Path, name: str) -> None:
     draw = pictures(surrogate_set)[name]
     first, second = tmp_path / "a" / "one.png", tmp_path / "b" / "two.png"
