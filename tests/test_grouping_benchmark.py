@@ -1,0 +1,215 @@
+"""benchmarks/grouping.py compares rows of the same seed and steps, and makes all groupings alike but for one thing."""
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from exemplarcnn import paths
+from exemplarcnn.classes import tables
+from exemplarcnn.config.params import Config
+from exemplarcnn.files import write_array, write_json
+from tests.conftest import ROOT, profile_values
+
+
+@pytest.fixture
+def grouping(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import grouping
+
+    monkeypatch.setattr(grouping, "bootstrap_seeds", partial(grouping.bootstrap_seeds, rounds=200))
+    return grouping
+
+
+def class_table(*classes: list[int]) -> pd.DataFrame:
+    rows = [(number, image, "cluster") for number, images in enumerate(classes) for image in images]
+    return pd.DataFrame(rows, columns=["class_id", "image_id", "origin"])
+
+
+def unit(points: np.ndarray) -> np.ndarray:
+    return np.asarray(points / np.linalg.norm(points, axis=1, keepdims=True), np.float32)
+
+
+def test_alike_is_the_mean_cosine_of_pairs_of_a_class(grouping: Any) -> None:
+    features = unit(np.random.default_rng(1).normal(size=(40, 6)) + 1)
+    cosines = features.astype(np.float64) @ features.T.astype(np.float64)
+    slow = 2 * cosines[3, 5] / 5 + 3 * np.mean([cosines[8, 2], cosines[8, 7], cosines[2, 7]]) / 5
+    chance = (cosines.sum() - 40) / (40 * 39)
+    found = grouping.alike(features, class_table([3, 5], [8, 2, 7], [11]))
+    assert found == pytest.approx((slow - chance) / (1 - chance), abs=0.01)  # pairs by chance are a sample
+
+
+def test_alike_is_between_chance_and_the_same(grouping: Any) -> None:
+    features = unit(np.random.default_rng(2).normal(size=(300, 4)))
+    features[1] = features[0]
+    assert grouping.alike(features, class_table([0, 1], [2])) == pytest.approx(1, abs=1e-6)
+    assert grouping.alike(features, class_table(list(range(300)))) == pytest.approx(0, abs=0.02)
+    assert grouping.alike(features, class_table([0], [1])) is None
+
+
+def entry(row: str, seed: int, steps: int, share: float, **about: Any) -> dict[str, Any]:
+    """Results of a row that is right with a fixed share of 1,000 test images in ten folds."""
+    right = np.zeros((10, 1000), bool)
+    right[:, : round(1000 * share)] = True
+    found = {"row": row, "seed": seed, "steps_asked": steps, "right": right, "classes": 20, "images": 30}
+    return found | {"steps": steps, "alike": 0.5, "purity": None} | about
+
+
+def results() -> list[dict[str, Any]]:
+    return [
+        entry(row, seed, steps, share + 0.01 * seed + (0.1 if row == "clustered" and steps == 9 else 0))
+        for steps in (5, 9)
+        for seed in (0, 1)
+        for row, share in (("baseline", 0.5), ("clustered", 0.52), ("random", 0.4), ("ungrouped", 0.45))
+    ]
+
+
+def test_gains_are_over_the_baseline_of_the_same_seed_and_steps(grouping: Any) -> None:
+    table = grouping.summary(results()).set_index(["steps", "row"])
+    assert table.loc[(5, "baseline"), ["accuracy", "seed 0", "seed 1"]].tolist() == pytest.approx([50.5, 50, 51])
+    assert table.loc[(5, "clustered"), ["gain", "least", "largest"]].tolist() == pytest.approx([2, 2, 2])
+    assert table.loc[(9, "clustered"), "gain"] == pytest.approx(12)
+    assert table.loc[(9, "random"), "gain"] == pytest.approx(-10)
+    assert table.loc[(9, "random"), "low"] < -10 < table.loc[(9, "random"), "high"]
+    assert np.isnan(table.loc[(9, "baseline"), "gain"])
+
+
+def test_purity_is_the_mean_of_the_seeds_or_nothing(grouping: Any) -> None:
+    known = {"purity": 0.6, "by_chance": 0.3}
+    lines = [entry("baseline", 0, 5, 0.5), entry("random", 0, 5, 0.5, purity=known), entry("baseline", 1, 5, 0.5)]
+    table = grouping.summary([*lines, entry("random", 1, 5, 0.5, purity=known | {"purity": 0.8})]).set_index("row")
+    assert table.loc["random", ["purity", "by chance"]].tolist() == pytest.approx([0.7, 0.3])
+    assert np.isnan(table.loc["baseline", "purity"])
+
+
+def test_a_claim_is_a_difference_of_two_rows(grouping: Any) -> None:
+    table = grouping.claims(results())
+    lines = table[table["rows"] == "clustered - ungrouped"].set_index("steps")
+    assert lines["gain"].tolist() == pytest.approx([7, 17])
+    assert "neighbours - baseline" not in set(table["rows"]), "it has not run"
+
+
+def test_every_row_of_a_claim_is_in_the_profile(grouping: Any) -> None:
+    rows = Config.model_validate(profile_values("grouping")).variants.train
+    assert {row for pair in grouping.CLAIMS.values() for row in pair} == set(rows)
+    assert set(grouping.CONTROLS) < set(rows)
+
+
+def test_the_best_control_is_no_clustering(grouping: Any) -> None:
+    assert grouping.best_control(results(), 9) == ["ungrouped"]
+    assert grouping.best_control([each for each in results() if each["row"] in ("baseline", "clustered")], 9) == []
+
+
+class Folder:
+    """Parameters that are kept, and stages that are noted instead of run."""
+
+    def __init__(self, folder: Path, profile: str, pool: int):
+        self.folder, self.values, self.pool = folder, profile_values(profile), pool
+        self.ran: list[Any] = []
+
+    def use(self, profile: str, seed: int) -> None:
+        self.values = profile_values(profile) | {"seed": seed}
+
+    def edit(self, change: Any) -> None:
+        change(self.values)
+
+    def identity(self) -> str:
+        return "i" + str(abs(hash(json.dumps(self.values, sort_keys=True))))
+
+    def dvc(self, *words: str) -> None:
+        self.ran.append(words)
+
+
+@pytest.fixture
+def folder(grouping: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    made = Folder(tmp_path, "grouping", 7000)
+    monkeypatch.setattr(grouping.stl10, "open_pool", lambda *_: range(made.pool))
+    return made
+
+
+def groups(folder: Folder) -> dict[str, tuple[float, int]]:
+    found = folder.values["variants"]["group"].items()
+    return {name: (entry["clustered_fraction"], entry["neighbours"]) for name, entry in found}
+
+
+def test_groupings_differ_only_in_what_they_are_named_after(grouping: Any, folder: Folder) -> None:
+    assert len(grouping.prepare(folder, "grouping", 1, 123, False)) == 1
+    assert groups(folder) == {
+        "clustered": (0.5, 1),
+        "dendrogram": (0.5, 0),
+        "clusters_alone": (0.5, 0),
+        "neighbours": (0.5, 1),
+    }
+    assert folder.values["train"]["steps"] == 123
+    Config.model_validate(folder.values)
+
+
+def test_a_large_pool_is_grouped_in_the_papers_proportions(grouping: Any, folder: Folder) -> None:
+    folder.pool = 100_000
+    assert grouping.prepare(folder, "grouping", 1, 123, False) == []
+    assert groups(folder)["clustered"] == (0.0625, 3)
+    assert {fraction for fraction, _ in groups(folder).values()} == {0.0625}
+
+
+def test_what_is_done_is_not_run_again_and_controls_have_the_numbers_of_the_clusters(
+    grouping: Any, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def evaluated(workspace: Any, row: str) -> dict[str, Any]:
+        seen[row] = json.loads(json.dumps(workspace.values))
+        return {
+            "right": np.ones((2, 3), bool),
+            "classes": 2000,
+            "images": {"baseline": 2000}.get(row, 4012),
+            "steps": 1,
+        }
+
+    monkeypatch.setattr(grouping, "evaluated", evaluated)
+    monkeypatch.setattr(grouping, "like", lambda *_: {"alike": None, "purity": None, "clusters": 170})
+    arguments = argparse.Namespace(profile="grouping", quick=False, seeds=[0])
+    asked = {"baseline": "baseline", "clustered": "clustered", "spread": "spread", "clustered_long": "clustered"}
+    first = grouping.run(folder, 0, 2345, arguments, asked)
+    ran = list(folder.ran)
+    assert [words[-1] for words in ran[:-1]] == [f"evaluate@{row}" for row in asked]
+    assert ran[-1][0] == "gc"
+    variants = seen["spread"]["variants"]
+    assert variants["seed"]["spread"]["classes"] == 4012
+    assert variants["group"]["clusters_alone"]["classes"] == 170
+    assert variants["train"]["clustered_long"]["steps"] == round(2345 * 4012 / 2000)
+    again = grouping.run(folder, 0, 2345, arguments, asked)
+    assert folder.ran[len(ran) :] == [ran[-1]], "nothing but the removal of what is not needed"
+    assert [each["row"] for each in again] == [each["row"] for each in first] == list(asked)
+
+
+def test_classes_are_measured_in_the_baselines_features(grouping: Any, folder: Folder) -> None:
+    features = unit(np.random.default_rng(3).normal(size=(9, 4)))
+    for path in (
+        paths.cluster_features("baseline"),
+        paths.class_table("random"),
+        paths.cluster_statistics("clustered"),
+    ):
+        (folder.folder / path).parent.mkdir(parents=True, exist_ok=True)
+    write_array(folder.folder / paths.cluster_features("baseline"), features)
+    for name in ("random", "clustered"):
+        tables.write(folder.folder / paths.class_table(name), class_table([0, 1], [2, 3], [4]))
+    write_json(folder.folder / paths.cluster_statistics("clustered"), {"clusters": 2, "purity": {"purity": 0.5}})
+    found = grouping.like(folder, "clustered")
+    assert found == {
+        "alike": grouping.alike(features, class_table([0, 1], [2, 3])),
+        "purity": {"purity": 0.5},
+        "clusters": 2,
+    }
+    assert grouping.like(folder, "random") == found | {"purity": None, "clusters": None}
+
+
+def test_pictures_are_drawn(grouping: Any, tmp_path: Path) -> None:
+    table = grouping.summary(results())
+    grouping.draw_steps(tmp_path / "pictures/steps.png", table)
+    grouping.draw_alike(tmp_path / "pictures/alike.png", table)
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"steps.png", "alike.png"}
