@@ -75,6 +75,9 @@ def prepare(workspace: Workspace, profile: str, seed: int, steps: int, quick: bo
         if quick:
             shorten(values)
         values["train"]["steps"] = steps
+        seeds = values["variants"]["seed"]
+        if "spread" in seeds:  # until `clustered` tells the number
+            seeds["spread"]["classes"] = seeds[BASELINE]["classes"]
         groups = values["variants"]["group"]
         if not suffices(groups[CLUSTERED], pool_size):
             # All rows alike, or they would differ in more than what they are named after.

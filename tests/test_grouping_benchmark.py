@@ -146,6 +146,7 @@ def test_groupings_differ_only_in_what_they_are_named_after(grouping: Any, folde
         "neighbours": (0.5, 1),
     }
     assert folder.values["train"]["steps"] == 123
+    assert folder.values["variants"]["seed"]["spread"]["classes"] < 7000, "as many as there are, until more is known"
     Config.model_validate(folder.values)
 
 
