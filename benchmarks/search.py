@@ -6,8 +6,9 @@
 FOLDER has the training images and labels of STL-10; its test files are never opened and may be missing. 2,000 of the
 training images are held out in place of the test set. The other 3,000 are the training set, with ten class-balanced
 folds of 1,000, and without their labels, with the images of OTHER, the pool. TRIALS.yaml maps the name of each trial to
-`profile`, `row` (an entry of `variants.train`), `seed` (default 0) and `set`, a mapping from dotted keys of params.yaml
-to values; `like: NAME` starts from another trial.
+`profile`, `row` (an entry of `variants.evaluate`), `seed` (default 0) and `set`, a mapping from dotted keys of
+params.yaml to values; `like: NAME` starts from another trial. A trial with `simclr` instead, a mapping of settings in
+_simclr.py, trains a ResNet-18 by SimCLR on the same pool.
 
 Each trial's line of JSON is appended to --log as soon as it is done: what was tried, what the size of the pool changed,
 the accuracy (mean over the folds, on the 2,000), the gain over the trial that it is like, with a 95 % interval over
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 from _common import ROOT, Workspace, bootstrap_difference, evaluated, finish
 from exemplarcnn import paths
 from exemplarcnn.data import stl10
-from exemplarcnn.files import read_table
+from exemplarcnn.files import digest, digest_of, read_table
 from stl10 import make_pool, stand_in_folds, suit
 
 HELD_OUT, FOLD, SPLIT_SEED = 2000, 1000, 28
@@ -63,11 +64,15 @@ def split(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int6
 def resolved(trials: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
     """Return a trial with what it takes over from others."""
     trial = trials[name]
-    if unknown := set(trial) - {"like", "profile", "row", "seed", "set"}:
+    if unknown := set(trial) - {"like", "profile", "row", "seed", "set", "simclr"}:
         sys.exit(f"error: trial {name} has {', '.join(sorted(unknown))}; correct the spelling")
-    start = resolved(trials, trial["like"]) if "like" in trial else {"seed": 0, "set": {}}
+    start = resolved(trials, trial["like"]) if "like" in trial else {"seed": 0}
     own = {key: value for key, value in trial.items() if key != "like"}
-    return start | own | {"set": start["set"] | trial.get("set", {})}
+    both = {key: start.get(key, {}) | own.get(key, {}) for key in ("set", "simclr") if key in start or key in own}
+    found = start | own | both
+    if "simclr" in found and {"profile", "row", "set"} & set(found):
+        sys.exit(f"error: trial {name} has a profile and simclr; make two of it")
+    return found if "simclr" in found else {"set": {}} | found
 
 
 def put(values: dict[str, Any], changes: dict[str, Any]) -> None:
@@ -96,6 +101,8 @@ def needed(stages: dict[str, Any], row: str) -> set[str]:
 
 def prepare(workspace: Workspace, trial: dict[str, Any]) -> list[str]:
     """Write the parameters of a trial; return what the size of the pool changed before the trial's own settings."""
+    if "simclr" in trial:
+        return []
     workspace.use(trial["profile"], trial["seed"])
     pool_size = len(stl10.open_pool(workspace.folder / "data", "unlabeled"))
     changed: list[str] = []
@@ -104,8 +111,11 @@ def prepare(workspace: Workspace, trial: dict[str, Any]) -> list[str]:
     return changed
 
 
-def run(workspace: Workspace, row: str, alone: bool) -> dict[str, Any]:
+def run(workspace: Workspace, trial: dict[str, Any], alone: bool) -> dict[str, Any]:
     """Run what is prepared; return its figures."""
+    if "simclr" in trial:
+        return run_simclr(workspace, trial, alone)
+    row = trial["row"]
     begun, mark = time.time(), workspace.folder / "running"
     cut_off = mark.exists()  # by a kill: a stage that goes on then takes less than its whole time
     mark.touch()
@@ -119,12 +129,50 @@ def run(workspace: Workspace, row: str, alone: bool) -> dict[str, Any]:
     took = {stage: times.get(key(stage, stages[stage])) for stage in sorted(needed(stages, row))}
     known = [entry for entry in took.values() if entry is not None]
     whole = len(known) == len(took) and all(entry["whole"] for entry in known)
-    figures: dict[str, Any] = {"accuracy": 100 * float(right.mean()), "std": 100 * float(right.mean(axis=1).std())}
+    figures = accuracy(right)
     figures["minutes"] = round(sum(entry["seconds"] for entry in known) / 60, 2) if whole else None
     figures["alone"] = all(entry["alone"] for entry in known)
     figures["seconds"] = {stage: entry and entry["seconds"] for stage, entry in took.items()}
-    curve = read_table(workspace.folder / paths.learning_curve(row), integers=["step"]).iloc[-1]
-    return figures | {name: float(curve[name]) for name in ("step", "train_loss", "valid_loss", "valid_accuracy")}
+    if (file := workspace.folder / paths.learning_curve(row)).exists():  # controls have none
+        curve = read_table(file, integers=["step"]).iloc[-1]
+        figures |= {name: float(curve[name]) for name in ("step", "train_loss", "valid_loss", "valid_accuracy")}
+    return figures
+
+
+def run_simclr(workspace: Workspace, trial: dict[str, Any], alone: bool) -> dict[str, Any]:
+    """Train and evaluate a ResNet-18; return its figures."""
+    found = simclr_result(workspace, trial)
+    minutes = round(float(found["seconds"]) / 60, 2)
+    return accuracy(found["right"]) | {"minutes": minutes, "alone": alone, "step": trial["simclr"]["steps"]}
+
+
+def simclr_result(workspace: Workspace, trial: dict[str, Any]) -> dict[str, Any]:
+    """Return what `_simclr.result` does for a trial."""
+    import _simclr  # imports lightly, which only such trials need
+
+    return _simclr.result(workspace.folder, trial["simclr"], trial["seed"])
+
+
+def accuracy(right: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return mean and standard deviation over the folds, in percent."""
+    return {"accuracy": 100 * float(right.mean()), "std": 100 * float(right.mean(axis=1).std())}
+
+
+def rights(workspace: Workspace, line: dict[str, Any]) -> NDArray[np.bool_] | None:
+    """Return which images a trial that has run gets right; None if that is not in the folder."""
+    if "simclr" in line["trial"]:
+        right: NDArray[np.bool_] = simclr_result(workspace, line["trial"])["right"]
+        return right
+    file = workspace.folder / "found" / line["identity"] / f"{line['trial']['row']}.npz"
+    return np.asarray(np.load(file, allow_pickle=False)["right"]) if file.exists() else None
+
+
+def identity(workspace: Workspace, trial: dict[str, Any]) -> str:
+    """Return what the results of a prepared trial depend on."""
+    if "simclr" in trial:
+        files = (workspace.folder / "data.dvc", Path(__file__).with_name("_simclr.py"))
+        return digest_of([digest(*files), trial])[:16]
+    return workspace.identity()
 
 
 def locked(workspace: Workspace) -> dict[str, Any]:
@@ -159,10 +207,9 @@ def gain_over(workspace: Workspace, line: dict[str, Any], other: dict[str, Any] 
     """Compare a trial with one that has run in this folder, if there is one: points, and the interval's ends."""
     if other is None:
         return {}
-    files = [workspace.folder / "found" / each["identity"] / f"{each['trial']['row']}.npz" for each in (line, other)]
-    if not all(file.exists() for file in files):
+    mine, theirs = (rights(workspace, each) for each in (line, other))
+    if mine is None or theirs is None:
         return {}
-    mine, theirs = (np.load(file, allow_pickle=False)["right"] for file in files)
     return dict(zip(("gain", "low", "high"), bootstrap_difference(mine, theirs, 0), strict=True))
 
 
@@ -199,10 +246,10 @@ def main() -> None:
         for name in names:
             line: dict[str, Any] = {"name": name, "like": trials[name].get("like"), "trial": resolved(trials, name)}
             line["suited"] = prepare(workspace, line["trial"])
-            line["identity"] = workspace.identity()
+            line["identity"] = identity(workspace, line["trial"])
             if lines(log).get(name, {}).get("identity") == line["identity"]:
                 continue
-            line |= run(workspace, line["trial"]["row"], not arguments.beside)
+            line |= run(workspace, line["trial"], not arguments.beside)
             line |= gain_over(workspace, line, lines(log).get(line["like"]))
             with log.open("a") as file:
                 file.write(json.dumps(line) + "\n")

@@ -20,9 +20,10 @@ from tests.conftest import ROOT, profile_values
 @pytest.fixture
 def grouping(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import _common
     import grouping
 
-    monkeypatch.setattr(grouping, "bootstrap_seeds", partial(grouping.bootstrap_seeds, rounds=200))
+    monkeypatch.setattr(grouping, "bootstrap_seeds", partial(_common.bootstrap_seeds, rounds=200))
     return grouping
 
 

@@ -1,0 +1,182 @@
+"""SimCLR with a ResNet-18, set up as users of lightly do, as a rival of this project's networks.
+
+The views, the loss and the head are lightly's with its defaults, the network is torchvision's, the optimiser and its
+schedule are those of lightly's tutorial. What a user would choose for the images at hand is a parameter.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightly.loss import NTXentLoss
+from lightly.models.modules import SimCLRProjectionHead
+from lightly.transforms.simclr_transform import SimCLRTransform
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchvision.models import resnet18
+
+from _common import ROOT
+from exemplarcnn.config import profiles
+from exemplarcnn.config.params import parse
+from exemplarcnn.data import image_set, pools, stl10
+from exemplarcnn.data.types import Pool
+from exemplarcnn.evaluation.classifiers import FeatureSet
+from exemplarcnn.evaluation.metrics import correct
+from exemplarcnn.evaluation.protocols import evaluate
+from exemplarcnn.files import atomic_write, digest
+from exemplarcnn.processor import multiplies_bfloat16
+from exemplarcnn.progress import tqdm
+
+WORKERS = 2  # processes that make views, threads of torch, and threads that train SVMs
+SHOWN_AT_ONCE = 64
+MEAN, STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # of ImageNet, as SimCLRTransform normalises
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user chooses.
+
+    Attributes
+    ----------
+    steps, batch_size
+        Length of the training, and images in a batch; each has two views.
+    side
+        Of the views, pixels. Images are described at this size, too.
+    small_stem
+        Whether the first layer is 3×3 at stride 1 without pooling, as usual for small images.
+    lr, weight_decay
+        Of SGD with momentum 0.9: the first rate, which falls along half a cosine.
+    temperature
+        Of the loss.
+    strength
+        Of the colour jitter.
+    """
+
+    steps: int
+    side: int = 96
+    batch_size: int = 256
+    small_stem: bool = False
+    lr: float = 0.06
+    weight_decay: float = 5e-4
+    temperature: float = 0.5
+    strength: float = 0.5
+
+
+class Views(Dataset[list[Tensor]]):
+    """Two views of each image of a pool, an image a step of its own stream of random numbers."""
+
+    def __init__(self, pool: Pool, order: NDArray[np.int64], settings: Settings, seed: int):
+        self.pool, self.order, self.seed = pool, order, seed
+        self.transform = SimCLRTransform(input_size=settings.side, cj_strength=settings.strength)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, place: int) -> list[Tensor]:
+        # The same views whatever process makes them.
+        torch.manual_seed(self.seed * 1_000_003 + place)
+        random.seed(self.seed * 1_000_003 + place)
+        np.random.seed((self.seed * 1_000_003 + place) % 2**32)  # noqa: NPY002  # lightly's blur draws from it
+        image = Image.fromarray(pools.centre_square(self.pool[int(self.order[place])]))
+        return [torch.as_tensor(view) for view in self.transform(image)]
+
+
+def backbone(settings: Settings) -> nn.Module:
+    """Build the network without its last layer: (n, 3, side, side) float32 to (n, 512)."""
+    network: nn.Module = resnet18()
+    if settings.small_stem:
+        network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        network.maxpool = nn.Identity()
+    network.fc = nn.Identity()
+    return network
+
+
+def train(pool: Pool, settings: Settings, seed: int) -> nn.Module:
+    """Train on the images of a pool."""
+    torch.manual_seed(seed)
+    torch.set_num_threads(WORKERS)
+    network, head = backbone(settings), SimCLRProjectionHead(512, 512, 128)
+    both = nn.ModuleList([network, head]).train()
+    draw = np.random.default_rng(seed)
+    wanted, images = settings.steps * settings.batch_size, len(pool)
+    order = np.concatenate([draw.permutation(images) for _ in range(-(-wanted // images))])[:wanted]
+    # In its order: each epoch of the pool is another permutation.
+    loader = DataLoader(Views(pool, order, settings, seed), settings.batch_size, num_workers=WORKERS)
+    optimiser = torch.optim.SGD(both.parameters(), settings.lr, momentum=0.9, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+    loss_of = NTXentLoss(temperature=settings.temperature)
+    bar = tqdm(loader, desc="SimCLR", unit="step")
+    for one, other in bar:
+        optimiser.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16(torch.device("cpu"))):
+            outputs = head(network(torch.cat([one, other])))
+        loss = loss_of(*outputs.float().chunk(2))
+        if not torch.isfinite(loss):
+            raise RuntimeError(f"the loss of SimCLR is {loss.item()}; lower lr")
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        bar.set_postfix(loss=f"{loss.item():.3f}")
+    return network.eval()
+
+
+def described(network: nn.Module, pool: Pool, side: int) -> NDArray[np.float32]:
+    """Return the features of all images of a pool, (n, 512), each row of unit length."""
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (MEAN, STD))
+    rows = []
+    with torch.inference_mode():
+        for first in range(0, len(pool), SHOWN_AT_ONCE):
+            batch = np.stack([pool[i] for i in range(first, min(first + SHOWN_AT_ONCE, len(pool)))])
+            images = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255
+            if images.shape[-1] != side:
+                images = F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
+            rows.append(F.normalize(network((images - mean) / std)).numpy())
+    return np.concatenate(rows)
+
+
+def result(
+    folder: Path, values: dict[str, Any], seed: int, trained: Callable[..., nn.Module] = train
+) -> dict[str, Any]:
+    """Train, describe and evaluate by the ten folds, unless that is done: which test images are right, and seconds.
+
+    Parameters
+    ----------
+    folder
+        A workspace: its ``data`` are used, and results are kept in ``found``.
+    values
+        `Settings`, as a mapping.
+    seed
+        Of everything that is drawn.
+    trained
+        Makes the network.
+    """
+    settings = Settings(**values)
+    name = digest(folder / "data.dvc", Path(__file__))[:16]
+    label = "-".join(f"{key}={value}" for key, value in sorted(asdict(settings).items()))
+    file = folder / "found" / f"simclr-{name}" / f"{seed}-{label}.npz"
+    if not file.exists():
+        begin = time.monotonic()
+        data = folder / "data"
+        sizes = image_set.check(data)
+        network = trained(stl10.open_pool(data, "unlabeled"), settings, seed)
+        features = [described(network, stl10.open_pool(data, split), settings.side) for split in ("train", "test")]
+        labels = [stl10.read_labels(data / f"{split}_y.bin", sizes[split]) for split in ("train", "test")]
+        names = stl10.read_class_names(data / "class_names.txt")
+        folds = stl10.read_folds(data / "fold_indices.txt", sizes["train"])
+        params = parse(profiles.compose(ROOT / "conf", "core"), "profile core").evaluate
+        params = params.model_copy(update={"protocols": [each for each in params.protocols if each.name == "folds"]})
+        found = evaluate(FeatureSet(features[0], labels[0], folds, features[1], len(names)), params, seed, WORKERS)
+        right = correct(np.stack([each.predictions for each in found["folds"]]), labels[1])
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(file) as partial:
+            np.savez(partial, right=right, seconds=time.monotonic() - begin)
+    with np.load(file, allow_pickle=False) as kept:
+        return dict(kept)
