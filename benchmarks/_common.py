@@ -1,5 +1,6 @@
 """Share among benchmarks: a table for people, one line of JSON with every figure, and the machine it ran on."""
 
+import fcntl
 import json
 import os
 import platform
@@ -77,10 +78,31 @@ def finish(table: pd.DataFrame, name: str, **figures: Any) -> None:
     print(json.dumps({"benchmark": name, "machine": machine(), **figures}))
 
 
+def lock(folder: Path) -> int:
+    """Keep other processes out of a workspace until this one and the DVC command that it runs have ended.
+
+    Returns the descriptor of the locked file: who inherits it holds the lock, too. A process may ask again.
+    """
+    if folder not in _locks:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(folder / "benchmark.lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            sys.exit(f"error: another benchmark, or a DVC command of one, works in {folder}; wait for it, or end it")
+        _locks[folder] = file
+    return _locks[folder]
+
+
+_locks: dict[Path, int] = {}
+
+
 class Workspace:
     """A separate folder in which `dvc repro` runs this checkout's pipeline on some data.
 
-    The project's own data, results and MLflow store stay as they are. Work in an existing folder continues.
+    The project's own data, results and MLflow store stay as they are. Work in an existing folder continues. One process
+    at a time works in it.
 
     Parameters
     ----------
@@ -94,10 +116,10 @@ class Workspace:
 
     def __init__(self, folder: Path, origin: dict[str, Any], fill: Callable[[Path], object]):
         self.folder = folder.resolve()
+        self._lock = lock(self.folder)
         record = self.folder / "origin.json"
         if record.exists() and (found := json.loads(record.read_text())) != origin:
             sys.exit(f"error: {self.folder} was made from {found}, not from {origin}; remove it, or change --work")
-        self.folder.mkdir(parents=True, exist_ok=True)
         ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
         for name in ("src", "conf"):
             shutil.copytree(ROOT / name, self.folder / name, dirs_exist_ok=True, ignore=ignore)
@@ -132,12 +154,20 @@ class Workspace:
         files = [self.folder / name for name in ("data.dvc", "params.yaml", "dvc.yaml")]
         return digest(*files, *sorted((self.folder / "src").rglob("*.py")))[:16]
 
+    def code(self) -> str:
+        """Return the hash of what results depend on besides params.yaml: data, pipeline, profiles, code."""
+        folders = (("src", "*.py"), ("conf", "*.yaml"))
+        files = [path for name, ending in folders for path in sorted((self.folder / name).rglob(ending))]
+        return digest(self.folder / "data.dvc", self.folder / "dvc.yaml", *files)[:16]
+
     def dvc(self, *words: str) -> None:
-        """Run a DVC command in the folder."""
+        """Run a DVC command in the folder. It holds the folder's lock, too: it outlives a benchmark that is killed."""
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
         environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db"}
-        subprocess.run([sys.executable, "-m", "dvc", *words], cwd=self.folder, check=True, env=environment)
+        subprocess.run(
+            [sys.executable, "-m", "dvc", *words], cwd=self.folder, check=True, env=environment, pass_fds=[self._lock]
+        )
 
     def planned(self) -> dict[str, Any]:
         """Return what `exemplarcnn plan --anew --json` said before anything ran here with these parameters and data."""
@@ -163,6 +193,11 @@ class Workspace:
         return json.loads((self.folder / path).read_text())
 
 
+def result_file(workspace: Workspace, identity: str, name: str) -> Path:
+    """Return where `evaluated` keeps what it finds."""
+    return workspace.folder / "found" / identity / f"{name}.npz"
+
+
 def evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
     """Run the pipeline up to the evaluation of a row, with the parameters in the folder.
 
@@ -174,7 +209,7 @@ def evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
         ``right``, (folds, test images) bool: what the row's classifiers get right. ``classes`` and ``images``
         that its network was trained on, and its ``steps``; 0 for a row without training.
     """
-    file = workspace.folder / "found" / workspace.identity() / f"{name}.npz"
+    file = result_file(workspace, workspace.identity(), name)
     if not file.exists():
         labels = stl10.read_labels(
             workspace.folder / paths.TEST_LABELS, image_set.check(workspace.folder / "data")["test"]

@@ -4,18 +4,24 @@
     python benchmarks/grouping.py FOLDER --stand-in --quick                       # some minutes, a tenth of the images
     python benchmarks/grouping.py FOLDER [--stand-in] --profile modern            # only "baseline" and "clustered"
 
-FOLDER, --stand-in and OTHER are those of stl10.py. For each number of steps in --steps and each seed, profile
-`grouping` trains each row from scratch for as many steps, the network that finds the clusters included. The last number
-of steps is for three rows: single images, the paper's clusters, and the control that gained the most at the number
-before. Row `clustered_long` has as many patches an image as the baseline instead, as in the paper, beside all numbers
-of steps but the last two. Each seed draws everything anew: images, patches, weights, order.
+FOLDER, --stand-in and OTHER are those of stl10.py. For each number of steps in --steps, the smallest first, and each
+seed, profile `grouping` trains the rows of docs/method.md, section 5.7, from scratch for as many steps, the network
+that finds the clusters included. Row `clustered_long`, which has as many epochs as the baseline, as in the paper, runs
+beside the smallest number of steps alone. The largest of several numbers is for three rows: the baseline, the paper's
+clusters, and of the other rows the one with the largest mean accuracy on the test images at the number before. Each
+seed draws everything anew: images, patches, weights, order.
 
 Printed: for each number of steps the accuracy of each row (mean over the folds) with each seed, and its gain over the
-baseline of the same seed and steps, with a 95 % interval from a bootstrap over seeds and test images together; how
-alike the images of a class are, in the baseline's features (0: as two images drawn at random, 1: the same) and, where
-FOLDER/truth.csv tells what images show, by purity; then what each claim of the paper rests on, a difference between two
-rows; and the hours that all rows took. Two pictures are drawn (in --pictures). Run the same command again to
-continue where it stopped. Sets of patches of earlier seeds and steps are removed from DVC's cache on the way.
+baseline of the same seed and steps, with a 95 % percentile interval from a bootstrap over seeds and test images
+together. Resampling three seeds understates how much seeds differ: believe a sign that all seeds share (columns "least"
+and "largest"). Then how alike two images of a class are, by their cosine in the features in which the clusters were
+found, of the baseline trained for as many steps (0: as two images drawn at random, 1: the same), and by purity, where
+data/truth.csv tells what images show: that of FOLDER, or with --stand-in the training labels. Then what each claim of
+the paper rests on, a difference between two rows; and the hours that all rows took. Two pictures are drawn (in
+--pictures).
+
+Run the same command again to continue where it stopped, with the same checkout: other code makes all results anew. Sets
+of patches that are not needed again are removed from DVC's cache on the way; on 100,000 images some 25 GB are in use.
 """
 
 import argparse
@@ -31,35 +37,37 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from _common import ROOT, Workspace, bootstrap_seeds, evaluated, finish
+from _common import ROOT, Workspace, bootstrap_seeds, evaluated, finish, result_file
 from exemplarcnn import paths
-from exemplarcnn.classes import tables
+from exemplarcnn.classes import quality, tables
 from exemplarcnn.config import profiles
 from exemplarcnn.config.params import parse
 from exemplarcnn.data import stl10
 from exemplarcnn.data.stl10_folder import binary_folder
 from exemplarcnn.evaluation.intervals import gain
-from exemplarcnn.files import read_array, write_json
+from exemplarcnn.files import digest_of, read_array, write_json
 from stl10 import SMALLER, fill, suffices
 
 matplotlib.use("Agg")
 
 STEPS = (2345, 9380, 37500)
-BASELINE, CLUSTERED, LONG = "baseline", "clustered", "clustered_long"
-CONTROLS = ("dendrogram", "neighbours", "ungrouped", "random")
+BASELINE, CLUSTERED, LONG, SPREAD = "baseline", "clustered", "clustered_long", "spread"
+COLLISIONS = "collisions: as many single images, drawn at random instead of alike"
 # What the paper says, and the two rows whose difference shows it. docs/method.md, section 5.7, describes the rows.
 CLAIMS = {
     "clustering helps": (CLUSTERED, BASELINE),
-    "clustering helps, with as many patches an image": (LONG, BASELINE),
+    "clustering helps, with as many epochs": (LONG, BASELINE),
     "similarity counts: clusters and neighbours, not random groups": (CLUSTERED, "random"),
     "grouping: images in classes, not one by one": (CLUSTERED, "ungrouped"),
-    "collisions: as many single images, alike or drawn at random": ("spread", "ungrouped"),
-    "more images, one class each": ("spread", BASELINE),
+    COLLISIONS: (SPREAD, "ungrouped"),
+    "more images, one class each": (SPREAD, BASELINE),
     "clusters without neighbours": ("dendrogram", BASELINE),
     "neighbours beside clusters": (CLUSTERED, "dendrogram"),
     "neighbours without clusters": ("neighbours", BASELINE),
     "a constant number of classes: clusters filled up, or alone": ("dendrogram", "clusters_alone"),
 }
+# Of a small pool, images that are drawn at random are largely those that the clusters have: no comparison then.
+MOST_SHARED = 0.2
 PAIRS = 50_000  # of images, that tell how alike two are that are drawn at random
 
 Found = dict[str, Any]
@@ -105,25 +113,42 @@ def shorten(values: dict[str, Any]) -> None:
 
 def measure(workspace: Workspace, row: str, table_name: str) -> Found:
     """Return a row's results, what its classes are like, and the minutes that it took; run what is missing."""
-    file = workspace.folder / "found" / workspace.identity() / f"{row}.json"
-    if not file.exists():
+    identity = workspace.identity()
+    if not about_file(workspace, identity, row).exists():
         begin = time.monotonic()
         # The features that classes are measured by must be those of these parameters, too.
         workspace.dvc("repro", "-q", f"embed@{BASELINE}", f"evaluate@{row}")
         evaluated(workspace, row)
-        write_json(file, like(workspace, table_name) | {"minutes": (time.monotonic() - begin) / 60})
-    about: Found = json.loads(file.read_text())
-    return about | evaluated(workspace, row)
+        about = like(workspace, table_name) | {"minutes": (time.monotonic() - begin) / 60}
+        write_json(about_file(workspace, identity, row), about)
+        # Each row has a set of patches of its own, which is not needed again.
+        workspace.dvc("gc", "--workspace", "--force", "-q")
+    return kept(workspace, identity, row)
+
+
+def about_file(workspace: Workspace, identity: str, row: str) -> Path:
+    """Return where `measure` keeps what the results do not tell."""
+    return result_file(workspace, identity, row).with_suffix(".json")
+
+
+def kept(workspace: Workspace, identity: str, row: str) -> Found:
+    """Return what `measure` has found."""
+    about: Found = json.loads(about_file(workspace, identity, row).read_text())
+    with np.load(result_file(workspace, identity, row), allow_pickle=False) as found:
+        return about | dict(found) | {"identity": identity}
 
 
 def like(workspace: Workspace, table_name: str) -> Found:
-    """Measure how alike the images of one class are, and count the clusters."""
+    """Measure how alike the images of one class are, count the clusters, and compare images with the clusters'."""
     features = read_array(workspace.folder / paths.cluster_features(BASELINE))
     table = tables.read(workspace.folder / paths.class_table(table_name), len(features))
-    found: Found = {"alike": alike(features, table), "purity": None, "clusters": None}
-    if (statistics := workspace.folder / paths.cluster_statistics(table_name)).exists():
-        measured = json.loads(statistics.read_text())
-        found |= {"clusters": measured["clusters"], "purity": measured["purity"]}
+    truth = quality.read_truth(workspace.folder / paths.TRUTH, len(features))
+    found: Found = {"alike": alike(features, table), "shared": None}
+    found["clusters"] = table.loc[table["origin"] == "cluster", "class_id"].nunique()
+    found["purity"] = None if truth is None else quality.purity(table, truth["class"])
+    if table_name == SPREAD:
+        others = tables.read(workspace.folder / paths.class_table(CLUSTERED), len(features))
+        found["shared"] = float(table["image_id"].isin(others["image_id"]).mean())
     return found
 
 
@@ -161,15 +186,19 @@ def run(
     workspace: Workspace, seed: int, steps: int, arguments: argparse.Namespace, tables_of: dict[str, str]
 ) -> list[Found]:
     """Run the rows of ``tables_of`` with one seed and number of steps, the two first whose numbers others need."""
-    said = prepare(workspace, arguments.profile, seed, steps, arguments.quick)
-    if seed == arguments.seeds[0]:
-        print("\n".join(said), flush=True)
+    asked = {"seed": seed, "steps_asked": steps}
+    work = [workspace.code(), arguments.profile, seed, steps, arguments.quick, tables_of]
+    # Rows that are done are read, without a change to params.yaml: DVC's files are those of the work that is not done.
+    done = workspace.folder / "found" / f"done-{digest_of(work)[:16]}.json"
+    if done.exists():
+        return [asked | {"row": row} | kept(workspace, each, row) for row, each in json.loads(done.read_text()).items()]
+    for line in prepare(workspace, arguments.profile, seed, steps, arguments.quick):
+        print(line, flush=True)
     begin = time.monotonic()
     found: list[Found] = []
 
     def measured(row: str) -> None:
-        asked: Found = {"row": row, "seed": seed, "steps_asked": steps}
-        found.append(asked | measure(workspace, row, tables_of[row]))
+        found.append(asked | {"row": row} | measure(workspace, row, tables_of[row]))
         minutes = (time.monotonic() - begin) / 60
         print(f"{steps} steps, seed {seed}, {row}: {found[-1]['right'].mean():.2%}, {minutes:.1f} minutes", flush=True)
 
@@ -179,8 +208,8 @@ def run(
 
     def suit_to_clusters(values: dict[str, Any]) -> None:
         variants = values["variants"]
-        if "spread" in variants["seed"]:
-            variants["seed"]["spread"]["classes"] = int(clustered["images"])
+        if SPREAD in variants["seed"]:
+            variants["seed"][SPREAD]["classes"] = int(clustered["images"])
             variants["group"]["clusters_alone"]["classes"] = clustered["clusters"]
             variants["train"][LONG]["steps"] = round(steps * int(clustered["images"]) / int(single["images"]))
 
@@ -188,9 +217,15 @@ def run(
     for row in tables_of:
         if row not in (BASELINE, CLUSTERED):
             measured(row)
-    # Each row of each seed and number of steps has a set of patches of its own, of a gigabyte and more.
-    workspace.dvc("gc", "--workspace", "--force", "-q")
+    write_json(done, {each["row"]: each["identity"] for each in found})
     return found
+
+
+def rows_at(place: int, steps: list[int], rows: list[str], found: list[Found]) -> list[str]:
+    """Return the rows that run at one of several numbers of steps, which rise; ``found`` is of the numbers before."""
+    if place and place == len(steps) - 1:
+        return [BASELINE, CLUSTERED, *best_other(found, steps[place - 1])]
+    return [row for row in rows if row != LONG or place == 0]
 
 
 def summary(found: list[Found]) -> pd.DataFrame:
@@ -204,6 +239,7 @@ def summary(found: list[Found]) -> pd.DataFrame:
         line |= mean_of([each["alike"] for each in mine], "alike")
         line |= mean_of([each["purity"] and each["purity"]["purity"] for each in mine], "purity")
         line |= mean_of([each["purity"] and each["purity"]["by_chance"] for each in mine], "by chance")
+        line |= mean_of([each["shared"] for each in mine], "shared")
         line["accuracy"] = 100 * np.mean([each["right"].mean() for each in mine])
         line |= {f"seed {each['seed']}": 100 * each["right"].mean() for each in mine}
         if row != BASELINE:
@@ -238,18 +274,24 @@ def claims(found: list[Found]) -> pd.DataFrame:
     """Make a line of each claim at each number of steps at which both of its rows ran."""
     by = grouped(found)
     lines = []
-    for claim, (one, other) in CLAIMS.items():
-        for steps in sorted({steps for steps, _ in by}):
-            if (steps, one) in by and (steps, other) in by:
-                rights = [[each["right"] for each in by[steps, row]] for row in (one, other)]
-                lines.append({"claim": claim, "rows": f"{one} - {other}", "steps": steps} | difference(*rights))
+    numbers = sorted({steps for steps, _ in by})
+    asked = [(claim, *rows, steps) for claim, rows in CLAIMS.items() for steps in numbers]
+    asked += [
+        ("clustering beside the best other row", CLUSTERED, row, n) for n in numbers for row in best_other(found, n)
+    ]
+    for claim, one, other, steps in asked:
+        if (steps, one) in by and (steps, other) in by:
+            if claim == COLLISIONS and max(each["shared"] for each in by[steps, one]) > MOST_SHARED:
+                continue
+            rights = [[each["right"] for each in by[steps, row]] for row in (one, other)]
+            lines.append({"claim": claim, "rows": f"{one} - {other}", "steps": steps} | difference(*rights))
     return pd.DataFrame(lines)
 
 
-def best_control(found: list[Found], steps: int) -> list[str]:
-    """Return the control with the largest mean gain at a number of steps; none where none ran."""
+def best_other(found: list[Found], steps: int) -> list[str]:
+    """Return the row with the largest mean gain besides the baseline and clustering; none where none ran."""
     table = summary(found)
-    rows = table[(table["steps"] == steps) & table["row"].isin(CONTROLS)].sort_values("gain")
+    rows = table[(table["steps"] == steps) & ~table["row"].isin([BASELINE, CLUSTERED, LONG])].sort_values("gain")
     return [str(row) for row in rows["row"].tolist()[-1:]]
 
 
@@ -270,7 +312,7 @@ def draw_steps(path: Path, table: pd.DataFrame) -> None:
     axes.minorticks_off()
     axes.set_xlabel("steps of the baseline")
     axes.set_ylabel("points above the baseline")
-    axes.set_title("Gain of groupings (bars: 95 % over seeds and test images)", fontsize=10)
+    axes.set_title(f"Gain of groupings ({bars(table)})", fontsize=10)
     axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     save(figure, path)
 
@@ -288,9 +330,15 @@ def draw_alike(path: Path, table: pd.DataFrame) -> None:
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xlabel("how alike two images of a class are (0: drawn at random, 1: the same)")
     axes.set_ylabel("points above the baseline")
-    axes.set_title("Gain and likeness (bars: 95 % over seeds and test images)", fontsize=10)
+    axes.set_title(f"Gain and likeness ({bars(table)})", fontsize=10)
     axes.legend(fontsize=8, frameon=False)
     save(figure, path)
+
+
+def bars(table: pd.DataFrame) -> str:
+    """Say what the bars of a picture are."""
+    seeds = sum(str(name).startswith("seed ") for name in table)
+    return f"bars: 95 % over {f'{seeds} seeds and ' if seeds > 1 else ''}test images"
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -312,33 +360,31 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="STL-10's binary files")
     parser.add_argument("--stand-in", action="store_true", help="make a pool and folds from fixed seeds")
     parser.add_argument("--images", type=Path, help="folder of other images for the stand-in pool")
-    parser.add_argument("--profile", default="grouping", help="grouping (default) or modern")
+    parser.add_argument("--profile", choices=["grouping", "modern"], default="grouping", help="default grouping")
     parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS), help="default 2345 9380 37500")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default 0 1 2")
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps, a tenth of the images")
-    parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-grouping)")
+    parser.add_argument("--quick", action="store_true", help="one seed; 10, 20 and 30 steps; a tenth of the images")
+    parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-grouping-PROFILE)")
     parser.add_argument("--pictures", type=Path, help="where to draw (default: the folder pictures in --work)")
     arguments = parser.parse_args()
+    seeds, numbers = sorted(set(arguments.seeds)), sorted(set(arguments.steps))
     if arguments.quick:
-        arguments.seeds, arguments.steps = arguments.seeds[:1], [10, 20, 30]
+        seeds, numbers = seeds[:1], [10, 20, 30]
     config = parse(profiles.compose(ROOT / "conf", arguments.profile), f"profile {arguments.profile}")
     tables_of = {row: trained.table for row, trained in config.variants.train.items()}
     folder = binary_folder(arguments.folder).resolve()
-    name = f"benchmark-{arguments.profile}{'-quick' if arguments.quick else ''}"
+    images = arguments.images and arguments.images.resolve()
+    name = f"benchmark-grouping-{arguments.profile}{'-quick' if arguments.quick else ''}"
     workspace = Workspace(
         arguments.work or ROOT / "work" / name,
-        {"folder": str(folder), "stand_in": arguments.stand_in, "images": str(arguments.images)},
-        lambda data: fill_with_truth(data, folder, arguments.stand_in, arguments.images, arguments.quick),
+        {"folder": str(folder), "stand_in": arguments.stand_in, "images": str(images), "quick": arguments.quick},
+        lambda data: fill_with_truth(data, folder, arguments.stand_in, images, arguments.quick),
     )
     found: list[Found] = []
-    *first, last = arguments.steps
-    for steps in first:
-        chosen = {row: table for row, table in tables_of.items() if row != LONG or steps in first[:-1]}
-        for seed in arguments.seeds:
-            found += run(workspace, seed, steps, arguments, chosen)
-    few = (BASELINE, CLUSTERED, *(best_control(found, first[-1]) if first else ()))
-    for seed in arguments.seeds:
-        found += run(workspace, seed, last, arguments, {row: tables_of[row] for row in few})
+    for place, steps in enumerate(numbers):
+        rows = rows_at(place, numbers, list(tables_of), found)
+        for seed in seeds:
+            found += run(workspace, seed, steps, arguments, {row: tables_of[row] for row in rows})
     table, differences = summary(found), claims(found)
     pictures = arguments.pictures or workspace.folder / "pictures"
     draw_steps(pictures / f"{arguments.profile}-steps.png", table)
@@ -350,7 +396,7 @@ def main() -> None:
         differences.round(2),
         "grouping",
         profile=arguments.profile,
-        seeds=arguments.seeds,
+        seeds=seeds,
         quick=arguments.quick,
         hours=round(hours, 2),
         rows=table.round(3).astype(object).where(table.notna(), None).to_dict("records"),

@@ -31,7 +31,7 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from _common import ROOT, Workspace, bootstrap_difference, evaluated, finish
+from _common import ROOT, Workspace, bootstrap_difference, evaluated, finish, result_file
 from exemplarcnn import paths
 from exemplarcnn.data import stl10
 from exemplarcnn.files import digest, digest_of, read_table
@@ -163,7 +163,7 @@ def rights(workspace: Workspace, line: dict[str, Any]) -> NDArray[np.bool_] | No
     if "simclr" in line["trial"]:
         right: NDArray[np.bool_] = simclr_result(workspace, line["trial"])["right"]
         return right
-    file = workspace.folder / "found" / line["identity"] / f"{line['trial']['row']}.npz"
+    file = result_file(workspace, line["identity"], line["trial"]["row"])
     return np.asarray(np.load(file, allow_pickle=False)["right"]) if file.exists() else None
 
 

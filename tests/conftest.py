@@ -3,7 +3,7 @@
 import gc
 import json
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from functools import cache, partial
@@ -55,9 +55,10 @@ def profile_values(profile: str) -> dict[str, Any]:
     return deepcopy(_composed_once(profile))
 
 
-def one_fast(cases: Iterable[Any]) -> list[Any]:
-    """Return a test's cases, of which `make test-fast` has the first, and `make test` all."""
-    return [pytest.param(case, marks=[pytest.mark.slow] if number else []) for number, case in enumerate(cases)]
+def one_fast(cases: Sequence[Any], fast: Any = None) -> list[Any]:
+    """Return a test's cases, of which `make test-fast` has one, the first unless told, and `make test` all."""
+    chosen = cases[0] if fast is None else fast
+    return [pytest.param(case, marks=[] if case == chosen else [pytest.mark.slow]) for case in cases]
 
 
 def write_yaml(path: Path, values: dict[str, Any]) -> None:

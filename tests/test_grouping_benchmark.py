@@ -2,6 +2,9 @@
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 from exemplarcnn import paths
 from exemplarcnn.classes import tables
 from exemplarcnn.config.params import Config
-from exemplarcnn.files import write_array, write_json
+from exemplarcnn.files import write_array
 from tests.conftest import ROOT, profile_values
 
 
@@ -58,7 +61,7 @@ def entry(row: str, seed: int, steps: int, share: float, **about: Any) -> dict[s
     right = np.zeros((10, 1000), bool)
     right[:, : round(1000 * share)] = True
     found = {"row": row, "seed": seed, "steps_asked": steps, "right": right, "classes": 20, "images": 30}
-    return found | {"steps": steps, "alike": 0.5, "purity": None} | about
+    return found | {"steps": steps, "alike": 0.5, "purity": None, "shared": None} | about
 
 
 def results() -> list[dict[str, Any]]:
@@ -90,7 +93,7 @@ def test_purity_is_the_mean_of_the_seeds_or_nothing(grouping: Any) -> None:
 
 def test_a_claim_is_a_difference_of_two_rows(grouping: Any) -> None:
     table = grouping.claims(results())
-    lines = table[table["rows"] == "clustered - ungrouped"].set_index("steps")
+    lines = table[table["claim"] == "grouping: images in classes, not one by one"].set_index("steps")
     assert lines["gain"].tolist() == pytest.approx([7, 17])
     assert "neighbours - baseline" not in set(table["rows"]), "it has not run"
 
@@ -98,12 +101,31 @@ def test_a_claim_is_a_difference_of_two_rows(grouping: Any) -> None:
 def test_every_row_of_a_claim_is_in_the_profile(grouping: Any) -> None:
     rows = Config.model_validate(profile_values("grouping")).variants.train
     assert {row for pair in grouping.CLAIMS.values() for row in pair} == set(rows)
-    assert set(grouping.CONTROLS) < set(rows)
 
 
-def test_the_best_control_is_no_clustering(grouping: Any) -> None:
-    assert grouping.best_control(results(), 9) == ["ungrouped"]
-    assert grouping.best_control([each for each in results() if each["row"] in ("baseline", "clustered")], 9) == []
+def test_the_best_other_row_is_no_clustering(grouping: Any) -> None:
+    assert grouping.best_other(results(), 9) == ["ungrouped"]
+    assert grouping.best_other([each for each in results() if each["row"] in ("baseline", "clustered")], 9) == []
+    lines = grouping.claims(results()).set_index("claim")
+    assert set(lines.loc["clustering beside the best other row", "rows"]) == {"clustered - ungrouped"}
+
+
+def test_each_number_of_steps_has_its_rows(grouping: Any) -> None:
+    rows = list(profile_values("grouping")["variants"]["train"])
+    equal = [row for row in rows if row != "clustered_long"]
+    assert grouping.rows_at(0, [5, 9, 20], rows, []) == rows
+    assert grouping.rows_at(1, [5, 9, 20], rows, results()) == equal
+    assert grouping.rows_at(2, [5, 9, 20], rows, results()) == ["baseline", "clustered", "ungrouped"]
+    assert grouping.rows_at(0, [5], rows, []) == rows
+    assert grouping.rows_at(1, [5, 9], ["baseline", "clustered"], results()[:2]) == ["baseline", "clustered"]
+
+
+def test_collisions_are_compared_only_where_images_differ(grouping: Any) -> None:
+    def with_spread(shared: float) -> list[dict[str, Any]]:
+        return [*results(), *(entry("spread", seed, 5, 0.5, shared=shared) for seed in (0, 1))]
+
+    assert grouping.COLLISIONS in set(grouping.claims(with_spread(0.1))["claim"])
+    assert grouping.COLLISIONS not in set(grouping.claims(with_spread(0.6))["claim"])
 
 
 class Folder:
@@ -118,6 +140,9 @@ class Folder:
 
     def edit(self, change: Any) -> None:
         change(self.values)
+
+    def code(self) -> str:
+        return "the same"
 
     def identity(self) -> str:
         return "i" + str(abs(hash(json.dumps(self.values, sort_keys=True))))
@@ -163,51 +188,54 @@ def test_what_is_done_is_not_run_again_and_controls_have_the_numbers_of_the_clus
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def evaluated(workspace: Any, row: str) -> dict[str, Any]:
+    def evaluated(workspace: Any, row: str) -> None:
         seen[row] = json.loads(json.dumps(workspace.values))
-        return {
-            "right": np.ones((2, 3), bool),
-            "classes": 2000,
-            "images": {"baseline": 2000}.get(row, 4012),
-            "steps": 1,
-        }
+        file = grouping.result_file(workspace, workspace.identity(), row)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(file, right=np.ones((2, 3), bool), classes=2000, images={"baseline": 2000}.get(row, 4012), steps=1)
 
     monkeypatch.setattr(grouping, "evaluated", evaluated)
-    monkeypatch.setattr(grouping, "like", lambda *_: {"alike": None, "purity": None, "clusters": 170})
-    arguments = argparse.Namespace(profile="grouping", quick=False, seeds=[0])
+    monkeypatch.setattr(grouping, "like", lambda *_: {"alike": None, "purity": None, "shared": None, "clusters": 170})
+    arguments = argparse.Namespace(profile="grouping", quick=False)
     asked = {"baseline": "baseline", "clustered": "clustered", "spread": "spread", "clustered_long": "clustered"}
     first = grouping.run(folder, 0, 2345, arguments, asked)
-    ran = list(folder.ran)
-    assert [words[-1] for words in ran[:-1]] == [f"evaluate@{row}" for row in asked]
-    assert ran[-1][0] == "gc"
+    assert [words[-1] for words in folder.ran if words[0] == "repro"] == [f"evaluate@{row}" for row in asked]
     variants = seen["spread"]["variants"]
     assert variants["seed"]["spread"]["classes"] == 4012
     assert variants["group"]["clusters_alone"]["classes"] == 170
     assert variants["train"]["clustered_long"]["steps"] == round(2345 * 4012 / 2000)
+
+    before, ran = folder.identity(), list(folder.ran)
+    folder.use("tiny", 5)
+    other = folder.identity()
     again = grouping.run(folder, 0, 2345, arguments, asked)
-    assert folder.ran[len(ran) :] == [ran[-1]], "nothing but the removal of what is not needed"
+    assert folder.ran == ran, "nothing runs, and no cache is emptied, for what is done"
+    assert folder.identity() == other != before, "params.yaml stays that of the work that is not done"
     assert [each["row"] for each in again] == [each["row"] for each in first] == list(asked)
+    assert all(each["images"] == theirs["images"] for each, theirs in zip(again, first, strict=True))
+
+    (done,) = (folder.folder / "found").glob("done-*.json")
+    done.unlink()  # killed before the last row was done
+    grouping.run(folder, 0, 2345, arguments, asked)
+    assert folder.ran == ran, "each row is kept, too"
 
 
 def test_classes_are_measured_in_the_baselines_features(grouping: Any, folder: Folder) -> None:
     features = unit(np.random.default_rng(3).normal(size=(9, 4)))
-    for path in (
-        paths.cluster_features("baseline"),
-        paths.class_table("random"),
-        paths.cluster_statistics("clustered"),
-    ):
+    for path in (paths.cluster_features("baseline"), paths.class_table("random"), paths.TRUTH):
         (folder.folder / path).parent.mkdir(parents=True, exist_ok=True)
     write_array(folder.folder / paths.cluster_features("baseline"), features)
-    for name in ("random", "clustered"):
-        tables.write(folder.folder / paths.class_table(name), class_table([0, 1], [2, 3], [4]))
-    write_json(folder.folder / paths.cluster_statistics("clustered"), {"clusters": 2, "purity": {"purity": 0.5}})
+    grouped = class_table([0, 1], [2, 3], [4]).assign(origin=["cluster"] * 4 + ["single"])
+    tables.write(folder.folder / paths.class_table("clustered"), grouped)
+    tables.write(folder.folder / paths.class_table("spread"), class_table([0], [7], [8]).assign(origin="single"))
     found = grouping.like(folder, "clustered")
-    assert found == {
-        "alike": grouping.alike(features, class_table([0, 1], [2, 3])),
-        "purity": {"purity": 0.5},
-        "clusters": 2,
-    }
-    assert grouping.like(folder, "random") == found | {"purity": None, "clusters": None}
+    pairs = class_table([0, 1], [2, 3])
+    assert found == {"alike": grouping.alike(features, pairs), "purity": None, "clusters": 2, "shared": None}
+    truth = pd.DataFrame({"index": range(9), "class": list("aabcdefgh"), "original": ""})
+    truth.to_csv(folder.folder / paths.TRUTH, index=False)
+    assert grouping.like(folder, "clustered")["purity"]["purity"] == pytest.approx(0.75)
+    found = grouping.like(folder, "spread")
+    assert found == {"alike": None, "purity": None, "clusters": 0, "shared": pytest.approx(1 / 3)}
 
 
 def test_pictures_are_drawn(grouping: Any, tmp_path: Path) -> None:
@@ -215,3 +243,34 @@ def test_pictures_are_drawn(grouping: Any, tmp_path: Path) -> None:
     grouping.draw_steps(tmp_path / "pictures/steps.png", table)
     grouping.draw_alike(tmp_path / "pictures/alike.png", table)
     assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"steps.png", "alike.png"}
+
+
+def test_bars_say_what_they_are_over(grouping: Any) -> None:
+    assert grouping.bars(grouping.summary(results())) == "bars: 95 % over 2 seeds and test images"
+    one = [each for each in results() if each["seed"] == 0]
+    assert grouping.bars(grouping.summary(one)) == "bars: 95 % over test images"
+
+
+@pytest.mark.slow
+def test_one_process_works_in_a_folder(grouping: Any, tmp_path: Path) -> None:
+    """Also if it is killed, as long as the DVC command goes on that it started."""
+    import _common
+
+    held = _common.lock(tmp_path / "w")
+    assert _common.lock(tmp_path / "w") == held, "a process may ask again"
+    code = "import sys, pathlib, _common; _common.lock(pathlib.Path(sys.argv[1])); print('locked')"
+    words = [sys.executable, "-c", code, str(tmp_path / "w")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "benchmarks")}
+
+    def other() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(words, env=environment, capture_output=True, text=True)
+
+    refused = other()
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "another benchmark, or a DVC command of one, works in" in refused.stderr
+    with subprocess.Popen(["sleep", "60"], pass_fds=[held]) as outlives:
+        os.close(held)
+        del _common._locks[tmp_path / "w"]
+        assert other().returncode == 1
+        outlives.kill()
+    assert other().stdout == "locked\n"

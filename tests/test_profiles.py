@@ -29,7 +29,7 @@ def profile(name: str) -> Config:
     return Config.model_validate(profile_values(name))
 
 
-@pytest.mark.parametrize("name", one_fast(profiles.names(ROOT / "conf")))
+@pytest.mark.parametrize("name", one_fast(profiles.names(ROOT / "conf"), "tiny_bench"))
 def test_dvc_composes_the_same_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`dvc exp run -S profile=NAME` writes the same bytes as `exemplarcnn profile NAME`, but for the comment above."""
     monkeypatch.chdir(tmp_path)

@@ -127,8 +127,7 @@ def test_clusters_alone_can_fill_the_table() -> None:
 # What is possible
 
 
-@pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 300),
     size=st.integers(8, 50),

@@ -348,7 +348,7 @@ def test_a_list_of_pairs_is_what_was_added() -> None:
 
 @pytest.mark.parametrize("radius", [0.2, 0.6])
 def test_all_widths_find_the_same_pairs(precision: torch.dtype, monkeypatch: pytest.MonkeyPatch, radius: float) -> None:
-    points = features(9, 300, 600)
+    points = features(9, 530, 600)  # more than the widest but the last, and than a strip
     expected = neighbour_graph(points, radius, width=1000)
     assert expected.nnz > 10
     for width in (*widths.WIDTHS, 600):

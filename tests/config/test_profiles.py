@@ -73,7 +73,7 @@ def test_committed_params_are_the_sample_profile(composed: dict[str, Any]) -> No
 # Sections read without Hydra
 
 
-@pytest.mark.parametrize("profile", one_fast(profiles.names(CONF)))
+@pytest.mark.parametrize("profile", one_fast(profiles.names(CONF), "tiny_bench"))
 def test_a_section_is_what_hydra_composes(profile: str) -> None:
     composed = compose(CONF, profile)
     for name in ("surrogate", "network", "train", "features", "cluster", "outliers", "resnet"):

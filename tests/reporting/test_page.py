@@ -77,7 +77,12 @@ def small() -> dict[bytes, str]:
 @pytest.fixture(autouse=True)
 def composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """All projects here have the profiles of this one."""
-    monkeypatch.setattr(profiles, "compose", lambda conf, name: profile_values(name))
+
+    def composed(conf: Path, name: str) -> dict[str, Any]:
+        assert (conf / "profile" / f"{name}.yaml").read_bytes() == (ROOT / f"conf/profile/{name}.yaml").read_bytes()
+        return profile_values(name)
+
+    monkeypatch.setattr(profiles, "compose", composed)
 
 
 @pytest.fixture(autouse=True)

@@ -133,15 +133,17 @@ def config() -> Config:
 def project(tmp_path_factory: pytest.TempPathFactory, config: Config) -> Iterator[Path]:
     """A folder in which every stage has run, and which is the working folder: it is read only."""
     folder, before = tmp_path_factory.mktemp("stages"), Path.cwd()
+    sent: list[Config] = []
     os.chdir(folder)
     write_data(folder / "data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "run", untracked)
-        patch.setattr(sending, "send_if_possible", lambda config: None)
+        patch.setattr(sending, "send_if_possible", sent.append)
         patch.setattr(resnet, "CHUNK", 30)
         for line in ORDER:
             stage, _, variant = line.partition(" ")
             import_module(f"exemplarcnn.stages.{stage}").run(variant, config)
+    assert sent == [config], "stage draw sends what there is, once"
     yield folder
     os.chdir(before)
 
