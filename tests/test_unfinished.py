@@ -1,6 +1,7 @@
 """Folders of unfinished work: kept for the same work, emptied for another, removed at its end."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,22 @@ def test_what_failed_stays_for_the_same_work(tmp_path: Path) -> None:
     assert begin(folder, "a") == ["identity"]
     assert begin(folder, "a") == ["identity", "rows"]
     assert begin(folder, "b") == ["identity"], "what depends on something else is removed"
+
+
+def test_a_folder_whose_removal_was_cut_off_is_not_taken_for_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(tmp_path / "work", "a")
+
+    def killed(folder: Path) -> None:
+        (folder / "rows").write_text("hal")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt), unfinished(tmp_path / "work", "b"):
+            pass
+    assert begin(tmp_path / "work", "a") == ["identity"]
 
 
 def test_what_is_done_goes(tmp_path: Path) -> None:

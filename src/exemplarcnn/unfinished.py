@@ -37,12 +37,17 @@ def unfinished(
     LockedError
         If another process works in it.
     """
+    # Written last and removed first: if it exists, what else is there is of this identity, and whole.
     mark = folder / "identity"
+
+    def remove() -> None:
+        mark.unlink(missing_ok=True)
+        shutil.rmtree(folder)
 
     def prepare() -> None:
         if not mark.exists() or mark.read_text(encoding="utf-8") != identity:
             if folder.exists():
-                shutil.rmtree(folder)
+                remove()
             folder.mkdir(parents=True)
             mark.write_text(identity, encoding="utf-8")
 
@@ -50,7 +55,7 @@ def unfinished(
         once(prepare)
         yield folder
         once(lambda: None)  # until none of them can fail any more
-        once(lambda: shutil.rmtree(folder))
+        once(remove)
 
 
 class Growing:

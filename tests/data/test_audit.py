@@ -1,6 +1,7 @@
 """The audit of single images: borders against a slow reference, odd files by name, flags and marks."""
 
 import os
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from exemplarcnn.config.sections import Audit, Borders
+from exemplarcnn.data import audit_tables
 from exemplarcnn.data.audit import add_flags, border_widths, inspect, score_detection, summary, widest_borders
 from exemplarcnn.data.audit_tables import SIDES, AuditError, usable_images, write_flags
 from exemplarcnn.data.pools import ImageFolder
@@ -231,3 +233,21 @@ def test_what_is_planted_in_another_sample_is_found(tmp_path: Path) -> None:
     for what in ("borders", "duplicates"):
         assert found[what]["precision"] >= 0.95
         assert found[what]["recall"] >= 0.95
+
+
+def test_pairs_are_counted_as_if_they_were_listed() -> None:
+    draw = np.random.default_rng(4)
+    one, other = (pd.Series(draw.integers(0, 5, 30), draw.permutation(40)[:30]) for _ in range(2))
+
+    def listed(groups: "pd.Series[int]") -> set[tuple[int, int]]:
+        pairs = combinations(sorted(groups.index), 2)
+        return {(first, second) for first, second in pairs if groups[first] == groups[second]}
+
+    assert audit_tables.count_pairs(one) == len(listed(one)) > 50
+    assert audit_tables.count_pairs(one, other) == len(listed(one) & listed(other)) > 5
+    nothing = pd.Series(dtype=np.int64)
+    assert audit_tables.count_pairs(nothing) == audit_tables.count_pairs(one, nothing) == 0
+
+
+def test_groups_of_100_000_images_are_counted() -> None:
+    assert audit_tables.count_pairs(pd.Series(0, range(100_000))) == 100_000 * 99_999 // 2

@@ -271,6 +271,9 @@ def test_a_logo_on_a_clear_ground_is_put_on_white(file: Path, content: bytes, ex
     difference = np.abs(pixels.astype(int) - expected)
     assert difference[CLEAR].max() == 0
     assert difference.max() <= 2
+    with Image.open(file) as image:
+        for _ in range(2):  # the second time it is loaded
+            assert np.array_equal(decoding.pixels_of(image), pixels)
 
 
 def test_colours_are_mixed_with_white(file: Path) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 from sklearn.svm import LinearSVC
 
+from exemplarcnn.data import folds
 from exemplarcnn.data.stl10 import ImageFile, write_images
 from exemplarcnn.data.types import Pool
 from exemplarcnn.evaluation.outliers import (
@@ -66,6 +67,13 @@ def test_mirror_images_come_after_the_images(pool: Pool) -> None:
     assert np.array_equal(images, [pool[3], pool[3][:, ::-1], pool[COUNT - 1], pool[0][:, ::-1]])
     assert images.flags.c_contiguous
     assert np.array_equal(mirrored(pool.batch([3]))[0, :, 0], pool[3][:, -1])
+
+
+def test_mirror_images_are_left_out_where_an_svm_cannot_take_them(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folds, "MAX_TRAINING_IMAGES", 2 * COUNT - 1)
+    both = WithMirrored(pool)
+    assert len(both) == COUNT
+    assert np.array_equal(both.batch(np.array([0, COUNT - 1])), pool.batch([0, COUNT - 1]))
 
 
 def test_scores_are_those_of_sklearns_svm_on_images_and_mirror_images(pool: Pool) -> None:
@@ -126,7 +134,8 @@ def test_closest_pairs_are_those_of_all_pairs(count: int) -> None:
 
 def test_agreement_with_the_pixels() -> None:
     pairs = pd.DataFrame({"first": [1, 2, 5], "second": [4, 3, 6], "distance": 0.1})
-    assert agreement(pairs, {(1, 4), (5, 6), (7, 8)}) == {"closest_pairs": 3, "known_among_them": 2, "known": 3}
+    groups = pd.Series({1: 0, 4: 0, 5: 1, 6: 1, 7: 2, 8: 2})
+    assert agreement(pairs, groups) == {"closest_pairs": 3, "known_among_them": 2, "known": 3}
 
 
 def test_detection_metrics_on_known_outliers(tmp_path: Path) -> None:

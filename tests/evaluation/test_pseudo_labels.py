@@ -50,7 +50,8 @@ def test_labels_against_what_is_known(tmp_path: Path) -> None:
     truth = tmp_path / "truth.csv"
     assert true_labels(truth, ["cat", "dog"]) is None
     # Images 0 and 4 are of none of the classes.
-    pd.DataFrame({"index": range(6), "class": ["", "cat", "dog", "dog", "", "cat"]}).to_csv(truth, index=False)
+    table = pd.DataFrame({"index": range(6), "class": ["", "cat", "dog", "dog", "", "cat"], "kind": "photo"})
+    table.to_csv(truth, index=False)
     known = true_labels(truth, ["cat", "dog"])
     assert known is not None
     assert known.tolist() == [-1, 0, 1, 1, -1, 0]
@@ -58,6 +59,16 @@ def test_labels_against_what_is_known(tmp_path: Path) -> None:
     assert compare_with_truth(table, known, set()) == {"images": 4, "accuracy": 0.75, "outside": 1, "left_out": 0}
     assert compare_with_truth(table, known, {2, 4}) == {"images": 3, "accuracy": 1.0, "outside": 1, "left_out": 1}
     assert compare_with_truth(table, known, {1, 2, 3, 5})["accuracy"] is None
+
+
+def test_an_image_that_nobody_has_labelled_is_not_taken_for_one_of_no_class(tmp_path: Path) -> None:
+    truth = tmp_path / "truth.csv"
+    pd.DataFrame({"index": range(4), "class": ["", "cat", "cow", "dog"]}).to_csv(truth, index=False)
+    known = true_labels(truth, ["cat", "dog"])
+    assert known is not None
+    assert known.to_dict() == {1: 0, 2: -1, 3: 1}
+    table = pd.DataFrame({"image_id": range(4), "label": [0, 0, 0, 0]})
+    assert compare_with_truth(table, known, set()) == {"images": 2, "accuracy": 0.5, "outside": 1, "left_out": 0}
 
 
 def test_the_classifier_of_a_fold(tmp_path: Path) -> None:

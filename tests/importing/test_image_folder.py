@@ -550,6 +550,32 @@ def test_more_training_images_than_classifiers_take(
     assert (truth["class"] != "").sum() == 45
 
 
+@pytest.mark.parametrize(
+    ("counts", "kept"),
+    [
+        ({"a": 300, "b": 300, "rare": 6}, {"a": 47, "b": 47, "rare": 6}),  # of which a hundredth would be none
+        ({"a": 10, "b": 90, "c": 300}, {"a": 5, "b": 22, "c": 73}),
+        ({"a": 50, "b": 50}, {"a": 50, "b": 50}),
+        ({f"small {number}": 7 for number in range(14)} | {"large": 500}, None),
+    ],
+)
+def test_small_classes_keep_what_a_fold_needs_and_the_whole_stays_below_the_limit(
+    monkeypatch: pytest.MonkeyPatch, counts: dict[str, int], kept: dict[str, int] | None
+) -> None:
+    monkeypatch.setattr(image_folder, "MAX_TRAINING_IMAGES", 100)
+    labels = [label for label, count in counts.items() for _ in range(count)]
+    table = pd.DataFrame({"label": labels, "file": [f"{number:04}" for number in range(len(labels))]})
+    table["md5"] = [hashlib.md5(name.encode()).hexdigest() for name in table["file"]]
+    part = image_folder._limit_training(pd.Series("train", table.index), table, 5)
+    found = table[part == "train"]["label"].value_counts()
+    assert found.sum() <= 100
+    assert found.min() >= 5
+    assert set(found.index) == set(counts)
+    if kept is not None:
+        assert found.to_dict() == pytest.approx(kept, abs=1)
+        assert found.sum() > 97
+
+
 def test_a_full_disk_leaves_the_old_data(
     tmp_path: Path, labelled: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from exemplarcnn.networks import precision
-from exemplarcnn.networks.precision import computed, mixed_precision
+from exemplarcnn.networks.precision import computed, full_float32, mixed_precision
 
 CPU = torch.device("cpu")
 
@@ -44,3 +44,19 @@ def test_that_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
         product("bf16")
     (said,) = caplog.messages
     assert "no instructions for bfloat16: computing in float32" in said
+
+
+def test_float32_on_a_gpu_is_whole_and_the_callers_choice_comes_back() -> None:
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.enabled, cudnn.deterministic
+    try:
+        for chosen in (True, False):
+            cudnn.allow_tf32 = chosen
+            with full_float32(torch.device("cpu")):
+                assert cudnn.allow_tf32 == chosen
+            with full_float32(torch.device("cuda")):
+                assert not cudnn.allow_tf32
+                assert (cudnn.enabled, cudnn.deterministic) == before[1:], "nothing else changes"
+            assert cudnn.allow_tf32 == chosen
+    finally:
+        cudnn.allow_tf32 = before[0]

@@ -284,6 +284,29 @@ def test_killed_at_each_call_that_changes_the_disk(
     assert not (tmp_path / "set-work").exists()
 
 
+def test_a_set_whose_removal_was_cut_off_is_not_taken_for_whole(
+    pool: ImageFolder, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parameter is changed and taken back, and the process ends while it removes the set's larger file."""
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+        patch.setattr(PartialSet, "finish", Dying(PartialSet.finish, 1, False))
+        written(tmp_path / "set", pool)
+    unfinished = tmp_path / "set-work"
+    identity = (unfinished / "identity").read_text()
+    (unfinished / "identity").write_text("another")
+
+    def killed(folder: Path, **_: Any) -> None:
+        (folder / "set" / "train.npy").unlink()
+        raise Killed
+
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+        patch.setattr(shutil, "rmtree", killed)
+        written(tmp_path / "set", pool)
+    assert not (unfinished / "identity").exists(), f"else {identity} would go on with what is left"
+    written(tmp_path / "set", pool)
+    assert contents(tmp_path / "set") == contents(made)
+
+
 SCRIPT = """
 import sys
 from pathlib import Path

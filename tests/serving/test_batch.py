@@ -21,7 +21,8 @@ from exemplarcnn.networks.features import eval_features
 from exemplarcnn.networks.saved import load
 from exemplarcnn.serving import batch
 from exemplarcnn.serving.batch import CentreCrops
-from exemplarcnn.serving.packed_model import PackedModel, pack
+from exemplarcnn.serving.packed_model import PackedModel, PackedModelError, pack
+from exemplarcnn.tracking import lineage
 from tests.conftest import profile_values
 from tests.serving.networks import PARAMS, of_side, pixels
 
@@ -133,3 +134,76 @@ def test_embed_resizes_to_the_side_of_the_model_whatever_lies_in_data(
 def model_packed(model: Path, tmp_path: Path) -> Path:
     pack(tmp_path / "packed", model, PARAMS)
     return tmp_path / "packed"
+
+
+# A variant's classifier
+
+
+def with_classes(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    means = pixels.mean(axis=(1, 2), dtype=np.float32)
+    return np.stack([means[:, 0] - means[:, 2], means[:, 2] - means[:, 0]], axis=1)
+
+
+@contextmanager
+def loaded_with_classes(*_: Any) -> Iterator[Any]:
+    def table(scores: NDArray[np.float32]) -> pd.DataFrame:
+        return pd.DataFrame({"class": np.array(["red", "blue"], object)[scores.argmax(axis=1)]})
+
+    batch_size = 4
+    yield SimpleNamespace(
+        embed=with_classes,
+        scores=lambda rows: rows,
+        table=table,
+        batch_size=batch_size,
+        side=96,
+        classes=["red", "blue"],
+    )
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Eleven images, more than two batches; no pipeline around them."""
+    monkeypatch.setattr(batch, "loaded", loaded_with_classes)
+    monkeypatch.chdir(tmp_path)
+    for number in range(11):
+        path = tmp_path / "photos" / f"{number:02}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 40), (200, 0, 100) if number % 3 else (0, 0, 10 * number)).save(path)
+    return tmp_path / "photos"
+
+
+def test_classes_are_predicted_a_batch_at_a_time(photos: Path, config: Config) -> None:
+    assert batch.predict(photos, Path("out.npy"), "baseline", config) == "out.npy: classes of 11 images"
+    table = pd.read_csv("out.csv")
+    assert table["class"].tolist() == ["red" if number % 3 or not number else "blue" for number in range(11)]
+    scores = np.load("out.npy", allow_pickle=False)
+    expected = with_classes(CentreCrops(ImageFolder(photos), np.arange(11), 96).batch(range(11)))
+    np.testing.assert_array_equal(scores, expected)
+
+
+def test_a_classifier_that_does_not_belong_to_what_is_here_is_refused(
+    photos: Path, config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Features of another kind give wrong classes, and nothing shows it."""
+    Path("dvc.lock").touch()
+    why: dict[bool, str | None] = {}
+    asked: list[str] = []
+
+    def out_of_date(stage: str, records: object, code: bool = True) -> str | None:
+        asked.append(stage)
+        return why[code]
+
+    monkeypatch.setattr(lineage, "read_lock", dict)
+    monkeypatch.setattr(lineage, "out_of_date", out_of_date)
+    why |= {False: "params.yaml says features.mirror: True, but embed@baseline ran with False", True: "the same"}
+    said = (
+        r"cannot predict: the classifier of baseline is out of date: params\.yaml says .*`dvc repro evaluate@baseline`"
+    )
+    with pytest.raises(PackedModelError, match=said):
+        batch.predict(photos, Path("out.csv"), "baseline", config)
+    assert not Path("out.csv").exists()
+    batch.predict(photos, Path("out.csv"), "models:/exemplarcnn-classifier/1", config)  # it brings what it needs
+    why |= {False: None, True: "src/exemplarcnn/rng.py has changed since embed@baseline ran"}
+    batch.predict(photos, Path("out.csv"), "baseline", config)
+    assert "src/exemplarcnn/rng.py has changed" in caplog.text
+    assert set(asked) == {"evaluate@baseline"}

@@ -75,6 +75,35 @@ def test_a_worse_one_is_champion_if_told_to(store: Any, model: str) -> None:
     assert holder(store, model) == second
 
 
+def register(store: Any, model: str, content: str, accuracy: float, judged: str, tmp_path: Path) -> registry.Registered:
+    """Register a packed model of some content."""
+    packed = tmp_path / content
+    packed.mkdir(exist_ok=True)
+    (packed / "weights").write_text(content)
+    candidate = registry._Candidate(model, content, accuracy, judged, "no run", packed)
+    return registry._register(store, candidate, False)
+
+
+def test_a_network_that_is_tested_again_competes_with_its_new_accuracy(
+    store: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        registry, "_upload", lambda client, each: str(client.create_model_version(each.model, "file:///x").version)
+    )
+    first = register(store, model, "one", 60, "stl10", tmp_path)
+    second = register(store, model, "two", 58, "stl10", tmp_path)
+    again = register(store, model, "two", 61, "stl10", tmp_path)
+    assert (again.version, again.new) == (second.version, False)
+    assert again.champion == "champion now, +1.00 points against version 1 (one)"
+    assert register(store, model, "three", 59, "stl10", tmp_path).champion.endswith("which stays champion")
+    assert holder(store, model) == second.version
+    # All of them on other folds: the champion first.
+    assert register(store, model, "two", 50, "other", tmp_path).champion == "champion already"
+    said = register(store, model, "one", 52, "other", tmp_path)
+    assert said.champion == "champion now, +2.00 points against version 2 (two)"
+    assert holder(store, model) == first.version
+
+
 def test_an_address_means_one_version(store: Any, model: str) -> None:
     number = add(store, model, 60)
     store.set_registered_model_alias(model, CHAMPION, number)

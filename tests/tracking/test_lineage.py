@@ -291,6 +291,8 @@ def test_what_makes_a_result_out_of_date(here: Path, edit: Callable[[], None], s
     reason = lineage.out_of_date("evaluate@a", lineage.read_lock())
     assert reason is not None
     assert said in reason
+    # Code counts only where it is asked for.
+    assert lineage.out_of_date("evaluate@a", lineage.read_lock(), code=False) == (None if "src/" in said else reason)
 
 
 def test_what_it_does_not_depend_on_makes_no_difference(here: Path) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from exemplarcnn.config.sections import Audit, Borders
 from exemplarcnn.data import folder_walk
-from exemplarcnn.data.audit_tables import SIDES, duplicate_pairs, pairs_within
+from exemplarcnn.data.audit_tables import SIDES, count_pairs, duplicate_groups
 from exemplarcnn.data.file_names import readable
 from exemplarcnn.data.folder_walk import PassedOver
 from exemplarcnn.data.types import DataError, Pixels, Pool
@@ -179,20 +179,22 @@ def score_detection(table: pd.DataFrame, groups: pd.DataFrame, truth: Path) -> d
     if "kind" not in known.columns:
         return None
     border = set(known.loc[known["kind"] == "black_border", "index"])
-    copies = known["original"].fillna(known["index"]).astype(int)
+    borders = set(table.loc[table["border"] == 1, "image_id"])
+    known = known.set_index("index")
+    copies = known["original"].fillna(known.index.to_series()).astype(int)
+    near = duplicate_groups(groups, "unlabeled")
     return {
-        "borders": _precision_recall(border, set(table.loc[table["border"] == 1, "image_id"])),
-        "duplicates": _precision_recall(pairs_within(known["index"], copies), duplicate_pairs(groups, "unlabeled")),
+        "borders": _precision_recall(len(border), len(borders), len(border & borders)),
+        "duplicates": _precision_recall(count_pairs(copies), count_pairs(near), count_pairs(copies, near)),
     }
 
 
-def _precision_recall(true: set[Any], found: set[Any]) -> dict[str, Any]:
-    both = len(true & found)
+def _precision_recall(true: int, found: int, both: int) -> dict[str, Any]:
     return {
-        "true": len(true),
-        "found": len(found),
-        "precision": both / len(found) if found else None,
-        "recall": both / len(true) if true else None,
+        "true": true,
+        "found": found,
+        "precision": both / found if found else None,
+        "recall": both / true if true else None,
     }
 
 

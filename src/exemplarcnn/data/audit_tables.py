@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Iterable
-from itertools import combinations
 from pathlib import Path
 from typing import get_args
 
@@ -73,12 +72,13 @@ def read_duplicates(path: Path) -> pd.DataFrame:
     return read_table(path, integers=["group", "image_id", "exact"], floats=["similarity"])
 
 
-def duplicate_pairs(groups: pd.DataFrame, pool: str) -> set[tuple[int, int]]:
-    """Return all pairs of near duplicates within a pool."""
-    mine = groups[groups["pool"] == pool]
-    return pairs_within(mine["image_id"], mine["group"])
+def duplicate_groups(groups: pd.DataFrame, pool: str) -> "pd.Series[int]":
+    """Return the group of each near duplicate within a pool, by image."""
+    return groups[groups["pool"] == pool].set_index("image_id")["group"]
 
 
-def pairs_within(members: "pd.Series[int]", group: "pd.Series[int]") -> set[tuple[int, int]]:
-    """Return all pairs, the smaller one first, of members that have the same group."""
-    return {pair for _, some in members.groupby(group.to_numpy()) for pair in combinations(sorted(some), 2)}
+def count_pairs(*groupings: "pd.Series[int]") -> int:
+    """Count the pairs of images that are in one group of each of the groupings: a large group has too many to list."""
+    together = pd.concat(groupings, axis=1, join="inner", keys=range(len(groupings)))
+    sizes = together.groupby(list(together.columns)).size()
+    return int((sizes * (sizes - 1) // 2).sum())

@@ -118,11 +118,15 @@ def read(path: Path) -> tuple[npt.NDArray[np.uint8], str]:
 def pixels_of(image: Image.Image) -> npt.NDArray[np.uint8]:
     """Return what `read` returns for a file, of an image that Pillow has opened: (height, width, 3) uint8.
 
+    If it is already loaded, a transparent colour of a PNG of 1, 2, 4 or 48 bits a pixel may not be found.
+
     Raises
     ------
     DecodingError
         If it cannot be decoded, or the range of its values is not known.
     """
+    if isinstance(image, PngImageFile):
+        _scale_transparency(image)
     with _pillow_errors():
         image.load()
         upright = ImageOps.exif_transpose(image)

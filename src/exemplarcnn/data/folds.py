@@ -55,6 +55,11 @@ def check(labels: Rows, folds: list[Rows], classes: int, params: Evaluate) -> No
             )
 
 
+def with_mirrored(count: int) -> int:
+    """Return how many images a classifier learns from: labelled ones, and their mirror images if it can take both."""
+    return 2 * count if 2 * count <= MAX_TRAINING_IMAGES else count
+
+
 def outside(folds: list[Rows], fold: int, count: int) -> Rows:
     """Return the training images that are not in a fold, ascending.
 

@@ -14,6 +14,8 @@ from sklearn.metrics import roc_auc_score
 
 from exemplarcnn import threads
 from exemplarcnn.clustering.radius_graph import RadiusSearch
+from exemplarcnn.data import audit_tables
+from exemplarcnn.data.folds import with_mirrored
 from exemplarcnn.data.types import Pixels, Pool
 from exemplarcnn.evaluation.estimators import SpanLinearSVC
 from exemplarcnn.evaluation.svm import SvmError
@@ -77,16 +79,16 @@ def mirrored(images: Pixels) -> Pixels:
 
 
 class WithMirrored:
-    """The images of a pool, followed by their mirror images.
+    """The images of a pool, followed by their mirror images, unless these are too many for an SVM together.
 
     A mirror image is of the same class: with few labels it is worth about as much as another labelled image.
     """
 
     def __init__(self, pool: Pool):
-        self.pool = pool
+        self.pool, self._length = pool, with_mirrored(len(pool))
 
     def __len__(self) -> int:
-        return 2 * len(self.pool)
+        return self._length
 
     def batch(self, rows: NDArray[np.int64]) -> Pixels:
         """Return images, (n, height, width, 3) uint8."""
@@ -152,10 +154,15 @@ def closest_pairs(features: NDArray[np.float32], count: int, memory: float, fold
     return pd.DataFrame({"first": graph.row[order], "second": graph.col[order], "distance": graph.data[order]})
 
 
-def agreement(pairs: pd.DataFrame, known: set[tuple[int, int]]) -> dict[str, int]:
-    """Count the closest pairs, the known near duplicates among them, and all known near duplicates."""
-    found = set(zip(pairs["first"].tolist(), pairs["second"].tolist(), strict=True))
-    return {"closest_pairs": len(found), "known_among_them": len(found & known), "known": len(known)}
+def agreement(pairs: pd.DataFrame, groups: "pd.Series[int]") -> dict[str, int]:
+    """Count the closest pairs, the known near duplicates among them, and all known near duplicates.
+
+    ``groups`` has the group of each image that has near duplicates, by image.
+    """
+    first, second = (groups.reindex(pairs[name]).to_numpy() for name in ("first", "second"))
+    # An image in no group is NaN, which equals nothing.
+    known = int((first == second).sum())
+    return {"closest_pairs": len(pairs), "known_among_them": known, "known": audit_tables.count_pairs(groups)}
 
 
 def count_outliers(scores: NDArray[np.float64], inside: NDArray[np.float64], false_alarms: float) -> dict[str, Any]:

@@ -65,12 +65,17 @@ def most_confident(table: pd.DataFrame, share: float) -> pd.DataFrame:
 
 
 def true_labels(truth: Path, names: list[str]) -> "pd.Series[int] | None":
-    """Return the true labels of unlabelled images, by image, from 0; −1 for none of the classes; None if not known."""
+    """Return the true labels of unlabelled images, by image, from 0; −1 for none of the classes; None if not known.
+
+    Leaves out images whose class the table does not tell. In one that tells what each image is (``kind``), an image
+    without a class is of none.
+    """
     if not truth.exists():
         return None
-    table = read_table(truth, integers=["index"]).set_index("index")["class"]
+    table = read_table(truth, integers=["index"]).set_index("index")
+    known = table["class"] if "kind" in table else table["class"][table["class"].fillna("") != ""]
     places = {name: place for place, name in enumerate(names)}
-    return table.map(places).fillna(-1).astype(int)
+    return known.map(places).fillna(-1).astype(int)
 
 
 def compare_with_truth(table: pd.DataFrame, known: "pd.Series[int]", left_out: set[int]) -> dict[str, Any]:

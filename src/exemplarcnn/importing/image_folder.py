@@ -199,17 +199,27 @@ def _split_classes(table: pd.DataFrame, min_training: int, test_share: float) ->
         part[tests], part[trains] = "test", "train"
     if table.loc[part == "train", "label"].nunique() < 2:
         part[:] = ""
-    return table.assign(part=_limit_training(part, table))
+    return table.assign(part=_limit_training(part, table, min_training))
 
 
-def _limit_training(part: "pd.Series[str]", table: pd.DataFrame) -> "pd.Series[str]":
-    """Keep at most as many training images as classifiers can take, the same fraction of each class."""
+def _limit_training(part: "pd.Series[str]", table: pd.DataFrame, least: int) -> "pd.Series[str]":
+    """Keep at most as many training images as classifiers can take.
+
+    Keeps the same fraction of each class, but no fewer images of one than ``least``: what small classes keep beyond
+    their fraction, the others give up.
+    """
     trains = table[part == "train"]
     if len(trains) > MAX_TRAINING_IMAGES:
-        fraction = MAX_TRAINING_IMAGES / len(trains)
-        for _, rows in trains.groupby("label"):
-            ranked = rows.sort_values(["md5", "file"], ascending=False)
-            part[ranked.index[max(1, int(fraction * len(rows))) :]] = ""
+        counts = trains["label"].value_counts()
+
+        def kept(fraction: float) -> "pd.Series[int]":
+            return (fraction * counts).astype(int).clip(lower=least).clip(upper=counts)
+
+        fractions = np.linspace(MAX_TRAINING_IMAGES / len(trains), 0, 10_001)
+        fraction = next(each for each in fractions if kept(each).sum() <= MAX_TRAINING_IMAGES)
+        for label, count in kept(fraction).items():
+            ranked = trains[trains["label"] == label].sort_values(["md5", "file"], ascending=False)
+            part[ranked.index[count:]] = ""
     return part
 
 

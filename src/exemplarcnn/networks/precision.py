@@ -5,7 +5,8 @@ many a hundred times. There, ``bf16`` means float32, which is also closer to the
 """
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -44,3 +45,17 @@ def mixed_precision(device: torch.device, precision: str) -> AbstractContextMana
         return nullcontext()
     # A pass uses each weight once: a cache of their bfloat16 copies would be useless, and shared by all threads.
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Convolve in float32 where a GPU would by default use fewer digits (TF32); for one thread at a time."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

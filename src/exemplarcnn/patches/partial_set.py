@@ -92,6 +92,7 @@ class PartialSet:
         # Written last and removed first: if it exists, the folder is complete.
         mark = folder / "identity"
         if not mark.exists() or mark.read_text() != identity:
+            mark.unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
             self.made.mkdir(parents=True)
             self._reserve({name: (getattr(plan[-1], name)[1], side, side, 3) for name in kept})

@@ -13,6 +13,7 @@ from exemplarcnn.config.base import Layer
 from exemplarcnn.config.params import Config
 from exemplarcnn.config.sections import ClusterFeatures, Features
 from exemplarcnn.config.variants import ClusterEntry, KMeans, TrainEntry
+from exemplarcnn.data.folds import with_mirrored
 from exemplarcnn.planning import shapes
 from exemplarcnn.planning.holdings import Holdings, Listed
 from exemplarcnn.planning.operations import (
@@ -288,8 +289,9 @@ class Works:
         """Score every image by an SVM on labelled images and their mirror images; find the closest pairs."""
         params, config = self.config.outliers, self.config
         pool, entry = self.held.images["unlabeled"], self.config.variants.train[self.config.outliers.of]
-        count = 2 * self.held.images.get("train", 0)
-        described = 2 * (pool + self._labelled()) if count else 0
+        labelled = self.held.images.get("train", 0)
+        count = with_mirrored(labelled)
+        described = count + 2 * (pool + self._labelled() - labelled) if count else 0
         length = self._length(params.features, params.of)
         parts: Parts = self._near_pairs(pool, self._length(config.cluster, params.of))
         if count:

@@ -15,9 +15,12 @@ from exemplarcnn.data import audit, folder_walk, pools
 from exemplarcnn.data.types import Indices, Pixels, Pool
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.files import read_array, write_array, write_table
+from exemplarcnn.networks.chunks import map_chunks
 from exemplarcnn.networks.features import write_features
+from exemplarcnn.progress import tqdm
 from exemplarcnn.serving import packed_model, registry
 from exemplarcnn.serving.packed_model import PackedModel, PackedModelError
+from exemplarcnn.tracking import lineage
 
 log = logging.getLogger(__name__)
 
@@ -79,14 +82,17 @@ def predict(source: Path, out: Path, model: str, config: Config) -> str:
     Raises
     ------
     PipelineError
-        As `embed`; and if the model has no classifier.
+        As `embed`; and if the model has no classifier, or a variant's classifier does not belong to the parameters,
+        the data or the network here.
     """
     _check_suffix(out)
     with loaded(model, config) as packed:
         if not packed.classes:
             raise PackedModelError(f"cannot predict: {model} has no classifier; `exemplarcnn embed` gives its features")
+        if ":" not in model:
+            _check_classifier(model)
         pool = _usable_images(source, config, packed.side)
-        scores = packed.scores(_features(pool, packed))
+        scores = _scores(pool, packed)
         table = pd.concat([_files(pool), packed.table(scores)], axis=1)
         if out.suffix == ".npy":
             write_array(out, scores)
@@ -94,6 +100,20 @@ def predict(source: Path, out: Path, model: str, config: Config) -> str:
         else:
             write_table(out, table)
         return f"{out}: classes of {len(pool):,} images"
+
+
+def _check_classifier(variant: str) -> None:
+    """Refuse a classifier of other features than those of today's parameters and network, or of other classes."""
+    if not lineage.LOCK.exists():
+        return
+    records, stage = lineage.read_lock(), f"evaluate@{variant}"
+    if reason := lineage.out_of_date(stage, records, code=False):
+        raise PackedModelError(
+            f"cannot predict: the classifier of {variant} is out of date: {reason}; `dvc repro {stage}` trains it "
+            "anew, or take the change back"
+        )
+    if reason := lineage.out_of_date(stage, records):
+        log.warning("%s; `dvc repro %s` brings the classifier of %s up to date", reason, stage, variant)
 
 
 def _check_suffix(out: Path) -> None:
@@ -183,6 +203,20 @@ def _usable_images(source: Path, config: Config, side: int) -> CentreCrops:
 
 def _files(pool: CentreCrops) -> pd.DataFrame:
     return pd.DataFrame({"file": [pool.name(index) for index in range(len(pool))]})
+
+
+def _scores(pool: CentreCrops, packed: PackedModel) -> NDArray[np.float32]:
+    """Compute scores a batch at a time: features of many images would not fit into memory."""
+    found = np.empty((len(pool), len(packed.classes)), np.float32)
+
+    def score(pixels: Pixels) -> NDArray[np.float32]:
+        return packed.scores(packed.embed(pixels))
+
+    with tqdm(total=len(pool), desc=f"{pool.path.name}/classes", unit="image") as bar:
+        for rows, scores in map_chunks(pool.batch, score, len(pool), packed.batch_size):
+            found[rows] = scores
+            bar.update(len(scores))
+    return found
 
 
 def _features(pool: CentreCrops, packed: PackedModel) -> NDArray[np.float32]:

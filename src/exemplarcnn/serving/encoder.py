@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
@@ -150,12 +149,11 @@ class Encoder:
             If these are no such images.
         """
         rows = [np.empty((0, self.size), np.float32)]
-        with torch.backends.cudnn.flags(allow_tf32=False):  # as in the pipeline, on a GPU
-            for batch in _batches(images, self.side, self.features.batch_size):
-                count = len(batch)
-                if padded and count < self.features.batch_size:
-                    batch = batch[np.minimum(np.arange(self.features.batch_size), count - 1)]
-                rows.append(self._extract(batch)[:count])
+        for batch in _batches(images, self.side, self.features.batch_size):
+            count = len(batch)
+            if padded and count < self.features.batch_size:
+                batch = batch[np.minimum(np.arange(self.features.batch_size), count - 1)]
+            rows.append(self._extract(batch)[:count])
         return np.concatenate(rows)
 
 

@@ -174,9 +174,11 @@ def _register(client: Any, candidate: _Candidate, force_champion: bool) -> Regis
         number, new = str(found[0].version), False
     else:
         number, new = _upload(client, candidate), True
-        tags = {"content": content, "variant": candidate.variant, "judged_on": candidate.judged_on}
-        for key, value in (tags | {"accuracy_mean": f"{candidate.accuracy:.4f}"}).items():
-            client.set_model_version_tag(model, number, key, value)
+        client.set_model_version_tag(model, number, "content", content)
+        client.set_model_version_tag(model, number, "variant", candidate.variant)
+    # Of a version that was there, too: the same network may have been tested again, on other images or folds.
+    client.set_model_version_tag(model, number, "judged_on", candidate.judged_on)
+    client.set_model_version_tag(model, number, "accuracy_mean", f"{candidate.accuracy:.4f}")
     champion = _update_champion(client, candidate, number, force_champion)
     return Registered(model, number, candidate.variant, candidate.accuracy, new, champion)
 

@@ -45,7 +45,7 @@ def run(_: str, config: Config) -> None:
         scores, counted = _scores(work, extract, config) if stl10.has_labels(paths.DATA) else (None, None)
         features = read_array(paths.cluster_features(params.of))
         pairs = outliers.closest_pairs(features, params.pairs, config.machine.memory_gib, work)
-        known = audit_tables.duplicate_pairs(audit_tables.read_duplicates(paths.DUPLICATES), "unlabeled")
+        known = audit_tables.duplicate_groups(audit_tables.read_duplicates(paths.DUPLICATES), "unlabeled")
         with atomic_folder(paths.OUTLIERS) as partial:
             if scores is not None:
                 write_table(partial / "images.csv", scores.round({"score": 5}))
@@ -74,7 +74,7 @@ def _scores(work: Path, extract: FeatureExtractor, config: Config) -> tuple[pd.D
     names = stl10.read_class_names(paths.CLASS_NAMES)
     both = outliers.WithMirrored(labelled)
     features = read_array(kept_rows(work, "labelled", both.batch, extract, len(both), size, "labelled images"))
-    hyperplanes = outliers.Hyperplanes.learn(features, np.tile(labels, 2), params.C)
+    hyperplanes = outliers.Hyperplanes.learn(features, np.resize(labels, len(both)), params.C)
     decide = outliers.mean_decisions(hyperplanes, extract)
     found = {}
     for split in ("unlabeled", "test"):

@@ -240,7 +240,9 @@ class Workspace:
         return self._stages
 
 
-def out_of_date(stage: str, records: dict[str, Record], folder: Workspace | None = None) -> str | None:
+def out_of_date(
+    stage: str, records: dict[str, Record], folder: Workspace | None = None, code: bool = True
+) -> str | None:
     """Say why a stage's result does not match the parameters, code and data here; None if it does.
 
     Parameters
@@ -251,10 +253,12 @@ def out_of_date(stage: str, records: dict[str, Record], folder: Workspace | None
         As `read_lock` returns them.
     folder
         An open `Workspace` to share between several questions; by default each call opens its own.
+    code
+        Whether code that has changed since counts.
     """
     if folder is None:
         with Workspace() as folder:
-            return out_of_date(stage, records, folder)
+            return out_of_date(stage, records, folder, code)
     if stage not in records:
         return "it has not run"
     values = read_mapping(paths.PARAMS)
@@ -266,7 +270,7 @@ def out_of_date(stage: str, records: dict[str, Record], folder: Workspace | None
         for path, md5 in record.deps.items():
             if path == str(paths.DATA) and md5 != data_digest(paths.DATA):
                 return f"{record.stage} ran on other data than {paths.DATA}.dvc names"
-            if path.startswith(CODE) and not (Path(path).exists() and md5_of(Path(path)) == md5):
+            if code and path.startswith(CODE) and not (Path(path).exists() and md5_of(Path(path)) == md5):
                 return f"{path} has changed since {record.stage} ran"
         for producer, path in _producers(record, records):
             if _hash(producer, record, path, folder) != record.deps[path]:
