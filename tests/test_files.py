@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from dvc.utils.serialize import dump_yaml, load_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -198,3 +199,44 @@ def test_md5_of_a_file_longer_than_one_block(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(files, "MD5_BLOCK", 3)
     (tmp_path / "a").write_bytes(b"message digest")
     assert files.md5_of(tmp_path / "a") == "f96b697d7cb7938d525a2f31aaf161d0"  # from RFC 1321
+
+
+TEXTS = [
+    "no",
+    "No",
+    "off",
+    "on",
+    "yes",
+    "Y",
+    "12:30",
+    "1:2:3",
+    "true",
+    "False",
+    "null",
+    "~",
+    "",
+    "1e",
+    "e5",
+    "0x",
+    "1_0",
+]
+TEXTS += ["1e-05", "1.5e3", "010", "0o17", "0x1F", "0b11", "+5", "-7", ".5", "5.", "1_000", ".inf", "-.INF", "1.0e-05"]
+TEXTS += ["1.2.3", "--", "2e", "1e+400", "+.5e-3", "0.1", "-0"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_yaml_says_the_same_to_us_and_to_dvc(tmp_path: Path, text: str) -> None:
+    """DVC reads and writes YAML 1.2; PyYAML's own dialect takes `off` for False, and `1e-05` for a text."""
+    path = tmp_path / "params.yaml"
+    path.write_text(f"value: {text}\nlist:\n- {text}\n- x\n")
+    expected = load_yaml(str(path))
+    found = files.read_mapping(path)
+    assert found == expected
+    assert list(map(type, (found["value"], *found["list"]))) == list(map(type, (expected["value"], *expected["list"])))
+
+
+@pytest.mark.parametrize("value", [*TEXTS, 1e-05, 1e-7, 123456.0, 1e22, True, None, 0, -3, float("inf")], ids=repr)
+def test_what_dvc_writes_comes_back(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "dvc.lock"
+    dump_yaml(str(path), {"value": value, "list": [value], str(value): 1})
+    assert files.read_mapping(path) == {"value": value, "list": [value], str(value): 1}

@@ -192,7 +192,7 @@ def verify(
 
 @app.command("register")
 def register_models(
-    variants: Annotated[list[str] | None, typer.Argument(help="Only these; by default, all trained ones.")] = None,
+    variants: Annotated[list[str] | None, typer.Argument(help="Only these; by default, all evaluated ones.")] = None,
     champion: Annotated[bool, typer.Option(help="Make the variant the champion, whatever its accuracy.")] = False,
 ) -> None:
     """Register trained networks as MLflow models, for features and for classes. The best becomes the champion."""
@@ -276,7 +276,7 @@ def data_check() -> None:
 @data.command("sample")
 def data_sample(
     folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
-    seed: Annotated[int, typer.Option(help="Another seed draws other images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Another seed draws other images.")] = 0,
 ) -> None:
     """Draw the embedded sample again, byte for byte; with another seed, a new one."""
     from exemplarcnn.sample import generate

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from exemplarcnn.errors import PipelineError
 from exemplarcnn.progress import tqdm
 
 # libyaml's loader, if PyYAML was built with it, as its wheels are: dvc.lock loads in a tenth of the time.
-Loader: type[yaml.SafeLoader | yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # What to do about a file that cannot be read.
 COMMITTED = "`git checkout HEAD -- {path}` brings the committed one back"
 REMEDIES = {
@@ -35,6 +35,7 @@ DATA = "fix it, or restore DVC's copy with `dvc checkout data.dvc`"
 DIGITS = 6  # significant digits in metrics/ and reports/; see `rounded`
 RESULT = "remove it, and `dvc checkout` or `dvc repro` brings it back"
 MD5_BLOCK, PROGRESS_FROM = 1 << 22, 1 << 28  # bytes
+SCALARS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float"))
 CONFLICT = "take one side (`git checkout --ours {path}` during a merge), or "
 
 
@@ -47,6 +48,34 @@ class UnreadableError(PipelineError, ValueError):
             why = f"git left a conflict in it, at line {text.count(chr(10), 0, found.start()) + 1}"
             advice = CONFLICT + advice
         super().__init__(f"{path}: {why}; {advice.format(path=path)}")
+
+
+class Loader(_Loader):  # type: ignore[misc]
+    """Reads scalars as DVC does, by YAML 1.2: ``1e-05`` is a number, ``no``, ``off`` and ``12:30`` are text."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, Any]]]] = {
+        first: [(tag, pattern) for tag, pattern in known if tag not in SCALARS]
+        for first, known in _Loader.yaml_implicit_resolvers.items()
+    }
+
+
+def _whole_number(loader: Any, node: Any) -> int:
+    digits = loader.construct_scalar(node).replace("_", "")
+    # Without a prefix, digits are decimal even after a 0.
+    return int(digits, 0 if re.match(r"[-+]?0[box]", digits) else 10)
+
+
+for _tag, _pattern, _first in (
+    (SCALARS[0], r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    (SCALARS[1], r"[-+]?(?:0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)", "-+0123456789"),
+    (
+        SCALARS[2],
+        r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+):
+    Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), list(_first))
+Loader.add_constructor(SCALARS[1], _whole_number)
 
 
 @contextmanager

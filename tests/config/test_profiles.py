@@ -12,6 +12,7 @@ from exemplarcnn.config import profiles
 from exemplarcnn.config.base import ConfigError
 from exemplarcnn.config.params import load, parse
 from exemplarcnn.config.profiles import compose
+from exemplarcnn.errors import PipelineError
 from tests.config.parameters import FREE
 from tests.conftest import CONF, ROOT, one_fast
 
@@ -61,6 +62,42 @@ def test_a_profile_that_is_not_valid_is_refused_by_name(tmp_path: Path) -> None:
         compose(tmp_path, "broken")
     with pytest.raises(ConfigError, match="surprise: unknown parameter"):
         compose(tmp_path, "stray")
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    """A copy of the profiles' folder."""
+    return Path(shutil.copytree(CONF, tmp_path / "conf"))
+
+
+def test_a_profile_has_the_name_of_its_file(conf: Path) -> None:
+    """Or its results would stand under the name of the one that it was copied from."""
+    shutil.copy(conf / "profile/core.yaml", conf / "profile/mine.yaml")
+    with pytest.raises(ConfigError, match=r"mine\.yaml says profile: core, .* write profile: mine"):
+        compose(conf, "mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("profile: mine\n\tseed: 1\n", r"profile/mine\.yaml: not valid YAML"),
+        ("profile: {mine\n", r"profile/mine\.yaml: not valid YAML"),
+        ("<<<<<<< HEAD\nseed: 1\n=======\nseed: 2\n>>>>>>> other\n", r"git left a conflict in it, at line 1"),
+        ("defaults: [nobody]\nprofile: mine\n", r"cannot compose .*mine\.yaml: .*nobody"),
+        ("# @package _global_\nprofile: mine\nseed: ${nothing}\n", r"cannot compose .*mine\.yaml: .*nothing"),
+    ],
+)
+def test_a_mistake_in_a_profile_of_ones_own_is_named(conf: Path, text: str, said: str) -> None:
+    (conf / "profile/mine.yaml").write_text(text)
+    with pytest.raises(PipelineError, match=said):
+        compose(conf, "mine")
+
+
+@pytest.mark.parametrize("name", ["größe", "a,b", "a b"])
+def test_a_name_that_hydra_cannot_read_is_refused(conf: Path, name: str) -> None:
+    shutil.copy(conf / "profile/core.yaml", conf / f"profile/{name}.yaml")
+    with pytest.raises(ConfigError, match="cannot be composed: rename its file"):
+        compose(conf, name)
 
 
 def test_committed_params_are_the_sample_profile(composed: dict[str, Any]) -> None:

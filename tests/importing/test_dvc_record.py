@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from exemplarcnn.data.types import DataError
+from exemplarcnn.errors import PipelineError
 from exemplarcnn.importing.dvc_record import record_data
 from exemplarcnn.importing.install import install_folder
 from tests.importing.projects import image_set, out, run, snapshot
@@ -42,3 +43,11 @@ def test_first_data_of_a_project_is_recorded(project: Path) -> None:
     (project / "data.dvc").unlink()
     record_data(project)
     assert out(project)["path"] == "data"
+
+
+@pytest.mark.parametrize("text", ["", "outs:\n", "outs:\n- data\n", "<<<<<<< HEAD\nouts: []\n=======\n>>>>>>> x\n"])
+def test_a_damaged_pointer_is_named_and_stays(tmp_path: Path, text: str) -> None:
+    (tmp_path / "data.dvc").write_text(text)
+    with pytest.raises(PipelineError, match=r"data\.dvc: .*`git checkout HEAD"):
+        record_data(tmp_path)
+    assert (tmp_path / "data.dvc").read_text() == text

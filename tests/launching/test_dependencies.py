@@ -6,9 +6,11 @@ from pathlib import Path
 
 import grimp
 import pytest
+import yaml
 
 from exemplarcnn.launching import dependencies
 from exemplarcnn.launching.dependencies import ALWAYS, EXEMPT, files, modules, written
+from exemplarcnn.stages import surrogate
 from tests.conftest import ROOT, one_fast
 
 PIPELINE = ROOT / "dvc.yaml"
@@ -114,3 +116,10 @@ def test_who_reads_what(module: str, stages: set[str]) -> None:
     """What a person would expect to run again after an edit; what follows from its outs is DVC's."""
     found = {stage for stage in STAGES if f"src/exemplarcnn/{module}.py" in files(stage)}
     assert found == {f"stages.{stage}" for stage in stages}
+
+
+def test_patches_drawn_online_depend_on_the_entries_that_dvc_yaml_lists() -> None:
+    """`surrogate` writes them into an out, drawing.json."""
+    listed = yaml.safe_load(PIPELINE.read_text())["stages"]["surrogate"]["do"]["params"]
+    entries = {key.rpartition(".")[2] for key in listed if key.startswith("variants.train.")}
+    assert entries == {*surrogate.DRAWN, "mode"}

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from exemplarcnn.launching import launcher
+from exemplarcnn.launching import launcher, preflight
+from exemplarcnn.planning import plan
+from exemplarcnn.tracking import timings
+from tests.conftest import ROOT
 
 
 def test_nothing_that_starts_a_stage_or_plans_imports_torch() -> None:
@@ -43,3 +46,28 @@ def test_a_copy_that_cannot_be_made_stops_nothing(tmp_path: Path, monkeypatch: p
     (tmp_path / "dvc.lock").write_text("stages: {}\n")
     (tmp_path / "work").write_text("no folder")
     launcher._keep_lock()
+
+
+def test_a_copy_that_is_damaged_itself_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.lock").write_text("stages: {}\n")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/dvc.lock").write_text("")
+    launcher._keep_lock()
+    assert (tmp_path / "work/dvc.lock").read_text() == "stages: {}\n"
+
+
+def test_a_time_that_cannot_be_kept_does_not_fail_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for module, name in ((preflight, "check"), (plan, "check_disk"), (launcher, "use_threads")):
+        monkeypatch.setattr(module, name, lambda *_, **__: None)
+    monkeypatch.setattr(timings, "note", full)
+    monkeypatch.setattr(launcher, "_keep_lock", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["stage", "v"])
+    monkeypatch.chdir(ROOT)
+    launcher.main(lambda variant, config: done.append(variant))
+    assert done == ["v"]

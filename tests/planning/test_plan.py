@@ -124,7 +124,7 @@ def test_a_disk_that_is_too_small(here: dict[str, Any], rehearsal: Works) -> Non
     here["free"] -= 1_234
     (problem,) = made().problems()
     assert "1,234 bytes are missing" in problem
-    assert "cache.type hardlink" in problem
+    assert "cache.type reflink" in problem
     with pytest.raises(PlanError, match=r"cannot run the pipeline: .* free: 1,234 bytes are missing; free some space"):
         plan.check_disk(rehearsal.config)
     here["links"] = "hardlink"

@@ -193,3 +193,11 @@ def test_a_grouping_without_clusters_or_neighbours_is_described(results: dict[st
     assert "0 clusters (none images)" in text
     for part in ("Rank of the neighbours", "commonest label", "near-duplicate", "mutual information"):
         assert part not in text
+
+
+def test_classes_whose_names_differ_by_blanks_alone_have_a_row_each(results: dict[str, Any]) -> None:
+    names = ["a b", "a  b", "a\u00a0b"]
+    for row in results["rows"]:
+        row["class_accuracies"] = dict(zip(names, (10.0, 90.0, 50.0), strict=True))
+    lines = [line.split("|")[1:3] for line in markdown.render(results).splitlines() if line.startswith("| a b |")]
+    assert [cell.strip() for _, cell in lines] == ["10.0", "90.0", "50.0"]

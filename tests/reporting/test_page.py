@@ -23,7 +23,7 @@ from exemplarcnn.reporting import differences, page
 from exemplarcnn.reporting.embedding import picture
 from exemplarcnn.reporting.page import LIMIT, WIDTHS, PageError, code, deviations
 from exemplarcnn.reporting.results import ReportError
-from exemplarcnn.tracking import timings
+from exemplarcnn.tracking import lineage, timings
 from tests.conftest import ROOT, profile_values
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "col"}
@@ -308,6 +308,21 @@ def test_large_pictures_become_small(tmp_path: Path) -> None:
 
 def test_code_and_nothing_else_is_marked() -> None:
     assert code("set `a.b` <now> & `c`") == "set <code>a.b</code> &lt;now&gt; &amp; <code>c</code>"
+
+
+def test_the_runs_are_those_of_the_results_that_are_shown(run: Path, store: Any) -> None:
+    """Not the newest: another seed may have run since, and DVC has brought these results back."""
+    found, records = json.loads(paths.RESULTS_JSON.read_text()), lineage.read_lock()
+    experiment = store.create_experiment("shown")
+    wanted = {"variant": "baseline", "kind": "evaluate", "profile": "sample", "data.md5": found["dataset"]["hash"]}
+    for identity, accuracy in ((records["evaluate@baseline"].identity, 12.345), ("of another seed", 99.0)):
+        made = store.create_run(experiment, tags=wanted | {"identity": identity}).info.run_id
+        store.log_metric(made, "accuracy_mean", accuracy)
+        store.log_param(made, "seed", "0")
+        store.set_terminated(made)
+    table = page.runs(found)
+    assert table is not None
+    assert table[table["variant"] == "baseline"]["accuracy_mean"].tolist() == [12.34]
 
 
 def test_deviations_from_the_paper() -> None:

@@ -49,6 +49,16 @@ def test_evaluations_as_a_table(store: Any, pipeline: Pipeline, config: Config) 
     assert table["evaluate.inner_folds"].tolist() == ["4", "3"]
     assert set(table["data"]) == {DATA_MD5}
     assert set(comparison.evaluations(profile=pipeline.mark)["variant"]) == {"raw_pixels", "random_network"}
+    # Another profile asks for the same work: its one run belongs to both.
+    other = f"{pipeline.mark} and more"
+    runs.open_run(
+        store,
+        pipeline.records["evaluate@random_network"],
+        pipeline.records,
+        config.model_copy(update={"profile": other}),
+    )
+    assert set(comparison.evaluations(profile=other)["variant"]) == {"random_network"}
+    assert set(comparison.evaluations(profile=pipeline.mark)["variant"]) == {"raw_pixels", "random_network"}
     assert comparison.for_people(table)["data"].tolist() == [DATA_MD5[:7]] * 2
     none = comparison.evaluations(profile="no such profile")
     assert none.empty

@@ -65,6 +65,20 @@ def test_a_damaged_object_and_what_came_from_it_are_found_and_removed(cache: Pat
     assert verify() == (5, [])
 
 
+def test_an_object_that_several_results_share_goes_with_all_of_them(cache: Path, results: dict[str, str]) -> None:
+    listing = keep(cache, json.dumps([{"md5": results["models/v/w"], "relpath": "x"}]).encode(), ".dir")
+    values = yaml.safe_load(Path("dvc.lock").read_text())
+    values["stages"]["u"] = {"outs": [{"path": "models/u", "md5": listing}]}
+    Path("dvc.lock").write_text(yaml.safe_dump(values))
+    Path("models/u").mkdir()
+    for path in (stored(cache, results["models/v/w"]), Path("models/v/w"), Path("models/u/x")):
+        path.write_text("rot")
+    verify(repair=True)
+    assert not Path("models/v").exists()
+    assert not Path("models/u").exists()
+    assert verify()[1] == []
+
+
 def test_data_is_never_removed_but_its_damaged_object_is(cache: Path, results: dict[str, str]) -> None:
     place = stored(cache, results["data/a.bin"])
     place.write_text("rot")

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from exemplarcnn.errors import PipelineError
+from exemplarcnn.files import UnreadableError
 from exemplarcnn.tracking import lineage, repository, stage_states
 from exemplarcnn.tracking.lineage import LineageError, Record
 
@@ -176,7 +177,10 @@ CONFLICT = "<<<<<<< HEAD\n=======\n>>>>>>> other\n"
         ),
         ("{\n<<<<<<< HEAD\n=======\n>>>>>>> other\n}\n", "git left a conflict in it, at line 2; take one side"),
         ("stages:\n", "it records no stages; "),
-        ("stages: {seed@a: }\n", "it records no stages; "),
+        ("stages: {seed@a: }\n", "the entry of seed@a is not whole; "),
+        ("stages: {seed@a: {deps: }}\n", "the entry of seed@a is not whole; "),
+        ("stages: {seed@a: {outs: [{path: x}]}}\n", "the entry of seed@a is not whole; "),
+        ("stages: {seed@a: {params: {params.yaml: }}}\n", "the entry of seed@a is not whole; "),
         (
             f"schema: '2.0'\n{CONFLICT}",
             "git left a conflict in it, at line 2; take one side (`git",
@@ -190,6 +194,21 @@ def test_a_damaged_lock_is_named(here: Path, text: str, said: str) -> None:
     for ask in (lineage.read_lock, lambda: lineage.current("seed@a")):
         with pytest.raises(PipelineError, match=rf"^dvc\.lock: .*{re.escape(said)}"):
             ask()
+
+
+def test_a_lock_that_is_cut_off_anywhere_is_read_or_named(here: Path) -> None:
+    """DVC writes it in place; Ctrl-C at that moment leaves its beginning, which may be valid YAML."""
+    text = (here / "dvc.lock").read_text()
+    refused = 0
+    for end in range(len(text)):
+        (here / "dvc.lock").write_text(text[:end])
+        try:
+            lineage.read_lock()
+            for entry in lineage.lock_entries().values():
+                assert all(out["path"] and out["md5"] for out in entry.get("outs", []))
+        except UnreadableError:
+            refused += 1
+    assert 0 < refused < len(text)
 
 
 def test_damaged_parameters_are_named(here: Path) -> None:
@@ -321,7 +340,7 @@ def test_a_stage_that_has_not_run(here: Path) -> None:
     ],
 )
 def test_the_entry_that_differs_is_named(here: object, there: object, expected: tuple[str, object, object]) -> None:
-    assert lineage._first_difference("a", here, there) == expected
+    assert lineage.first_difference("a", here, there) == expected
 
 
 def test_many_questions_are_answered_as_each_alone_with_one_look(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

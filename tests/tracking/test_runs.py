@@ -11,7 +11,7 @@ import pytest
 from exemplarcnn import paths
 from exemplarcnn.config.params import Config
 from exemplarcnn.files import write_json
-from exemplarcnn.tracking import measures, sending
+from exemplarcnn.tracking import lineage, measures, sending
 from exemplarcnn.tracking import runs as tracking
 from exemplarcnn.tracking.lineage import Record
 from exemplarcnn.tracking.parameters import key, params_of
@@ -92,6 +92,37 @@ def test_data_sets_are_logged_with_their_hashes(store: Any, pipeline: Pipeline, 
     ]
     assert sets[0] == {("data", DATA_MD5), ("surrogates/baseline", f"{pipeline.mark}.dir")}
     assert sets[1] == {("data", DATA_MD5), ("models/baseline", f"{pipeline.mark}baseline.dir")}
+
+
+def test_files_of_former_entries_are_not_measured(store: Any, pipeline: Pipeline, config: Config) -> None:
+    """metrics/ is in git, and DVC removes nothing from it when a network becomes, say, a control."""
+    pipeline.train("clustered")
+    pipeline.evaluate("clustered")
+    write_json(paths.cluster_statistics("clustered"), dict.fromkeys(measures.CLUSTERS, 1))
+    assert {"final_train_loss", "clusters"} <= set(measures.evaluation("clustered"))
+    for stage in ("train", "group"):
+        del pipeline.values["variants"][stage]["clustered"]
+    write_yaml(pipeline.folder / "params.yaml", pipeline.values)
+    found = measures.evaluation("clustered")
+    assert not {name for name in found if name.startswith("final_") or name in measures.CLUSTERS}
+    assert found["accuracy_mean"] == 60
+
+
+def test_parameters_that_are_edited_while_a_stage_works_are_not_the_runs(
+    store: Any, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = pipeline.train(epochs=2), None
+    pipeline.values["train"] |= {"epochs": 77}
+    after = pipeline.train(epochs=2)
+    assert before.identity != after.identity
+    answers = iter([before, after])
+    monkeypatch.setattr(lineage, "current", lambda stage: next(answers))
+    with tracking.run("train", "baseline", config):
+        pass
+    run = only(store, before)
+    assert run.info.status == "FINISHED"
+    assert "77" not in (run.data.params["train.epochs"], run.data.tags["mlflow.note.content"])
+    assert runs(store, after) == []
 
 
 def test_an_evaluation_run_stands_alone(store: Any, pipeline: Pipeline, config: Config) -> None:

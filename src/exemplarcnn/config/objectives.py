@@ -23,11 +23,6 @@ def outputs(name: str, classes: int, params: Train) -> int:
     return {"exemplar": classes, "rotation": TURNS}.get(name, params.pairs.outputs)
 
 
-def chance(name: str, classes: int, params: Train) -> float:
-    """Return the fraction of patches that guessing tells right; of pairs, that of finding one of a batch's others."""
-    return 1 / {"exemplar": classes, "rotation": TURNS}.get(name, params.batch_size - 1)
-
-
 def check(entry: TrainEntry, params: Train, surrogate: Surrogate) -> None:
     """Check before any work that a network's objective can be used.
 

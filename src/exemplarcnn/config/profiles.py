@@ -3,8 +3,11 @@
 ``exemplarcnn profile NAME`` writes one into ``params.yaml``, as ``dvc exp run -S profile=NAME`` does.
 """
 
+import re
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from exemplarcnn.config.base import ConfigError
 from exemplarcnn.config.params import parse
@@ -34,15 +37,26 @@ def compose(conf: Path, profile: str) -> dict[str, Any]:
     # Hydra is only needed here, and slow to import.
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
+    from hydra.errors import HydraException
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     _check_name(conf, profile)
-    with initialize_config_dir(str(conf.resolve()), version_base=None):
-        composed = hydra_compose("config", overrides=[f"profile={profile}"])
-    values = OmegaConf.to_container(composed, resolve=True)
+    file = conf / "profile" / f"{profile}.yaml"
+    read_mapping(file)
+    try:
+        with initialize_config_dir(str(conf.resolve()), version_base=None):
+            composed = hydra_compose("config", overrides=[f"profile={profile}"])
+        values = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot compose {file}: {' '.join(str(error).split())}") from None
     assert isinstance(values, dict)
     plain: dict[str, Any] = {str(key): value for key, value in values.items()}
     parse(plain, f"profile {profile}")
+    if plain["profile"] != profile:
+        raise ConfigError(
+            f"{file} says profile: {plain['profile']}, under which its results would be; write profile: {profile}"
+        )
     return plain
 
 
@@ -89,6 +103,10 @@ def _check_name(conf: Path, profile: str) -> None:
         raise ConfigError(
             f"cannot read profiles: {conf} is no folder with config.yaml; a link is lost if this package was unpacked "
             "from a ZIP: install it from a git clone"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", profile) and profile in names(conf):
+        raise ConfigError(
+            f"profile {profile!r} cannot be composed: rename its file; use letters from a to z, digits, _ - ."
         )
     if profile not in names(conf):
         raise ConfigError(f"no profile {profile!r} in {conf / 'profile'}; choose one of {', '.join(names(conf))}")

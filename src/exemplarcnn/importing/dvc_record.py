@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from exemplarcnn.data.types import DataError
-from exemplarcnn.files import atomic_write
+from exemplarcnn.files import UnreadableError, atomic_write, read_mapping
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,11 @@ def record_data(root: Path) -> None:
 
 
 def _drop_remote(pointer: Path) -> None:
-    content = yaml.safe_load(pointer.read_text(encoding="utf-8"))
-    for out in content["outs"]:
+    content = read_mapping(pointer)
+    outs = content.get("outs")
+    if not isinstance(outs, list) or not all(isinstance(out, dict) for out in outs):
+        raise UnreadableError(pointer, "it records no data")
+    for out in outs:
         out.pop("remote", None)
     _replace(pointer, yaml.safe_dump(content, sort_keys=False).encode())
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
@@ -15,7 +16,7 @@ from exemplarcnn.config.params import Config, load
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.errors import INTERRUPTED, FailedElsewhereError, PipelineError, reason
 from exemplarcnn.files import UnreadableError
-from exemplarcnn.launching import preflight
+from exemplarcnn.launching import inputs, preflight
 from exemplarcnn.launching.memory import Peak
 from exemplarcnn.planning import plan
 from exemplarcnn.tracking import lineage, timings
@@ -50,10 +51,14 @@ def main(stage: Stage, together: bool = False, audited: bool = False) -> None:
             _keep_lock()
         use_threads(config.machine.threads)
         start, variant = time.monotonic(), sys.argv[1] if len(sys.argv) > 1 else ""
+        name = _name(variant)
+        before = inputs.tracked(name) if first else {}
         with Peak() as peak:
             stage(variant, config)
+        inputs.check_unchanged(name, before)
         if first:
-            timings.note(_name(variant), time.monotonic() - start, peak.bytes)
+            with suppress(OSError):  # a time that cannot be kept is no reason to fail what is done
+                timings.note(name, time.monotonic() - start, peak.bytes)
     except FailedElsewhereError:
         sys.exit(1)
     except PipelineError as error:
@@ -80,10 +85,17 @@ def _keep_lock() -> None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(lineage.LOCK, partial)
         try:
-            if not _cut_off(lineage.lock_entries(partial), lineage.lock_entries(kept)):
+            if not _cut_off(lineage.lock_entries(partial), _entries(kept)):
                 partial.replace(kept)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _entries(kept: Path) -> dict[str, Any]:
+    """Return the entries of a copy; none if the copy is damaged itself, as by a power failure."""
+    with suppress(UnreadableError):
+        return lineage.lock_entries(kept)
+    return {}
 
 
 def _cut_off(now: dict[str, Any], before: dict[str, Any]) -> bool:

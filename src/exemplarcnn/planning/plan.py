@@ -86,7 +86,8 @@ class Space:
         """Say that it is too small, and what to do."""
         copies = ""
         if links == "copy":
-            copies = ", or let DVC link instead of copying (`dvc config cache.type hardlink,symlink`), which halves it"
+            links_instead = "`dvc config --local cache.type reflink,hardlink`"
+            copies = f", or let DVC link instead of copying ({links_instead}), which halves it"
         return (
             f"the results will take {self.needed:,} bytes more, and {self.folder.absolute()} has {self.free:,} free: "
             f"{self.missing:,} bytes are missing; free some space (`dvc gc -w` drops results of other "

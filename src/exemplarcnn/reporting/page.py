@@ -28,6 +28,7 @@ from exemplarcnn.files import atomic_write
 from exemplarcnn.reporting import charts, class_browser, differences, forest, results, sentences, tables
 from exemplarcnn.reporting.embedding import picture
 from exemplarcnn.tracking import comparison, lineage, repository, store, timings
+from exemplarcnn.tracking import runs as tracking
 from exemplarcnn.tracking.parameters import flatten
 
 LIMIT = 5_000_000  # bytes of a page that a browser opens at once, and that fits into a message
@@ -93,6 +94,8 @@ def _read(name: str) -> str:
 def _values(found: dict[str, Any], config: Config, conf: Path) -> dict[str, Any]:
     """Return the values that the template uses."""
     titles = results.titles(found)
+    # Files of former entries stay in metrics/.
+    networks = {*config.variants.train, *config.variants.label}
     # Class tables come from DVC's cache, which a fresh clone does not have.
     class_tables = {name: paths.class_table(name) for name in found["groupings"]}
     return {
@@ -114,7 +117,9 @@ def _values(found: dict[str, Any], config: Config, conf: Path) -> dict[str, Any]
         "labelled": sentences.labels(found),
         "audit_notes": sentences.audit(found),
         "groupings": {name: sentences.grouping(each) for name, each in found["groupings"].items()},
-        "curves": charts.learning_curves({name: paths.learning_curve(name) for name in titles}, titles),
+        "curves": charts.learning_curves(
+            {name: paths.learning_curve(name) for name in titles if name in networks}, titles
+        ),
         "sizes": {name: charts.class_sizes(table) for name, table in class_tables.items() if table.exists()},
         "browsers": _browsers(found, config),
         "kinds": KINDS,
@@ -175,14 +180,18 @@ def hashes() -> list[tuple[str, str]]:
 
 
 def runs(found: dict[str, Any]) -> pd.DataFrame | None:
-    """Return the newest finished run of each row in the MLflow store; None if it cannot be reached."""
+    """Return the run of each row that is shown in the MLflow store; None if it cannot be reached."""
     try:
-        logged = comparison.evaluations([row["variant"] for row in found["rows"]], found["profile"])
+        records = lineage.read_lock()
+        wanted = [records.get(f"{stage}@{row['variant']}") for row in found["rows"] for stage in ("evaluate", "resnet")]
+        with store.reached():
+            client = store.connect()
+            logged = [tracking.find(client, record, records) for record in wanted if record is not None]
     except PipelineError:
         return None
-    logged = logged[logged["data"] == found["dataset"]["hash"]].sort_values("started", ascending=False)
-    newest: pd.DataFrame = logged.drop_duplicates("variant")[["variant", "accuracy_mean", "started", "run"]]
-    return newest.assign(accuracy_mean=newest["accuracy_mean"].round(2))
+    table = comparison.table_of([run for run in logged if run is not None and run.info.status == "FINISHED"])
+    shown: pd.DataFrame = table[["variant", "accuracy_mean", "started", "run"]]
+    return shown.assign(accuracy_mean=shown["accuracy_mean"].round(2))
 
 
 def _processor() -> str:

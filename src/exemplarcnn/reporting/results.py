@@ -157,7 +157,9 @@ def _budget(inputs: Inputs, name: str) -> dict[str, int]:
 
 
 def _chance(config: Config, name: str, classes: int) -> float:
-    return objectives.chance(config.variants.train[name].objective, classes, config.training(name))
+    """Return the fraction of patches that guessing tells right; of pairs, that of finding one of a batch's others."""
+    others = config.training(name).batch_size - 1
+    return 1 / {"exemplar": classes, "rotation": objectives.TURNS}.get(config.variants.train[name].objective, others)
 
 
 def _row(config: Config, inputs: Inputs, name: str) -> dict[str, Any]:

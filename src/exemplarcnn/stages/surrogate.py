@@ -8,6 +8,8 @@ from exemplarcnn.launching.dependencies import code, identity, packages
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.patches.surrogate_set import DrawingJob, SetDefinition, write_set
 
+# Entries of a variant that say what is drawn; dvc.yaml lists them.
+DRAWN = ("pool", "patch", "patches_per_image", "patches_per_class", "total_patches")
 PACKAGES = ("albumentations", "numpy", "opencv-python-headless", "torch")
 
 
@@ -23,7 +25,7 @@ def run(variant: str, config: Config) -> None:
         "data": stl10.data_digest(paths.DATA),
         "colours": files.digest(paths.colours(params.pool)),
         "surrogate": config.surrogate.model_dump(mode="json", exclude={"mode"}),
-        "trained": params.model_dump(mode="json", exclude={"table", "mode", "cluster_features"}),
+        "trained": params.model_dump(mode="json", include=set(DRAWN)),
         "seed": config.seed,
     }
     definition = SetDefinition(

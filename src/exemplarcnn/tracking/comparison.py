@@ -6,6 +6,7 @@ import pandas as pd
 
 from exemplarcnn.config import renamed
 from exemplarcnn.tracking import store
+from exemplarcnn.tracking.runs import profile_mark
 
 FIRST_COLUMNS = ("variant", "accuracy_mean", "accuracy_std", "profile", "seed")
 # Decides which files are written; it changes no result.
@@ -28,11 +29,15 @@ def found(variants: list[str] | None = None, profile: str | None = None) -> list
     """
     # Every finished run has an accuracy, except trainings on surrogate classes.
     wanted = "tags.kind != 'train' and tags.identity != '' and attributes.status = 'FINISHED'"
-    wanted += f" and tags.profile = '{profile}'" if profile else ""
     with store.reached():
         runs = store.search(store.connect(), wanted)
     runs = [run for run in runs if not variants or run.data.tags["variant"] in variants]
+    runs = [run for run in runs if not profile or _is_of(profile, run.data.tags)]
     return sorted(runs, key=_rank, reverse=True)
+
+
+def _is_of(profile: str, tags: dict[str, str]) -> bool:
+    return tags.get("profile") == profile or profile_mark(profile) in tags
 
 
 def _rank(run: Any) -> tuple[float, int]:

@@ -109,7 +109,7 @@ def _accuracies(variant: str) -> list[Row]:
     rows += [(f"protocol {_named(name)}", _percent(other)) for name, other in summary["others"].items()]
     if summary["leaky"] is not None:
         rows.append(("C chosen on the test images", _percent(summary["leaky"])))
-    if (clusters := paths.cluster_statistics(variant)).exists():
+    if measures.is_entry(variant, "group") and (clusters := paths.cluster_statistics(variant)).exists():
         found = read_json(clusters)
         rows.append(("clusters, images in them", f"{found['clusters']:,}, {found['images_in_clusters']:,}"))
     return rows

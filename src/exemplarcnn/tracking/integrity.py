@@ -108,12 +108,11 @@ def _files(cache: Path) -> Iterator[_File]:
 
 
 def _remove(damaged: list[Damaged]) -> None:
-    objects = {each.path: each.out for each in damaged if each.cached}
-    for path, out in objects.items():
+    cached = [each for each in damaged if each.cached]
+    for path in {each.path for each in cached}:
         path.unlink()
-        # DVC trusts a result that it checked out; a missing one it restores or rebuilds.
-        if out == str(paths.DATA):
-            continue
+    # DVC trusts a result that it checked out; a missing one it restores or rebuilds. Several may share an object.
+    for out in {each.out for each in cached} - {str(paths.DATA)}:
         if Path(out).is_dir():
             shutil.rmtree(out)
         else:

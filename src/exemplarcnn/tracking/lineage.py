@@ -162,9 +162,26 @@ def lock_entries(lock: Path = LOCK) -> dict[str, dict[str, Any]]:
         If the file is damaged.
     """
     stages = read_mapping(lock).get("stages", {}) if lock.exists() else {}
-    if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
+    if not isinstance(stages, dict):
         raise UnreadableError(lock, "it records no stages")
+    for name, entry in stages.items():
+        if not _is_entry(entry):
+            raise UnreadableError(lock, f"the entry of {name} is not whole")
     return stages
+
+
+def _is_entry(entry: Any) -> bool:
+    """Tell whether this is a whole entry of a stage; of one that was cut off, lists and values are missing."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("params", {}), dict):
+        return False
+    if not all(isinstance(values, dict) for values in entry.get("params", {}).values()):
+        return False
+    lists = [entry.get(key, []) for key in ("deps", "outs")]
+    return all(isinstance(items, list) and all(map(_is_recorded, items)) for items in lists)
+
+
+def _is_recorded(item: Any) -> bool:
+    return isinstance(item, dict) and all(isinstance(item.get(key), str) for key in ("path", "md5"))
 
 
 def _named(stage: str, values: dict[str, Any]) -> bool:
@@ -264,8 +281,8 @@ def out_of_date(
     values = read_mapping(paths.PARAMS)
     for record in chain(records[stage], records):
         for key, value in record.params.items():
-            if (here := _lookup(values, key)) != value:
-                name, here, there = _first_difference(key, here, value)
+            if (here := lookup(values, key)) != value:
+                name, here, there = first_difference(key, here, value)
                 return f"{paths.PARAMS} says {name}: {here}, but {record.stage} ran with {there}"
         for path, md5 in record.deps.items():
             if path == str(paths.DATA) and md5 != data_digest(paths.DATA):
@@ -304,7 +321,7 @@ def overlap(path: str, out: str) -> bool:
     return path == out or path.startswith(f"{out}/") or out.startswith(f"{path}/")
 
 
-def _first_difference(key: str, here: Any, there: Any) -> tuple[str, Any, Any]:
+def first_difference(key: str, here: Any, there: Any) -> tuple[str, Any, Any]:
     """Return the first entry in which two nested tables differ: its dotted key, and its value in each."""
     while isinstance(here, dict) and isinstance(there, dict):
         # A null entry differs from a missing one.
@@ -318,7 +335,8 @@ def _at(table: dict[str, Any], name: str) -> Iterator[Any]:
         yield table[name]
 
 
-def _lookup(values: Any, key: str) -> Any:
+def lookup(values: Any, key: str) -> Any:
+    """Return the value at a dotted key of nested tables; None if there is none."""
     for part in key.split("."):
         values = values.get(part) if isinstance(values, dict) else None
     return values

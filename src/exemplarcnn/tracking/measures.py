@@ -3,10 +3,16 @@
 import pandas as pd
 
 from exemplarcnn import paths
-from exemplarcnn.files import read_json, read_table
+from exemplarcnn.files import read_json, read_mapping, read_table
 
 CURVE = ("learning_rate", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "probe_accuracy")
 CLUSTERS = ("clusters", "images_in_clusters", "merged_fraction", "threshold", "single_classes")
+
+
+def is_entry(variant: str, *stages: str) -> bool:
+    """Tell whether ``params.yaml`` has a variant under one of these stages: ``metrics/`` keeps files of former ones."""
+    variants = read_mapping(paths.PARAMS).get("variants", {})
+    return any(variant in (variants.get(stage) or {}) for stage in stages)
 
 
 def curve(variant: str) -> pd.DataFrame:
@@ -24,10 +30,10 @@ def evaluation(variant: str) -> dict[str, float]:
         values["leaky_accuracy_mean"] = summary["leaky"]["accuracy_mean"]
     values |= {f"{name}_accuracy_mean": other["accuracy_mean"] for name, other in summary["others"].items()}
     values |= {f"class_{name}_accuracy": x for name, x in summary["class_accuracies"].items()}
-    if paths.learning_curve(variant).exists():
+    if is_entry(variant, "train", "label") and paths.learning_curve(variant).exists():
         last = curve(variant).iloc[-1]
         values |= {f"final_{name}": last[name] for name in ("train_loss", "valid_loss", "valid_accuracy")}
-    if (clusters := paths.cluster_statistics(variant)).exists():
+    if is_entry(variant, "group") and (clusters := paths.cluster_statistics(variant)).exists():
         statistics = read_json(clusters)
         values |= {name: statistics[name] for name in CLUSTERS}
         if (judged := statistics.get("cluster_purity")) is not None:

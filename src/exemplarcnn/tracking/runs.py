@@ -237,7 +237,7 @@ def run(kind: str, variant: str, config: Config) -> Iterator[Run]:
         or cannot be reached.
     """
     stage = f"{kind}@{variant}"
-    tracked = Run()
+    tracked, ahead = Run(), None
     with only_warn():
         # Outs that earlier code or commands left in the folder are not what this work will make.
         ahead = replace(lineage.current(stage), outs={})
@@ -251,6 +251,8 @@ def run(kind: str, variant: str, config: Config) -> Iterator[Run]:
     if not tracked.failed:
         with only_warn():
             record = lineage.current(stage)
+            if ahead is not None:  # parameters and code may have been edited meanwhile
+                record = replace(ahead, outs=record.outs)
             if tracked.complete(record) and not tracked.finished:
                 changed = parameters.changed(record, lineage.read_lock(), parameters.profile_of(config))
                 tracked.describe(descriptions.of(record, config, changed, tracked.place))
@@ -258,7 +260,7 @@ def run(kind: str, variant: str, config: Config) -> Iterator[Run]:
 
 def open_run(client: Any, record: Record, records: dict[str, Record], config: Config) -> Run:
     """Find the run of a record's work, or open one."""
-    marks = _marks()
+    marks = _marks() | {profile_mark(config.profile): "true"}
     with store.lock():
         found = find(client, record, records) or _create(client, record, records, config)
         tracked = Run(client, found)
@@ -329,6 +331,11 @@ def _create(client: Any, record: Record, records: dict[str, Record], config: Con
         return made
     client.delete_run(made.info.run_id)
     return kept
+
+
+def profile_mark(profile: str) -> str:
+    """Return the name of the tag of a profile's runs: of profiles that share work, one run has the tags of all."""
+    return parameters.key(f"profile.{profile}")
 
 
 def _marks() -> dict[str, str]:
