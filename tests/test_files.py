@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from dvc.utils.serialize import dump_yaml, load_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -221,7 +222,7 @@ TEXTS = [
     "1_0",
 ]
 TEXTS += ["1e-05", "1.5e3", "010", "0o17", "0x1F", "0b11", "+5", "-7", ".5", "5.", "1_000", ".inf", "-.INF", "1.0e-05"]
-TEXTS += ["1.2.3", "--", "2e", "1e+400", "+.5e-3", "0.1", "-0"]
+TEXTS += [".5e3", "._5", "08", "1.5e3", "0_9", "1.2.3", "--", "2e", "1e+400", "+.5e-3", "0.1", "-0"]
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -240,3 +241,17 @@ def test_what_dvc_writes_comes_back(tmp_path: Path, value: object) -> None:
     path = tmp_path / "dvc.lock"
     dump_yaml(str(path), {"value": value, "list": [value], str(value): 1})
     assert files.read_mapping(path) == {"value": value, "list": [value], str(value): 1}
+
+
+@pytest.mark.parametrize("text", ["2001-13-45", "0x_", "._"])
+def test_what_looks_like_a_value_and_is_none_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "params.yaml").write_text(f"value: {text}\n")
+    with pytest.raises(files.UnreadableError, match="not valid YAML"):
+        files.read_mapping(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("value", [*TEXTS, "a: b", "# c", 1e-05, 0, None, True])
+def test_what_we_write_says_the_same_to_all(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.dump({"value": value}, Dumper=files.Dumper, allow_unicode=True))
+    assert files.read_mapping(path) == load_yaml(str(path)) == yaml.safe_load(path.read_text()) == {"value": value}

@@ -48,6 +48,7 @@ def profile(
 ) -> None:
     """Write params.yaml from a profile, or list the profiles."""
     from exemplarcnn.config import profiles
+    from exemplarcnn.files import Dumper
 
     if name is None:
         for known in profiles.names(paths.CONF):
@@ -55,7 +56,7 @@ def profile(
         return
     with _plain_errors():
         values = profiles.compose(paths.CONF, name)
-        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)  # as DVC writes it
+        text = yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True)  # as DVC writes it
         paths.PARAMS.write_text(HEADER.format(name=name) + text, encoding="utf-8")
         typer.echo(f"{paths.PARAMS} holds profile {name}; `dvc repro` runs it")
 

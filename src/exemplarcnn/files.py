@@ -33,6 +33,7 @@ REMEDIES = {
 }
 DATA = "fix it, or restore DVC's copy with `dvc checkout data.dvc`"
 DIGITS = 6  # significant digits in metrics/ and reports/; see `rounded`
+PROFILE = f"fix it; of a file in git, {COMMITTED}"
 RESULT = "remove it, and `dvc checkout` or `dvc repro` brings it back"
 MD5_BLOCK, PROGRESS_FROM = 1 << 22, 1 << 28  # bytes
 SCALARS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float"))
@@ -43,7 +44,8 @@ class UnreadableError(PipelineError, ValueError):
     """A file does not have the expected format; the message says where, and what to do."""
 
     def __init__(self, path: Path, why: str, text: str = ""):
-        advice = REMEDIES.get(path.name, DATA if "data" in path.parts[:1] else RESULT)
+        other = DATA if "data" in path.parts[:1] else PROFILE if "conf" in path.parts else RESULT
+        advice = REMEDIES.get(path.name, other)
         if found := re.search(r"^(<{7}|={7}|>{7})(?= |$)", text, re.MULTILINE):
             why = f"git left a conflict in it, at line {text.count(chr(10), 0, found.start()) + 1}"
             advice = CONFLICT + advice
@@ -70,12 +72,22 @@ for _tag, _pattern, _first in (
     (SCALARS[1], r"[-+]?(?:0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)", "-+0123456789"),
     (
         SCALARS[2],
-        r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        r"[-+]?[0-9][0-9_]*(?:\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)|[-+]?\.[0-9_]+(?:[eE][-+][0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
         "-+.0123456789",
     ),
 ):
     Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), list(_first))
 Loader.add_constructor(SCALARS[1], _whole_number)
+
+
+class Dumper(yaml.SafeDumper):
+    """Quotes what either dialect of YAML takes for something else than text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  # PyYAML declares it as an instance's
+        first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *known]
+        for first, known in Loader.yaml_implicit_resolvers.items()
+    }
 
 
 @contextmanager
@@ -174,7 +186,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise UnreadableError(path, f"not valid YAML: {error.problem}, line {line}", text) from None
-    except yaml.YAMLError as error:  # a character that YAML does not allow
+    except (yaml.YAMLError, ValueError) as error:  # a character that YAML does not allow, a date that there is not
         raise UnreadableError(path, f"not valid YAML: {' '.join(str(error).split())}", text) from None
     if re.search(r"^<{7} ", text, re.MULTILINE):  # between braces a conflict marker is valid YAML
         raise UnreadableError(path, "", text)

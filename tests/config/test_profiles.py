@@ -93,6 +93,13 @@ def test_a_mistake_in_a_profile_of_ones_own_is_named(conf: Path, text: str, said
         compose(conf, "mine")
 
 
+@pytest.mark.parametrize("name", ["2024", "1e5", "true", "null"])
+def test_a_name_that_yaml_takes_for_something_else_is_a_name(conf: Path, name: str) -> None:
+    text = (conf / "profile/core.yaml").read_text().replace("profile: core", f"profile: '{name}'")
+    (conf / f"profile/{name}.yaml").write_text(text)
+    assert compose(conf, name)["profile"] == name
+
+
 @pytest.mark.parametrize("name", ["größe", "a,b", "a b"])
 def test_a_name_that_hydra_cannot_read_is_refused(conf: Path, name: str) -> None:
     shutil.copy(conf / "profile/core.yaml", conf / f"profile/{name}.yaml")

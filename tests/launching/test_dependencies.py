@@ -122,4 +122,4 @@ def test_patches_drawn_online_depend_on_the_entries_that_dvc_yaml_lists() -> Non
     """`surrogate` writes them into an out, drawing.json."""
     listed = yaml.safe_load(PIPELINE.read_text())["stages"]["surrogate"]["do"]["params"]
     entries = {key.rpartition(".")[2] for key in listed if key.startswith("variants.train.")}
-    assert entries == {*surrogate.DRAWN, "mode"}
+    assert entries == {*surrogate.DRAWN, "mode", "table"}

@@ -58,5 +58,11 @@ def test_float32_on_a_gpu_is_whole_and_the_callers_choice_comes_back() -> None:
                 assert not cudnn.allow_tf32
                 assert (cudnn.enabled, cudnn.deterministic) == before[1:], "nothing else changes"
             assert cudnn.allow_tf32 == chosen
+            with full_float32(torch.device("cuda")):  # another thread comes and goes
+                other = full_float32(torch.device("cuda"))
+                other.__enter__()
+                other.__exit__(None, None, None)
+                assert not cudnn.allow_tf32
+            assert cudnn.allow_tf32 == chosen
     finally:
         cudnn.allow_tf32 = before[0]

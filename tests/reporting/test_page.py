@@ -24,6 +24,7 @@ from exemplarcnn.reporting.embedding import picture
 from exemplarcnn.reporting.page import LIMIT, WIDTHS, PageError, code, deviations
 from exemplarcnn.reporting.results import ReportError
 from exemplarcnn.tracking import lineage, timings
+from exemplarcnn.tracking import runs as tracking
 from tests.conftest import ROOT, profile_values
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "col"}
@@ -314,15 +315,24 @@ def test_the_runs_are_those_of_the_results_that_are_shown(run: Path, store: Any)
     """Not the newest: another seed may have run since, and DVC has brought these results back."""
     found, records = json.loads(paths.RESULTS_JSON.read_text()), lineage.read_lock()
     experiment = store.create_experiment("shown")
+    made = tracking._made(records["evaluate@baseline"])
     wanted = {"variant": "baseline", "kind": "evaluate", "profile": "sample", "data.md5": found["dataset"]["hash"]}
-    for identity, accuracy in ((records["evaluate@baseline"].identity, 12.345), ("of another seed", 99.0)):
-        made = store.create_run(experiment, tags=wanted | {"identity": identity}).info.run_id
-        store.log_metric(made, "accuracy_mean", accuracy)
-        store.log_param(made, "seed", "0")
-        store.set_terminated(made)
+    shown = records["evaluate@baseline"].identity
+    runs = []
+    for identity, accuracy, results in ((shown, 12.345, made), ("of another seed", 99.0, {"md5.metrics": "other"})):
+        run_id = store.create_run(experiment, tags=wanted | results | {"identity": identity}).info.run_id
+        store.log_metric(run_id, "accuracy_mean", accuracy)
+        store.log_param(run_id, "seed", "0")
+        store.set_terminated(run_id)
+        runs.append(run_id)
     table = page.runs(found)
     assert table is not None
     assert table[table["variant"] == "baseline"]["accuracy_mean"].tolist() == [12.34]
+    # The same work on another kind of CPU, with another result.
+    store.set_tag(runs[0], next(iter(made)), "0")
+    table = page.runs(found)
+    assert table is not None
+    assert "baseline" not in table["variant"].tolist()
 
 
 def test_deviations_from_the_paper() -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from exemplarcnn.config.params import Config
+from exemplarcnn.data import stl10
 from exemplarcnn.data.pools import ImageFolder, centre_square
 from exemplarcnn.data.stl10 import SIDE, write_images
 from exemplarcnn.networks.features import eval_features
@@ -23,6 +24,7 @@ from exemplarcnn.serving import batch
 from exemplarcnn.serving.batch import CentreCrops
 from exemplarcnn.serving.packed_model import PackedModel, PackedModelError, pack
 from exemplarcnn.tracking import lineage
+from exemplarcnn.tracking.lineage import Record
 from tests.conftest import profile_values
 from tests.serving.networks import PARAMS, of_side, pixels
 
@@ -186,24 +188,47 @@ def test_a_classifier_that_does_not_belong_to_what_is_here_is_refused(
 ) -> None:
     """Features of another kind give wrong classes, and nothing shows it."""
     Path("dvc.lock").touch()
-    why: dict[bool, str | None] = {}
-    asked: list[str] = []
-
-    def out_of_date(stage: str, records: object, code: bool = True) -> str | None:
-        asked.append(stage)
-        return why[code]
-
+    why: dict[str, str | None] = {"mismatch": "features are others", "date": "the same"}
     monkeypatch.setattr(lineage, "read_lock", dict)
-    monkeypatch.setattr(lineage, "out_of_date", out_of_date)
-    why |= {False: "params.yaml says features.mirror: True, but embed@baseline ran with False", True: "the same"}
-    said = (
-        r"cannot predict: the classifier of baseline is out of date: params\.yaml says .*`dvc repro evaluate@baseline`"
-    )
+    monkeypatch.setattr(lineage, "out_of_date", lambda stage, records: why["date"])
+    monkeypatch.setattr(batch, "_mismatch", lambda *_: why["mismatch"])
+    said = r"classifier of baseline does not belong to what is here: features are others; `dvc repro evaluate@baseline`"
     with pytest.raises(PackedModelError, match=said):
         batch.predict(photos, Path("out.csv"), "baseline", config)
     assert not Path("out.csv").exists()
     batch.predict(photos, Path("out.csv"), "models:/exemplarcnn-classifier/1", config)  # it brings what it needs
-    why |= {False: None, True: "src/exemplarcnn/rng.py has changed since embed@baseline ran"}
+    why |= {"mismatch": None, "date": "params.yaml says train.epochs: 9, but train@baseline ran with 5"}
     batch.predict(photos, Path("out.csv"), "baseline", config)
-    assert "src/exemplarcnn/rng.py has changed" in caplog.text
-    assert set(asked) == {"evaluate@baseline"}
+    assert "train.epochs: 9" in caplog.text
+
+
+def records_of(config: Config) -> dict[str, Record]:
+    """The stages from a network to its classifier, as dvc.lock records them."""
+    weights = "models/b/weights.safetensors"
+    features = {"features": config.features.model_dump(mode="json")}
+    return {
+        "train@b": Record("train@b", {}, {"train": 1}, {"models/b": "m.dir"}),
+        "embed@b": Record("embed@b", {weights: "w", "data": "d"}, features, {"features/b": "f.dir"}),
+        "evaluate@b": Record("evaluate@b", {"data": "d", "features/b/eval": "e"}, {}, {"classifiers/b": "c.dir"}),
+    }
+
+
+def test_what_a_classifier_belongs_to(photos: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    altered: list[str] = []
+    monkeypatch.setattr(stl10, "data_digest", lambda path: "d")
+    monkeypatch.setattr(lineage, "changed_outs", lambda stage, records: altered)
+    records = records_of(config)
+    assert batch._mismatch("b", config, records) is None
+    altered[:] = ["metrics/b/eval.json"]
+    assert batch._mismatch("b", config, records) is None, "figures do not classify"
+    for name in ("models/b", "classifiers/b"):
+        altered[:] = [name]
+        assert batch._mismatch("b", config, records) == f"{name} is not what `dvc repro` made"
+    altered.clear()
+    other = config.model_copy(update={"features": config.features.model_copy(update={"mirror": True})})
+    assert batch._mismatch("b", other, records) == "params.yaml says features.mirror: True, but embed@b ran with False"
+    longer = config.model_copy(update={"train": config.train.model_copy(update={"epochs": 99})})
+    assert batch._mismatch("b", longer, records) is None, "a parameter of the next training"
+    assert batch._mismatch("b", config, {"train@b": records["train@b"]}) == "embed@b has not run"
+    monkeypatch.setattr(stl10, "data_digest", lambda path: "others")
+    assert batch._mismatch("b", config, records) == "evaluate@b ran on other data than data.dvc names"

@@ -1,12 +1,19 @@
 """Which version of a model becomes champion, and what is said where there is none."""
 
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from exemplarcnn.serving import registry
+from exemplarcnn import paths
+from exemplarcnn.config.params import Config
+from exemplarcnn.files import write_json
+from exemplarcnn.serving import packed_model, registry
 from exemplarcnn.serving.registry import CHAMPION, RegistryError
+from exemplarcnn.tracking import lineage, runs, sending
+from exemplarcnn.tracking import store as tracking_store
 from exemplarcnn.tracking.store import StoreError
 
 
@@ -75,33 +82,73 @@ def test_a_worse_one_is_champion_if_told_to(store: Any, model: str) -> None:
     assert holder(store, model) == second
 
 
-def register(store: Any, model: str, content: str, accuracy: float, judged: str, tmp_path: Path) -> registry.Registered:
-    """Register a packed model of some content."""
-    packed = tmp_path / content
-    packed.mkdir(exist_ok=True)
-    (packed / "weights").write_text(content)
-    candidate = registry._Candidate(model, content, accuracy, judged, "no run", packed)
-    return registry._register(store, candidate, False)
+class Trained:
+    """Variants as a pipeline leaves them; what DVC and the pipeline would say is said here."""
+
+    def __init__(self, store: Any, model: str, monkeypatch: pytest.MonkeyPatch):
+        self.accuracies: dict[str, float] = {}
+        (Path("data")).mkdir()
+        self.judge("stl10")
+        run = SimpleNamespace(info=SimpleNamespace(run_id="no run"))
+        said = next(iter(sending.IN_STORE))
+        for place, name, answer in (
+            (registry, "ENCODER", model),
+            (registry, "_chosen", lambda config, variants: variants or list(self.accuracies)),
+            (registry, "_upload", lambda client, each: str(client.create_model_version(model, "file:///x").version)),
+            (sending, "send", lambda config: defaultdict(lambda: said)),
+            (lineage, "read_lock", lambda: defaultdict(lambda: None)),
+            (lineage, "changed_outs", lambda stage, records: []),
+            (runs, "find", lambda client, record, records: run),
+            (tracking_store, "connect", lambda: store),
+            (packed_model, "classifier_of", lambda name, config: None),
+            (packed_model, "pack_variant", self.pack),
+        ):
+            monkeypatch.setattr(place, name, answer)
+
+    def judge(self, on: str) -> None:
+        for name in registry.JUDGED_ON:
+            (Path("data") / name).write_text(on)
+
+    def pack(self, folder: Path, name: str, *_: Any) -> None:
+        folder.mkdir()
+        (folder / "weights").write_text(name)
+
+    def register(self, *variants: str, **accuracies: float) -> dict[str, str]:
+        """Evaluate and register; return what became of each variant."""
+        self.accuracies |= accuracies
+        for name, accuracy in self.accuracies.items():
+            write_json(paths.evaluation(name), {"accuracy_mean": accuracy})
+        found = registry.register(cast(Config, None), list(variants))
+        return {each.variant: each.champion for each in found}
+
+
+@pytest.fixture
+def trained(store: Any, model: str, monkeypatch: pytest.MonkeyPatch) -> Trained:
+    return Trained(store, model, monkeypatch)
 
 
 def test_a_network_that_is_tested_again_competes_with_its_new_accuracy(
-    store: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Any, model: str, trained: Trained
 ) -> None:
-    monkeypatch.setattr(
-        registry, "_upload", lambda client, each: str(client.create_model_version(each.model, "file:///x").version)
-    )
-    first = register(store, model, "one", 60, "stl10", tmp_path)
-    second = register(store, model, "two", 58, "stl10", tmp_path)
-    again = register(store, model, "two", 61, "stl10", tmp_path)
-    assert (again.version, again.new) == (second.version, False)
-    assert again.champion == "champion now, +1.00 points against version 1 (one)"
-    assert register(store, model, "three", 59, "stl10", tmp_path).champion.endswith("which stays champion")
-    assert holder(store, model) == second.version
-    # All of them on other folds: the champion first.
-    assert register(store, model, "two", 50, "other", tmp_path).champion == "champion already"
-    said = register(store, model, "one", 52, "other", tmp_path)
-    assert said.champion == "champion now, +2.00 points against version 2 (two)"
-    assert holder(store, model) == first.version
+    assert trained.register(one=60, two=58)["one"] == "champion, as the first"
+    assert trained.register("two", two=61) == {"two": "champion now, +1.00 points against version 1 (one)"}
+    assert trained.register("three", three=59)["three"].endswith("which stays champion")
+    assert holder(store, model) == "2"
+    assert len(store.search_model_versions(f"name = '{model}'")) == 3
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_who_is_champion_does_not_depend_on_the_order(
+    store: Any, model: str, trained: Trained, order: tuple[str, str]
+) -> None:
+    """All are evaluated again on other folds, the champion too: each has its new accuracy before any competes."""
+    trained.register(**dict.fromkeys(order, 60.0) | {"b": 62.0})
+    champion = {"a": "1", "b": "2"} if order[0] == "a" else {"b": "1", "a": "2"}
+    assert holder(store, model) == champion["b"]
+    trained.judge("other folds")
+    said = trained.register(a=70, b=65)
+    assert said["a"].startswith("champion now, +5.00 points against version")
+    assert holder(store, model) == champion["a"]
 
 
 def test_an_address_means_one_version(store: Any, model: str) -> None:

@@ -180,6 +180,7 @@ CONFLICT = "<<<<<<< HEAD\n=======\n>>>>>>> other\n"
         ("stages: {seed@a: }\n", "the entry of seed@a is not whole; "),
         ("stages: {seed@a: {deps: }}\n", "the entry of seed@a is not whole; "),
         ("stages: {seed@a: {outs: [{path: x}]}}\n", "the entry of seed@a is not whole; "),
+        ("stages: {seed@a: {outs: [x]}}\n", "the entry of seed@a is not whole; "),
         ("stages: {seed@a: {params: {params.yaml: }}}\n", "the entry of seed@a is not whole; "),
         (
             f"schema: '2.0'\n{CONFLICT}",
@@ -204,8 +205,7 @@ def test_a_lock_that_is_cut_off_anywhere_is_read_or_named(here: Path) -> None:
         (here / "dvc.lock").write_text(text[:end])
         try:
             lineage.read_lock()
-            for entry in lineage.lock_entries().values():
-                assert all(out["path"] and out["md5"] for out in entry.get("outs", []))
+            assert all(out["path"] for entry in lineage.lock_entries().values() for out in entry.get("outs", []))
         except UnreadableError:
             refused += 1
     assert 0 < refused < len(text)
@@ -310,8 +310,6 @@ def test_what_makes_a_result_out_of_date(here: Path, edit: Callable[[], None], s
     reason = lineage.out_of_date("evaluate@a", lineage.read_lock())
     assert reason is not None
     assert said in reason
-    # Code counts only where it is asked for.
-    assert lineage.out_of_date("evaluate@a", lineage.read_lock(), code=False) == (None if "src/" in said else reason)
 
 
 def test_what_it_does_not_depend_on_makes_no_difference(here: Path) -> None:

@@ -46,7 +46,7 @@ def compose(conf: Path, profile: str) -> dict[str, Any]:
     read_mapping(file)
     try:
         with initialize_config_dir(str(conf.resolve()), version_base=None):
-            composed = hydra_compose("config", overrides=[f"profile={profile}"])
+            composed = hydra_compose("config", overrides=[f"profile='{profile}'"])
         values = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(f"cannot compose {file}: {' '.join(str(error).split())}") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from exemplarcnn.data.types import DataError
-from exemplarcnn.files import UnreadableError, atomic_write, read_mapping
+from exemplarcnn.files import Dumper, UnreadableError, atomic_write, read_mapping
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def _drop_remote(pointer: Path) -> None:
         raise UnreadableError(pointer, "it records no data")
     for out in outs:
         out.pop("remote", None)
-    _replace(pointer, yaml.safe_dump(content, sort_keys=False).encode())
+    _replace(pointer, yaml.dump(content, Dumper=Dumper, sort_keys=False).encode())
 
 
 def _replace(file: Path, content: bytes) -> None:

@@ -216,7 +216,12 @@ def _limit_training(part: "pd.Series[str]", table: pd.DataFrame, least: int) -> 
             return (fraction * counts).astype(int).clip(lower=least).clip(upper=counts)
 
         fractions = np.linspace(MAX_TRAINING_IMAGES / len(trains), 0, 10_001)
-        fraction = next(each for each in fractions if kept(each).sum() <= MAX_TRAINING_IMAGES)
+        fraction = next((each for each in fractions if kept(each).sum() <= MAX_TRAINING_IMAGES), None)
+        if fraction is None:
+            raise DataError(
+                f"{len(counts)} classes with {least} training images each are more than the {MAX_TRAINING_IMAGES} "
+                "images that classifiers can take; lower evaluate.inner_folds, or import fewer folders."
+            )
         for label, count in kept(fraction).items():
             ranked = trains[trains["label"] == label].sort_values(["md5", "file"], ascending=False)
             part[ranked.index[count:]] = ""

@@ -16,7 +16,8 @@ from exemplarcnn.config.params import Config, load
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.errors import INTERRUPTED, FailedElsewhereError, PipelineError, reason
 from exemplarcnn.files import UnreadableError
-from exemplarcnn.launching import inputs, preflight
+from exemplarcnn.launching import preflight
+from exemplarcnn.launching.inputs import Inputs
 from exemplarcnn.launching.memory import Peak
 from exemplarcnn.planning import plan
 from exemplarcnn.tracking import lineage, timings
@@ -42,6 +43,9 @@ def main(stage: Stage, together: bool = False, audited: bool = False) -> None:
         If the stage fails or is interrupted; the message says what to do.
     """
     try:
+        # Before anything is read, so that no edit from here on goes unnoticed.
+        variant = sys.argv[1] if len(sys.argv) > 1 else ""
+        begun_with = Inputs.of(_name(variant))
         config = load()
         preflight.check(config, audited=audited)  # in the first stage that runs, not after networks are trained
         plan.check_disk(config)
@@ -50,15 +54,13 @@ def main(stage: Stage, together: bool = False, audited: bool = False) -> None:
         if first := os.environ.get("RANK", "0") == "0":  # of processes that work together
             _keep_lock()
         use_threads(config.machine.threads)
-        start, variant = time.monotonic(), sys.argv[1] if len(sys.argv) > 1 else ""
-        name = _name(variant)
-        before = inputs.tracked(name) if first else {}
+        start = time.monotonic()
         with Peak() as peak:
             stage(variant, config)
-        inputs.check_unchanged(name, before)
         if first:
+            begun_with.check()
             with suppress(OSError):  # a time that cannot be kept is no reason to fail what is done
-                timings.note(name, time.monotonic() - start, peak.bytes)
+                timings.note(begun_with.stage, time.monotonic() - start, peak.bytes)
     except FailedElsewhereError:
         sys.exit(1)
     except PipelineError as error:

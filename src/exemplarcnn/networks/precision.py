@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import torch
@@ -47,15 +48,27 @@ def mixed_precision(device: torch.device, precision: str) -> AbstractContextMana
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
+class _Float32:
+    """How many threads need convolutions in float32 now, and what the caller had chosen before the first of them."""
+
+    lock, users, chosen = Lock(), 0, False
+
+
 @contextmanager
 def full_float32(device: torch.device) -> Iterator[None]:
-    """Convolve in float32 where a GPU would by default use fewer digits (TF32); for one thread at a time."""
+    """Convolve in float32 where a GPU would by default use fewer digits (TF32)."""
     if device.type != "cuda":
         yield
         return
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    with _Float32.lock:
+        if _Float32.users == 0:
+            _Float32.chosen = torch.backends.cudnn.allow_tf32
+            torch.backends.cudnn.allow_tf32 = False
+        _Float32.users += 1
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        with _Float32.lock:
+            _Float32.users -= 1
+            if _Float32.users == 0:
+                torch.backends.cudnn.allow_tf32 = _Float32.chosen

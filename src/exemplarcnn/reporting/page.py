@@ -183,13 +183,14 @@ def runs(found: dict[str, Any]) -> pd.DataFrame | None:
     """Return the run of each row that is shown in the MLflow store; None if it cannot be reached."""
     try:
         records = lineage.read_lock()
-        wanted = [records.get(f"{stage}@{row['variant']}") for row in found["rows"] for stage in ("evaluate", "resnet")]
+        names = [f"{stage}@{row['variant']}" for row in found["rows"] for stage in ("evaluate", "resnet")]
+        wanted = [records[name] for name in names if name in records]
         with store.reached():
             client = store.connect()
-            logged = [tracking.find(client, record, records) for record in wanted if record is not None]
+            logged = [(tracking.find(client, record, records), record) for record in wanted]
     except PipelineError:
         return None
-    table = comparison.table_of([run for run in logged if run is not None and run.info.status == "FINISHED"])
+    table = comparison.table_of([run for run, record in logged if run is not None and tracking.holds(run, record)])
     shown: pd.DataFrame = table[["variant", "accuracy_mean", "started", "run"]]
     return shown.assign(accuracy_mean=shown["accuracy_mean"].round(2))
 

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from exemplarcnn import paths
 from exemplarcnn.config.params import Config
-from exemplarcnn.data import audit, folder_walk, pools
+from exemplarcnn.data import audit, folder_walk, pools, stl10
 from exemplarcnn.data.types import Indices, Pixels, Pool
 from exemplarcnn.determinism import use_threads
 from exemplarcnn.files import read_array, write_array, write_table
@@ -90,7 +91,7 @@ def predict(source: Path, out: Path, model: str, config: Config) -> str:
         if not packed.classes:
             raise PackedModelError(f"cannot predict: {model} has no classifier; `exemplarcnn embed` gives its features")
         if ":" not in model:
-            _check_classifier(model)
+            _check_classifier(model, config)
         pool = _usable_images(source, config, packed.side)
         scores = _scores(pool, packed)
         table = pd.concat([_files(pool), packed.table(scores)], axis=1)
@@ -102,18 +103,39 @@ def predict(source: Path, out: Path, model: str, config: Config) -> str:
         return f"{out}: classes of {len(pool):,} images"
 
 
-def _check_classifier(variant: str) -> None:
-    """Refuse a classifier of other features than those of today's parameters and network, or of other classes."""
+def _check_classifier(variant: str, config: Config) -> None:
+    """Refuse a classifier of other features or classes than those here; warn if it is out of date otherwise."""
     if not lineage.LOCK.exists():
         return
-    records, stage = lineage.read_lock(), f"evaluate@{variant}"
-    if reason := lineage.out_of_date(stage, records, code=False):
+    records = lineage.read_lock()
+    if reason := _mismatch(variant, config, records):
         raise PackedModelError(
-            f"cannot predict: the classifier of {variant} is out of date: {reason}; `dvc repro {stage}` trains it "
-            "anew, or take the change back"
+            f"cannot predict: the classifier of {variant} does not belong to what is here: {reason}; "
+            f"`dvc repro evaluate@{variant}` trains it anew, or take the change back"
         )
-    if reason := lineage.out_of_date(stage, records):
-        log.warning("%s; `dvc repro %s` brings the classifier of %s up to date", reason, stage, variant)
+    if reason := lineage.out_of_date(f"evaluate@{variant}", records):
+        log.warning("%s; `dvc repro evaluate@%s` brings the classifier of %s up to date", reason, variant, variant)
+
+
+def _mismatch(variant: str, config: Config, records: dict[str, lineage.Record]) -> str | None:
+    stages = [f"{kind}@{variant}" for kind in ("train", "embed", "evaluate")]
+    for stage in stages:
+        if stage not in records:
+            return f"{stage} has not run"
+    trained, embedded, evaluated = (records[stage] for stage in stages)
+    here, there = config.features.model_dump(mode="json"), embedded.params["features"]
+    if here != there:
+        name, now, then = lineage.first_difference("features", here, there)
+        return f"{paths.PARAMS} says {name}: {now}, but {embedded.stage} ran with {then}"
+    if evaluated.deps[str(paths.DATA)] != stl10.data_digest(paths.DATA):
+        return f"{evaluated.stage} ran on other data than {paths.DATA}.dvc names"
+    with lineage.Workspace() as folder:
+        for record in (embedded, evaluated):
+            if reason := lineage.superseded(record, records, folder):
+                return reason
+    altered = [out for record in (trained, evaluated) for out in lineage.changed_outs(record.stage, records)]
+    files = [out for out in altered if out in (str(paths.model(variant)), str(paths.classifiers(variant)))]
+    return f"{files[0]} is not what `dvc repro` made" if files else None
 
 
 def _check_suffix(out: Path) -> None:

@@ -116,7 +116,7 @@ def register(config: Config, variants: list[str], force_champion: bool = False) 
     Yields
     ------
     Registered
-        One per version, as soon as it is registered.
+        One per version.
 
     Raises
     ------
@@ -131,6 +131,7 @@ def register(config: Config, variants: list[str], force_champion: bool = False) 
         client = store.connect()
     records = lineage.read_lock()
     judged_on = digest(*(paths.DATA / name for name in JUDGED_ON))
+    made: list[tuple[_Candidate, str, bool]] = []
     for name in chosen:
         stage = f"evaluate@{name}"
         if said[stage] not in sending.IN_STORE:
@@ -148,7 +149,12 @@ def register(config: Config, variants: list[str], force_champion: bool = False) 
                 with store.reached():
                     run = runs.find(client, records[stage], records).info.run_id
                     candidate = _Candidate(model, name, accuracy, judged_on, run, packed)
-                    yield _register(client, candidate, force_champion)
+                    made.append((candidate, *_version(client, candidate)))
+    # Once all versions have their present accuracy: each competes with the champion's.
+    for candidate, number, new in made:
+        with store.reached():
+            champion = _update_champion(client, candidate, number, force_champion)
+        yield Registered(candidate.model, number, candidate.variant, candidate.accuracy, new, champion)
 
 
 def _chosen(config: Config, variants: list[str]) -> list[str]:
@@ -165,8 +171,8 @@ def _chosen(config: Config, variants: list[str]) -> list[str]:
     return variants or known
 
 
-def _register(client: Any, candidate: _Candidate, force_champion: bool) -> Registered:
-    """Make a version of a candidate, unless there is one, and let it compete for ``champion``."""
+def _version(client: Any, candidate: _Candidate) -> tuple[str, bool]:
+    """Make a version of a candidate, unless there is one; return its number, and whether it is new."""
     model, content = candidate.model, digest(*sorted(candidate.packed.iterdir()))
     _make_model(client, model)
     found = [each for each in client.search_model_versions(f"name = '{model}'") if each.tags.get("content") == content]
@@ -179,8 +185,7 @@ def _register(client: Any, candidate: _Candidate, force_champion: bool) -> Regis
     # Of a version that was there, too: the same network may have been tested again, on other images or folds.
     client.set_model_version_tag(model, number, "judged_on", candidate.judged_on)
     client.set_model_version_tag(model, number, "accuracy_mean", f"{candidate.accuracy:.4f}")
-    champion = _update_champion(client, candidate, number, force_champion)
-    return Registered(model, number, candidate.variant, candidate.accuracy, new, champion)
+    return number, new
 
 
 def _make_model(client: Any, model: str) -> None:

@@ -92,7 +92,7 @@ def _files(cache: Path) -> Iterator[_File]:
     """Yield all recorded files, those inside folders one by one."""
     stages = [read_mapping(lineage.POINTER)] if lineage.POINTER.exists() else []
     stages += lineage.lock_entries().values()
-    recorded: list[dict[str, str]] = [out for stage in stages for out in stage.get("outs", [])]
+    recorded: list[dict[str, str]] = [out for stage in stages for out in stage.get("outs", []) if out.get("md5")]
     if not recorded:
         raise IntegrityError(
             "cannot verify: neither data.dvc nor dvc.lock records anything in this folder; run `exemplarcnn verify` in "

@@ -181,7 +181,8 @@ def _is_entry(entry: Any) -> bool:
 
 
 def _is_recorded(item: Any) -> bool:
-    return isinstance(item, dict) and all(isinstance(item.get(key), str) for key in ("path", "md5"))
+    # The path is written first. For some remotes DVC lists the files of a folder instead of its md5.
+    return isinstance(item, dict) and isinstance(item.get("path"), str) and len(item) > 1
 
 
 def _named(stage: str, values: dict[str, Any]) -> bool:
@@ -192,7 +193,7 @@ def _named(stage: str, values: dict[str, Any]) -> bool:
 
 def _record(stage: str, entry: dict[str, Any]) -> Record:
     def hashes(key: str) -> dict[str, str]:
-        return {item["path"]: item.get("md5", "") for item in entry.get(key, [])}
+        return {item["path"]: item.get("md5") or "" for item in entry.get(key, [])}
 
     return Record(stage, hashes("deps"), dict(entry.get("params", {}).get(paths.PARAMS.name, {})), hashes("outs"))
 
@@ -257,9 +258,7 @@ class Workspace:
         return self._stages
 
 
-def out_of_date(
-    stage: str, records: dict[str, Record], folder: Workspace | None = None, code: bool = True
-) -> str | None:
+def out_of_date(stage: str, records: dict[str, Record], folder: Workspace | None = None) -> str | None:
     """Say why a stage's result does not match the parameters, code and data here; None if it does.
 
     Parameters
@@ -270,12 +269,10 @@ def out_of_date(
         As `read_lock` returns them.
     folder
         An open `Workspace` to share between several questions; by default each call opens its own.
-    code
-        Whether code that has changed since counts.
     """
     if folder is None:
         with Workspace() as folder:
-            return out_of_date(stage, records, folder, code)
+            return out_of_date(stage, records, folder)
     if stage not in records:
         return "it has not run"
     values = read_mapping(paths.PARAMS)
@@ -287,11 +284,18 @@ def out_of_date(
         for path, md5 in record.deps.items():
             if path == str(paths.DATA) and md5 != data_digest(paths.DATA):
                 return f"{record.stage} ran on other data than {paths.DATA}.dvc names"
-            if code and path.startswith(CODE) and not (Path(path).exists() and md5_of(Path(path)) == md5):
+            if path.startswith(CODE) and not (Path(path).exists() and md5_of(Path(path)) == md5):
                 return f"{path} has changed since {record.stage} ran"
-        for producer, path in _producers(record, records):
-            if _hash(producer, record, path, folder) != record.deps[path]:
-                return f"{producer.stage} has run since {record.stage} did"
+        if reason := superseded(record, records, folder):
+            return reason
+    return None
+
+
+def superseded(record: Record, records: dict[str, Record], folder: Workspace) -> str | None:
+    """Say that a stage has made something else since a record's stage read it; None if none has."""
+    for producer, path in _producers(record, records):
+        if _hash(producer, record, path, folder) != record.deps[path]:
+            return f"{producer.stage} has run since {record.stage} did"
     return None
 
 

@@ -295,6 +295,13 @@ def find(client: Any, record: Record, records: dict[str, Record]) -> Any:
     )
 
 
+def holds(found: Any, record: Record) -> bool:
+    """Tell whether a run is finished and has a record's very results: another kind of CPU may have made others."""
+    made = _made(record)
+    tags = found.data.tags
+    return bool(made) and found.info.status == "FINISHED" and all(tags.get(tag) == md5 for tag, md5 in made.items())
+
+
 def _made(record: Record) -> dict[str, str]:
     """Return tags with the hashes of what a stage has made; empty until it has made everything."""
     kind, _, variant = record.stage.partition("@")
