@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from exemplarcnn.data.types import Pool
 from exemplarcnn.evaluation.classifiers import FeatureSet
 from exemplarcnn.evaluation.metrics import correct
 from exemplarcnn.evaluation.protocols import evaluate
-from exemplarcnn.files import atomic_write, digest
+from exemplarcnn.files import atomic_write, digest, digest_of
 from exemplarcnn.processor import multiplies_bfloat16
 from exemplarcnn.progress import tqdm
 
@@ -142,26 +143,38 @@ def described(network: nn.Module, pool: Pool, side: int) -> NDArray[np.float32]:
     return np.concatenate(rows)
 
 
+def file_of(folder: Path, code: str, values: dict[str, Any], seed: int) -> Path:
+    """Return where `result` keeps what it finds."""
+    libraries = [version(name) for name in ("torch", "torchvision", "lightly", "scikit-learn")]
+    parts = [code, digest(Path(__file__)), libraries, asdict(Settings(**values)), seed]
+    return folder / "found" / f"simclr-{digest_of(parts)[:16]}.npz"
+
+
 def result(
-    folder: Path, values: dict[str, Any], seed: int, trained: Callable[..., nn.Module] = train
+    folder: Path, code: str, values: dict[str, Any], seed: int, trained: Callable[..., nn.Module] = train
 ) -> dict[str, Any]:
-    """Train, describe and evaluate by the ten folds, unless that is done: which test images are right, and seconds.
+    """Train, describe and evaluate by the ten folds, unless that is done.
 
     Parameters
     ----------
     folder
         A workspace: its ``data`` are used, and results are kept in ``found``.
+    code
+        Hash of the data, and of the code that evaluates.
     values
         `Settings`, as a mapping.
     seed
         Of everything that is drawn.
     trained
         Makes the network.
+
+    Returns
+    -------
+    dict
+        ``right``, (folds, test images) bool; ``C``, what was chosen for each fold; ``seconds``.
     """
     settings = Settings(**values)
-    name = digest(folder / "data.dvc", Path(__file__))[:16]
-    label = "-".join(f"{key}={value}" for key, value in sorted(asdict(settings).items()))
-    file = folder / "found" / f"simclr-{name}" / f"{seed}-{label}.npz"
+    file = file_of(folder, code, values, seed)
     if not file.exists():
         begin = time.monotonic()
         data = folder / "data"
@@ -176,7 +189,8 @@ def result(
         found = evaluate(FeatureSet(features[0], labels[0], folds, features[1], len(names)), params, seed, WORKERS)
         right = correct(np.stack([each.predictions for each in found["folds"]]), labels[1])
         file.parent.mkdir(parents=True, exist_ok=True)
+        chosen = [each.choice for each in found["folds"]]
         with atomic_write(file) as partial:
-            np.savez(partial, right=right, seconds=time.monotonic() - begin)
+            np.savez(partial, right=right, C=chosen, seconds=time.monotonic() - begin)
     with np.load(file, allow_pickle=False) as kept:
         return dict(kept)

@@ -158,7 +158,12 @@ def main() -> None:
     folder = binary_folder(arguments.folder).resolve()
     workspace = Workspace(
         arguments.work or ROOT / "work" / f"benchmark-ablation{'-quick' if arguments.quick else ''}",
-        {"folder": str(folder), "stand_in": arguments.stand_in, "images": str(arguments.images)},
+        {
+            "folder": str(folder),
+            "stand_in": arguments.stand_in,
+            "images": arguments.images and str(arguments.images.resolve()),
+            "quick": arguments.quick,
+        },
         lambda data: fill(data, folder, arguments.stand_in, arguments.images, arguments.quick),
     )
     equal = [name for name in rows if not name.endswith("_long")]

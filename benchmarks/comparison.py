@@ -50,7 +50,12 @@ def main() -> None:
     folder = binary_folder(arguments.folder).resolve()
     workspace = Workspace(
         arguments.work or ROOT / "work" / f"benchmark-comparison{'-quick' if arguments.quick else ''}",
-        {"folder": str(folder), "stand_in": arguments.stand_in, "images": str(arguments.images.resolve())},
+        {
+            "folder": str(folder),
+            "stand_in": arguments.stand_in,
+            "images": arguments.images and str(arguments.images.resolve()),
+            "quick": arguments.quick,
+        },
         lambda data: fill(data, folder, arguments.stand_in, arguments.images, arguments.quick),
     )
     pool_size = len(stl10.open_pool(workspace.folder / "data", "unlabeled"))

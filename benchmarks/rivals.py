@@ -14,7 +14,6 @@ accuracy against minutes (--picture). Run the same command again to continue whe
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from numpy.typing import NDArray
 from _common import ROOT, Workspace, bootstrap_seeds, finish
 from exemplarcnn.data.stl10_folder import binary_folder
 from exemplarcnn.evaluation.intervals import gain
-from search import identity, prepare, resolved, rights, run
+from search import about, prepare, resolved, rights, run
 from stl10 import fill
 
 matplotlib.use("Agg")
@@ -36,17 +35,11 @@ matplotlib.use("Agg")
 
 def measure(workspace: Workspace, name: str, trial: dict[str, Any], alone: bool) -> dict[str, Any]:
     """Return what a trial finds: its figures, and which test images are right; run it unless that is done."""
-    line: dict[str, Any] = {"name": name, "trial": trial, "suited": prepare(workspace, trial)}
-    line["identity"] = identity(workspace, trial)
-    file = workspace.folder / "found" / f"rivals-{line['identity']}-{trial.get('row', 'simclr')}.json"
-    if not file.exists():
-        line |= run(workspace, trial, alone)
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps(line))
-    kept: dict[str, Any] = json.loads(file.read_text()) | {"name": name}
-    right = rights(workspace, kept)
+    line: dict[str, Any] = {"name": name, "trial": trial, "suited": prepare(workspace, trial)} | about(workspace, trial)
+    line |= run(workspace, trial, line["identity"], alone)
+    right = rights(workspace, line)
     assert right is not None, "kept where it ran"
-    return kept | {"right": right}
+    return line | {"right": right}
 
 
 def group_of(name: str) -> str:
@@ -114,10 +107,11 @@ def main() -> None:
     if unknown := set(names) - set(trials):
         parser.error(f"{arguments.rivals} has no row {', '.join(sorted(unknown))}")
     folder = binary_folder(arguments.folder).resolve()
+    images = arguments.images and arguments.images.resolve()
     workspace = Workspace(
         arguments.work or ROOT / "work" / "benchmark-rivals",
-        {"folder": str(folder), "stand_in": arguments.stand_in, "images": str(arguments.images)},
-        lambda data: fill(data, folder, arguments.stand_in, arguments.images, False),
+        {"folder": str(folder), "stand_in": arguments.stand_in, "images": str(images)},
+        lambda data: fill(data, folder, arguments.stand_in, images, False),
     )
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for seed in arguments.seeds:

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from _common import ROOT, Workspace, bootstrap_difference, evaluated, finish, result_file
 from exemplarcnn import paths
 from exemplarcnn.data import stl10
-from exemplarcnn.files import digest, digest_of, read_table
+from exemplarcnn.files import digest, digest_of, read_table, write_json
 from stl10 import make_pool, stand_in_folds, suit
 
 HELD_OUT, FOLD, SPLIT_SEED = 2000, 1000, 28
@@ -111,19 +111,29 @@ def prepare(workspace: Workspace, trial: dict[str, Any]) -> list[str]:
     return changed
 
 
-def run(workspace: Workspace, trial: dict[str, Any], alone: bool) -> dict[str, Any]:
-    """Run what is prepared; return its figures."""
-    if "simclr" in trial:
-        return run_simclr(workspace, trial, alone)
-    row = trial["row"]
-    begun, mark = time.time(), workspace.folder / "running"
-    cut_off = mark.exists()  # by a kill: a stage that goes on then takes less than its whole time
+def run(workspace: Workspace, trial: dict[str, Any], identity: str, alone: bool) -> dict[str, Any]:
+    """Run what is prepared, unless that is done; return its figures."""
+    file = workspace.folder / "found" / f"figures-{identity}.json"
+    if not file.exists():
+        figures = run_simclr(workspace, trial, alone) if "simclr" in trial else run_row(workspace, trial["row"], alone)
+        write_json(file, figures)
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def run_row(workspace: Workspace, row: str, alone: bool) -> dict[str, Any]:
+    """Run a row of the pipeline; return its figures."""
+    if (file := result_file(workspace, workspace.identity(), row)).exists():
+        # Killed before its figures were kept: what its stages took is no longer known, others may have run since.
+        return accuracy(np.load(file, allow_pickle=False)["right"]) | {"minutes": None, "alone": alone}
+    begun, mark = time.time(), workspace.folder / f"running-{workspace.identity()}-{row}"
+    # As long as a row that was cut off is not finished, a stage may go on and take less than its whole time.
+    cut_off = any(workspace.folder.glob("running-*"))
     mark.touch()
     try:
         right = evaluated(workspace, row)["right"]
     finally:
         keep_times(workspace, begun, {"alone": alone, "whole": not cut_off})
-    mark.unlink()
     stages = locked(workspace)
     times = known_times(workspace)
     took = {stage: times.get(key(stage, stages[stage])) for stage in sorted(needed(stages, row))}
@@ -136,6 +146,7 @@ def run(workspace: Workspace, trial: dict[str, Any], alone: bool) -> dict[str, A
     if (file := workspace.folder / paths.learning_curve(row)).exists():  # controls have none
         curve = read_table(file, integers=["step"]).iloc[-1]
         figures |= {name: float(curve[name]) for name in ("step", "train_loss", "valid_loss", "valid_accuracy")}
+    mark.unlink()
     return figures
 
 
@@ -150,7 +161,14 @@ def simclr_result(workspace: Workspace, trial: dict[str, Any]) -> dict[str, Any]
     """Return what `_simclr.result` does for a trial."""
     import _simclr  # imports lightly, which only such trials need
 
-    return _simclr.result(workspace.folder, trial["simclr"], trial["seed"])
+    return _simclr.result(workspace.folder, workspace.code(), trial["simclr"], trial["seed"])
+
+
+def simclr_file(workspace: Workspace, trial: dict[str, Any]) -> Path:
+    """Return where `_simclr.result` keeps that."""
+    import _simclr
+
+    return _simclr.file_of(workspace.folder, workspace.code(), trial["simclr"], trial["seed"])
 
 
 def accuracy(right: NDArray[np.bool_]) -> dict[str, Any]:
@@ -159,20 +177,23 @@ def accuracy(right: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def rights(workspace: Workspace, line: dict[str, Any]) -> NDArray[np.bool_] | None:
-    """Return which images a trial that has run gets right; None if that is not in the folder."""
-    if "simclr" in line["trial"]:
-        right: NDArray[np.bool_] = simclr_result(workspace, line["trial"])["right"]
-        return right
-    file = result_file(workspace, line["identity"], line["trial"]["row"])
+    """Return which images a trial gets right; None if this code has not run it in this folder."""
+    if line["code"] != workspace.code():
+        return None
+    trial = line["trial"]
+    if "simclr" in trial:
+        file = simclr_file(workspace, trial)
+    else:
+        file = result_file(workspace, line["parameters"], trial["row"])
     return np.asarray(np.load(file, allow_pickle=False)["right"]) if file.exists() else None
 
 
-def identity(workspace: Workspace, trial: dict[str, Any]) -> str:
-    """Return what the results of a prepared trial depend on."""
-    if "simclr" in trial:
-        files = (workspace.folder / "data.dvc", Path(__file__).with_name("_simclr.py"))
-        return digest_of([digest(*files), trial])[:16]
-    return workspace.identity()
+def about(workspace: Workspace, trial: dict[str, Any]) -> dict[str, str]:
+    """Return what the results of a prepared trial depend on: code, parameters and data, and all with the row."""
+    found = {"code": workspace.code(), "parameters": "" if "simclr" in trial else workspace.identity()}
+    script = Path(__file__).with_name("_simclr.py")
+    parts = [found, trial["simclr"], trial["seed"], digest(script)] if "simclr" in trial else [found, trial["row"]]
+    return found | {"identity": digest_of(parts)[:16]}
 
 
 def locked(workspace: Workspace) -> dict[str, Any]:
@@ -246,10 +267,10 @@ def main() -> None:
         for name in names:
             line: dict[str, Any] = {"name": name, "like": trials[name].get("like"), "trial": resolved(trials, name)}
             line["suited"] = prepare(workspace, line["trial"])
-            line["identity"] = identity(workspace, line["trial"])
+            line |= about(workspace, line["trial"])
             if lines(log).get(name, {}).get("identity") == line["identity"]:
                 continue
-            line |= run(workspace, line["trial"], not arguments.beside)
+            line |= run(workspace, line["trial"], line["identity"], not arguments.beside)
             line |= gain_over(workspace, line, lines(log).get(line["like"]))
             with log.open("a") as file:
                 file.write(json.dumps(line) + "\n")

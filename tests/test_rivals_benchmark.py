@@ -1,6 +1,5 @@
 """benchmarks/rivals.py and its SimCLR: rows are compared seed by seed, and what is done is not done again."""
 
-import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ from exemplarcnn.data import stl10
 from tests.conftest import ROOT, profile_values
 
 DATA = ROOT / "data"
+CODE = "code and data"
 
 
 @pytest.fixture
@@ -164,16 +164,18 @@ def test_a_result_is_kept_by_settings_and_seed(simclr: Any, tmp_path: Path, monk
         return nn.Identity()
 
     settings = {"steps": 1, "side": 32}
-    first = simclr.result(tmp_path, settings, 0, train)
+    first = simclr.result(tmp_path, CODE, settings, 0, train)
     assert first["right"].shape == (10, 500)
     assert first["right"].all(), "these features are the labels"
     assert first["seconds"] > 0
-    again = simclr.result(tmp_path, dict(reversed(settings.items())), 0, train)
+    again = simclr.result(tmp_path, CODE, dict(reversed(settings.items())), 0, train)
     assert trained == [0]
     assert again["seconds"] == first["seconds"]
-    simclr.result(tmp_path, settings, 1, train)
-    simclr.result(tmp_path, settings | {"lr": 0.1}, 1, train)
+    simclr.result(tmp_path, CODE, settings, 1, train)
+    simclr.result(tmp_path, CODE, settings | {"lr": 0.1}, 1, train)
     assert trained == [0, 1, 1]
+    simclr.result(tmp_path, "other code", settings, 0, train)
+    assert trained == [0, 1, 1, 0]
 
 
 # Trials of search.py that train it
@@ -191,12 +193,68 @@ def test_a_trial_of_simclr_needs_no_profile(rivals: Any, tmp_path: Path, monkeyp
     with pytest.raises(SystemExit, match="trial c has a profile and simclr"):
         search.resolved(trials, "c")
     right = np.ones((10, 4), bool)
-    monkeypatch.setattr(search, "simclr_result", lambda *_: {"right": right, "seconds": np.array(90.0)})
+    ran: list[int] = []
 
-    folder: Any = SimpleNamespace(folder=tmp_path)  # no stage of the pipeline has a part in it
-    (tmp_path / "data.dvc").write_text("outs: []\n")
-    found = rivals.measure(folder, "10 b", search.resolved(trials, "b"), True)
-    assert (found["accuracy"], found["minutes"], found["step"]) == (100, 1.5, 100)
-    (kept,) = (tmp_path / "found").glob("rivals-*.json")
-    assert json.loads(kept.read_text())["trial"]["simclr"]["side"] == 32
-    assert search.identity(folder, search.resolved(trials, "a")) != found["identity"]
+    def result(workspace: Any, trial: dict[str, Any]) -> dict[str, Any]:
+        ran.append(trial["simclr"]["side"])
+        file = search.simclr_file(workspace, trial)
+        file.parent.mkdir(exist_ok=True)
+        np.savez(file, right=right)
+        return {"right": right, "seconds": np.array(90.0)}
+
+    monkeypatch.setattr(search, "simclr_result", result)
+    folder: Any = SimpleNamespace(folder=tmp_path, code=lambda: CODE)  # no stage of the pipeline has a part in it
+    for _ in range(2):
+        found = rivals.measure(folder, "10 b", search.resolved(trials, "b"), True)
+        assert (found["accuracy"], found["minutes"], found["step"], ran) == (100, 1.5, 100, [32])
+    assert search.about(folder, search.resolved(trials, "a"))["identity"] != found["identity"]
+    folder.code = lambda: "other code"
+    assert search.rights(folder, found) is None, "other code made it"
+
+
+def test_a_rows_figures_are_those_of_its_own_run(rivals: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after another trial with the same rows has run in the folder, and under another name."""
+    import _common
+    import search
+
+    state: dict[str, Any] = {"steps": 0}
+
+    def evaluated(workspace: Any, row: str) -> dict[str, Any]:
+        right = np.zeros((10, 100), bool)
+        right[:, : state["steps"]] = True
+        file = _common.result_file(workspace, workspace.identity(), row)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(file, right=right)
+        return {"right": right}
+
+    stages: dict[str, Any] = {f"evaluate@{row}": {"deps": [], "params": {}} for row in ("baseline", "clustered")}
+    monkeypatch.setattr(search, "evaluated", evaluated)
+    monkeypatch.setattr(search, "prepare", lambda workspace, trial: state.update(steps=trial["set"]["steps"]) or [])
+    monkeypatch.setattr(search, "keep_times", lambda *_: None)
+    monkeypatch.setattr(search, "locked", lambda workspace: stages)
+    monkeypatch.setattr(
+        search, "known_times", lambda _: {search.key(stage, entry): times() for stage, entry in stages.items()}
+    )
+    monkeypatch.setattr(rivals, "prepare", search.prepare)
+
+    def times() -> dict[str, Any]:
+        return {"seconds": 60.0 * state["steps"], "alone": True, "whole": True}
+
+    folder: Any = SimpleNamespace(folder=tmp_path, code=lambda: CODE, identity=lambda: f"steps {state['steps']}")
+    (tmp_path / "found").mkdir()
+    trials = {
+        name: {"profile": "core", "row": "baseline", "seed": 0, "set": {"steps": n}}
+        for name, n in (("a", 10), ("b", 1))
+    }
+    first = rivals.measure(folder, "a", trials["a"], True)
+    other = rivals.measure(folder, "b", trials["b"], True)
+    again = rivals.measure(folder, "a with another name", trials["a"], True)
+    assert (first["minutes"], other["minutes"], again["minutes"]) == (10, 1, 10)
+    assert (first["accuracy"], other["accuracy"], again["accuracy"]) == (10, 1, 10)
+    assert rivals.measure(folder, "c", trials["a"] | {"row": "clustered"}, True)["identity"] != first["identity"]
+    assert not list(tmp_path.glob("running-*"))
+    # Killed between the result and its figures, after which another trial ran.
+    (tmp_path / "found" / f"figures-{first['identity']}.json").unlink()
+    rivals.measure(folder, "d", trials["b"] | {"seed": 1}, True)
+    found = rivals.measure(folder, "a", trials["a"], True)
+    assert (found["accuracy"], found["minutes"]) == (10, None)
