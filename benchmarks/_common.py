@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +72,12 @@ def watched(script: str, *words: str) -> dict[str, Any]:
     return figures | {"peak_mib": peak / 2**20}
 
 
-def finish(table: pd.DataFrame, name: str, **figures: Any) -> None:
-    """Print the table, then one line of JSON."""
+def finish(table: pd.DataFrame, name: str, failed: Sequence[str] = (), /, **figures: Any) -> None:
+    """Print the table, then one line of JSON; exit with status 1 and say what is wrong, if something is."""
     print(table.to_string(index=False))
     print(json.dumps({"benchmark": name, "machine": machine(), **figures}))
+    if failed:
+        sys.exit(f"error: {'; '.join(failed)}")
 
 
 def lock(folder: Path) -> int:

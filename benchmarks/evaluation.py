@@ -200,7 +200,8 @@ def main() -> None:
             print(agreements[-1], file=sys.stderr)
     print(pd.DataFrame(agreements).to_string(index=False), end="\n\n")
     table = pd.DataFrame(rows).round(2)
-    finish(table, "evaluation", quick=arguments.quick, rows=rows, agreement=agreements)
+    failed = [f"other predictions than LinearSVC's: {each}" for each in agreements if each["same predictions, %"] < 100]
+    finish(table, "evaluation", failed, quick=arguments.quick, rows=rows, agreement=agreements)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -89,7 +90,7 @@ def main() -> None:
         }
         torch.set_num_threads(1)
         expected = in_batches(encoder, images)
-        rows = []
+        rows: list[dict[str, Any]] = []
         for threads in dict.fromkeys((1, cores)):
             torch.set_num_threads(threads)
             for title, way in ways(encoder, folder, threads).items():
@@ -112,6 +113,7 @@ def main() -> None:
     finish(
         pd.DataFrame(rows),
         "export",
+        [f"{row} differs by more than 1e-5" for row in rows if row["largest difference"] > 1e-5],
         network=arguments.profile or str(arguments.model),
         images=len(images),
         features=encoder.size,

@@ -274,3 +274,29 @@ def test_one_process_works_in_a_folder(grouping: Any, tmp_path: Path) -> None:
         assert other().returncode == 1
         outlives.kill()
     assert other().stdout == "locked\n"
+
+
+def test_the_interval_is_over_seeds_and_images(grouping: Any) -> None:
+    """Against the percentiles of plainly drawn means; seeds that differ widen it."""
+    import _common
+
+    draw = np.random.default_rng(5)
+    gains = draw.normal(size=(3, 60)) + np.array([[0.0], [1.0], [3.0]])
+    slow = []
+    again = np.random.default_rng(0)
+    for _ in range(4000):
+        rows, images = again.integers(3, size=3), again.integers(60, size=60)
+        slow.append(np.mean([[gains[row, image] for image in images] for row in rows]))
+    low, high = _common.bootstrap_seeds(gains, 0, 4000)
+    assert (low, high) == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])), abs=0.05)
+    alone = _common.bootstrap_seeds(gains.mean(axis=0)[None], 0, 4000)
+    assert high - low > 3 * (alone[1] - alone[0]), "one mean seed has images alone"
+
+
+def test_a_failure_is_told_by_the_status(grouping: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    import _common
+
+    _common.finish(pd.DataFrame([{"a": 1}]), "of a test", figure=1)
+    with pytest.raises(SystemExit, match="error: one; two"):
+        _common.finish(pd.DataFrame([{"a": 1}]), "of a test", ["one", "two"])
+    assert capsys.readouterr().out.count('"benchmark": "of a test"') == 2
