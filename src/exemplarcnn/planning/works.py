@@ -7,6 +7,7 @@ docs/results.md compares plans with whole runs. Memory is that of one process on
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from exemplarcnn.classes import expansion
 from exemplarcnn.classes.capacity import clustered_part
 from exemplarcnn.config import objectives
 from exemplarcnn.config.base import Layer
@@ -276,7 +277,7 @@ class Works:
         if isinstance(params, ClusterEntry) and params.neighbours:
             singles = self.tables[name].singles
             parts = (*parts, (Multiply("float32"), float(singles) * held_out * length))
-            memory = max(memory, FLOAT * ((singles + held_out) * length + 2 * 2048 * held_out))
+            memory = max(memory, FLOAT * ((singles + held_out) * length + 2 * expansion.BLOCK * held_out))
         return Work(
             f"group@{name}",
             images=pool,
