@@ -72,7 +72,13 @@ def test_no_module_reads_or_writes_pickles(path: Path) -> None:
 
 
 def test_the_loader_of_yaml_is_a_safe_one() -> None:
-    assert files.Loader in (yaml.SafeLoader, yaml.CSafeLoader)
+    (base,) = files.Loader.__bases__
+    assert base in (yaml.SafeLoader, yaml.CSafeLoader)
+    # It makes no more kinds of objects than its base.
+    assert set(files.Loader.yaml_constructors) == set(base.yaml_constructors)
+    assert set(files.Loader.yaml_multi_constructors) == set(base.yaml_multi_constructors)
+    with pytest.raises(yaml.YAMLError, match="could not determine a constructor"):
+        yaml.load("!!python/object/apply:os.getcwd []", files.Loader)
     assert [path.name for path in SOURCES if "yaml.load(" in path.read_text()] == ["files.py"]
 
 
