@@ -332,3 +332,18 @@ def test_a_surrogate_set_says_the_side_of_the_data_set(
     colour_axes.write(paths.colours("unlabeled"), None)
     surrogate.run("baseline", config)
     assert json.loads((paths.surrogate_set("baseline") / "set.json").read_text())["side"] == 64
+
+
+def test_the_nearest_class_of_an_image_is_its_own(project: Path) -> None:
+    """The colour of the square, which any network's features tell: labels in another order would show."""
+    table = pd.read_csv(paths.OUTLIERS / "images.csv")
+    own = np.array(CLASSES)[table["image_id"] % len(CLASSES)]
+    assert (table["nearest"] == own).mean() > 0.8
+    assert table.loc[table["nearest"] == own, "score"].mean() < 0
+
+
+def test_guessed_labels_are_those_of_the_images(project: Path) -> None:
+    table = pd.read_csv(paths.labels("semi_supervised"))
+    guessed = table[table["pool"] == "unlabeled"]
+    assert len(guessed) > 10
+    assert (guessed["label"] == guessed["image_id"] % len(CLASSES)).mean() > 0.8
