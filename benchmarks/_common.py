@@ -1,6 +1,5 @@
 """Share among benchmarks: a table for people, one line of JSON with every figure, and the machine it ran on."""
 
-import fcntl
 import json
 import os
 import platform
@@ -19,6 +18,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
+from _locks import lock
 from exemplarcnn import paths
 from exemplarcnn.config import profiles
 from exemplarcnn.data import image_set, stl10
@@ -78,26 +78,6 @@ def finish(table: pd.DataFrame, name: str, failed: Sequence[str] = (), /, **figu
     print(json.dumps({"benchmark": name, "machine": machine(), **figures}))
     if failed:
         sys.exit(f"error: {'; '.join(failed)}")
-
-
-def lock(folder: Path) -> int:
-    """Keep other processes out of a workspace until this one and the DVC command that it runs have ended.
-
-    Returns the descriptor of the locked file: who inherits it holds the lock, too. A process may ask again.
-    """
-    if folder not in _locks:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / "benchmark.lock", os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            sys.exit(f"error: another benchmark, or a DVC command of one, works in {folder}; wait for it, or end it")
-        _locks[folder] = file
-    return _locks[folder]
-
-
-_locks: dict[Path, int] = {}
 
 
 class Workspace:

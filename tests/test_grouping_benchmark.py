@@ -254,11 +254,11 @@ def test_bars_say_what_they_are_over(grouping: Any) -> None:
 @pytest.mark.slow
 def test_one_process_works_in_a_folder(grouping: Any, tmp_path: Path) -> None:
     """Also if it is killed, as long as the DVC command goes on that it started."""
-    import _common
+    import _locks
 
-    held = _common.lock(tmp_path / "w")
-    assert _common.lock(tmp_path / "w") == held, "a process may ask again"
-    code = "import sys, pathlib, _common; _common.lock(pathlib.Path(sys.argv[1])); print('locked')"
+    held = _locks.lock(tmp_path / "w")
+    assert _locks.lock(tmp_path / "w") == held, "a process may ask again"
+    code = "import sys, pathlib, _locks; _locks.lock(pathlib.Path(sys.argv[1])); print('locked')"
     words = [sys.executable, "-c", code, str(tmp_path / "w")]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "benchmarks")}
 
@@ -270,7 +270,7 @@ def test_one_process_works_in_a_folder(grouping: Any, tmp_path: Path) -> None:
     assert "another benchmark, or a DVC command of one, works in" in refused.stderr
     with subprocess.Popen(["sleep", "60"], pass_fds=[held]) as outlives:
         os.close(held)
-        del _common._locks[tmp_path / "w"]
+        del _locks._locks[tmp_path / "w"]
         assert other().returncode == 1
         outlives.kill()
     assert other().stdout == "locked\n"

@@ -23,7 +23,7 @@ stages:
   train:
     foreach: ${variants.train}
     do:
-      cmd: %s stage.py train@${key}
+      cmd: '"%s" stage.py train@${key}'
       deps: [src/exemplarcnn/train.py, table]
       params:
         - train

@@ -201,7 +201,7 @@ def test_a_lock_that_is_cut_off_anywhere_is_read_or_named(here: Path) -> None:
     """DVC writes it in place; Ctrl-C at that moment leaves its beginning, which may be valid YAML."""
     text = (here / "dvc.lock").read_text()
     refused = 0
-    for end in range(len(text)):
+    for end in range(0, len(text), 5):
         (here / "dvc.lock").write_text(text[:end])
         try:
             lineage.read_lock()
