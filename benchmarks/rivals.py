@@ -20,14 +20,13 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
-import yaml
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from _common import ROOT, Workspace, bootstrap_seeds, finish
 from exemplarcnn.data.stl10_folder import binary_folder
 from exemplarcnn.evaluation.intervals import gain
-from search import about, prepare, resolved, rights, run
+from search import about, asked, prepare, resolved, rights, run
 from stl10 import fill
 
 matplotlib.use("Agg")
@@ -102,10 +101,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-rivals)")
     parser.add_argument("--picture", type=Path, help="where to draw (default: rivals.png in --work)")
     arguments = parser.parse_args()
-    trials: dict[str, dict[str, Any]] = yaml.safe_load(arguments.rivals.read_text())
-    names = arguments.only or list(trials)
-    if unknown := set(names) - set(trials):
-        parser.error(f"{arguments.rivals} has no row {', '.join(sorted(unknown))}")
+    trials, names = asked(parser, arguments.rivals, arguments.only)
     folder = binary_folder(arguments.folder).resolve()
     images = arguments.images and arguments.images.resolve()
     workspace = Workspace(

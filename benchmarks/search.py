@@ -240,6 +240,15 @@ def lines(log: Path) -> dict[str, dict[str, Any]]:
     return {line["name"]: line for line in found}
 
 
+def asked(parser: argparse.ArgumentParser, file: Path, only: list[str] | None) -> tuple[dict[str, Any], list[str]]:
+    """Return the trials of a file, and the names of those to run; end with an error if one is not there."""
+    trials: dict[str, dict[str, Any]] = yaml.safe_load(file.read_text())
+    names = only or list(trials)
+    if unknown := set(names) - set(trials):
+        parser.error(f"{file} has no {', '.join(sorted(unknown))}")
+    return trials, names
+
+
 def main() -> None:
     """Run the trials."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -252,11 +261,8 @@ def main() -> None:
     parser.add_argument("--log", type=Path, help="default: TRIALS with the ending .jsonl")
     parser.add_argument("--work", type=Path, help="where to run (default work/benchmark-search)")
     arguments = parser.parse_args()
-    trials: dict[str, dict[str, Any]] = yaml.safe_load(arguments.trials.read_text())
+    trials, names = asked(parser, arguments.trials, arguments.only)
     log = arguments.log or arguments.trials.with_suffix(".jsonl")
-    names = arguments.only or list(trials)
-    if unknown := set(names) - set(trials):
-        parser.error(f"{arguments.trials} has no trial {', '.join(sorted(unknown))}")
     if not arguments.show:
         origin = {"folder": arguments.folder.resolve(), "images": arguments.images and arguments.images.resolve()}
         workspace = Workspace(

@@ -52,7 +52,7 @@ class UnreadableError(PipelineError, ValueError):
         super().__init__(f"{path}: {why}; {advice.format(path=path)}")
 
 
-class Loader(_Loader):  # type: ignore[misc]
+class Loader(_Loader):  # type: ignore[misc]  # which of the two it is, only the installation tells
     """Reads scalars as DVC does, by YAML 1.2: ``1e-05`` is a number, ``no``, ``off`` and ``12:30`` are text."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, Any]]]] = {

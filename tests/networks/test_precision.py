@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from exemplarcnn.networks import precision
-from exemplarcnn.networks.precision import computed, full_float32, mixed_precision
+from exemplarcnn.networks.precision import computed, float32_convolutions, mixed_precision
 
 CPU = torch.device("cpu")
 
@@ -52,14 +52,14 @@ def test_float32_on_a_gpu_is_whole_and_the_callers_choice_comes_back() -> None:
     try:
         for chosen in (True, False):
             cudnn.allow_tf32 = chosen
-            with full_float32(torch.device("cpu")):
+            with float32_convolutions(torch.device("cpu")):
                 assert cudnn.allow_tf32 == chosen
-            with full_float32(torch.device("cuda")):
+            with float32_convolutions(torch.device("cuda")):
                 assert not cudnn.allow_tf32
                 assert (cudnn.enabled, cudnn.deterministic) == before[1:], "nothing else changes"
             assert cudnn.allow_tf32 == chosen
-            with full_float32(torch.device("cuda")):  # another thread comes and goes
-                other = full_float32(torch.device("cuda"))
+            with float32_convolutions(torch.device("cuda")):  # another thread comes and goes
+                other = float32_convolutions(torch.device("cuda"))
                 other.__enter__()
                 other.__exit__(None, None, None)
                 assert not cudnn.allow_tf32

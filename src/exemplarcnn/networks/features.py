@@ -21,7 +21,7 @@ from exemplarcnn.files import atomic_write
 from exemplarcnn.networks.chunks import map_chunks
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, taking_turns, to_device
 from exemplarcnn.networks.kept_rows import npy_pieces
-from exemplarcnn.networks.precision import full_float32, mixed_precision
+from exemplarcnn.networks.precision import float32_convolutions, mixed_precision
 from exemplarcnn.progress import tqdm
 
 # From (n, height, width, 3) images to (n, features).
@@ -113,7 +113,7 @@ def _through(
     turn = taking_turns(device)
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with turn, full_float32(device), torch.inference_mode():
+        with turn, float32_convolutions(device), torch.inference_mode():
             batch = network.normalise(torch.from_numpy(images).to(device))
             with mixed_precision(device, precision):
                 result: NDArray[np.float32] = describe(batch).cpu().numpy()

@@ -55,7 +55,7 @@ class _Float32:
 
 
 @contextmanager
-def full_float32(device: torch.device) -> Iterator[None]:
+def float32_convolutions(device: torch.device) -> Iterator[None]:
     """Convolve in float32 where a GPU would by default use fewer digits (TF32)."""
     if device.type != "cuda":
         yield
