@@ -1,4 +1,4 @@
-"""Outs keep their bytes without the modules that dvc.yaml leaves out, and for any number of threads."""
+"""Outs keep their bytes without the modules that dvc.yaml leaves out, and for any number of threads and workers."""
 
 import ast
 import json
@@ -22,7 +22,9 @@ from pathlib import Path
 from tests.stages import test_stages as t
 from exemplarcnn import determinism, paths
 
-config = t.Config.model_validate(t.values())
+values = t.values()
+values["machine"]["workers"] = int(sys.argv[3])
+config = t.Config.model_validate(values)
 os.chdir(sys.argv[1])
 import torch  # or its number of threads could not be set
 determinism.use_threads(int(sys.argv[2]))
@@ -108,10 +110,10 @@ def replaced(name: str, path: Path) -> str:
     return {"errors": MUTE, "progress": SILENT}.get(name, NOTHING)
 
 
-def outs(folder: Path, package: Path, threads: int) -> dict[str, str]:
+def outs(folder: Path, package: Path, threads: int, workers: int) -> dict[str, str]:
     folder.mkdir()
     environment = os.environ | {"PYTHONPATH": f"{package.parent}{os.pathsep}{ROOT}"}
-    words = [sys.executable, "-c", RUN, str(folder), str(threads)]
+    words = [sys.executable, "-c", RUN, str(folder), str(threads), str(workers)]
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found: dict[str, str] = json.loads(done.stdout.partition("HASHES ")[2])
@@ -119,12 +121,12 @@ def outs(folder: Path, package: Path, threads: int) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_outs_keep_their_bytes_without_what_is_exempt_and_with_three_threads(tmp_path: Path) -> None:
+def test_outs_keep_their_bytes_without_what_is_exempt_and_with_other_threads_and_workers(tmp_path: Path) -> None:
     for name in ("whole", "without"):
         shutil.copytree(SOURCES, tmp_path / name / "exemplarcnn", ignore=shutil.ignore_patterns("__pycache__"))
     without(tmp_path / "without" / "exemplarcnn")
-    expected = outs(tmp_path / "a", tmp_path / "whole" / "exemplarcnn", threads=1)
-    found = outs(tmp_path / "b", tmp_path / "without" / "exemplarcnn", threads=3)
+    expected = outs(tmp_path / "a", tmp_path / "whole" / "exemplarcnn", threads=1, workers=1)
+    found = outs(tmp_path / "b", tmp_path / "without" / "exemplarcnn", threads=3, workers=2)
     differing = {path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path)}
     # Where patches are drawn online, the set has the hashes of the code that draws them, so that `train` runs again.
     # What pictures were drawn from has the hash of that set.

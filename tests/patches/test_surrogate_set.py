@@ -5,6 +5,7 @@ import errno
 import functools
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -324,31 +325,29 @@ if __name__ == "__main__":
     table = pd.DataFrame({"class_id": np.arange(60), "image_id": np.arange(60), "origin": "seed"})
     pool = ImageFile(here.parent / "pool.bin")
     definition = SetDefinition(pool, table, values.surrogate, budget, seed=0)
-    write_set(definition, DrawingJob(here / "set", here / "work", workers=2))
+    write_set(definition, DrawingJob(here / "set", here / "work", workers=int(sys.argv[3])))
 """
 
 
 @pytest.mark.slow
-def test_killed_process_is_continued_and_its_workers_end_with_it(tmp_path: Path) -> None:
+def test_killed_process_is_continued_and_its_workers_end_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "draw.py").write_text(SCRIPT)
     write_images(tmp_path / "pool.bin", np.random.default_rng(0).integers(0, 256, (60, 96, 96, 3), dtype=np.uint8))
 
-    def start(name: str) -> psutil.Popen:
+    def arguments(name: str, workers: int) -> list[str]:
         (tmp_path / name).mkdir(exist_ok=True)
-        words = [
-            sys.executable,
-            str(tmp_path / "draw.py"),
-            str(tmp_path / name),
-            str(CONF),
-        ]
-        return psutil.Popen(words, stderr=subprocess.DEVNULL)
+        return [str(tmp_path / "draw.py"), str(tmp_path / name), str(CONF), str(workers)]
+
+    def start(name: str) -> psutil.Popen:
+        return psutil.Popen([sys.executable, *arguments(name, workers=2)], stderr=subprocess.DEVNULL)
 
     def drawn() -> int:
         with contextlib.suppress(OSError, ValueError, EOFError):
             return int(np.load(tmp_path / "killed" / "work" / "done.npy").sum())
         return 0
 
-    assert start("whole").wait(300) == 0
     process = start("killed")
     workers: list[psutil.Process] = []
     while process.poll() is None and not drawn():
@@ -359,6 +358,10 @@ def test_killed_process_is_continued_and_its_workers_end_with_it(tmp_path: Path)
     assert process.wait(60) == -signal.SIGKILL
     assert not psutil.wait_procs(workers, timeout=60)[1]
     assert start("killed").wait(300) == 0
+    # What is set while the script runs here is set back.
+    monkeypatch.setattr(partial_set, "IMAGES_A_TASK", 4)
+    monkeypatch.setattr(sys, "argv", arguments("whole", workers=1))
+    runpy.run_path(sys.argv[0], run_name="__main__")
     assert contents(tmp_path / "killed" / "set") == contents(tmp_path / "whole" / "set")
 
 

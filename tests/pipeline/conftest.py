@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,9 +153,11 @@ def template(shared: Path, commands: Path) -> Project:
 
 
 @pytest.fixture(scope="module")
-def finished(template: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def finished(template: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A copy of the finished project for the tests of one file, which leave it as it was."""
-    return template.copy(tmp_path_factory.mktemp("finished") / "project")
+    folder = tmp_path_factory.mktemp("finished")
+    yield template.copy(folder / "project")
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -165,6 +167,8 @@ def scratch(template: Project, tmp_path: Path) -> Project:
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory, commands: Path) -> Project:
+def fresh(tmp_path_factory: pytest.TempPathFactory, commands: Path) -> Iterator[Project]:
     """A project in which nothing has run: for what must fail before any work."""
-    return Project(tmp_path_factory.mktemp("fresh") / "project", commands)
+    folder = tmp_path_factory.mktemp("fresh")
+    yield Project(folder / "project", commands)
+    shutil.rmtree(folder)

@@ -101,15 +101,6 @@ def test_nothing_runs_again(finished: Project) -> None:
     assert finished.repro() == []
 
 
-def test_forced_run_gives_the_same_hashes(scratch: Project) -> None:
-    before = scratch.outs()
-    # The number of worker processes is not tracked, and must not matter.
-    scratch.change(lambda values: values["machine"].update(workers=2))
-    ran = scratch.repro("--force")
-    assert {"train@baseline", "train@clustered", "report"} <= set(ran)
-    assert scratch.outs() == before
-
-
 def test_only_what_depends_on_a_parameter_runs(scratch: Project) -> None:
     """Of the clustering here, of the evaluation where test_runs.py mixes kinds of runs."""
     scratch.change(lambda values: values["variants"]["group"]["clustered"].update(merged_fraction=0.05))
