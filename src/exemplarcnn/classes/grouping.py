@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
-from exemplarcnn import rng
+from exemplarcnn import rng, threads
 from exemplarcnn.classes.capacity import single_classes, split_pool
 from exemplarcnn.classes.expansion import Expansion, expand
 from exemplarcnn.clustering.dendrogram import Cut, cut
+from exemplarcnn.clustering.estimator import CompleteLinkage
 from exemplarcnn.clustering.sample import Chosen
 from exemplarcnn.config.variants import ClusterEntry, PruneEntry
 from exemplarcnn.determinism import shared_operations
@@ -178,9 +179,11 @@ def pruned(split: Split, params: PruneEntry) -> GroupedTable:
         -1, features.shape[1]
     )
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    # A cosine distance of c is a distance of √(2c) between unit vectors.
-    radius = math.sqrt(2 * params.merge_distance)
-    similar = cut(means.astype(np.float32), radius, None, split.memory, split.device, shared=True).labels
+    similar = np.arange(len(kept))
+    if len(kept) > 1:
+        # A cosine distance of c is a distance of √(2c) between unit vectors.
+        alike = CompleteLinkage(math.sqrt(2 * params.merge_distance), memory_gib=split.memory, n_jobs=threads.count())
+        similar = alike.fit_predict(means.astype(np.float32))
     merged = [np.concatenate([kept[i] for i in np.flatnonzero(similar == label)]) for label in np.unique(similar)]
     if len(merged) < 2:
         raise GroupingError(
