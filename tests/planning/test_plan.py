@@ -85,7 +85,10 @@ def test_without_bfloat16_maps_take_twice_the_memory(here: dict[str, Any]) -> No
     # What the maps of 128 images take in a ResNet-50, and those of 128 images in the paper's network.
     assert 5 * GB < more["resnet@supervised"] == more["resnet@semi_supervised"] < 6 * GB
     assert GB < more["embed@baseline"] == more["label@semi_supervised"] < 1.5 * GB
-    assert not any(stage.startswith(("train", "group", "evaluate", "surrogate")) for stage in more)
+    # Those of patches: of 32×32 pixels, and of 96×96.
+    assert 0.1 * GB < more["train@baseline"] == more["train@clustered"] < 0.3 * GB
+    assert 1.5 * GB < more["train@imagenet"] < 2 * GB
+    assert not any(stage.startswith(("group", "evaluate", "surrogate")) for stage in more)
 
 
 def test_what_is_done_or_cached_takes_no_time(here: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ from exemplarcnn.training.schedule import Length
 Parts = tuple[tuple[Operation, float], ...]
 
 # Bytes of a process that has imported the libraries, of one that also trains, and of one that draws patches.
-PROCESS, TRAINER, DRAWER = 400_000_000, 600_000_000, 350_000_000
+PROCESS, TRAINER, DRAWER = 400_000_000, 700_000_000, 350_000_000
 # Each pair of points that are compared: products for the candidates, and what it takes to measure these in full.
 PAIRS = 1.5
 # Passes through the coordinates of its training images, forward and transposed, that SVMs take for all values of C: the
@@ -214,6 +214,7 @@ class Works:
             parts = (*parts, (Describe(self.config.features, entry.patch, classes), float(described)))
         weights = shapes.weights(self.config.network, classes)
         maps, kept = params.batch_size * self._numbers_in_maps(entry.patch), 5 if self.config.network.batch_norm else 4
+        size = self._number(params.precision)
         return Work(
             f"train@{name}",
             images=self.tables[entry.table].images,
@@ -222,7 +223,7 @@ class Works:
             parts=parts,
             outs=2 * FLOAT * weights,
             # Weights and momentum, a gradient for each shard and their sum; what the backward pass needs of each map.
-            memory=TRAINER + FLOAT * weights * (3 + params.shards) + kept * FLOAT * maps,
+            memory=TRAINER + FLOAT * weights * (3 + params.shards) + kept * size * maps,
         )
 
     def _outputs(self, name: str) -> int:
@@ -235,9 +236,13 @@ class Works:
         found = shapes.maps(self.config.network, side, side, 1, 1)
         return sum(found[layer][0] * found[layer][1] ** 2 for layer in CONVOLUTIONS)
 
+    def _number(self, precision: str) -> int:
+        """Return the bytes of a number in a map."""
+        return 2 if precision == "bf16" and self.bfloat16 else FLOAT
+
     def _description(self, params: Features | ClusterFeatures) -> int:
         """Return the bytes that describing images by all threads takes."""
-        size = 2 if params.precision == "bf16" and self.bfloat16 else FLOAT
+        size = self._number(params.precision)
         at_once = self.config.features.batch_size * self.config.machine.threads
         return 3 * size * at_once * self._numbers_in_maps(self.held.side)
 
@@ -399,7 +404,7 @@ class Works:
         length = Length(params.epoch_images, params)
         outside, test = self.held.images["train"] - self.held.fold, self.held.images["test"]
         weights = shapes.resnet_weights(self.config, self.held.classes)
-        size = 2 if params.precision == "bf16" and self.bfloat16 else FLOAT
+        size = self._number(params.precision)
         maps = shapes.resnet_maps(params, self.held.side)
         classified = length.epochs * outside + test
         return Work(
