@@ -24,7 +24,7 @@ from exemplarcnn.config import profiles
 from exemplarcnn.data import image_set, stl10
 from exemplarcnn.evaluation.intervals import bootstrap, gain
 from exemplarcnn.evaluation.metrics import correct
-from exemplarcnn.files import atomic_write, digest, read_table
+from exemplarcnn.files import atomic_write, digest, digest_of, read_table
 from exemplarcnn.launching.memory import anonymous
 from exemplarcnn.processor import multiplies_bfloat16
 from exemplarcnn.tracking import timings
@@ -42,6 +42,11 @@ def machine() -> dict[str, Any]:
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     found = {"cpu": model, "cores": os.cpu_count(), "memory_gib": round(pages / 2**30, 1)}
     return found | {"bfloat16": multiplies_bfloat16(torch.device("cpu"))}
+
+
+def arithmetic() -> list[Any]:
+    """Return what else decides the last bits of results, and where bfloat16 is missing, more than those."""
+    return [torch.__version__, multiplies_bfloat16(torch.device("cpu"))]
 
 
 def peak_anonymous(process: subprocess.Popen[str], interval: float) -> int:
@@ -102,6 +107,8 @@ class Workspace:
         record = self.folder / "origin.json"
         if record.exists() and (found := json.loads(record.read_text())) != origin:
             sys.exit(f"error: {self.folder} was made from {found}, not from {origin}; remove it, or change --work")
+        # DVC's own lock names processes by numbers, which others may have by now; this folder's lock says that none work.
+        (self.folder / ".dvc/tmp/rwlock").unlink(missing_ok=True)
         ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
         for name in ("src", "conf"):
             shutil.copytree(ROOT / name, self.folder / name, dirs_exist_ok=True, ignore=ignore)
@@ -116,12 +123,12 @@ class Workspace:
         fill(data)
         self.dvc("init", "--no-scm", "-q", "-f")
         self.dvc("config", "cache.type", "hardlink,symlink")
+        record.write_text(json.dumps(origin))  # before `data.dvc`, which says that the folder is filled
         self.dvc("add", "-q", "data")
-        record.write_text(json.dumps(origin))
 
     def use(self, profile: str, seed: int) -> None:
         """Write params.yaml."""
-        values = profiles.compose(ROOT / "conf", profile) | {"seed": seed}
+        values = profiles.compose(self.folder / "conf", profile) | {"seed": seed}
         (self.folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
 
     def edit(self, change: Callable[[dict[str, Any]], None]) -> None:
@@ -132,15 +139,17 @@ class Workspace:
         path.write_text(yaml.safe_dump(values, sort_keys=False))
 
     def identity(self) -> str:
-        """Return the hash of what results in the folder depend on: data, parameters, pipeline, code."""
+        """Return the hash of what results in the folder depend on: data, parameters, pipeline, code, arithmetic."""
         files = [self.folder / name for name in ("data.dvc", "params.yaml", "dvc.yaml")]
-        return digest(*files, *sorted((self.folder / "src").rglob("*.py")))[:16]
+        found = digest(*files, *sorted((self.folder / "src").rglob("*.py")))
+        return digest_of([found, arithmetic()])[:16]
 
     def code(self) -> str:
-        """Return the hash of what results depend on besides params.yaml: data, pipeline, profiles, code."""
+        """Return the hash of what results depend on besides params.yaml: data, pipeline, profiles, code, arithmetic."""
         folders = (("src", "*.py"), ("conf", "*.yaml"))
         files = [path for name, ending in folders for path in sorted((self.folder / name).rglob(ending))]
-        return digest(self.folder / "data.dvc", self.folder / "dvc.yaml", *files)[:16]
+        found = digest(self.folder / "data.dvc", self.folder / "dvc.yaml", *files)
+        return digest_of([found, arithmetic()])[:16]
 
     def dvc(self, *words: str) -> None:
         """Run a DVC command in the folder. It holds the folder's lock, too: it outlives a benchmark that is killed."""

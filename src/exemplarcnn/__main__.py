@@ -2,9 +2,12 @@
 
 import sys
 
+from exemplarcnn import threads
+
 
 def main() -> None:
     """Run the command."""
+    threads.keep_freed_memory()
     try:
         from exemplarcnn import cli
 

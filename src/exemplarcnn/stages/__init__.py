@@ -6,6 +6,7 @@
 import sys
 from types import TracebackType
 
+from exemplarcnn import threads
 from exemplarcnn.errors import INTERRUPTED
 
 
@@ -17,5 +18,6 @@ def _said_in_a_line(kind: type[BaseException], error: BaseException, trace: Trac
         sys.__excepthook__(kind, error, trace)
 
 
-# Set here, because this runs before a stage imports anything slow.
+# Here, because this runs before a stage imports anything slow, or that starts threads.
 sys.excepthook = _said_in_a_line
+threads.keep_freed_memory()
