@@ -1,5 +1,9 @@
 """Threads that compute side by side: results in order, errors where they are used, nothing held that nobody wants."""
 
+import platform
+import resource
+import subprocess
+import sys
 import threading
 from collections.abc import Generator
 
@@ -50,3 +54,37 @@ def test_a_team_raises_what_its_work_raises() -> None:
     for size in (1, 2):
         with pytest.raises(ZeroDivisionError):
             Team(size).map(work, [1, 0, 2])
+
+
+# Pages that the system gives to two threads, each of which takes and frees 100 MB five times.
+PAGES = """
+import sys
+if sys.argv[1] == "stages":
+    import exemplarcnn.stages
+import resource, threading
+
+def work():
+    for _ in range(5):
+        bytearray(100 * 2**20)
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+pages()
+print(pages())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what other C libraries do is left to them")
+def test_memory_that_a_stage_frees_is_not_given_back() -> None:
+    def pages(of: str) -> int:
+        return int(subprocess.run([sys.executable, "-c", PAGES, of], check=True, capture_output=True).stdout)
+
+    once = 2 * 100 * 2**20 // resource.getpagesize()
+    if pages("nothing") < 4 * once:
+        pytest.skip("this system gives memory in huge pages")
+    assert pages("stages") < once
