@@ -107,7 +107,7 @@ class Workspace:
         record = self.folder / "origin.json"
         if record.exists() and (found := json.loads(record.read_text())) != origin:
             sys.exit(f"error: {self.folder} was made from {found}, not from {origin}; remove it, or change --work")
-        # DVC's own lock names processes by numbers, which others may have by now; this folder's lock says that none work.
+        # DVC's own lock names processes by their numbers, which others may have by now: by this folder's, none works.
         (self.folder / ".dvc/tmp/rwlock").unlink(missing_ok=True)
         ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
         for name in ("src", "conf"):
