@@ -24,9 +24,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.models import resnet18
 
-from _common import ROOT
-from exemplarcnn.config import profiles
-from exemplarcnn.config.params import parse
+from exemplarcnn import paths
+from exemplarcnn.config.params import load
 from exemplarcnn.data import image_set, pools, stl10
 from exemplarcnn.data.types import Pool
 from exemplarcnn.evaluation.classifiers import FeatureSet
@@ -35,9 +34,11 @@ from exemplarcnn.evaluation.protocols import evaluate
 from exemplarcnn.files import atomic_write, digest, digest_of
 from exemplarcnn.processor import multiplies_bfloat16
 from exemplarcnn.progress import tqdm
+from exemplarcnn.training.diagnosis import TrainingError
 
 WORKERS = 2  # processes that make views, threads of torch, and threads that train SVMs
 SHOWN_AT_ONCE = 64
+SECONDS = 180.0  # between checkpoints
 MEAN, STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # of ImageNet, as SimCLRTransform normalises
 
 
@@ -59,6 +60,8 @@ class Settings:
         Of the loss.
     strength
         Of the colour jitter.
+    blur
+        Probability that a view is blurred.
     """
 
     steps: int
@@ -68,7 +71,8 @@ class Settings:
     lr: float = 0.06
     weight_decay: float = 5e-4
     temperature: float = 0.5
-    strength: float = 0.5
+    strength: float = 1.0
+    blur: float = 0.5
 
 
 class Views(Dataset[list[Tensor]]):
@@ -76,7 +80,9 @@ class Views(Dataset[list[Tensor]]):
 
     def __init__(self, pool: Pool, order: NDArray[np.int64], settings: Settings, seed: int):
         self.pool, self.order, self.seed = pool, order, seed
-        self.transform = SimCLRTransform(input_size=settings.side, cj_strength=settings.strength)
+        self.transform = SimCLRTransform(
+            input_size=settings.side, cj_strength=settings.strength, gaussian_blur=settings.blur
+        )
 
     def __len__(self) -> int:
         return len(self.order)
@@ -100,8 +106,54 @@ def backbone(settings: Settings) -> nn.Module:
     return network
 
 
-def train(pool: Pool, settings: Settings, seed: int) -> nn.Module:
-    """Train on the images of a pool."""
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file with the state of an unfinished training.
+
+    Attributes
+    ----------
+    path
+        The file.
+    identity
+        Of the training: what a file says of another one is ignored.
+    """
+
+    path: Path
+    identity: str
+
+    def save(self, parts: dict[str, Any], step: int, seconds: float) -> None:
+        """Write the state of all parts, the number of steps done, and the seconds that they took."""
+        states = {name: part.state_dict() for name, part in parts.items()}
+        with atomic_write(self.path) as partial:
+            torch.save({"identity": self.identity, "step": step, "seconds": seconds, "states": states}, partial)
+
+    def restore(self, parts: dict[str, Any]) -> tuple[int, float]:
+        """Put the state into all parts; return the number of steps done and their seconds, 0 without a usable file."""
+        try:
+            found = torch.load(self.path, weights_only=True)
+        except Exception:  # there is none, or a power failure has left anything
+            return 0, 0.0
+        if found["identity"] != self.identity:
+            return 0, 0.0
+        for name, part in parts.items():
+            part.load_state_dict(found["states"][name])
+        return found["step"], found["seconds"]
+
+
+def train(pool: Pool, settings: Settings, seed: int, checkpoint: Checkpoint) -> tuple[nn.Module, float]:
+    """Train on the images of a pool, from a checkpoint on if there is one.
+
+    Returns
+    -------
+    network, seconds
+        The trained network, and the seconds that the steps before this call took.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not finite; the checkpoint is removed then.
+    """
+    begin = saved = time.monotonic()
     torch.manual_seed(seed)
     torch.set_num_threads(WORKERS)
     network, head = backbone(settings), SimCLRProjectionHead(512, 512, 128)
@@ -109,24 +161,31 @@ def train(pool: Pool, settings: Settings, seed: int) -> nn.Module:
     draw = np.random.default_rng(seed)
     wanted, images = settings.steps * settings.batch_size, len(pool)
     order = np.concatenate([draw.permutation(images) for _ in range(-(-wanted // images))])[:wanted]
-    # In its order: each epoch of the pool is another permutation.
-    loader = DataLoader(Views(pool, order, settings, seed), settings.batch_size, num_workers=WORKERS)
     optimiser = torch.optim.SGD(both.parameters(), settings.lr, momentum=0.9, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     loss_of = NTXentLoss(temperature=settings.temperature)
-    bar = tqdm(loader, desc="SimCLR", unit="step")
-    for one, other in bar:
+    parts = {"networks": both, "optimiser": optimiser, "schedule": schedule}
+    done, before = checkpoint.restore(parts)
+    # In its order: each epoch of the pool is another permutation.
+    left = range(done * settings.batch_size, wanted)
+    loader = DataLoader(Views(pool, order, settings, seed), settings.batch_size, sampler=left, num_workers=WORKERS)
+    bar = tqdm(loader, desc="SimCLR", unit="step", initial=done, total=settings.steps)
+    for step, (one, other) in enumerate(bar, done + 1):
         optimiser.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16(torch.device("cpu"))):
             outputs = head(network(torch.cat([one, other])))
         loss = loss_of(*outputs.float().chunk(2))
         if not torch.isfinite(loss):
-            raise RuntimeError(f"the loss of SimCLR is {loss.item()}; lower lr")
+            checkpoint.path.unlink(missing_ok=True)
+            raise TrainingError(f"the loss of SimCLR is {loss.item()}; lower lr")
         loss.backward()
         optimiser.step()
         schedule.step()
         bar.set_postfix(loss=f"{loss.item():.3f}")
-    return network.eval()
+        if time.monotonic() - saved > SECONDS:
+            saved = time.monotonic()
+            checkpoint.save(parts, step, before + saved - begin)
+    return network.eval(), before
 
 
 def described(network: nn.Module, pool: Pool, side: int) -> NDArray[np.float32]:
@@ -143,28 +202,30 @@ def described(network: nn.Module, pool: Pool, side: int) -> NDArray[np.float32]:
     return np.concatenate(rows)
 
 
-def file_of(folder: Path, code: str, values: dict[str, Any], seed: int) -> Path:
+def file_of(folder: Path, parameters: str, values: dict[str, Any]) -> Path:
     """Return where `result` keeps what it finds."""
     libraries = [version(name) for name in ("torch", "torchvision", "lightly", "scikit-learn")]
-    parts = [code, digest(Path(__file__)), libraries, asdict(Settings(**values)), seed]
+    parts = [parameters, digest(Path(__file__)), libraries, asdict(Settings(**values))]
     return folder / "found" / f"simclr-{digest_of(parts)[:16]}.npz"
 
 
 def result(
-    folder: Path, code: str, values: dict[str, Any], seed: int, trained: Callable[..., nn.Module] = train
+    folder: Path,
+    parameters: str,
+    values: dict[str, Any],
+    trained: Callable[[Pool, Settings, int, Checkpoint], tuple[nn.Module, float]] = train,
 ) -> dict[str, Any]:
     """Train, describe and evaluate by the ten folds, unless that is done.
 
     Parameters
     ----------
     folder
-        A workspace: its ``data`` are used, and results are kept in ``found``.
-    code
-        Hash of the data, and of the code that evaluates.
+        A workspace: its ``data`` are used, and ``seed`` and ``evaluate`` of its params.yaml; results are kept in
+        ``found``.
+    parameters
+        Hash of these parameters, of the data, and of the code that evaluates.
     values
         `Settings`, as a mapping.
-    seed
-        Of everything that is drawn.
     trained
         Makes the network.
 
@@ -174,23 +235,23 @@ def result(
         ``right``, (folds, test images) bool; ``C``, what was chosen for each fold; ``seconds``.
     """
     settings = Settings(**values)
-    file = file_of(folder, code, values, seed)
+    file = file_of(folder, parameters, values)
+    checkpoint = Checkpoint(folder / "work" / "simclr.pt", file.stem)
     if not file.exists():
         begin = time.monotonic()
-        data = folder / "data"
+        data, config = folder / "data", load(folder / paths.PARAMS)
         sizes = image_set.check(data)
-        network = trained(stl10.open_pool(data, "unlabeled"), settings, seed)
+        network, before = trained(stl10.open_pool(data, "unlabeled"), settings, config.seed, checkpoint)
         features = [described(network, stl10.open_pool(data, split), settings.side) for split in ("train", "test")]
         labels = [stl10.read_labels(data / f"{split}_y.bin", sizes[split]) for split in ("train", "test")]
         names = stl10.read_class_names(data / "class_names.txt")
         folds = stl10.read_folds(data / "fold_indices.txt", sizes["train"])
-        params = parse(profiles.compose(ROOT / "conf", "core"), "profile core").evaluate
-        params = params.model_copy(update={"protocols": [each for each in params.protocols if each.name == "folds"]})
-        found = evaluate(FeatureSet(features[0], labels[0], folds, features[1], len(names)), params, seed, WORKERS)
-        right = correct(np.stack([each.predictions for each in found["folds"]]), labels[1])
-        file.parent.mkdir(parents=True, exist_ok=True)
-        chosen = [each.choice for each in found["folds"]]
+        described_set = FeatureSet(features[0], labels[0], folds, features[1], len(names))
+        found = evaluate(described_set, config.evaluate, config.seed, WORKERS)["folds"]
+        right = correct(np.stack([each.predictions for each in found]), labels[1])
+        chosen = [each.choice for each in found]
         with atomic_write(file) as partial:
-            np.savez(partial, right=right, C=chosen, seconds=time.monotonic() - begin)
+            np.savez(partial, right=right, C=chosen, seconds=before + time.monotonic() - begin)
+        checkpoint.path.unlink(missing_ok=True)
     with np.load(file, allow_pickle=False) as kept:
         return dict(kept)
