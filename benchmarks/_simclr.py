@@ -19,12 +19,16 @@ from lightly.models.modules import SimCLRProjectionHead
 from lightly.transforms.simclr_transform import SimCLRTransform
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import SGD
+from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader, Dataset
 from torchvision.models import resnet18
 
-from exemplarcnn import paths
+from exemplarcnn import paths, threads
 from exemplarcnn.config.params import load
 from exemplarcnn.data import image_set, pools, stl10
 from exemplarcnn.data.types import Pool
@@ -121,23 +125,30 @@ class Checkpoint:
     path: Path
     identity: str
 
-    def save(self, parts: dict[str, Any], step: int, seconds: float) -> None:
-        """Write the state of all parts, the number of steps done, and the seconds that they took."""
-        states = {name: part.state_dict() for name, part in parts.items()}
+    def save(self, networks: nn.Module, optimiser: SGD, step: int, seconds: float) -> None:
+        """Write weights, momentum and rate, the number of steps done, and the seconds that they took."""
+        tensors = {f"weights.{name}": tensor for name, tensor in networks.state_dict().items()}
+        for number, parameter in enumerate(networks.parameters()):
+            tensors[f"momentum.{number}"] = optimiser.state[parameter]["momentum_buffer"]
+        about = {"identity": self.identity, "step": str(step), "seconds": repr(seconds)}
+        about["lr"] = repr(optimiser.param_groups[0]["lr"])
         with atomic_write(self.path) as partial:
-            torch.save({"identity": self.identity, "step": step, "seconds": seconds, "states": states}, partial)
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, about)
 
-    def restore(self, parts: dict[str, Any]) -> tuple[int, float]:
-        """Put the state into all parts; return the number of steps done and their seconds, 0 without a usable file."""
+    def restore(self, networks: nn.Module, optimiser: SGD) -> tuple[int, float]:
+        """Put the state back; return the number of steps done and their seconds, 0 without a usable file."""
         try:
-            found = torch.load(self.path, weights_only=True)
-        except Exception:  # there is none, or a power failure has left anything
+            with safe_open(self.path, "pt") as file:
+                about, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+        except (OSError, SafetensorError):  # there is none, or a power failure has left anything
             return 0, 0.0
-        if found["identity"] != self.identity:
+        if about["identity"] != self.identity:
             return 0, 0.0
-        for name, part in parts.items():
-            part.load_state_dict(found["states"][name])
-        return found["step"], found["seconds"]
+        networks.load_state_dict({name: tensors[f"weights.{name}"] for name in networks.state_dict()})
+        for number, parameter in enumerate(networks.parameters()):
+            optimiser.state[parameter]["momentum_buffer"] = tensors[f"momentum.{number}"]
+        optimiser.param_groups[0]["lr"] = float(about["lr"])
+        return int(about["step"]), float(about["seconds"])
 
 
 def train(pool: Pool, settings: Settings, seed: int, checkpoint: Checkpoint) -> tuple[nn.Module, float]:
@@ -154,6 +165,7 @@ def train(pool: Pool, settings: Settings, seed: int, checkpoint: Checkpoint) -> 
         If the loss is not finite; the checkpoint is removed then.
     """
     begin = saved = time.monotonic()
+    threads.keep_freed_memory()  # as the stages of the pipeline do
     torch.manual_seed(seed)
     torch.set_num_threads(WORKERS)
     network, head = backbone(settings), SimCLRProjectionHead(512, 512, 128)
@@ -161,11 +173,11 @@ def train(pool: Pool, settings: Settings, seed: int, checkpoint: Checkpoint) -> 
     draw = np.random.default_rng(seed)
     wanted, images = settings.steps * settings.batch_size, len(pool)
     order = np.concatenate([draw.permutation(images) for _ in range(-(-wanted // images))])[:wanted]
-    optimiser = torch.optim.SGD(both.parameters(), settings.lr, momentum=0.9, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+    optimiser = SGD(both.parameters(), settings.lr, momentum=0.9, weight_decay=settings.weight_decay)
+    schedule = CosineAnnealingLR(optimiser, settings.steps)
     loss_of = NTXentLoss(temperature=settings.temperature)
-    parts = {"networks": both, "optimiser": optimiser, "schedule": schedule}
-    done, before = checkpoint.restore(parts)
+    done, before = checkpoint.restore(both, optimiser)
+    schedule.last_epoch = done
     # In its order: each epoch of the pool is another permutation.
     left = range(done * settings.batch_size, wanted)
     loader = DataLoader(Views(pool, order, settings, seed), settings.batch_size, sampler=left, num_workers=WORKERS)
@@ -184,7 +196,7 @@ def train(pool: Pool, settings: Settings, seed: int, checkpoint: Checkpoint) -> 
         bar.set_postfix(loss=f"{loss.item():.3f}")
         if time.monotonic() - saved > SECONDS:
             saved = time.monotonic()
-            checkpoint.save(parts, step, before + saved - begin)
+            checkpoint.save(both, optimiser, step, before + saved - begin)
     return network.eval(), before
 
 
@@ -236,7 +248,7 @@ def result(
     """
     settings = Settings(**values)
     file = file_of(folder, parameters, values)
-    checkpoint = Checkpoint(folder / "work" / "simclr.pt", file.stem)
+    checkpoint = Checkpoint(folder / "work" / "simclr.safetensors", file.stem)
     if not file.exists():
         begin = time.monotonic()
         data, config = folder / "data", load(folder / paths.PARAMS)

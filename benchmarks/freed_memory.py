@@ -40,8 +40,6 @@ def child(name: str, kept: bool) -> None:
     """Do a kind of work and print its figures."""
     if kept:
         threads.keep_freed_memory()
-    else:
-        threads.keep_freed_memory = lambda: None
     import torch
 
     from exemplarcnn.config import profiles

@@ -333,6 +333,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=ROOT / "data", help="images in STL-10's layout")
     parser.add_argument("--small", action="store_true", help="small sizes; always so without a GPU")
     arguments = parser.parse_args()
+    threads.keep_freed_memory()  # as stages do
     device = pick_device("auto")
     small = arguments.small or device.type == "cpu"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU: the CPU"

@@ -233,6 +233,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="STL-10's binary files (default: the embedded sample)")
     parser.add_argument("--quick", action="store_true", help="profile `tiny`, a few steps")
     arguments = parser.parse_args()
+    threads.keep_freed_memory()  # as stages do
     source = binary_folder(arguments.folder).resolve() if arguments.folder else ROOT / "data"
     pool = stl10.open_pool(source, "train")
     torch.set_num_threads(CORES)

@@ -74,8 +74,7 @@ def pages():
     for thread in threads: thread.join()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-pages()
-print(pages())
+print(min(pages() for _ in range(4)))
 """
 
 

@@ -72,19 +72,23 @@ def _as_torch_is_set() -> None:
         torch.get_num_threads()
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(largest: int = 2**28) -> None:
     """Let freed memory stay with this process: networks and patches take and free the same amounts again and again.
 
-    By default glibc returns much of it to the system each time, and gets it back page by page, zeroed: a quarter of the
-    time that a training step or the description of an image takes, and two thirds of that of patches of 96×96 pixels.
-    Call this before other threads are started: all share one heap then, since those that glibc gives to threads hold
-    only small arrays. Arrays of more than a quarter of a GiB are returned as before. Other C libraries are left as they
-    are.
+    By default glibc returns much of it to the system each time, and gets it back page by page, zeroed: a fifth of the
+    time that a training step of profile `paper` or the description of an image takes, and two thirds of that of patches
+    of 96×96 pixels (benchmarks/freed_memory.py). Call this before other threads are started: all share one heap then,
+    since those that glibc gives to threads hold only small arrays. Other C libraries are left as they are.
+
+    Parameters
+    ----------
+    largest
+        Arrays of more bytes are returned as before.
     """
     trim_threshold, mmap_threshold, arenas = -1, -3, -8  # of malloc.h
     with suppress(AttributeError, OSError, TypeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(arenas, 1)
         libc.mallopt(trim_threshold, 2**31 - 1)
-        if not libc.mallopt(mmap_threshold, 2**28):
+        if not libc.mallopt(mmap_threshold, largest):
             libc.mallopt(mmap_threshold, 2**25)  # the most that older releases allow

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from exemplarcnn import distributed, paths
+from exemplarcnn import distributed, paths, threads
 from exemplarcnn.config.params import Config
 from exemplarcnn.data import folds, stl10
 from exemplarcnn.evaluation import pseudo_labels
@@ -32,6 +32,8 @@ def run(name: str, config: Config) -> None:
 
     Continue from the checkpoint in ``work/resnet/NAME/`` if there is one.
     """
+    # Keeping larger maps, too, takes almost a GB more for a ResNet-50, and saves a twentieth of the time.
+    threads.keep_freed_memory(largest=2**25)
     folder = paths.WORK / "resnet" / name
     session.train(folder, partial(_trainer, name, config, folder), partial(_outs, name, config))
 

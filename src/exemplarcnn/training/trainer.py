@@ -108,8 +108,6 @@ class Trainer:
         self._check_same_precision()
         self.threads = 1 if device.type == "cuda" else threads.count()
         team = threads.Team(self.threads)
-        if device.type == "cpu":
-            threads.keep_freed_memory()
         self.layout = Layout.here(params.shards, device)
         self._warn_of_idle_threads()
         self.shards = Shards(network, params, self.layout, team, seed, self.objective)
