@@ -1,11 +1,14 @@
 """What happens before a stage works: little, and a copy of ``dvc.lock``."""
 
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from exemplarcnn.errors import INTERRUPTED
 from exemplarcnn.launching import launcher, preflight
 from exemplarcnn.planning import plan
 from exemplarcnn.tracking import timings
@@ -57,17 +60,51 @@ def test_a_copy_that_is_damaged_itself_is_replaced(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "work/dvc.lock").read_text() == "stages: {}\n"
 
 
-def test_a_time_that_cannot_be_kept_does_not_fail_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the stage itself is done."""
+    for module, name in ((preflight, "check"), (plan, "check_disk"), (launcher, "use_threads"), (timings, "note")):
+        monkeypatch.setattr(module, name, lambda *_, **__: None)
+    monkeypatch.setattr(launcher, "_keep_lock", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["stage", "v"])
+    monkeypatch.chdir(ROOT)
+
+
+def test_a_time_that_cannot_be_kept_does_not_fail_what_is_done(prepared: None, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    for module, name in ((preflight, "check"), (plan, "check_disk"), (launcher, "use_threads")):
-        monkeypatch.setattr(module, name, lambda *_, **__: None)
     monkeypatch.setattr(timings, "note", full)
-    monkeypatch.setattr(launcher, "_keep_lock", lambda: None)
-    monkeypatch.setattr(sys, "argv", ["stage", "v"])
-    monkeypatch.chdir(ROOT)
     launcher.main(lambda variant, config: done.append(variant))
     assert done == ["v"]
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
+
+
+def test_ctrl_c_of_which_a_library_makes_another_error(prepared: None, interruptible: None) -> None:
+    """As matplotlib does while it resamples an image."""
+
+    def stage(variant: str, config: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("Invalid affine transformation matrix") from None
+
+    with pytest.raises(SystemExit) as ended:
+        launcher.main(stage)
+    assert ended.value.code == INTERRUPTED
+
+
+def test_an_error_without_ctrl_c_is_none(prepared: None, interruptible: None) -> None:
+    def stage(variant: str, config: object) -> None:
+        raise ValueError("no transformation")
+
+    with pytest.raises(ValueError, match="no transformation"):
+        launcher.main(stage)

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from safetensors import SafetensorError
@@ -43,24 +45,25 @@ def main(stage: Stage, together: bool = False, audited: bool = False) -> None:
         If the stage fails or is interrupted; the message says what to do.
     """
     try:
-        # Before anything is read, so that no edit from here on goes unnoticed.
-        variant = sys.argv[1] if len(sys.argv) > 1 else ""
-        begun_with = Inputs.of(_name(variant))
-        config = load()
-        preflight.check(config, audited=audited)  # in the first stage that runs, not after networks are trained
-        plan.check_disk(config)
-        if together and config.machine.processes > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
-            _start_together(config.machine.processes)
-        if first := os.environ.get("RANK", "0") == "0":  # of processes that work together
-            _keep_lock()
-        use_threads(config.machine.threads)
-        start = time.monotonic()
-        with Peak() as peak:
-            stage(variant, config)
-        if first:
-            begun_with.check()
-            with suppress(OSError):  # a time that cannot be kept is no reason to fail what is done
-                timings.note(begun_with.stage, time.monotonic() - start, peak.bytes)
+        with _interrupts():
+            # Before anything is read, so that no edit from here on goes unnoticed.
+            variant = sys.argv[1] if len(sys.argv) > 1 else ""
+            begun_with = Inputs.of(_name(variant))
+            config = load()
+            preflight.check(config, audited=audited)  # in the first stage that runs, not after networks are trained
+            plan.check_disk(config)
+            if together and config.machine.processes > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+                _start_together(config.machine.processes)
+            if first := os.environ.get("RANK", "0") == "0":  # of processes that work together
+                _keep_lock()
+            use_threads(config.machine.threads)
+            start = time.monotonic()
+            with Peak() as peak:
+                stage(variant, config)
+            if first:
+                begun_with.check()
+                with suppress(OSError):  # a time that cannot be kept is no reason to fail what is done
+                    timings.note(begun_with.stage, time.monotonic() - start, peak.bytes)
     except FailedElsewhereError:
         sys.exit(1)
     except PipelineError as error:
@@ -70,6 +73,30 @@ def main(stage: Stage, together: bool = False, audited: bool = False) -> None:
         sys.exit(f"error: {where}{reason(error)}; fix this and rerun: finished work is kept")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def _interrupts() -> Iterator[None]:
+    """Take an error for Ctrl-C if that has come: libraries make errors of their own of it."""
+    came = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # a shell's job in the background ignores it
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except Exception as error:
+        if came:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _name(variant: str) -> str:
