@@ -629,6 +629,7 @@ def test_the_other_profile_is_short(
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["said"] == []
 
 
+@pytest.mark.slow
 def test_pools_have_folders_and_pictures_of_their_own(
     command: Callable[..., list[tuple[Any, ...]]], tmp_path: Path, drawn: dict[str, Figure]
 ) -> None:

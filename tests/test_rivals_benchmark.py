@@ -93,6 +93,7 @@ def test_seeds_that_fail_are_left_out_and_counted(rivals: Any) -> None:
     assert table.loc[["10 broken", "10 late"], "gain"].isna().all()
 
 
+@pytest.mark.slow
 def test_it_says_who_is_ahead(rivals: Any) -> None:
     found = {
         "10 modern": [line(0, 0.6), line(1, 0.6)],

@@ -199,6 +199,7 @@ def test_a_misspelt_key_of_a_trial_is_refused(trials: Any) -> None:
         trials.resolved({"a": {"profile": "core", "row": "baseline", "sett": {}}}, "a")
 
 
+@pytest.mark.slow
 def test_every_trial_of_the_file_is_of_this_version(search: Any, trials: Any) -> None:
     """Its parameters are valid, and none repeats another."""
     import _simclr
@@ -392,6 +393,7 @@ def test_trials_run_once_and_are_compared(search: Any, workspace: Any, tmp_path:
     assert "gain" not in search.lines(log)["c"], "other code ran what it is like"
 
 
+@pytest.mark.slow
 def test_a_kill_loses_no_minutes(
     search: Any, trials: Any, workspace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -414,6 +416,7 @@ def test_a_kill_loses_no_minutes(
     assert line["ends"] == 2
 
 
+@pytest.mark.slow
 def test_the_figures_of_another_trial_are_not_taken(search: Any, workspace: Any, tmp_path: Path) -> None:
     """Killed between the result and its figures, after which another trial ran."""
     log = tmp_path / "log.jsonl"
@@ -437,6 +440,7 @@ def test_a_stage_whose_time_is_not_known_leaves_minutes_open(search: Any, worksp
     assert line["minutes"] is None
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_stops_no_other(search: Any, workspace: Any, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     trials = {"a": steps(40), "b": {"like": "a", "set": {"train.steps": 50}}}

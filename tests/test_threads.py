@@ -78,6 +78,7 @@ print(min(pages() for _ in range(4)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what other C libraries do is left to them")
 def test_memory_that_a_stage_frees_is_not_given_back() -> None:
     def pages(of: str) -> int:
