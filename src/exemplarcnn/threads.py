@@ -76,9 +76,10 @@ def keep_freed_memory(largest: int = 2**28) -> None:
     """Let freed memory stay with this process: networks and patches take and free the same amounts again and again.
 
     By default glibc returns much of it to the system each time, and gets it back page by page, zeroed: a fifth of the
-    time that a training step of profile `paper` or the description of an image takes, and two thirds of that of patches
-    of 96×96 pixels (benchmarks/freed_memory.py). Call this before other threads are started: all share one heap then,
-    since those that glibc gives to threads hold only small arrays. Other C libraries are left as they are.
+    time of a training step of profile `paper`, a third of that of an image's features by `core`, two thirds of that of
+    a patch of 96×96 pixels, and nothing of that of one of 32×32 (benchmarks/freed_memory.py). Call this before other
+    threads are started: all share one heap then, since those that glibc gives to threads hold only small arrays. Other
+    C libraries are left as they are.
 
     Parameters
     ----------
