@@ -4,6 +4,7 @@ import io
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -62,6 +63,17 @@ def test_a_bar_that_is_off_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in tqdm(range(3), disable=True):
         pass
     assert to.getvalue() == ""
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_bar_that_ctrl_c_kept_from_being_made_goes_silently(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        tqdm(total=5)
+    tqdm.__new__(tqdm).__del__()
 
 
 def test_every_bar_of_the_package_is_one_of_these() -> None:

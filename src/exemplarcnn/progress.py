@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from tqdm import tqdm as _tqdm
@@ -41,6 +42,11 @@ class tqdm(_tqdm):  # type: ignore[type-arg]  # noqa: N801
         if self._lines and self._said and not self.disable:
             self._say()
         super().close()
+
+    def __del__(self) -> None:
+        """Close the bar; one that Ctrl-C kept from being made lacks what that takes."""
+        with suppress(AttributeError):
+            super().__del__()
 
     def _say(self) -> None:
         self._said_at, self._said = time.monotonic(), True

@@ -1,7 +1,7 @@
 """How long operations take: each is measured, and more work takes longer."""
 
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -93,12 +93,12 @@ def test_a_pool_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_what_takes_long_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "SECONDS", 0.02)
     calls: list[float] = []
+    monkeypatch.setattr(measuring, "time", SimpleNamespace(perf_counter=lambda: sum(calls)))
 
     def work(seconds: float) -> None:
         calls.append(seconds)
-        time.sleep(seconds)
 
-    assert measuring._seconds(lambda: work(0.05), 10) == pytest.approx(0.005, rel=0.5)
+    assert measuring._seconds(lambda: work(0.05), 10) == pytest.approx(0.005)
     assert calls == [0.05]
-    assert measuring._seconds(lambda: work(0.005)) == pytest.approx(0.005, rel=0.5)
-    assert len(calls) > 3
+    assert measuring._seconds(lambda: work(0.006)) == pytest.approx(0.006)
+    assert len(calls) == 6, "once apart, then until so many seconds have passed"

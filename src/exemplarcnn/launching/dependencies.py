@@ -30,7 +30,7 @@ EXEMPT = {
     "paths": "says where outs are, as dvc.yaml does",
     "progress": "shows how far a stage is",
     "tracking": "sends to the MLflow store what is in outs",
-    "stages.__init__": "prints one line for Ctrl-C",
+    "stages.__init__": "prints one line for Ctrl-C, and keeps memory that is freed",
     "launching": "starts a stage, checks parameters and data first, and lists code",
     "planning": "says what a run costs, before it starts",
     "evaluation.probe": "tests a network while it trains, without effect on its weights",
