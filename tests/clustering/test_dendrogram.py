@@ -11,7 +11,7 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist, squareform
 
 from exemplarcnn.clustering import radius_graph
-from exemplarcnn.clustering.dendrogram import cut, merged_after, threshold_for
+from exemplarcnn.clustering.dendrogram import cut, growth, merged_after, threshold_for
 from exemplarcnn.clustering.errors import NeighboursError
 from exemplarcnn.clustering.linkage import complete_linkage
 from exemplarcnn.clustering.radius_graph import neighbour_graph
@@ -221,6 +221,17 @@ def test_mean_size_is_the_closest_of_all_cuts(seed: int, n: int, size: float) ->
     best = min(abs(mean - size) for mean in reached)
     assert abs(n / (found.labels.max() + 1) - size) == pytest.approx(best)
     np.testing.assert_array_equal(found.labels, cut(points, found.threshold, None).labels)
+
+
+def test_a_radius_grows_by_as_much_as_its_last_twentieth_suggests() -> None:
+    """Ten pairs of twenty points in a hundred: eight within 0.9, and two more within 1."""
+    heights = [*np.linspace(0.1, 0.9, 8), 0.96, 0.99]
+    Z = np.array([[2 * i, 2 * i + 1, height, 2] for i, height in enumerate(heights)])
+    assert growth(Z, 100, 1.0, 0.2) == pytest.approx(1.03)
+    assert growth(Z, 100, 1.0, 0.22) == pytest.approx(1.03 + 0.05 * 0.02 / 0.04)
+    assert growth(Z, 100, 1.0, 0.5) == 1.15
+    assert growth(Z, 100, 2.0, 0.22) == 1.15, "nothing was merged in the last twentieth"
+    assert growth(Z[:0], 100, 1.0, 0.22) == 1.15
 
 
 def test_a_point_far_away_does_not_make_the_graph_dense() -> None:

@@ -152,7 +152,7 @@ class Sample:
         nearest = np.sort(self.distances.min(axis=1))
         return float(nearest[min(int(np.ceil(share * len(nearest))), len(nearest) - 1)])
 
-    def wider(self, radius: float) -> float:
-        """Widen a radius by 15 %, at least to the next sampled distance; to infinity if there is none."""
+    def wider(self, radius: float, factor: float = 1.15) -> float:
+        """Multiply a radius by a factor, at least to the next sampled distance; to infinity if there is none."""
         further = self.distances[np.isfinite(self.distances) & (self.distances > radius)]
-        return max(1.15 * radius, float(further.min())) if further.size else np.inf
+        return max(factor * radius, float(further.min())) if further.size else np.inf
