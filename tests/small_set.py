@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from exemplarcnn.config.sections import Surrogate
-from exemplarcnn.config.variants import TrainEntry
+from exemplarcnn.config.variants import SCRATCH, TrainEntry
 from exemplarcnn.data.pools import ImageFolder
 from tests import defaults
 
@@ -35,7 +35,9 @@ def params(**changed: Any) -> Surrogate:
 def trained(**changed: Any) -> TrainEntry:
     values = {"pool": "other", "patch": 16, "patches_per_image": 3, "patches_per_class": None}
     values |= {"table": "table", "total_patches": None, "mode": None, "steps": None, "groups": None}
-    return TrainEntry.model_validate(values | {"objective": "exemplar", "cluster_features": False} | changed)
+    return TrainEntry.model_validate(
+        values | {"objective": "exemplar", "init_from": SCRATCH, "cluster_features": False} | changed
+    )
 
 
 def table(rows: list[tuple[int, int, str]] = TABLE) -> pd.DataFrame:

@@ -18,6 +18,7 @@ WRONG: list[tuple[str, Any]] = [
     ("variants.train.baseline.mode", "both"),
     ("variants.train.baseline.groups", 0.1),
     ("variants.train.baseline.objective", "Upper"),
+    ("variants.train.baseline.init_from", None),
     ("variants.seed.baseline.pool", "test"),
     ("variants.seed.baseline.classes", 1),
     ("variants.seed.baseline.or_fewer", "perhaps"),
@@ -199,6 +200,31 @@ def test_other_features_are_those_of_a_trained_variant(values: dict[str, Any]) -
     assert described.features.layers == ("conv1",)
     values["variants"]["describe"]["first"] = other | {"of": "nobody"}
     assert complaints(values) == ["variants.describe.first.of: nobody is not in train (baseline, clustered, imagenet)"]
+
+
+WEIGHTS = "models/{}/weights.safetensors"
+
+
+def test_training_starts_from_the_weights_of_a_network_that_is_there(values: dict[str, Any]) -> None:
+    trained = values["variants"]["train"]
+    assert parse(copy.deepcopy(values), "").variants.train["clustered"].parent is None
+    trained["clustered"]["init_from"] = WEIGHTS.format("baseline")
+    assert parse(copy.deepcopy(values), "").variants.train["clustered"].parent == "baseline"
+    where = "variants.train.clustered.init_from"
+    trained["clustered"]["init_from"] = WEIGHTS.format("nobody")
+    assert complaints(values) == [f"{where}: nobody is not in train (baseline, clustered, imagenet)"]
+    for wrong in ("models/baseline", "baseline", "models/a/b/weights.safetensors", "../" + WEIGHTS.format("baseline")):
+        trained["clustered"]["init_from"] = wrong
+        said = "expected conf/scratch.yaml or models/NAME/weights.safetensors"
+        assert complaints(values) == [f"{where}: found {wrong}, {said}"]
+
+
+@pytest.mark.parametrize("parent", ["clustered", "baseline"])
+def test_no_network_needs_itself_trained_first(values: dict[str, Any], parent: str) -> None:
+    """The table of `clustered` comes from the features of `baseline`."""
+    values["variants"]["train"]["baseline"]["init_from"] = WEIGHTS.format(parent)
+    (complaint,) = complaints(values)
+    assert complaint.startswith("variants.train.baseline.init_from: leads back to itself; baseline needs ")
 
 
 @pytest.mark.parametrize("name", ["baseline", "kmeans"])

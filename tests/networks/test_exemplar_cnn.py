@@ -77,7 +77,14 @@ def test_full_network_shapes_of_a_whole_image(full: ExemplarCNN) -> None:
 
 def test_full_network_gives_71536_features(full: ExemplarCNN) -> None:
     params = Features(
-        layers=LAYERS, pool=2, dense_stride=7, normalise=True, batch_size=1, precision="fp32", mirror=False
+        layers=LAYERS,
+        pool=2,
+        dense_stride=7,
+        normalise=True,
+        batch_size=1,
+        precision="fp32",
+        mirror=False,
+        power=1.0,
     )
     describe = eval_features(full, params, torch.device("cpu"))
     assert describe(np.zeros((1, 96, 96, 3), np.uint8)).shape == (1, 71_536)

@@ -42,7 +42,7 @@ def build(patch: int = 32) -> ExemplarCNN:
 
 def params(**changes: Any) -> Features:
     values = {"layers": LAYERS, "pool": 2, "dense_stride": 7, "normalise": True, "batch_size": 4, "precision": "fp32"}
-    return Features(**(values | {"mirror": False} | changes))
+    return Features(**(values | {"mirror": False, "power": 1.0} | changes))
 
 
 @pytest.fixture
@@ -111,6 +111,18 @@ def test_mirrored_features_are_the_mean_over_image_and_mirror_image(network: Exe
     np.testing.assert_allclose(found, (plain(images) + plain(turned)) / 2, rtol=1e-5, atol=1e-6)
     assert not np.allclose(found, plain(images))
     np.testing.assert_array_equal(found, eval_features(network, params(mirror=True), CPU)(turned))
+
+
+@pytest.mark.parametrize("power", [0.5, 0.3])
+def test_numbers_are_raised_to_a_power_before_the_scaling(network: ExemplarCNN, power: float) -> None:
+    images = pixels(3)
+    raised = eval_features(network, params(normalise=False), CPU)(images).astype(np.float64) ** power
+    np.testing.assert_allclose(
+        eval_features(network, params(normalise=False, power=power), CPU)(images), raised, rtol=1e-5
+    )
+    edges = np.cumsum([0, *(4 * width for width in WIDTHS.values())])
+    scaled = np.hstack([[unit(row) for row in raised[:, start:stop]] for start, stop in pairwise(edges)])
+    np.testing.assert_allclose(eval_features(network, params(power=power), CPU)(images), scaled, rtol=1e-4)
 
 
 def test_each_layers_block_has_unit_length(network: ExemplarCNN) -> None:

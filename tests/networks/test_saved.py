@@ -1,6 +1,7 @@
 """Trained networks on disk."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from exemplarcnn.config.sections import Network
 from exemplarcnn.networks.exemplar_cnn import ExemplarCNN, initialise
-from exemplarcnn.networks.saved import ModelError, describe, load, pick_device, save_weights
+from exemplarcnn.networks.saved import ModelError, describe, load, pick_device, save_weights, start_from
 
 PARAMS = Network(widths=(4, 5, 6), dense=9, dropout_conv=0.25, dropout_dense=0.5, batch_norm=False)
 MEAN, STD = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
@@ -118,3 +119,29 @@ def test_a_missing_gpu_is_an_error_with_advice(monkeypatch: pytest.MonkeyPatch) 
 def test_network_json_says_the_side_of_images_where_the_set_does(tmp_path: Path) -> None:
     describe(tmp_path / "network.json", PARAMS, SUMMARY | {"side": 128})
     assert json.loads((tmp_path / "network.json").read_text())["side"] == 128
+
+
+def test_a_network_starts_from_all_but_the_last_layer_of_another(folder: Path) -> None:
+    network, before, there = built(2, classes=5), built(2, classes=5), built(0)
+    network.mean.zero_()
+    start_from(network, folder / "weights.safetensors")
+    for name, tensor in network.state_dict().items():
+        own = name.startswith("dense2")
+        expected = torch.zeros_like(tensor) if name == "mean" else (before if own else there).state_dict()[name]
+        assert torch.equal(tensor, expected), name
+    assert not torch.equal(before.conv1.weight, there.conv1.weight)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "there", "here"),
+    [
+        ({"dense": 8}, "dense1.bias", "(9,)", "(8,)"),
+        ({"batch_norm": True}, "norm1.bias", "none", "(4,)"),
+    ],
+)
+def test_a_network_of_other_sizes_is_no_start(
+    folder: Path, changes: dict[str, object], name: str, there: str, here: str
+) -> None:
+    network = initialise(PARAMS.model_copy(update=changes), 7, 64, 2, MEAN, STD)
+    with pytest.raises(ModelError, match=re.escape(f"{name} has the shape {there}, expected {here}")):
+        start_from(network, folder / "weights.safetensors")

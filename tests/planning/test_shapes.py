@@ -65,7 +65,8 @@ def test_lengths_of_features(patch: int, side: int, stride: int, pool: int) -> N
     network = exemplar_cnn.initialise(CONFIG.network, 30, patch, 0)
     images = np.zeros((1, side, side, 3), np.uint8)
     for layers in (LAYERS, ("dense1",), ("conv1", "dense2")):
-        others: dict[str, Any] = {"normalise": True, "batch_size": 1, "precision": "fp32", "mirror": False}
+        others: dict[str, Any] = {"normalise": True, "batch_size": 1, "precision": "fp32"}
+        others |= {"mirror": False, "power": 1.0}
         params = Features(layers=layers, pool=pool, dense_stride=stride, **others)
         found = eval_features(network, params, CPU)(images)
         assert shapes.features(CONFIG, params, patch, 30, side) == found.shape[1]

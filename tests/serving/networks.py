@@ -14,6 +14,7 @@ PARAMS = Features(
     dense_stride=7,
     normalise=True,
     mirror=False,
+    power=1.0,
     batch_size=4,
     precision="fp32",
 )

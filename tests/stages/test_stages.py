@@ -111,6 +111,7 @@ def values() -> dict[str, Any]:
     rates = json.loads(json.dumps(made["train"]["groups"]))
     rates["conv1"]["lr"] = 1e-30
     made["variants"]["train"]["clustered"]["groups"] = rates
+    made["variants"]["train"]["random"]["init_from"] = "models/baseline/weights.safetensors"
     made["train"]["epochs"] = 1
     made["variants"]["control"]["kmeans"] |= {"images": 20, "centres": 8}
     made["evaluate"] |= {"C": [1.0], "k": [1]}
@@ -240,6 +241,21 @@ def test_a_variant_trains_with_rates_of_its_own(project: Path) -> None:
     assert all(amount > 1e-6 for amount in moved["baseline"].values())
     assert moved["clustered"].pop("conv1.weight") == 0
     assert all(amount > 1e-6 for amount in moved["clustered"].values())
+
+
+def test_a_variant_starts_from_the_weights_of_another(project: Path) -> None:
+    there = load_file(paths.model("baseline") / "weights.safetensors")
+    here = {variant: load_file(paths.model(variant) / "initial.safetensors") for variant in ("random", "clustered")}
+    for name, tensor in there.items():
+        if name.startswith(("conv", "dense1")):
+            assert torch.equal(here["random"][name], tensor)
+            assert not torch.equal(here["clustered"][name], tensor)
+    about = json.loads((paths.surrogate_set("random") / "set.json").read_text())
+    assert here["random"]["mean"].flatten().tolist() == pytest.approx(about["mean"])
+    assert len(here["random"]["dense2.bias"]) == about["classes"]
+    assert not torch.equal(
+        load_file(paths.model("random") / "weights.safetensors")["conv1.weight"], there["conv1.weight"]
+    )
 
 
 def test_the_random_network_is_the_one_before_its_first_step(project: Path, config: Config) -> None:

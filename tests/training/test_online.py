@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from exemplarcnn.config.sections import Network
-from exemplarcnn.config.variants import TrainEntry
+from exemplarcnn.config.variants import SCRATCH, TrainEntry
 from exemplarcnn.data import colour_axes
 from exemplarcnn.data.pools import ImageFolder
 from exemplarcnn.data.stl10 import ImageFile, write_images
@@ -52,6 +52,7 @@ def trained(**changed: Any) -> TrainEntry:
         "groups": None,
         "steps": None,
         "objective": "exemplar",
+        "init_from": SCRATCH,
         "cluster_features": False,
     }
     return TrainEntry.model_validate(values | changed)

@@ -248,6 +248,7 @@ class Features(Section):
     batch_size: Count
     precision: Precision
     mirror: bool
+    power: Annotated[float, Field(gt=0, le=1)]
 
 
 class ClusterFeatures(Section):

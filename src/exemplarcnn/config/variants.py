@@ -1,5 +1,6 @@
 """The entries of ``params.yaml``: what each stage makes, ``variants.STAGE.NAME``."""
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -74,6 +75,10 @@ class RegroupEntry(Section):
     rule: VariantName
 
 
+# `init_from` of a network whose weights are drawn, and of one that starts from another's.
+SCRATCH, WEIGHTS = "conf/scratch.yaml", "models/NAME/weights.safetensors"
+
+
 class TrainEntry(Section):
     """A network: its class table, its patches and its training."""
 
@@ -86,8 +91,15 @@ class TrainEntry(Section):
     mode: Mode | None
     steps: Count | None
     groups: Groups | None
+    init_from: str
     objective: VariantName
     cluster_features: bool
+
+    @property
+    def parent(self) -> str | None:
+        """The variant whose weights training starts from; None if they are drawn at random."""
+        found = re.fullmatch(WEIGHTS.replace("NAME", "([^/]+)"), self.init_from)
+        return found[1] if found else None
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
@@ -259,6 +271,31 @@ class Variants(Section):
             if above not in self.tables:
                 return  # another check reports it
             seen.append(above)
+
+    @model_validator(mode="after")
+    def _parents_resolve(self) -> Self:
+        for name, trained in self.train.items():
+            where = f"train.{name}.init_from"
+            if trained.parent is None and trained.init_from != SCRATCH:
+                raise ValueError(f"{where}: found {trained.init_from}, expected {SCRATCH} or {WEIGHTS}")
+            if trained.parent is not None and trained.parent not in self.train:
+                raise ValueError(f"{where}: {trained.parent} is not in train ({', '.join(self.train)})")
+            if name in (before := self._before(name)):
+                raise ValueError(f"{where}: leads back to itself; {name} needs {', '.join(before)} trained first")
+        return self
+
+    def _before(self, name: str) -> list[str]:
+        """Return the variants of `train` that must be trained before one: for its class table or its weights."""
+        found: list[str] = []
+        left = [name]
+        while left:
+            trained = self.train[left.pop()]
+            table = self.regroup[trained.table].table if trained.table in self.regroup else trained.table
+            source = self.group[table].source if table in self.group else None
+            new = [each for each in (source, trained.parent) if each is not None and each not in found]
+            found += new
+            left += new
+        return found
 
     @model_validator(mode="after")
     def _rows_resolve(self) -> Self:

@@ -25,6 +25,7 @@ PARAMS = Features(
     batch_size=64,
     precision="fp32",
     mirror=False,
+    power=1.0,
 )
 C, TOL = 1.0, 1e-3
 HELD_OUT = 1000

@@ -48,7 +48,7 @@ def eval_features(network: ExemplarCNN, params: Features, device: torch.device) 
     network
         Moved to ``device`` and put in eval mode, in place.
     params
-        Layers, pooled size, stride of dense1, normalisation, mirror images, precision of the maps.
+        Layers, pooled size, stride of dense1, power, normalisation, mirror images, precision of the maps.
     device
         Where to compute.
 
@@ -56,7 +56,8 @@ def eval_features(network: ExemplarCNN, params: Features, device: torch.device) 
     -------
     callable
         (n, height, width, 3) uint8 to (n, features) float32: of each layer the map after ReLU, max-pooled to
-        ``pool`` by ``pool`` and, if ``normalise``, scaled to unit length per image. Layers are in the network's order.
+        ``pool`` by ``pool``, raised to ``power`` and, if ``normalise``, scaled to unit length per image. Layers are in
+        the network's order.
         If ``mirror``, the mean of these numbers over the image and its mirror image.
     """
     return _through(network, params.precision, device, partial(described, network, params=params))
@@ -72,6 +73,8 @@ def described(network: ExemplarCNN, images: Tensor, params: Features) -> Tensor:
 
 def _joined(maps: dict[str, tuple[Tensor, Tensor]], params: Features) -> Tensor:
     blocks = [_pooled(maps[layer][1], params.pool) for layer in LAYERS if layer in params.layers]
+    if params.power != 1:
+        blocks = [block**params.power for block in blocks]
     return torch.cat([_unit(block) for block in blocks] if params.normalise else blocks, dim=1)
 
 

@@ -69,6 +69,35 @@ def load(folder: Path, weights: str = "weights.safetensors") -> ExemplarCNN:
     return network.eval()
 
 
+def start_from(network: ExemplarCNN, weights: Path) -> None:
+    """Put the weights of a trained network into a new one, all but its last layer, which depends on the classes.
+
+    Parameters
+    ----------
+    network
+        Changed in place. Its ``dense2``, and its mean and deviation of colours, stay.
+    weights
+        The file of the trained network's.
+
+    Raises
+    ------
+    ModelError
+        If a tensor has another shape, or is missing in one of them.
+    """
+    own = ("dense2.weight", "dense2.bias", "mean", "std")
+    here, there = network.state_dict(), load_file(weights)
+    for name in sorted({*here, *there}.difference(own)):
+        shapes = [tuple(tensors[name].shape) if name in tensors else "none" for tensors in (there, here)]
+        if shapes[0] != shapes[1]:
+            raise ModelError(
+                f"cannot start from {weights}: {name} has the shape {shapes[0]}, expected "
+                f"{shapes[1]}; set the same section `network` for both, and train both again"
+            )
+    with torch.no_grad():
+        for name in here.keys() - own:
+            here[name].copy_(there[name])
+
+
 def digest(folder: Path, weights: str = "weights.safetensors") -> str:
     """Return a hash of what `load` reads."""
     return files.digest(folder / "network.json", folder / weights)

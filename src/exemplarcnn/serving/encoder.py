@@ -83,7 +83,7 @@ class Encoder:
             ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
         **features
             Other values for keys of section ``features``: ``layers``, ``pool``, ``dense_stride``, ``normalise``,
-            ``batch_size``, ``precision``, ``mirror``. A registered model brings its own values. A folder
+            ``batch_size``, ``precision``, ``mirror``, ``power``. A registered model brings its own values. A folder
             ``models/VARIANT`` has none, and gets the paper's in float32, whatever the ``params.yaml`` of its pipeline
             says.
 
@@ -206,7 +206,8 @@ def _features(folder: Path, changed: dict[str, Any]) -> Features:
 
 def _read_features(path: Path) -> Features:
     """Read how maps become features, even for a model that earlier code packed."""
-    found = {"precision": "fp32", "mirror": False} | read_json(path)  # all that there was before these were parameters
+    # All that there was before these were parameters.
+    found = {"precision": "fp32", "mirror": False, "power": 1.0} | read_json(path)
     try:
         return Features(**{FORMER_NAMES.get(name, name): value for name, value in found.items()})
     except ValidationError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from exemplarcnn import distributed, paths
 from exemplarcnn.config.params import Config
 from exemplarcnn.evaluation.probe import Probe
-from exemplarcnn.files import atomic_folder, read_json
+from exemplarcnn.files import atomic_folder, digest, read_json
 from exemplarcnn.launching.dependencies import code, packages
 from exemplarcnn.launching.launcher import main
 from exemplarcnn.networks import exemplar_cnn, saved
@@ -67,6 +67,9 @@ def _trainer(variant: str, config: Config, folder: Path) -> Trainer:
     net = exemplar_cnn.initialise(
         config.network, objective.outputs, about["patch"], config.seed, about["mean"], about["std"]
     )
+    if entry.parent is not None:
+        saved.start_from(net, Path(entry.init_from))
+        configuration["init_from"] = digest(Path(entry.init_from))
     train: Source
     if about["mode"] == "online":
         configuration["drawing"] = read_json(patches / "drawing.json")
