@@ -73,6 +73,8 @@ def test_threads_blocks_and_the_type_of_the_samples(monkeypatch: pytest.MonkeyPa
     alone = SpanLinearSVC().fit(X, y)
     np.testing.assert_array_equal(SpanLinearSVC(n_jobs=3).fit(X, y).coef_, alone.coef_)
     np.testing.assert_allclose(SpanLinearSVC().fit(X.astype(np.float64), y).coef_, alone.coef_, atol=1e-9)
+    expected = X.astype(np.float64) @ alone.coef_.T + alone.intercept_
+    np.testing.assert_allclose(alone.decision_function(X), expected, atol=1e-12)
 
 
 def test_it_works_where_estimators_do() -> None:

@@ -1,5 +1,7 @@
 """The exact linear SVM in the span of its samples, as estimators of scikit-learn's (docs/method.md, section 4.1)."""
 
+from collections.abc import Iterator
+from itertools import product
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -11,7 +13,7 @@ from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.model_selection import check_cv
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from exemplarcnn.evaluation import svm
@@ -109,6 +111,26 @@ class SpanLinearSVC(LinearClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._train(X, labels, self._space(X), self.C)
         return self
 
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Compute decision values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, for instance a memory map, which is read block by block.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,) if n_classes == 2 else (n_samples, n_classes)
+            Of two classes, positive values speak for the second.
+        """
+        check_is_fitted(self)
+        samples: NDArray[Any] = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        scores = np.tile(self.intercept_, (len(samples), 1))
+        for rows, part in _blocks(samples):
+            scores[rows] += samples[rows, part].astype(np.float64) @ self.coef_[:, part].T
+        return scores[:, 0] if scores.shape[1] == 1 else scores
+
     def _validated(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
         samples: NDArray[Any]
         samples, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
@@ -142,10 +164,15 @@ class SpanLinearSVC(LinearClassifierMixin, BaseEstimator):  # type: ignore[misc]
         signs, classes = (1 - labels, 1) if len(self.classes_) == 2 else (labels, len(self.classes_))
         trained = svm.LinearSVM(C, self.tol).fit(space, signs, classes)
         self.coef_ = np.zeros((classes, X.shape[1]))
-        for start in range(0, len(X), svm.ROWS):  # a copy of all samples in float64 may take their memory twice
-            rows = slice(start, start + svm.ROWS)
-            self.coef_ += trained.dual_coef_[rows].T @ X[rows].astype(np.float64)
+        for rows, part in _blocks(X):
+            self.coef_[:, part] += trained.dual_coef_[rows].T @ X[rows, part].astype(np.float64)
         self.intercept_ = trained.intercept_
+
+
+def _blocks(X: NDArray[Any]) -> Iterator[tuple[slice, slice]]:
+    """Yield rows and columns of blocks of samples: a copy of all in float64 may take their memory twice."""
+    for start, first in product(range(0, len(X), svm.ROWS), range(0, X.shape[1], svm.FEATURES)):
+        yield slice(start, start + svm.ROWS), slice(first, first + svm.FEATURES)
 
 
 class SpanLinearSVCCV(SpanLinearSVC):
