@@ -14,11 +14,11 @@ export PATH := $(BIN):$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 export BASE ?= HEAD^
-TEST_PROCESSES ?= auto
+PROCESSES = auto
 # DVC does not always say why it cannot pull, for example in a folder without git; `exemplarcnn check` does.
 DATA := { dvc pull -q data.dvc || { exemplarcnn check; exit 1; }; }
 # Tests of one file stay together and in order; the files of tests/pipeline take longest and come first.
-PYTEST := pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+PYTEST = pytest --numprocesses $(or $(TEST_PROCESSES),$(PROCESSES)) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast smoke lint lint-workflows dependencies docs diff newest ui stl10 clean
@@ -29,6 +29,8 @@ help:  ## List these targets
 demo: $(VENV)/ready  ## Fetch the embedded sample, run the pipeline, print the table
 	$(DATA) && dvc repro && { exemplarcnn log || true; } && exemplarcnn page && exemplarcnn show
 
+# One more than there are cores: the slow tests wait for other processes much of their time.
+test: PROCESSES = "$$(python -c 'import os; print(os.cpu_count() + 1)')"
 test: $(VENV)/ready  ## Run all tests
 	$(DATA) && $(PYTEST)
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import shlex
 import shutil
 import struct
 import weakref
@@ -277,7 +278,7 @@ def test_g_a_folder_around_all_says_why_there_are_no_labels(tmp_path: Path, labe
     assert found.summary["fold_sizes"] == []
     assert found.said == [
         "no image has a label: all are in one folder, inner/. If the folders in it are classes, type "
-        f"`exemplarcnn data import {tmp_path}/outer/inner`"
+        f"`exemplarcnn data import {shlex.quote(str(tmp_path / 'outer/inner'))}`"
     ]
 
 

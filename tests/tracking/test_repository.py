@@ -78,7 +78,7 @@ def test_git_really_refuses_with_these_words(folder: Path, monkeypatch: pytest.M
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     monkeypatch.setenv("LC_ALL", "C")
     done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
-    assert f"safe.directory {folder.resolve()}" in repository._why(done.stderr)
+    assert f"safe.directory {shlex.quote(str(folder.resolve()))}" in repository._why(done.stderr)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@
 import sys
 from types import TracebackType
 
-from exemplarcnn import threads
 from exemplarcnn.errors import INTERRUPTED
 
 
@@ -18,6 +17,10 @@ def _said_in_a_line(kind: type[BaseException], error: BaseException, trace: Trac
         sys.__excepthook__(kind, error, trace)
 
 
-# Here, because this runs before a stage imports anything slow, or that starts threads.
+# Here, because this runs before a stage imports anything slow, or that starts threads; the first before the second,
+# because importing it takes a moment, too.
 sys.excepthook = _said_in_a_line
+
+from exemplarcnn import threads  # noqa: E402
+
 threads.keep_freed_memory()

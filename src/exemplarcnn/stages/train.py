@@ -68,8 +68,9 @@ def _trainer(variant: str, config: Config, folder: Path) -> Trainer:
         config.network, objective.outputs, about["patch"], config.seed, about["mean"], about["std"]
     )
     if entry.parent is not None:
-        saved.start_from(net, Path(entry.init_from))
-        configuration["init_from"] = digest(Path(entry.init_from))
+        weights = paths.model(entry.parent) / "weights.safetensors"
+        saved.start_from(net, weights)
+        configuration["init_from"] = [entry.init_from, digest(weights)]
     train: Source
     if about["mode"] == "online":
         configuration["drawing"] = read_json(patches / "drawing.json")
