@@ -219,6 +219,14 @@ def test_training_starts_from_the_weights_of_a_network_that_is_there(values: dic
         assert complaints(values) == [f"{where}: found {wrong}, {said}"]
 
 
+def test_a_start_that_is_missing_is_named_where_others_start_from_its_network(values: dict[str, Any]) -> None:
+    trained = values["variants"]["train"]
+    trained["baseline"]["init_from"] = WEIGHTS.format("imagenet")
+    trained["imagenet"]["init_from"] = WEIGHTS.format("nobody")
+    said = "variants.train.imagenet.init_from: nobody is not in train (baseline, clustered, imagenet)"
+    assert complaints(values) == [said]
+
+
 @pytest.mark.parametrize("parent", ["clustered", "baseline"])
 def test_no_network_needs_itself_trained_first(values: dict[str, Any], parent: str) -> None:
     """The table of `clustered` comes from the features of `baseline`."""

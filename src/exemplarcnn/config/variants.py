@@ -280,8 +280,11 @@ class Variants(Section):
                 raise ValueError(f"{where}: found {trained.init_from}, expected {SCRATCH} or {WEIGHTS}")
             if trained.parent is not None and trained.parent not in self.train:
                 raise ValueError(f"{where}: {trained.parent} is not in train ({', '.join(self.train)})")
+        for name in self.train:  # now that all parents are there
             if name in (before := self._before(name)):
-                raise ValueError(f"{where}: leads back to itself; {name} needs {', '.join(before)} trained first")
+                raise ValueError(
+                    f"train.{name}.init_from: leads back to itself; {name} needs {', '.join(before)} trained first"
+                )
         return self
 
     def _before(self, name: str) -> list[str]:
