@@ -107,8 +107,6 @@ class Workspace:
         record = self.folder / "origin.json"
         if record.exists() and (found := json.loads(record.read_text())) != origin:
             sys.exit(f"error: {self.folder} was made from {found}, not from {origin}; remove it, or change --work")
-        # DVC's own lock names processes by their numbers, which others may have by now: by this folder's, none works.
-        (self.folder / ".dvc/tmp/rwlock").unlink(missing_ok=True)
         ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
         for name in ("src", "conf"):
             shutil.copytree(ROOT / name, self.folder / name, dirs_exist_ok=True, ignore=ignore)
@@ -152,13 +150,20 @@ class Workspace:
         return digest_of([found, arithmetic()])[:16]
 
     def dvc(self, *words: str) -> None:
-        """Run a DVC command in the folder. It holds the folder's lock, too: it outlives a benchmark that is killed."""
+        """Run a DVC command in the folder."""
+        started = self.start(*words)
+        if started.wait() != 0:
+            raise subprocess.CalledProcessError(started.returncode, started.args)
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start a DVC command in the folder. It holds the folder's lock, too: it may outlive the benchmark."""
+        # DVC's own lock names processes by their numbers, which others may have by now: by this folder's, none works.
+        (self.folder / ".dvc/tmp/rwlock").unlink(missing_ok=True)
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
         environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db"}
-        subprocess.run(
-            [sys.executable, "-m", "dvc", *words], cwd=self.folder, check=True, env=environment, pass_fds=[self._lock]
-        )
+        command = [sys.executable, "-m", "dvc", *words]
+        return subprocess.Popen(command, cwd=self.folder, env=environment, pass_fds=[self._lock])
 
     def planned(self) -> dict[str, Any]:
         """Return what `exemplarcnn plan --anew --json` said before anything ran here with these parameters and data."""

@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+import _times
 from _common import ROOT, Workspace, finish
 from exemplarcnn import paths
 from exemplarcnn.classes import capacity, tables
@@ -184,11 +185,12 @@ def main() -> None:
     if arguments.plan:
         print(json.dumps(plan, indent=2))
         return
+    _times.begin(workspace, workspace.identity(), alone=True)
     start = time.monotonic()
     workspace.dvc("repro", "-q", *(f"evaluate@{name}" for name in QUICK_ROWS if arguments.quick))
     seconds = time.monotonic() - start
 
-    stages = compared(plan, workspace.took())
+    stages = compared(plan, _times.whole(workspace))
     print(pd.DataFrame(stages).to_string(index=False))
     print(f"this run: {seconds / 60:.1f} minutes; all stages: {sum(line['seconds'] for line in stages) / 60:.1f}\n")
     if arguments.quick:
