@@ -57,31 +57,33 @@ def parts() -> Parts:
 
 
 @pytest.fixture(scope="module")
-def results(report_config: Config, parts: Parts) -> dict[str, Any]:
+def inputs(parts: Parts) -> Inputs:
     evaluations, predictions, labels = parts
     sets = {
         "baseline": {"classes": 30, "images": 30, "train_patches": 1_280, "mean": [0.5] * 3},
         "clustered": {"classes": 30, "images": 61, "train_patches": 1_281, "mean": [0.5] * 3},
     }
-    return gather(
-        report_config,
-        Inputs(
-            data=examples.data(),
-            digest="abc.dir",
-            evaluations=evaluations,
-            predictions=predictions,
-            labels=labels,
-            groupings={"clustered": examples.GROUPING},
-            surrogate_sets=sets,
-            trainings={
-                "baseline": {"step": 30, "valid_accuracy": 0.625},
-                "clustered": {"step": 33, "valid_accuracy": 0.4},
-            },
-            audit=examples.AUDIT,
-            outliers=examples.OUTLIERS,
-            label_sets={},
-        ),
+    return Inputs(
+        data=examples.data(),
+        digest="abc.dir",
+        evaluations=evaluations,
+        predictions=predictions,
+        labels=labels,
+        groupings={"clustered": examples.GROUPING},
+        surrogate_sets=sets,
+        trainings={
+            "baseline": {"step": 30, "valid_accuracy": 0.625},
+            "clustered": {"step": 33, "valid_accuracy": 0.4},
+        },
+        audit=examples.AUDIT,
+        outliers=examples.OUTLIERS,
+        label_sets={},
     )
+
+
+@pytest.fixture(scope="module")
+def results(report_config: Config, inputs: Inputs) -> dict[str, Any]:
+    return gather(report_config, inputs)
 
 
 @pytest.fixture(scope="module")

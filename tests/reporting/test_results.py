@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from exemplarcnn import paths
+from exemplarcnn.config.params import Config
 from exemplarcnn.data.stl10 import data_digest
 from exemplarcnn.files import digest_of, write_json
-from exemplarcnn.reporting.results import FORMAT, ReportError, headline, read
+from exemplarcnn.reporting.results import FORMAT, Inputs, ReportError, gather, headline, read
 from tests.reporting.examples import GROUPING, NAMES
 
 
@@ -85,6 +86,14 @@ def test_steps_are_those_of_the_learning_curve(results: dict[str, Any]) -> None:
     assert "classes" not in results["rows"][0]
     assert results["rows"][1] | {"classes": 30, "images": 30, "train_patches": 1_280, "steps": 30} == results["rows"][1]
     assert results["rows"][2] | {"classes": 30, "images": 61, "train_patches": 1_281, "steps": 33} == results["rows"][2]
+
+
+def test_steps_of_the_network_that_training_starts_from_count(report_config: Config, inputs: Inputs) -> None:
+    values = report_config.model_dump(mode="json")
+    values["variants"]["train"]["clustered"]["init_from"] = "models/baseline/weights.safetensors"
+    found = gather(Config.model_validate(values), inputs)
+    assert [row.get("steps") for row in found["rows"]] == [None, 30, 63]
+    assert [entry["steps"] for entry in found["learned"]] == [30, 63]
 
 
 # The hash of the data

@@ -109,7 +109,7 @@ def gather(config: Config, inputs: Inputs) -> dict[str, Any]:
         ``outliers``, ``labelled``, ``published`` and ``full``, the names of protocols with all labels; accuracies in
         percent.
     """
-    budgets = {name: _budget(inputs, name) for name in inputs.trainings}
+    budgets = {name: _budget(config, inputs, name) for name in inputs.trainings}
     return {
         "format": FORMAT,
         "profile": config.profile,
@@ -150,10 +150,15 @@ def _dataset(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _budget(inputs: Inputs, name: str) -> dict[str, int]:
-    """Return what a network learned from, and in how many steps of SGD."""
+def _budget(config: Config, inputs: Inputs, name: str) -> dict[str, int]:
+    """Return what a network learned from, and in how many steps of SGD, with those of the network it started from."""
     sizes = {key: inputs.surrogate_sets[name][key] for key in ("classes", "images", "train_patches")}
-    return sizes | {"steps": int(inputs.trainings[name]["step"])}
+    return sizes | {"steps": _steps(config, inputs, name)}
+
+
+def _steps(config: Config, inputs: Inputs, name: str) -> int:
+    parent = config.variants.train[name].parent
+    return int(inputs.trainings[name]["step"]) + (_steps(config, inputs, parent) if parent else 0)
 
 
 def _chance(config: Config, name: str, classes: int) -> float:
