@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -43,8 +44,10 @@ def hashes(workspace: Workspace) -> dict[str, dict[str, str]]:
 def begun(started: subprocess.Popen[bytes]) -> bool:
     """Wait until DVC has started the stage; say whether it has, before it ended."""
     while started.poll() is None:
-        if any("exemplarcnn.stages" in " ".join(child.cmdline()) for child in family(started)[1:]):
-            return True
+        for child in family(started)[1:]:
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                if "exemplarcnn.stages" in " ".join(child.cmdline()):
+                    return True
         time.sleep(0.05)
     return False
 
@@ -64,15 +67,21 @@ def kill(started: subprocess.Popen[bytes], seconds: float) -> bool:
         # Stopped first: none may see another one end, or start new ones.
         while new := [process for process in family(started) if process not in stopped]:
             for process in new:
-                process.send_signal(signal.SIGSTOP)
+                send(process, signal.SIGSTOP)
             stopped += new
         for process in stopped:
-            process.send_signal(signal.SIGKILL)
+            send(process, signal.SIGKILL)
         started.wait()
         while any(map(lives, stopped)):
             time.sleep(0.01)
         return True
     return False
+
+
+def send(process: psutil.Process, number: signal.Signals) -> None:
+    """Send a signal to a process, which may have ended."""
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
 
 
 def lives(process: psutil.Process) -> bool:

@@ -1,6 +1,7 @@
 """benchmarks/killed.py kills all that a stage has started, and tells results apart that are not as before."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -96,6 +97,15 @@ def test_all_descendants_are_killed(killed: Any) -> None:
             time.sleep(0.01)
         assert killed.kill(started, 0)
         assert not any(map(killed.lives, family))
+
+
+def test_a_signal_to_a_process_that_has_ended(killed: Any) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as started:
+        process = killed.family(started)[0]
+        started.kill()
+        started.wait()
+        killed.send(process, signal.SIGSTOP)
+        assert not killed.lives(process)
 
 
 def test_a_process_that_has_ended_is_not_killed(killed: Any) -> None:
