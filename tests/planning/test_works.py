@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from exemplarcnn.planning.holdings import Holdings, Listed
-from exemplarcnn.planning.operations import Describe, DrawPatch, Inspect, ResNetStep, Step, Validate
+from exemplarcnn.planning.operations import Describe, DrawPatch, Inspect, Multiply, ResNetStep, Step, Validate
 from exemplarcnn.planning.works import WRITTEN, Work, Works
 from tests.planning.conftest import HELD, config, works
 
@@ -108,6 +108,21 @@ def test_online_sets_keep_validation_patches_alone() -> None:
     here, there = (named(works("paper", *changes))["surrogate@baseline"] for changes in ((online,), ()))
     assert here.patches == there.patches, "training patches are drawn once for their statistics"
     assert here.outs < 0.12 * there.outs
+
+
+def test_svms_take_longer_on_features_of_longer_trainings() -> None:
+    def products(name: str, steps: int = 2_000, parent: str | None = None) -> float:
+        def change(values: dict[str, Any]) -> None:
+            values["train"]["steps"] = steps
+            if parent:
+                values["variants"]["train"]["clustered"]["init_from"] = f"models/{parent}/weights.safetensors"
+
+        return amounts(named(works("core", change))[f"evaluate@{name}"])[Multiply("float64")]
+
+    first = products("random_network")
+    assert first < products("clustered", 100) < products("clustered", 2_000) < products("clustered", 4_000)
+    assert products("clustered", 2_000, parent="baseline") == products("clustered", 4_000), "the steps of both networks"
+    assert first == products("random_network", 4_000), "features of the first weights"
 
 
 def test_budgets_of_patches() -> None:

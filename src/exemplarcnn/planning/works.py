@@ -4,6 +4,7 @@ Constants in capitals are rough, from single measurements on two CPU cores or fr
 docs/results.md compares plans with whole runs. Memory is that of one process on a CPU.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -40,8 +41,9 @@ PROCESS, TRAINER, DRAWER = 400_000_000, 700_000_000, 350_000_000
 # Each pair of points that are compared: products for the candidates, and what it takes to measure these in full.
 PAIRS = 1.5
 # Passes through the coordinates of its training images, forward and transposed, that SVMs take for all values of C: the
-# more the better features tell images apart.
-PASSES = {"pixels": 45, "kmeans": 200, "initial": 135, "trained": 330}
+# more the better features tell images apart. Those of a trained network take more the longer it was trained: those of
+# its first weights, and so many for each unit of the logarithm of its steps.
+PASSES, LEARNED_PASSES = {"pixels": 45, "kmeans": 200, "initial": 135}, 21
 # A patch that is written into its set, in multiples of one that is drawn.
 WRITTEN = 1.1
 # Matrices of its training images' products that an SVM needs at once. Where folds are tried: two, and so many a thread.
@@ -376,11 +378,22 @@ class Works:
         outs = FLOAT * self.held.classes * length * 11
         return Work(f"evaluate@{name}", images=train + test, parts=parts, outs=outs, memory=PROCESS + memory)
 
-    def _passes(self, name: str) -> int:
+    def _passes(self, name: str) -> float:
         variants = self.config.variants
         if name in variants.control:
             return PASSES[variants.control[name].method]
-        return PASSES[variants.describe[name].weights if name in variants.describe else "trained"]
+        if name not in variants.describe:
+            learned = self._steps(name)
+        else:
+            described = variants.describe[name]
+            learned = self._steps(described.of) if described.weights == "trained" else 0
+        return PASSES["initial"] + LEARNED_PASSES * math.log1p(learned)
+
+    def _steps(self, name: str) -> int:
+        """Return the steps that a network's weights have seen: its own, and those of the network it started from."""
+        own = Length(self.set_of(name)[0], self.config.training(name)).steps
+        parent = self.config.variants.train[name].parent
+        return own + (self._steps(parent) if parent else 0)
 
     def label(self, name: str) -> Work:
         """Label the unlabelled images with a fold's classifier, or take the fold's own labels."""
